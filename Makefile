@@ -1,0 +1,98 @@
+# Every target that needs it sets up $(VENV) first, once. It takes a python3 >= 3.11 with pip or
+# venv, and installs from wherever this machine's pip is told to look.
+#
+#   make test ARGS='-k padding -x'    hands ARGS to pytest
+#   make test WORKERS=8               tests in 8 processes
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+PYTHON3 ?= python3
+VENV ?= .venv
+WORKERS ?= 2
+ARGS ?=
+
+# Always `python -m tool`: the scripts in bin/ name the folder they were installed in.
+PYTHON := $(VENV)/bin/python
+# worksteal starts with the halves in order, so a module's costly fixtures are mostly made once.
+PYTEST := $(PYTHON) -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+
+# Installed before the project is, since build isolation would fetch them anew for every install.
+BUILD_REQUIRES := scikit-build-core
+
+# The editable install notes where each module lies, so it is stale once a module moves, or the
+# checkout. The stamp holds a checksum of both.
+READY := $(VENV)/.ready
+LAYOUT := $(shell { pwd; find reformer_export custom_ops models -name '*.py' | LC_ALL=C sort; } | cksum)
+ifneq ($(LAYOUT),$(shell cat $(READY) 2>/dev/null))
+.PHONY: $(READY)
+endif
+
+.PHONY: help
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: venv
+venv: $(READY)  ## set up the virtual environment (the others do it when needed)
+
+.PHONY: demo
+demo: $(READY)  ## build a model, export it, verify it, run it on a text
+	@$(PYTHON) examples/demo.py
+
+.PHONY: test
+test: $(READY)  ## run the tests, without the slow ones
+	@$(PYTEST) -m "not slow"
+
+.PHONY: test-all
+test-all: $(READY)  ## run all tests
+	@$(PYTEST)
+
+.PHONY: lint
+lint: $(READY)  ## check style, format and types
+	@$(PYTHON) -m ruff check .
+	@$(PYTHON) -m ruff format --check .
+	@$(PYTHON) -m mypy
+
+.PHONY: format
+format: $(READY)  ## format the code and mend what ruff can mend
+	@$(PYTHON) -m ruff check --fix .
+	@$(PYTHON) -m ruff format .
+
+.PHONY: bench
+bench: $(READY)  ## measure speed and memory
+	@$(PYTHON) -m reformer_export.bench $(ARGS)
+
+.PHONY: clean
+clean:  ## remove everything that make made, the virtual environment too
+	rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Debian's python3 comes without ensurepip (it is in python3-venv), but its pip can install a pip
+# into an environment that has none.
+define MAKE_VENV
+$(PYTHON3) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
+	echo "$(PYTHON3) is missing or older than 3.11: name another with 'make PYTHON3=...'" >&2; exit 1; }
+if $(PYTHON3) -c 'import ensurepip' 2>/dev/null; then
+	$(PYTHON3) -m venv $(VENV)
+elif $(PYTHON3) -c 'import pip' 2>/dev/null; then
+	$(PYTHON3) -m venv --without-pip $(VENV)
+	$(PYTHON3) -m pip --python $(PYTHON) install --quiet --quiet pip
+else
+	echo "$(PYTHON3) has neither venv nor pip: install python3-venv (or python3-pip)" >&2; exit 1
+fi
+endef
+export MAKE_VENV
+
+# $(call INSTALL,what): from the pinned versions; pip's output goes to a file, its end is shown on failure.
+INSTALL = $(PYTHON) -m pip install --constraint constraints.txt $(1) >>$(VENV)/pip.log 2>&1 || { \
+	tail -n 20 $(VENV)/pip.log >&2; echo "Setting up failed; all of it is in $(VENV)/pip.log" >&2; exit 1; }
+
+$(READY): pyproject.toml constraints.txt
+	@echo "Setting up $(VENV): a minute the first time, more where torch must be downloaded (see $(VENV)/pip.log)"
+	@$(PYTHON) -m pip --version >/dev/null 2>&1 || $(SHELL) $(.SHELLFLAGS) "$$MAKE_VENV"
+	@: >$(VENV)/pip.log
+	@$(call INSTALL,$(BUILD_REQUIRES))
+	@$(call INSTALL,--no-build-isolation --editable '.[dev]')
+	@echo '$(LAYOUT)' >$@

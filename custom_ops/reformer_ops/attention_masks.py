@@ -1,0 +1,15 @@
+"""The three scores that stand for "do not look", shared by every backend of both attentions."""
+
+from __future__ import annotations
+
+MASKED = -1e9
+"""Score of a key that is padding or lies in the future (Hugging Face, fp32)."""
+
+SELF = -1e5
+"""Score of a query's own position in shared-QK attention: attended only for want of others."""
+
+ABSENT = -3e38
+"""Score of a key that does not exist: weight exactly zero, even where all else is MASKED."""
+
+KEY_NORM_EPSILON = 1e-6
+"""Added to the mean square of a query before it is normalised into a key."""

@@ -1,0 +1,1 @@
+"""Attention within chunks of the sequence and their neighbours: the local layers."""

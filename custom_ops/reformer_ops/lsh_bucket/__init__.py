@@ -1,0 +1,1 @@
+"""Angular locality-sensitive hashing of queries into buckets (Reformer, section 2)."""

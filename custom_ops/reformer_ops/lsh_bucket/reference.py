@@ -1,0 +1,67 @@
+"""The numbers of `LshBucket`, in NumPy fp64. Every backend is held to this."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+def lsh_bucket(
+    query: Array, rotations: Array, mask: Array, *, factors: Sequence[int]
+) -> NDArray[np.int32]:
+    """The bucket of every query in every round of hashing.
+
+    Args:
+        query: `[batch, length, heads, head_dim]`, any float type.
+        rotations: `[heads, head_dim, num_hashes, sum(factors) / 2]`, the random projections.
+        mask: `[batch, length]` bool, False for padding.
+        factors: even numbers whose product is the number of buckets. Each factor hashes on its
+            own: the index of the largest of `[x R, -x R]`, the lowest index among equals.
+
+    Returns:
+        `[batch, heads, num_hashes, length]` int32: `b0 + n0 * (b1 + n1 * ...)`, and the number
+        `prod(factors)`, one bucket more, for padding.
+
+    Source: Reformer (arXiv 2001.04451) section 2; the factorised form and the padding bucket are
+    Hugging Face's `LSHSelfAttention._hash_vectors`.
+    """
+    shape = (query.shape[0], query.shape[2], rotations.shape[2], query.shape[1])
+    buckets = np.zeros(shape, np.int64)
+    stride = 1
+    for factor, projected in zip(factors, _projections(query, rotations, factors), strict=True):
+        buckets += stride * projected.argmax(axis=-1)
+        stride *= factor
+    return np.where(mask[:, None, None, :], buckets, math.prod(factors)).astype(np.int32)
+
+
+def bucket_margins(
+    query: Array, rotations: Array, *, factors: Sequence[int]
+) -> NDArray[np.float64]:
+    """How clear each decision was: `(best - second best) / best`, the smallest over the factors.
+
+    Rounding can move a query to another bucket only where this is tiny. Same arguments as
+    `lsh_bucket`; returns `[batch, heads, num_hashes, length]` fp64.
+    """
+    margins = None
+    for projected in _projections(query, rotations, factors):
+        second, best = np.moveaxis(np.partition(projected, -2, axis=-1)[..., -2:], -1, 0)
+        margin = (best - second) / np.maximum(best, np.finfo(np.float64).tiny)
+        margins = margin if margins is None else np.minimum(margins, margin)
+    if margins is None:
+        raise ValueError("factors is empty: there is no hash to take a margin of")
+    return margins
+
+
+def _projections(query: Array, rotations: Array, factors: Sequence[int]) -> list[Array]:
+    """`[x R, -x R]` for each factor: `[batch, heads, num_hashes, length, factor]` fp64."""
+    query = query.astype(np.float64).transpose(0, 2, 1, 3)[:, :, None]
+    per_round = rotations.astype(np.float64).transpose(0, 2, 1, 3)[None]
+    rotated = query @ per_round
+    pieces = np.split(rotated, np.cumsum([factor // 2 for factor in factors])[:-1], axis=-1)
+    return [np.concatenate([piece, -piece], axis=-1) for piece in pieces]

@@ -1,0 +1,72 @@
+"""`torch.ops.reformer.lsh_bucket`: the portable implementation and its registration."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+
+from reformer_ops.errors import OpError
+from reformer_ops.lsh_bucket.spec import LSH_BUCKET
+from reformer_ops.torch_library import check_operands, register
+
+
+def _portable(
+    query: torch.Tensor, rotations: torch.Tensor, mask: torch.Tensor, factors: Sequence[int]
+) -> torch.Tensor:
+    sizes = check_operands(LSH_BUCKET, query, rotations, mask)
+    if not factors or any(factor < 2 or factor % 2 for factor in factors):
+        raise OpError(f"lsh_bucket takes even bucket factors of at least 2; got {list(factors)}")
+    if sizes["half_factors"] != sum(factors) // 2:
+        raise OpError(
+            f"lsh_bucket takes rotations with {sum(factors) // 2} columns for the factors "
+            f"{list(factors)}; got shape {list(rotations.shape)}"
+        )
+    # Which bucket wins must not depend on the model's type: hashing is fp32 throughout.
+    query = query.to(torch.float32)
+    stride, start = 1, 0
+    buckets = torch.zeros((), dtype=torch.int64, device=query.device)
+    for factor in factors:
+        half = factor // 2
+        columns = rotations[..., start : start + half]
+        rotated = torch.einsum("blhd,hdrf->bhrlf", query, columns)
+        # The argmax over [xR, -xR] without building it. Equals go to the lower index: xR.
+        high, high_index = rotated.max(dim=-1)
+        low, low_index = rotated.min(dim=-1)
+        index = torch.where(high >= -low, high_index, low_index + half)
+        buckets = buckets + stride * index
+        start, stride = start + half, stride * factor
+    padding = torch.full((), math.prod(factors), dtype=torch.int64, device=query.device)
+    return torch.where(mask[:, None, None, :], buckets, padding).to(torch.int32)
+
+
+def _fake(
+    query: torch.Tensor, rotations: torch.Tensor, mask: torch.Tensor, factors: Sequence[int]
+) -> torch.Tensor:
+    batch, length, heads, _ = query.shape
+    return query.new_empty((batch, heads, rotations.shape[2], length), dtype=torch.int32)
+
+
+register(LSH_BUCKET, _portable, _fake)
+
+
+def lsh_bucket(
+    query: torch.Tensor, rotations: torch.Tensor, mask: torch.Tensor, factors: Sequence[int]
+) -> torch.Tensor:
+    """The bucket of every query in every round: `reference.lsh_bucket` says exactly which.
+
+    Args:
+        query: `[batch, length, heads, head_dim]` fp32, fp16 or bf16; hashed in fp32.
+        rotations: `[heads, head_dim, num_hashes, sum(factors) / 2]` fp32.
+        mask: `[batch, length]` bool, False for padding.
+        factors: even numbers whose product is the number of buckets.
+
+    Returns:
+        `[batch, heads, num_hashes, length]` int32.
+
+    Raises:
+        OpError: shapes, types or factors do not fit.
+    """
+    result: torch.Tensor = torch.ops.reformer.lsh_bucket(query, rotations, mask, factors)
+    return result

@@ -1,0 +1,39 @@
+"""ONNX function bodies of all operators: what a runtime without our kernels runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import onnx_ir as ir
+
+from reformer_ops.chunk_attention import onnx_body as chunk_attention
+from reformer_ops.lsh_bucket import onnx_body as lsh_bucket
+from reformer_ops.onnx_writer import OnnxWriter
+from reformer_ops.sorted_chunk_attention import onnx_body as sorted_chunk_attention
+from reformer_ops.spec import DOMAIN, OpSpec
+
+_BODIES: dict[str, Callable[..., ir.Value]] = {
+    "LshBucket": lsh_bucket.body,
+    "SortedChunkAttention": sorted_chunk_attention.body,
+    "ChunkAttention": chunk_attention.body,
+}
+
+
+def write_body(op: OpSpec, writer: OnnxWriter, *inputs: ir.Value, **attributes: Any) -> ir.Value:
+    """Write `op` in standard operators with `writer`; returns the value of its only output."""
+    return _BODIES[op.name](writer, *inputs, **attributes)
+
+
+def function(op: OpSpec, float_type: ir.DataType, opset: int, **attributes: Any) -> ir.Function:
+    """A model-local function for nodes of `op` that all have these attributes.
+
+    The body's structure depends on the attributes (digits to sort, neighbours to join), so their
+    values are written into it; they are declared so that a node may carry them for the kernels.
+    """
+    inputs = [ir.Value(name=operand.name) for operand in op.inputs]
+    writer = OnnxWriter(float_type, taken=[operand.name for operand in op.inputs])
+    output = write_body(op, writer, *inputs, **attributes)
+    graph = ir.Graph(inputs, [output], nodes=writer.nodes, opset_imports={"": opset}, name=op.name)
+    declared = [ir.Attr(a.name, ir.AttributeType.UNDEFINED, None) for a in op.attributes]
+    return ir.Function(DOMAIN, op.name, graph=graph, attributes=declared)

@@ -1,0 +1,164 @@
+"""Writes standard ONNX nodes, into a function body or straight into a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import DTypeLike, NDArray
+
+INT64_MAX = int(np.iinfo(np.int64).max)
+
+
+class OnnxWriter:
+    """Appends nodes in order; every call of `op` gives the value it computes.
+
+    `float_type` is the model's own type, in which queries and values come. Names of nodes and
+    values start with `prefix`, which must differ between writers into one graph; `taken` names are
+    not given again.
+    """
+
+    def __init__(
+        self, float_type: ir.DataType, prefix: str = "", taken: Iterable[str] = ()
+    ) -> None:
+        self.float_type = float_type
+        self.nodes: list[ir.Node] = []
+        self._prefix = prefix
+        self._counts: dict[str, int] = dict.fromkeys(taken, 1)
+        self._constants: dict[tuple[str, tuple[int, ...], bytes], ir.Value] = {}
+
+    def op(
+        self, op_type: str, *inputs: ir.Value, name: str | None = None, **attributes: Any
+    ) -> ir.Value:
+        """One node with one output, named after `name` (or the operator) and made unique."""
+        label = name or op_type.lower()
+        count = self._counts.get(label, 0)
+        self._counts[label] = count + 1
+        label = f"{self._prefix}{label}" + (f"_{count}" if count else "")
+        output = ir.Value(name=label)
+        self.nodes.append(
+            ir.Node(
+                "",
+                op_type,
+                inputs,
+                attributes=ir.convenience.convert_attributes(attributes),
+                outputs=[output],
+                name=label,
+            )
+        )
+        return output
+
+    def constant(self, value: Any, dtype: DTypeLike, name: str = "constant") -> ir.Value:
+        """A Constant node; the same value is written once."""
+        array: NDArray[Any] = np.asarray(value, dtype)
+        key = (array.dtype.str, array.shape, array.tobytes())
+        if key not in self._constants:
+            self._constants[key] = self.op("Constant", name=name, value=ir.tensor(array))
+        return self._constants[key]
+
+    def ints(self, *values: int) -> ir.Value:
+        """A one-dimensional int64 constant: shapes, axes, starts and ends."""
+        return self.constant(values, np.int64)
+
+    def int32(self, value: Any) -> ir.Value:
+        """An int32 constant: positions and buckets, which stay below 2**31."""
+        return self.constant(value, np.int32)
+
+    def float32(self, value: float) -> ir.Value:
+        """An fp32 scalar constant."""
+        return self.constant(value, np.float32)
+
+    def size(self, value: ir.Value, axis: int) -> ir.Value:
+        """The size of one axis, as a one-element int64 tensor."""
+        return self.op("Shape", value, start=axis, end=axis + 1)
+
+    def shape(self, *sizes: ir.Value | int) -> ir.Value:
+        """A shape from one-element tensors and numbers (-1 and 0 as Reshape takes them)."""
+        parts = [self.ints(size) if isinstance(size, int) else size for size in sizes]
+        return self.op("Concat", *parts, name="shape", axis=0)
+
+    def scalar_int32(self, size: ir.Value) -> ir.Value:
+        """A one-element int64 tensor as an int32 scalar."""
+        scalar = self.op("Squeeze", size, self.ints(0))
+        return self.op("Cast", scalar, to=ir.DataType.INT32)
+
+    def iota(self, size: ir.Value, name: str = "iota") -> ir.Value:
+        """`0, 1, ..., size - 1` as int32, for a one-element int64 `size`."""
+        zero, one = self.constant(0, np.int64), self.constant(1, np.int64)
+        end = self.op("Squeeze", size, self.ints(0))
+        return self.op("Cast", self.op("Range", zero, end, one), name=name, to=ir.DataType.INT32)
+
+    def to_float32(self, value: ir.Value) -> ir.Value:
+        """`value` of the model's type as fp32."""
+        if self.float_type == ir.DataType.FLOAT:
+            return value
+        return self.op("Cast", value, to=ir.DataType.FLOAT)
+
+    def to_model_type(self, value: ir.Value, name: str | None = None) -> ir.Value:
+        """An fp32 `value` in the model's type."""
+        if self.float_type == ir.DataType.FLOAT:
+            return value if name is None else self.op("Identity", value, name=name)
+        return self.op("Cast", value, name=name, to=self.float_type)
+
+    def slice(self, value: ir.Value, start: int, end: int, axis: int) -> ir.Value:
+        """`value[start:end]` along `axis`, clamped as Python clamps."""
+        return self.op("Slice", value, self.ints(start), self.ints(end), self.ints(axis))
+
+    def round_up(self, size: ir.Value, multiple: int) -> ir.Value:
+        """The next multiple of `multiple` at or above a one-element int64 `size`."""
+        raised = self.op("Add", size, self.ints(multiple - 1))
+        return self.op("Mul", self.op("Div", raised, self.ints(multiple)), self.ints(multiple))
+
+    def look_adjacent(
+        self,
+        chunks: ir.Value,
+        before: int,
+        after: int,
+        *,
+        ring_axis: int,
+        join_axis: int,
+        absent_if: ir.Value | None = None,
+        absent: ir.Value | None = None,
+    ) -> ir.Value:
+        """Each chunk with its neighbours joined on; where `absent_if`, neighbours are `absent`.
+
+        Slices clamp as Python's do, so a reach beyond the ring stands still, as in the reference.
+        """
+        parts: list[ir.Value] = []
+        for shift in range(-before, after + 1):
+            part = chunks
+            if shift:
+                tail = self.slice(chunks, shift, INT64_MAX, ring_axis)
+                head = self.slice(chunks, 0, shift, ring_axis)
+                part = self.op("Concat", tail, head, name="neighbour", axis=ring_axis)
+                if absent_if is not None and absent is not None:
+                    part = self.op("Where", absent_if, absent, part)
+            parts.append(part)
+        return (
+            parts[0] if len(parts) == 1 else self.op("Concat", *parts, name="look", axis=join_axis)
+        )
+
+    def softmax_attend(self, scores: ir.Value, values: ir.Value) -> tuple[ir.Value, ir.Value]:
+        """`exp(scores - lse) @ values` in fp32 and `lse[..., 1]`, `lse` rounded as the reference.
+
+        `exp(scores - top)` is scaled after the product: one pass less over the scores.
+        """
+        last = self.ints(-1)
+        top = self.op("ReduceMax", scores, last, keepdims=1)
+        weights = self.op("Exp", self.op("Sub", scores, top), name="weights")
+        total = self.op("ReduceSum", weights, last, keepdims=1)
+        lse = self.op("Add", top, self.op("Log", total), name="lse")
+        product = self.op("MatMul", self.to_model_type(weights), values)
+        scale = self.op("Exp", self.op("Sub", top, lse))
+        return self.op("Mul", self.to_float32(product), scale, name="attended"), lse
+
+
+def as_attributes(attributes: dict[str, Any]) -> Sequence[ir.Attr]:
+    """Operator attributes as ONNX holds them: booleans become 0 or 1."""
+    plain = {
+        name: list(value) if isinstance(value, tuple) else int(value)
+        for name, value in attributes.items()
+    }
+    return ir.convenience.convert_attributes(plain)

@@ -1,0 +1,15 @@
+"""All operators. A further one is a folder beside the others and an entry here."""
+
+from __future__ import annotations
+
+from reformer_ops.chunk_attention.spec import CHUNK_ATTENTION
+from reformer_ops.lsh_bucket.spec import LSH_BUCKET
+from reformer_ops.sorted_chunk_attention.spec import SORTED_CHUNK_ATTENTION
+from reformer_ops.spec import OpSpec
+
+OPS: tuple[OpSpec, ...] = (LSH_BUCKET, SORTED_CHUNK_ATTENTION, CHUNK_ATTENTION)
+
+
+def by_onnx_name(name: str) -> OpSpec:
+    """The operator whose ONNX node type is `name`; KeyError when there is none."""
+    return {op.name: op for op in OPS}[name]

@@ -1,0 +1,1 @@
+"""Shared-QK attention within chunks of the bucket-sorted sequence (Reformer, section 2)."""

@@ -1,0 +1,137 @@
+"""`torch.ops.reformer.sorted_chunk_attention`: the portable implementation and registration."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from reformer_ops.attention_masks import KEY_NORM_EPSILON, MASKED, SELF
+from reformer_ops.chunk_attention.torch_op import look_adjacent, softmax_attend
+from reformer_ops.errors import OpError
+from reformer_ops.sorted_chunk_attention.spec import SORTED_CHUNK_ATTENTION
+from reformer_ops.torch_library import check_chunking, check_operands, register
+
+
+def _portable(
+    query_key: torch.Tensor,
+    value: torch.Tensor,
+    buckets: torch.Tensor,
+    mask: torch.Tensor,
+    num_buckets: int,
+    chunk_length: int,
+    num_chunks_before: int,
+    num_chunks_after: int,
+    causal: bool,
+) -> torch.Tensor:
+    op = SORTED_CHUNK_ATTENTION
+    sizes = check_operands(op, query_key, value, buckets, mask)
+    batch, length, heads, head_dim = query_key.shape
+    check_chunking(op, length, chunk_length, num_chunks_before, num_chunks_after)
+    if num_buckets < 1:
+        raise OpError(f"{op.torch_name} takes num_buckets >= 1; got {num_buckets}")
+
+    if length <= chunk_length:
+        size, before, after, rounds = length, 0, 0, 1
+        order = torch.arange(length, device=value.device).expand(batch, heads, 1, length)
+    else:
+        size, before, after = chunk_length, num_chunks_before, num_chunks_after
+        rounds = sizes["num_hashes"]
+        order = torch.sort(buckets, dim=-1, stable=True).indices
+    # The heads join the batch, so that axis 1 counts chunks: those of all rounds form one ring.
+    order = order.reshape(batch * heads, rounds, length)
+    slots = order.reshape(batch * heads, rounds * length)
+
+    def gathered(tensor: torch.Tensor) -> torch.Tensor:
+        rows = tensor.transpose(1, 2).reshape(batch * heads, length, head_dim)
+        index = slots[..., None].expand(-1, -1, head_dim)
+        return torch.gather(rows, 1, index).reshape(batch * heads, -1, size, head_dim)
+
+    queries, values = gathered(query_key), gathered(value)
+    norm_input = queries.to(torch.float32)
+    mean_square = norm_input.square().mean(dim=-1, keepdim=True)
+    keys = norm_input * torch.rsqrt(mean_square + KEY_NORM_EPSILON) / math.sqrt(head_dim)
+    keys = keys.to(queries.dtype)
+
+    positions = slots.reshape(batch * heads, -1, size)
+    valid = torch.gather(mask.repeat_interleave(heads, dim=0), 1, slots).reshape(positions.shape)
+    key_positions = look_adjacent(positions, before, after, dim=2)[..., None, :]
+    allowed = look_adjacent(valid, before, after, dim=2)[..., None, :]
+    keys = look_adjacent(keys, before, after, dim=2)
+    values = look_adjacent(values, before, after, dim=2)
+    positions = positions[..., :, None]
+    if causal:
+        allowed = allowed & (positions >= key_positions)
+    scores = (queries @ keys.transpose(-1, -2)).to(torch.float32)
+    scores = scores.masked_fill_(~allowed, MASKED).masked_fill_(positions == key_positions, SELF)
+    output, lse = softmax_attend(scores, values)
+
+    undo = torch.empty_like(order).scatter_(
+        2, order, torch.arange(length, device=order.device).expand_as(order)
+    )
+    output = output.reshape(batch * heads, rounds, length, head_dim)
+    output = torch.gather(output, 2, undo[..., None].expand(-1, -1, -1, head_dim))
+    if rounds > 1:
+        lse = torch.gather(lse.reshape(batch * heads, rounds, length), 2, undo)
+        share = torch.exp(lse - torch.logsumexp(lse, dim=1, keepdim=True))
+        output = output.to(torch.float32) * share[..., None]
+    output = output.sum(dim=1).to(value.dtype)
+    return output.reshape(batch, heads, length, head_dim).transpose(1, 2).contiguous()
+
+
+def _fake(
+    query_key: torch.Tensor,
+    value: torch.Tensor,
+    buckets: torch.Tensor,
+    mask: torch.Tensor,
+    num_buckets: int,
+    chunk_length: int,
+    num_chunks_before: int,
+    num_chunks_after: int,
+    causal: bool,
+) -> torch.Tensor:
+    return torch.empty_like(value, memory_format=torch.contiguous_format)
+
+
+register(SORTED_CHUNK_ATTENTION, _portable, _fake)
+
+
+def sorted_chunk_attention(
+    query_key: torch.Tensor,
+    value: torch.Tensor,
+    buckets: torch.Tensor,
+    mask: torch.Tensor,
+    *,
+    num_buckets: int,
+    chunk_length: int,
+    num_chunks_before: int,
+    num_chunks_after: int,
+    causal: bool,
+) -> torch.Tensor:
+    """Shared-QK attention along the bucket-sorted sequence: `reference.sorted_chunk_attention`.
+
+    Args:
+        query_key, value: `[batch, length, heads, head_dim]` fp32, fp16 or bf16; `length` at most
+            `chunk_length` or a multiple of it. Key norms, scores, softmax and the sum over the
+            rounds are fp32.
+        buckets: `[batch, heads, num_hashes, length]` int32 in `0..num_buckets`.
+        mask: `[batch, length]` bool, False for padding.
+
+    Returns:
+        `[batch, length, heads, head_dim]` of the inputs' type.
+
+    Raises:
+        OpError: shapes, types or attributes do not fit.
+    """
+    result: torch.Tensor = torch.ops.reformer.sorted_chunk_attention(
+        query_key,
+        value,
+        buckets,
+        mask,
+        num_buckets,
+        chunk_length,
+        num_chunks_before,
+        num_chunks_after,
+        causal,
+    )
+    return result

@@ -1,0 +1,56 @@
+"""What an operator is, independent of any framework: names, operands, attributes, version."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+DOMAIN = "reformer"
+"""ONNX domain and torch namespace. No dot: a TensorRT plugin namespace refuses one."""
+
+AttributeKind = Literal["int", "ints", "bool"]
+AttributeValue = int | tuple[int, ...] | bool
+
+_TORCH_TYPES: dict[AttributeKind, str] = {"int": "int", "ints": "int[]", "bool": "bool"}
+
+
+@dataclass(frozen=True)
+class Operand:
+    """A tensor that goes into or comes out of an operator.
+
+    `axes` are symbolic names; the same name means the same size everywhere in one operator.
+    `dtype` is "float" for the model's own type (fp32, fp16 or bf16), otherwise a NumPy name.
+    """
+
+    name: str
+    axes: tuple[str, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """A compile-time argument. ONNX knows no booleans: there a "bool" is an int of 0 or 1."""
+
+    name: str
+    kind: AttributeKind
+
+
+@dataclass(frozen=True)
+class OpSpec:
+    """One operator. The torch schema, the ONNX node and the kernels are held to this by tests."""
+
+    name: str
+    torch_name: str
+    version: int
+    inputs: tuple[Operand, ...]
+    attributes: tuple[Attribute, ...]
+    outputs: tuple[Operand, ...]
+
+    @property
+    def torch_schema(self) -> str:
+        """The schema as `torch.library` reads it."""
+        arguments = [f"Tensor {operand.name}" for operand in self.inputs]
+        arguments += [f"{_TORCH_TYPES[a.kind]} {a.name}" for a in self.attributes]
+        results = ", ".join("Tensor" for _ in self.outputs)
+        results = results if len(self.outputs) == 1 else f"({results})"
+        return f"{self.torch_name}({', '.join(arguments)}) -> {results}"

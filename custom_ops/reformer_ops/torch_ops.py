@@ -1,0 +1,9 @@
+"""The torch operators: importing this module registers all of `torch.ops.reformer`."""
+
+from __future__ import annotations
+
+from reformer_ops.chunk_attention.torch_op import chunk_attention
+from reformer_ops.lsh_bucket.torch_op import lsh_bucket
+from reformer_ops.sorted_chunk_attention.torch_op import sorted_chunk_attention
+
+__all__ = ["chunk_attention", "lsh_bucket", "sorted_chunk_attention"]

@@ -1,0 +1,37 @@
+"""The names of the activation functions, apart from the functions so that no torch is needed."""
+
+from __future__ import annotations
+
+from typing import Final
+
+ACTIVATION_NAMES: Final = frozenset(
+    {
+        "gelu",
+        "gelu_10",
+        "gelu_accurate",
+        "gelu_fast",
+        "gelu_new",
+        "gelu_python",
+        "gelu_python_tanh",
+        "gelu_pytorch_tanh",
+        "hardswish",
+        "laplace",
+        "leaky_relu",
+        "linear",
+        "mish",
+        "quick_gelu",
+        "relu",
+        "relu2",
+        "relu6",
+        "sigmoid",
+        "silu",
+        "sqrtsoftplus",
+        "swish",
+        "tanh",
+    }
+)
+"""Every `hidden_act` of Transformers' ACT2FN that has no weights of its own.
+
+`prelu` and `xielu` have some: the feed-forward layer of a Reformer has no place for them.
+`activations.py` defines one function for each of these names, under that name.
+"""

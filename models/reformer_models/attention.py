@@ -1,0 +1,139 @@
+"""The two kinds of self-attention, on the operators of `reformer_ops`, and their wrapping."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from reformer_models.config import ReformerConfig
+from reformer_models.errors import ConfigError
+from reformer_models.hashing import BucketTrace
+from reformer_ops.torch_ops import chunk_attention, lsh_bucket, sorted_chunk_attention
+
+
+class LSHSelfAttention(nn.Module):
+    """Shared-QK attention among tokens that hash alike (Reformer, section 2)."""
+
+    rotations: torch.Tensor
+
+    def __init__(self, config: ReformerConfig, rotations: torch.Tensor) -> None:
+        super().__init__()
+        if config.num_buckets is None:
+            raise ConfigError("num_buckets is not set: use config.pinned(...)")
+        self.head_shape = (config.num_attention_heads, config.attention_head_size)
+        width = config.num_attention_heads * config.attention_head_size
+        self.factors = list(config.num_buckets)
+        self.num_buckets = config.bucket_count
+        self.chunk_length = config.lsh_attn_chunk_length
+        self.num_chunks_before = config.lsh_num_chunks_before
+        self.num_chunks_after = config.lsh_num_chunks_after
+        self.causal = config.is_decoder
+        self.query_key = nn.Linear(config.hidden_size, width, bias=False)
+        self.value = nn.Linear(config.hidden_size, width, bias=False)
+        self.register_buffer("rotations", rotations, persistent=False)
+
+    def _apply(self, fn: Callable[..., torch.Tensor], recurse: bool = True) -> LSHSelfAttention:
+        # Rotations move with the module but keep fp32 in a half-precision model: rounding them
+        # would be another hash.
+        rotations = self.rotations
+        super()._apply(fn, recurse)
+        self.rotations = rotations.to(self.rotations.device)
+        return self
+
+    def forward(
+        self, hidden: torch.Tensor, mask: torch.Tensor, trace: BucketTrace | None
+    ) -> torch.Tensor:
+        """`[batch, length, hidden]` and `[batch, length]` bool -> `[batch, length, width]`."""
+        query_key = self.query_key(hidden).unflatten(-1, self.head_shape)
+        value = self.value(hidden).unflatten(-1, self.head_shape)
+        buckets = lsh_bucket(query_key, self.rotations, mask, self.factors)
+        if trace is not None:
+            buckets = trace.exchange(query_key, buckets)
+        output = sorted_chunk_attention(
+            query_key,
+            value,
+            buckets,
+            mask,
+            num_buckets=self.num_buckets,
+            chunk_length=self.chunk_length,
+            num_chunks_before=self.num_chunks_before,
+            num_chunks_after=self.num_chunks_after,
+            causal=self.causal,
+        )
+        return output.flatten(-2)
+
+
+class LocalSelfAttention(nn.Module):
+    """Attention within a window of neighbouring chunks."""
+
+    def __init__(self, config: ReformerConfig) -> None:
+        super().__init__()
+        self.head_shape = (config.num_attention_heads, config.attention_head_size)
+        width = config.num_attention_heads * config.attention_head_size
+        self.chunk_length = config.local_attn_chunk_length
+        self.num_chunks_before = config.local_num_chunks_before
+        self.num_chunks_after = config.local_num_chunks_after
+        self.causal = config.is_decoder
+        self.query = nn.Linear(config.hidden_size, width, bias=False)
+        self.key = nn.Linear(config.hidden_size, width, bias=False)
+        self.value = nn.Linear(config.hidden_size, width, bias=False)
+
+    def forward(
+        self, hidden: torch.Tensor, mask: torch.Tensor, trace: BucketTrace | None
+    ) -> torch.Tensor:
+        """`[batch, length, hidden]` and `[batch, length]` bool -> `[batch, length, width]`."""
+        query, key, value = (
+            projection(hidden).unflatten(-1, self.head_shape)
+            for projection in (self.query, self.key, self.value)
+        )
+        output = chunk_attention(
+            query,
+            key,
+            value,
+            mask,
+            chunk_length=self.chunk_length,
+            num_chunks_before=self.num_chunks_before,
+            num_chunks_after=self.num_chunks_after,
+            causal=self.causal,
+        )
+        return output.flatten(-2)
+
+
+class SelfOutput(nn.Module):
+    """The projection back to the hidden size."""
+
+    def __init__(self, config: ReformerConfig) -> None:
+        super().__init__()
+        width = config.num_attention_heads * config.attention_head_size
+        self.dense = nn.Linear(width, config.hidden_size, bias=False)
+
+    def forward(self, attended: torch.Tensor) -> torch.Tensor:
+        """`[batch, length, width]` -> `[batch, length, hidden]`."""
+        result: torch.Tensor = self.dense(attended)
+        return result
+
+
+class ReformerAttention(nn.Module):
+    """The function `f` of a reversible layer: norm, attention, projection."""
+
+    def __init__(self, config: ReformerConfig, kind: str, rotations: torch.Tensor | None) -> None:
+        super().__init__()
+        self.layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        if kind == "local":
+            self.self_attention: nn.Module = LocalSelfAttention(config)
+        elif rotations is not None:
+            self.self_attention = LSHSelfAttention(config, rotations)
+        else:
+            raise ConfigError("an LSH layer needs hash rotations: see hashing.draw_rotations")
+        self.output = SelfOutput(config)
+
+    def forward(
+        self, hidden: torch.Tensor, mask: torch.Tensor, trace: BucketTrace | None
+    ) -> torch.Tensor:
+        """`[batch, length, hidden]` -> the same."""
+        result: torch.Tensor = self.output(
+            self.self_attention(self.layer_norm(hidden), mask, trace)
+        )
+        return result

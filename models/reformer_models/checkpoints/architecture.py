@@ -1,0 +1,24 @@
+"""Which of Hugging Face's Reformers weights belong to, for a config.json that doesn't say."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+
+def architecture_of(names: Collection[str], *, is_decoder: bool) -> str | None:
+    """The class whose state dict has these names; None when they are no Reformer's.
+
+    Args:
+        names: The names of all weights.
+        is_decoder: The configuration's: the two language models differ in nothing else.
+    """
+    modules = {name.partition(".")[0] for name in names}
+    if "reformer" not in modules:
+        return "ReformerModel" if {"embeddings", "encoder"} <= modules else None
+    if "lm_head" in modules:
+        return "ReformerModelWithLMHead" if is_decoder else "ReformerForMaskedLM"
+    if "classifier" in modules:
+        return "ReformerForSequenceClassification"
+    if "qa_outputs" in modules:
+        return "ReformerForQuestionAnswering"
+    return None

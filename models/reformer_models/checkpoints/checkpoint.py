@@ -1,0 +1,132 @@
+"""A checkpoint: where it came from, its configuration, and its weights when asked for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from reformer_models.checkpoints.architecture import architecture_of
+from reformer_models.checkpoints.hub import download
+from reformer_models.checkpoints.json_file import read_json_object
+from reformer_models.checkpoints.layout import Weights, find_weights
+from reformer_models.config import ReformerConfig
+from reformer_models.errors import CheckpointError, ConfigError
+
+if TYPE_CHECKING:
+    import torch
+
+CONFIG_FILE: Final = "config.json"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that `open_checkpoint` found complete; its weights are not read yet.
+
+    Attributes:
+        source: The folder or the name on the hub, as given.
+        directory: The folder.
+        revision: The commit it was downloaded at; None for a folder.
+        config: The configuration, as it is: `ReformerConfig.pinned` settles what hashing needs.
+        architecture: Hugging Face's class the weights were saved from, as config.json names it, or
+            else as the names of the weights tell.
+        weights: The files with the weights.
+    """
+
+    source: str
+    directory: Path
+    revision: str | None
+    config: ReformerConfig
+    architecture: str
+    weights: Weights
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every file that decides what the model computes: config.json, then those with weights."""
+        return (self.directory / CONFIG_FILE, *self.weights.files)
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """All weights by Hugging Face's names, on the CPU, in the dtypes they were saved in.
+
+        They are memory-mapped, copy on write: the files must stay while the tensors are in use.
+
+        Raises:
+            CheckpointError: A file is damaged or incomplete, or holds something beside tensors.
+        """
+        return self.weights.read()
+
+
+def open_checkpoint(
+    source: str | Path,
+    *,
+    revision: str | None = None,
+    ignore_config_keys: Sequence[str] = (),
+) -> Checkpoint:
+    """Find a checkpoint, check its configuration and that its files are there.
+
+    Args:
+        source: A folder with config.json and weights as `save_pretrained` writes them, or the name
+            of a model on the Hugging Face hub, which is then downloaded. A folder goes first.
+        revision: A branch, tag or commit on the hub.
+        ignore_config_keys: Keys of config.json to accept although nothing is known about them.
+
+    Raises:
+        CheckpointError: Nothing is there, it can't be had, or a file is missing or is not JSON.
+        ConfigError: config.json is not a Reformer's, or is wrong.
+    """
+    if _is_folder(source):
+        if revision is not None:
+            raise CheckpointError(
+                f"revision {revision} was asked for, but {source} is a folder; only a model on the "
+                "hub has revisions"
+            )
+        directory, commit = Path(os.path.expanduser(source)), None
+    else:
+        directory = download(str(source), revision=revision)
+        commit = directory.name
+
+    config_file = directory / CONFIG_FILE
+    if not os.path.isfile(config_file):
+        raise CheckpointError(f"{source} has no {CONFIG_FILE}; is it a checkpoint of Transformers?")
+    try:
+        config = ReformerConfig.from_hf(
+            read_json_object(config_file), ignore_keys=ignore_config_keys
+        )
+    except ConfigError as error:
+        raise ConfigError(f"{config_file}: {error}") from error
+
+    weights = find_weights(directory)
+    architecture = (
+        config.architectures[0]
+        if config.architectures
+        else architecture_of(weights.names(), is_decoder=config.is_decoder)
+    )
+    if architecture is None:
+        raise CheckpointError(
+            f"{source}: the names of its weights are not those of a Reformer, nor does "
+            f"{CONFIG_FILE} name its architecture"
+        )
+    return Checkpoint(str(source), directory, commit, config, architecture, weights)
+
+
+def _is_folder(source: str | Path) -> bool:
+    """Whether the source is a folder here; if not, it can only be a name on the hub.
+
+    Raises:
+        CheckpointError: It is a file, or it is missing and can't be such a name.
+    """
+    path = os.path.expanduser(source)
+    if os.path.isdir(path):
+        return True
+    if os.path.lexists(path):
+        raise CheckpointError(
+            f"{source} is not a folder; name the folder with {CONFIG_FILE} and the weights"
+        )
+    given = str(source)
+    if isinstance(source, Path) or given.startswith((".", "~", os.sep)) or given.count("/") != 1:
+        raise CheckpointError(
+            f"{source} does not exist; name a folder, or a model on the hub as owner/name"
+        )
+    return False

@@ -1,0 +1,83 @@
+"""Getting a checkpoint from the Hugging Face hub, or from its cache."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from reformer_models.checkpoints.json_file import one_line
+from reformer_models.checkpoints.layout import INDEX, WEIGHT_FILES
+from reformer_models.errors import CheckpointError
+
+# What an artifact takes along, beside the weights.
+_SMALL_FILES: Final = (
+    "config.json",
+    "generation_config.json",
+    "added_tokens.json",
+    "merges.txt",
+    "special_tokens_map.json",
+    "spiece.model",
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "vocab.json",
+    "vocab.txt",
+)
+
+# A repository often holds the weights in both formats: fetch the second only without the first.
+_WEIGHTS: Final = (
+    ("model.safetensors", "model.safetensors" + INDEX, "model-*-of-*.safetensors"),
+    ("pytorch_model.bin", "pytorch_model.bin" + INDEX, "pytorch_model-*-of-*.bin"),
+)
+
+
+def download(repo_id: str, *, revision: str | None = None) -> Path:
+    """A folder in the hub's cache with the newest, or the given, version of a checkpoint.
+
+    What is in the cache already is not fetched again; offline, nothing else can be opened. The
+    folder is named after the commit.
+
+    Args:
+        repo_id: `owner/name`.
+        revision: A branch, a tag or a commit.
+
+    Raises:
+        CheckpointError: There is no such checkpoint, it may not be read, or the hub is away.
+    """
+    import huggingface_hub
+    from huggingface_hub import constants, errors
+
+    asked = repo_id if revision is None else f"{repo_id} at revision {revision}"
+    try:
+        for weights in _WEIGHTS:
+            folder = Path(
+                huggingface_hub.snapshot_download(
+                    repo_id, revision=revision, allow_patterns=[*_SMALL_FILES, *weights]
+                )
+            )
+            if any((folder / name).exists() for name in WEIGHT_FILES):
+                break
+            revision = folder.name  # the commit, in case the branch moves on meanwhile
+    except errors.HFValidationError as error:
+        raise CheckpointError(
+            f"{repo_id!r} is neither a folder here nor a name on the hub (owner/name)"
+        ) from error
+    except errors.GatedRepoError as error:
+        raise CheckpointError(
+            f"{asked}: its owner must grant you access; ask on its page on the hub, then log in "
+            "with `hf auth login`"
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise CheckpointError(f"{asked}: the model exists, but not that revision") from error
+    except errors.RepositoryNotFoundError as error:
+        raise CheckpointError(
+            f"{asked} is neither a folder here nor a model on the hub; check the name, and log in "
+            "with `hf auth login` if it is private"
+        ) from error
+    except Exception as error:  # whatever the network and its libraries come up with
+        why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else one_line(error)
+        raise CheckpointError(
+            f"{asked} is neither a folder here nor in the hub's cache, and the hub is out of reach "
+            f"({why}); name a folder, or download it first"
+        ) from error
+    return folder

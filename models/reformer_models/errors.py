@@ -1,0 +1,27 @@
+"""What can go wrong between a checkpoint on disk and a model in memory."""
+
+from __future__ import annotations
+
+import reprlib
+
+from reformer_ops.errors import ReformerError
+
+_QUOTE = reprlib.Repr()
+_QUOTE.maxstring = _QUOTE.maxother = 120
+
+
+def quoted(value: object) -> str:
+    """A value from a file as it may stand in a message: on one line, and not at length."""
+    return _QUOTE.repr(value)
+
+
+class ConfigError(ReformerError, ValueError):
+    """A configuration that no Reformer can be built from, or a value outside what it allows."""
+
+
+class CheckpointError(ReformerError):
+    """A checkpoint that can't be found, read or trusted."""
+
+
+class InputShapeError(ReformerError, ValueError):
+    """A sequence of a length the model has no positions for."""

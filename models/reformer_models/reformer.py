@@ -1,0 +1,71 @@
+"""The base model: pad, embed, encode, cut."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from reformer_models.config import ReformerConfig
+from reformer_models.embeddings import ReformerEmbeddings
+from reformer_models.errors import InputShapeError
+from reformer_models.hashing import BucketTrace
+from reformer_models.reversible import ReformerEncoder
+
+
+class Reformer(nn.Module):
+    """Hugging Face's `ReformerModel` at inference, with the same names of parameters."""
+
+    def __init__(self, config: ReformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embeddings = ReformerEmbeddings(config)
+        self.encoder = ReformerEncoder(config)
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        trace: BucketTrace | None = None,
+    ) -> torch.Tensor:
+        """Hidden states of every token.
+
+        Args:
+            input_ids: `[batch, length]` int64.
+            attention_mask: `[batch, length]`, zero for padding; all ones when left out.
+            trace: watches the hashing, or takes it over.
+
+        Returns:
+            `[batch, length, 2 * hidden_size]`: both streams of the reversible encoder.
+
+        Raises:
+            InputShapeError: the length is 0 or beyond `config.max_length`.
+        """
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        length = input_ids.shape[1]
+        if not torch.compiler.is_compiling() and not 1 <= length <= self.config.max_length:
+            raise InputShapeError(
+                f"this model takes 1 to {self.config.max_length} tokens; got {length}"
+            )
+        padding = self._padding(length)
+        ids = nn.functional.pad(input_ids, (0, padding), value=self.config.pad_token_id)
+        mask = nn.functional.pad(attention_mask, (0, padding)) != 0
+        hidden: torch.Tensor = self.encoder(self.embeddings(ids), mask, trace)
+        return hidden[:, :length]
+
+    def _padding(self, length: int) -> int:
+        """How many tokens to add so that there are `config.padded_length(length)`.
+
+        In a traced graph this is a number computed at run time: as a formula over the traced length
+        it would run through every shape after it.
+        """
+        if not torch.compiler.is_compiling():
+            return self.config.padded_length(length) - length
+        multiple, shortest = self.config.chunk_multiple, self.config.min_chunk_length
+        before_last = torch.scalar_tensor(length - 1, dtype=torch.int64)
+        # No padding at all up to the smallest chunk length: `beyond` is 0 there, otherwise 1.
+        beyond = (before_last // shortest).clamp(max=1)
+        to_multiple = (multiple - 1) - before_last % multiple
+        padding: int = (beyond * to_multiple).item()  # type: ignore[assignment]
+        torch._check(padding >= 0)
+        return padding

@@ -1,0 +1,58 @@
+"""Reformer checkpoints in, verified artifacts out.
+
+Importing this package is cheap: torch, onnx and the runtimes load when a name that needs them is
+first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from reformer_export.artifact import Artifact
+    from reformer_export.exporters.onnx import export_onnx
+    from reformer_export.parity import verify_artifact
+    from reformer_export.pipeline import to_onnx
+    from reformer_export.runtimes import open_runner
+
+    __version__: str
+
+__all__ = [
+    "Artifact",
+    "__version__",
+    "export_onnx",
+    "open_runner",
+    "to_onnx",
+    "verify_artifact",
+]
+
+_HOMES = {
+    "Artifact": "artifact",
+    "export_onnx": "exporters.onnx",
+    "open_runner": "runtimes",
+    "to_onnx": "pipeline",
+    "verify_artifact": "parity",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        value: Any = _version()
+    elif name in _HOMES:
+        value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def _version() -> str:
+    """The installed distribution's version; a checkout used without installing has none."""
+    from reformer_export.optional import installed_version
+
+    return installed_version("reformer-export") or "0+not-installed"

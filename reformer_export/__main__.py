@@ -1,0 +1,10 @@
+"""`python -m reformer_export`, for where the console script is not on the PATH."""
+
+from __future__ import annotations
+
+import sys
+
+from reformer_export.cli.main import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,109 @@
+"""An artifact: a folder with model.onnx and a manifest that vouches for every file in it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from reformer_export.errors import ArtifactError
+from reformer_export.external_data import check_external_data, contained_file
+from reformer_export.manifest import (
+    MANIFEST,
+    MODEL,
+    FileRecord,
+    Manifest,
+    read_manifest,
+    record_files,
+    write_manifest,
+)
+from reformer_export.signature import Signature
+from reformer_export.staging import stage
+
+__all__ = [
+    "Artifact",
+    "Manifest",
+    "check_external_data",
+    "record_files",
+    "stage",
+    "write_manifest",
+]
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """An opened artifact: its folder (resolved) and its manifest, checked against each other."""
+
+    path: Path
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], *, check_hashes: bool = True) -> Artifact:
+        """Open the artifact in the folder `path`.
+
+        Names, presence, containment, sizes and external data are always checked;
+        `check_hashes=False` leaves out reading every byte (for a folder just written). Raises
+        ArtifactError naming the file that is wrong; a file the manifest doesn't list is not part
+        of the artifact and is never used.
+        """
+        folder = _folder(Path(path))
+        manifest = read_manifest(contained_file(folder, MANIFEST, "the manifest"))
+        if MODEL not in manifest.files:
+            raise ArtifactError(f"{folder / MANIFEST} does not list {MODEL}: export again")
+        for name, expected in manifest.files.items():
+            if name == MANIFEST:
+                raise ArtifactError(f"{folder / MANIFEST} lists itself: export again")
+            file = contained_file(folder, name, f"the file that {MANIFEST} lists,")
+            _compare(file, expected, check_hashes=check_hashes)
+        check_external_data(folder / MODEL, manifest.files)
+        return cls(folder, manifest)
+
+    @property
+    def model_path(self) -> Path:
+        """The ONNX file."""
+        return self.path / MODEL
+
+    @property
+    def signature(self) -> Signature:
+        """What the model takes and gives."""
+        return self.manifest.signature
+
+    def file(self, name: str) -> Path | None:
+        """The path of a file the manifest lists; None when it lists none of that name."""
+        return self.path / name if name in self.manifest.files else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Where it is and all that its manifest says."""
+        return {"artifact": str(self.path), "manifest": self.manifest.to_json()}
+
+
+def _folder(path: Path) -> Path:
+    made = "make one with reformer-export to-onnx"
+    try:
+        if not path.exists():
+            raise ArtifactError(f"there is no artifact at {path}: {made}")
+        if not path.is_dir():
+            raise ArtifactError(f"{path} is a file; an artifact is a folder with a {MANIFEST}")
+    except OSError as error:
+        raise ArtifactError(f"cannot read {path}: {error.strerror}") from error
+    if not os.path.lexists(path / MANIFEST):
+        raise ArtifactError(f"{path} has no {MANIFEST}, so it is not an artifact: {made}")
+    return path.resolve()
+
+
+def _compare(file: Path, expected: FileRecord, *, check_hashes: bool) -> None:
+    try:
+        size = file.stat().st_size
+        if size != expected.bytes:
+            raise ArtifactError(
+                f"{file} has {size} bytes and the manifest says {expected.bytes}: "
+                "it was cut or changed, export the model again"
+            )
+        if check_hashes and (found := FileRecord.of(file).sha256) != expected.sha256:
+            raise ArtifactError(
+                f"{file} has sha256 {found[:12]}... and the manifest says "
+                f"{expected.sha256[:12]}...: it was changed or damaged, export the model again"
+            )
+    except OSError as error:
+        raise ArtifactError(f"cannot read {file}: {error.strerror}") from error

@@ -1,0 +1,1 @@
+"""The command line: one file a verb; arguments in, one library call, an exit code out."""

@@ -1,0 +1,31 @@
+"""reformer-export doctor"""
+
+from __future__ import annotations
+
+import click
+
+from reformer_export.cli.options import common_options, pass_output
+from reformer_export.cli.output import Output
+
+
+@click.command("doctor")
+@common_options
+@pass_output
+def command(output: Output) -> int:
+    """Show which packages, runtimes, operators and compilers are usable, and why not.
+
+    Exit code 1 when no runtime can run an artifact here.
+    """
+    with output.working() as progress:
+        from reformer_export.doctor import diagnose, healthy
+
+        progress("looking at packages and runtimes")
+        facts = diagnose()
+    usable = healthy(facts)
+    if output.as_json:
+        output.document({"healthy": usable, "facts": [fact.to_json() for fact in facts]})
+    else:
+        output.rows(
+            (f"{fact.status:<8}{fact.group:<10}{fact.name}", fact.advice()) for fact in facts
+        )
+    return 0 if usable else 1

@@ -1,0 +1,158 @@
+"""The entry point: finds the verb, and turns whatever goes wrong into one line and a code.
+
+Exit codes: 0 ok, 1 failure, 2 usage, 3 parity miss, 130 interrupted (143 terminated).
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import click
+
+from reformer_export.cli.output import Output, one_line
+from reformer_export.errors import ParityError, ReformerError
+
+PROGRAM = "reformer-export"
+
+_VERBS = {
+    "to-onnx": "Export a checkpoint to a verified ONNX artifact.",
+    "verify": "Compare an artifact with the checkpoint it came from.",
+    "run": "Run an artifact on token ids or a text.",
+    "inspect": "Show what is in an artifact; check its hashes.",
+    "doctor": "Show what is installed and usable here, and why not.",
+}
+
+
+class _Verbs(click.Group):
+    """A group whose verbs are imported when they are used, so that --help is quick."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _VERBS:
+            return None
+        module = importlib.import_module(f"reformer_export.cli.{cmd_name.replace('-', '_')}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Verbs"):
+            formatter.write_dl(list(_VERBS.items()))
+
+
+def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        from reformer_export import __version__
+
+        click.echo(f"{PROGRAM} {__version__}")
+        ctx.exit()
+
+
+@click.group(
+    PROGRAM,
+    cls=_Verbs,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 ok, 1 failure, 2 usage, 3 parity miss.",
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Show the version and exit.",
+)
+@click.option(
+    "-v", "--verbose", is_flag=True, expose_value=False, help="Show the traceback of an error."
+)
+def cli() -> None:
+    """Reformer checkpoints in, verified artifacts out."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line (without the program's name) and return its exit code."""
+    with terminable():
+        return _main(sys.argv[1:] if arguments is None else list(arguments))
+
+
+def _main(arguments: list[str]) -> int:
+    output = Output(
+        as_json="--json" in arguments,
+        verbose=not {"-v", "--verbose"}.isdisjoint(arguments),
+    )
+    try:
+        returned = cli.main(arguments, PROGRAM, standalone_mode=False, obj=output)
+        code = returned if isinstance(returned, int) else 0
+    except SystemExit:
+        raise
+    except BrokenPipeError:  # `... | head`: the reader has had enough
+        code = 1
+    except BaseException as error:
+        code = _report(error, output)
+    try:
+        sys.stdout.flush()
+    except OSError:  # told above; without this the interpreter would tell it again as it exits
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = code or 1
+    return code
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """A polite `kill` unwinds as Ctrl-C does, so that half-written work is removed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    former = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)
+
+
+def _report(error: BaseException, output: Output) -> int:
+    """Tell the error, in one line on stderr and with --json as a document; its exit code."""
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        error.show()
+        return error.exit_code
+    details: dict[str, Any] = {}
+    code = 1
+    if isinstance(error, (KeyboardInterrupt, click.Abort)):
+        message, code = "interrupted", 130
+    elif isinstance(error, click.ClickException):
+        message, code = _click_message(error), error.exit_code
+    elif isinstance(error, ReformerError):
+        message, code = str(error) or type(error).__name__, error.exit_code
+        if isinstance(error, ParityError) and error.report is not None:
+            details["parity"] = error.report
+    elif isinstance(error, MemoryError):
+        message = "out of memory: use a shorter sequence or a smaller batch"
+    elif isinstance(error, OSError):
+        message = f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
+    else:
+        told = str(error).strip().splitlines()
+        message = f"unexpected {type(error).__name__}{f': {told[0]}' if told else ''}"
+        message += " (a bug? -v shows the traceback)"
+    if output.verbose:
+        traceback.print_exception(error)
+    click.echo(f"error: {one_line(message)}", err=True)
+    if output.as_json:
+        with suppress(OSError):  # it may be stdout itself that cannot be written
+            output.document({"error": one_line(message), "exit_code": code, **details})
+    return code
+
+
+def _click_message(error: click.ClickException) -> str:
+    message = error.format_message()
+    if isinstance(error, click.UsageError) and error.ctx is not None:
+        return f"{message} See '{error.ctx.command_path} --help'."
+    return message

@@ -1,0 +1,65 @@
+"""Options that several verbs share, and the kinds of value they take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from reformer_export.cli.output import Output
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+pass_output = click.make_pass_decorator(Output, ensure=True)
+
+PATH = click.Path(path_type=Path)
+
+artifact_argument = click.argument("artifact", type=PATH)
+
+
+class IntegerList(click.ParamType[tuple[int, ...]]):
+    """Whole numbers separated by commas: 64,128."""
+
+    name = "N[,N...]"
+
+    def __init__(self, minimum: int = 1) -> None:
+        self.minimum = minimum
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        """Read the list; click tells a failure as an error of usage."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            numbers = tuple(int(part) for part in str(value).split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not a list of whole numbers such as 64,128.", param, ctx)
+        for number in numbers:
+            if number < self.minimum:
+                self.fail(f"{number} is below {self.minimum}.", param, ctx)
+        return numbers
+
+
+def common_options(command: Command) -> Command:
+    """--json and -v. `main` reads both off the command line, since an error in parsing it must
+    already be told in the right form; here they are declared for the parser and the help."""
+    for declare in (
+        click.option(
+            "-v",
+            "--verbose",
+            is_flag=True,
+            expose_value=False,
+            help="Show the traceback of an error.",
+        ),
+        click.option(
+            "--json",
+            is_flag=True,
+            expose_value=False,
+            help="Print exactly one JSON document on stdout.",
+        ),
+    ):
+        command = declare(command)
+    return command

@@ -1,0 +1,92 @@
+"""What a verb says: its result on stdout, everything else on stderr.
+
+With --json stdout is exactly one JSON document. Whatever a library prints while it works goes to
+stderr, so that neither form of output is ever mixed with somebody else's.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import Any, TextIO
+
+import click
+
+Progress = Callable[[str], None]
+
+
+class Output:
+    """The voice of one invocation; `as_json` and `verbose` are its --json and -v."""
+
+    def __init__(self, *, as_json: bool = False, verbose: bool = False) -> None:
+        self.as_json = as_json
+        self.verbose = verbose
+
+    @contextmanager
+    def working(self) -> Iterator[Progress]:
+        """Around the library call of a verb: yields what reports progress, on stderr."""
+        with _spinner(sys.stderr) as progress, redirect_stdout(sys.stderr):
+            yield progress
+
+    def note(self, message: str) -> None:
+        """Something the user should know about a success; a document carries its own notes."""
+        click.echo(f"note: {one_line(message)}", err=True)
+
+    def rows(self, rows: Iterable[tuple[str, str]]) -> None:
+        """Lines of a label and a text, aligned."""
+        lines = [(label, printable(text)) for label, text in rows]
+        width = max((len(label) for label, _ in lines), default=0)
+        for label, text in lines:
+            self.line(f"{label:<{width}}  {text}".rstrip())
+
+    def line(self, text: str) -> None:
+        """A line of the result; what the stream cannot encode is spelled out."""
+        encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+        click.echo(text.encode(encoding, "backslashreplace").decode(encoding))
+
+    def document(self, value: Mapping[str, Any]) -> None:
+        """The one JSON document; numbers JSON has no word for become null."""
+        click.echo(json.dumps(jsonable(value), indent=2))
+
+
+@contextmanager
+def _spinner(stream: TextIO) -> Iterator[Progress]:
+    """A spinner on a terminal; elsewhere a line for each message."""
+    if not stream.isatty():
+        yield lambda message: click.echo(one_line(message), file=stream)
+        return
+    from rich.console import Console
+    from rich.markup import escape
+
+    console = Console(file=stream)
+    with console.status("starting") as status:
+        yield lambda message: status.update(escape(one_line(message)))
+
+
+def one_line(message: object) -> str:
+    """A message without line breaks or control characters: it may quote a hostile file."""
+    return printable(" ".join(str(message).split()))
+
+
+def printable(text: str) -> str:
+    """Control characters and lone surrogates spelled out, so that a terminal stays as it was."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def jsonable(value: Any) -> Any:
+    """Plain JSON values: NumPy numbers and arrays, paths and tuples converted."""
+    if isinstance(value, Mapping):
+        return {str(key): jsonable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [jsonable(item) for item in value]
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "tolist"):  # NumPy, without importing it here
+        return jsonable(value.tolist())
+    return value

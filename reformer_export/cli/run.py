@@ -1,0 +1,68 @@
+"""reformer-export run"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from reformer_export.cli.options import PATH, artifact_argument, common_options, pass_output
+from reformer_export.cli.output import Output
+
+
+@click.command("run")
+@artifact_argument
+@click.option("--input-ids", type=PATH, metavar="FILE.npy", help="Token ids, [batch,] length.")
+@click.option("--attention-mask", type=PATH, metavar="FILE.npy", help="1 token, 0 padding.")
+@click.option("--text", metavar="TEXT", help="A text to encode.")
+@click.option("--text-file", type=PATH, metavar="FILE", help="A file with the text.")
+@click.option(
+    "--tokenizer",
+    type=click.Choice(["auto", "bytes"]),
+    default="auto",
+    show_default=True,
+    help="auto: the artifact's own, else bytes where they fit; bytes: insist on bytes.",
+)
+@click.option("--runtime", default="auto", show_default=True, metavar="NAME")
+@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads.")
+@click.option("--output", "destination", type=PATH, metavar="FILE.npz", help="Save the outputs.")
+@common_options
+@pass_output
+def command(
+    output: Output,
+    artifact: Path,
+    input_ids: Path | None,
+    attention_mask: Path | None,
+    text: str | None,
+    text_file: Path | None,
+    tokenizer: str,
+    runtime: str,
+    threads: int | None,
+    destination: Path | None,
+) -> int:
+    """Run ARTIFACT once and show its outputs.
+
+    Give one of --input-ids, --text and --text-file.
+    """
+    with output.working() as progress:
+        from reformer_export.running import run_artifact
+
+        result = run_artifact(
+            artifact,
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            text=text,
+            text_file=text_file,
+            tokenizer=tokenizer,
+            runtime=runtime,
+            threads=threads,
+            output=destination,
+            progress=progress,
+        )
+    if output.as_json:
+        output.document(result.to_json())
+        return 0
+    for note in result.notes:
+        output.note(note)
+    output.rows(result.rows())
+    return 0

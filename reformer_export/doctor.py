@@ -1,0 +1,228 @@
+"""What this machine can do with an artifact, and what it lacks for the rest.
+
+Everything that could crash on loading (a runtime, a shared library built for another release) is
+tried in a process of its own: a diagnosis must survive what it diagnoses.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from reformer_export.optional import installed_version
+
+GROUPS = ("system", "runtime", "kernel", "package", "compiler")  # in the order they are told
+SYSTEM, RUNTIME, KERNEL, PACKAGE, COMPILER = GROUPS
+OK, MISSING, BROKEN, INFO = "ok", "missing", "broken", "info"
+
+_PATIENCE = 120.0  # seconds for one probe; a cold import of torch on a slow disk takes tens
+_PACKAGES = {
+    "numpy": "arrays",
+    "onnx": "reading and writing graphs",
+    "safetensors": "loading checkpoints",
+    "huggingface_hub": "checkpoints by hub id",
+    "transformers": "verify against Hugging Face",
+    "tokenizers": "run --text with a tokenizer.json",
+    "sentencepiece": "run --text with a spiece.model",
+}
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One finding: `status` is ok, missing, broken or info; `remedy` a command or advice."""
+
+    group: str
+    name: str
+    status: str
+    detail: str
+    remedy: str | None = None
+
+    def advice(self) -> str:
+        """What was found and, where there is one, the remedy."""
+        return f"{self.detail}: {self.remedy}" if self.remedy else self.detail
+
+    def to_json(self) -> dict[str, Any]:
+        """The fact as an object."""
+        return asdict(self)
+
+
+def diagnose() -> list[Fact]:
+    """Every fact, by group. Never raises for what it finds."""
+    with ThreadPoolExecutor(max_workers=4) as pool:  # the probes wait on other processes
+        probes = [
+            pool.submit(_torch),
+            pool.submit(_onnxruntime),
+            pool.submit(_tensorrt, "tensorrt"),
+            pool.submit(_tensorrt, "tensorrt-rtx"),
+        ]
+        kernels = pool.submit(lambda: list(_kernels()))
+        facts = [*_system(), *_packages(), *_compilers(), *kernels.result()]
+        facts.extend(probe.result() for probe in probes)
+    return sorted(facts, key=lambda fact: GROUPS.index(fact.group))
+
+
+def healthy(facts: Iterable[Fact]) -> bool:
+    """Whether some runtime can run an artifact here."""
+    return any(fact.group == RUNTIME and fact.status == OK for fact in facts)
+
+
+def _system() -> Iterator[Fact]:
+    from reformer_export import __version__
+
+    yield Fact(SYSTEM, "reformer-export", INFO, __version__)
+    yield Fact(SYSTEM, "python", INFO, f"{platform.python_version()} ({sys.executable})")
+    yield Fact(SYSTEM, "platform", INFO, f"{platform.system()} {platform.machine()}")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    yield Fact(SYSTEM, "cpu", INFO, f"{cores} cores usable{_vector_units()}")
+    yield _gpu()
+
+
+def _vector_units() -> str:
+    """The instruction sets our kernels distinguish, as Linux tells them."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(errors="replace")
+    except OSError:
+        return ""
+    flags = next((x.partition(":")[2] for x in text.splitlines() if x.startswith("flags")), "")
+    known = [flag for flag in ("avx2", "fma", "avx512f", "amx_tile") if flag in flags.split()]
+    return f", {' '.join(known)}" if known else ""
+
+
+def _gpu() -> Fact:
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        if Path("/proc/driver/nvidia/version").exists():
+            return Fact(SYSTEM, "gpu", INFO, "NVIDIA driver loaded; nvidia-smi is not on the PATH")
+        return Fact(SYSTEM, "gpu", INFO, "no NVIDIA driver found")
+    ok, text = _run([tool, "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"])
+    detail = "; ".join(text.splitlines()) or "nvidia-smi lists none"
+    return Fact(SYSTEM, "gpu", INFO if ok else BROKEN, detail)
+
+
+def _packages() -> Iterator[Fact]:
+    for package, use in _PACKAGES.items():
+        version = installed_version(package)
+        if version is not None:
+            yield Fact(PACKAGE, package, OK, version)
+        else:
+            yield Fact(PACKAGE, package, MISSING, f"for {use}", f"pip install {package}")
+
+
+def _onnxruntime() -> Fact:
+    code = (
+        "import onnxruntime as o;"
+        "print(o.__version__, 'with', ', '.join(o.get_available_providers()))"
+    )
+    return _loaded(RUNTIME, "onnxruntime", "run and verify", code)
+
+
+def _torch() -> Fact:
+    code = (
+        "import torch; c = torch.cuda;"
+        "print(torch.__version__, 'with',"
+        " c.get_device_name(0) if c.is_available() else 'no usable GPU')"
+    )
+    return _loaded(PACKAGE, "torch", "to-onnx and verify", code)
+
+
+def _tensorrt(package: str) -> Fact:
+    # A package and not a runtime: an artifact of this schema has no engine to run.
+    code = f"import {package.replace('-', '_')} as t; t.Builder; print(t.__version__)"
+    return _loaded(PACKAGE, package, "NVIDIA GPUs", code)
+
+
+def _loaded(group: str, name: str, use: str, code: str) -> Fact:
+    """A package that is judged by loading it: `code` does and prints what is worth knowing."""
+    ok, text = _import(code)
+    if ok:
+        return Fact(group, name, OK, text)
+    module = name.replace("-", "_")
+    if f"No module named '{module}'" in text:
+        return Fact(group, name, MISSING, f"for {use}", f"pip install {name}")
+    return Fact(group, name, BROKEN, text, f"pip install --force-reinstall {name}")
+
+
+def _kernels() -> Iterator[Fact]:
+    """Our native operators: found, and loaded by the framework they are for."""
+    loaders = {
+        "onnxruntime": "import onnxruntime as o;"
+        "o.SessionOptions().register_custom_ops_library({path!r}); print('loads')",
+        "torch": "import torch; torch.ops.load_library({path!r}); print('loads')",
+    }
+    for framework, code in loaders.items():
+        stem = "reformer_ops_ort" if framework == "onnxruntime" else "reformer_ops_torch"
+        found = _native_libraries(stem)
+        if not found:
+            yield Fact(
+                KERNEL,
+                f"native for {framework}",
+                MISSING,
+                "not built: the operators run as standard operations, with the same numbers",
+            )
+        for path in found:
+            ok, text = _import(code.format(path=str(path)))
+            detail = f"{path}: {text}"
+            yield Fact(KERNEL, f"native for {framework}", OK if ok else BROKEN, detail)
+
+
+def _native_libraries(stem: str) -> list[Path]:
+    """In an editable install the libraries and the sources lie under different roots."""
+    import reformer_ops
+
+    folders = [Path(root) / "_native" for root in reformer_ops.__path__]
+    return sorted({p for f in folders for p in f.glob(f"*{stem}*") if p.suffix != ".py"})
+
+
+def _compilers() -> Iterator[Fact]:
+    for name, use, remedy in (
+        ("g++", "building the native operators", "apt install g++"),
+        ("nvcc", "building CUDA code", None),
+    ):
+        path = shutil.which(name)
+        if path is None:
+            yield Fact(COMPILER, name, MISSING, f"for {use}", remedy)
+            continue
+        ok, text = _run([path, "--version"])
+        lines = text.splitlines() or [""]
+        release = next((line for line in lines if "release" in line), lines[0])  # nvcc's 4th
+        yield Fact(COMPILER, name, OK if ok else BROKEN, f"{release.strip()} ({path})")
+
+
+def _import(code: str) -> tuple[bool, str]:
+    """Run Python code that imports something, with this process's search path and no other."""
+    prologue = f"import sys; sys.path[:] = {[p or os.getcwd() for p in sys.path]!r}; "
+    return _run([sys.executable, "-I", "-c", prologue + code])
+
+
+def _run(command: list[str]) -> tuple[bool, str]:
+    """(success, stdout), or (failure, the reason in a line)."""
+    try:
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_PATIENCE,
+            stdin=subprocess.DEVNULL,
+            cwd=tempfile.gettempdir(),
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return False, f"gave no answer in {_PATIENCE:.0f} s"
+    except OSError as error:
+        return False, f"does not start: {error.strerror}"
+    if done.returncode == 0:
+        return True, done.stdout.strip()
+    if done.returncode < 0:
+        return False, f"crashed with signal {-done.returncode}"
+    lines = (done.stderr.strip() or done.stdout.strip()).splitlines()
+    return False, lines[-1] if lines else f"failed with exit code {done.returncode}"

@@ -1,0 +1,58 @@
+"""What goes wrong in exporting, checking and running an artifact, by who can act on it.
+
+`exit_code` is what the command line returns: 1 failure, 2 usage, 3 parity miss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from reformer_ops.errors import ReformerError
+
+__all__ = [
+    "ArtifactError",
+    "ExportError",
+    "InputError",
+    "MissingDependencyError",
+    "ParityError",
+    "ReformerError",
+    "RuntimeUnavailableError",
+    "UsageError",
+]
+
+
+class UsageError(ReformerError):
+    """The request itself cannot be met as it stands: another argument is needed."""
+
+    exit_code = 2
+
+
+class ParityError(ReformerError):
+    """The exported model's numbers are not the reference's; `report` is the record, as JSON."""
+
+    exit_code = 3
+
+    def __init__(self, message: str, report: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.report = report
+
+
+class ArtifactError(ReformerError):
+    """A folder is no artifact, or its contents are not what its manifest says."""
+
+
+class ExportError(ReformerError):
+    """The artifact could not be made or written."""
+
+
+class InputError(ReformerError):
+    """Token ids, a mask or a text that the model does not take."""
+
+
+class MissingDependencyError(ReformerError):
+    """An optional package is absent or does not load; the message has the pip command."""
+
+
+class RuntimeUnavailableError(ReformerError):
+    """The runtime that was asked for cannot run here."""

@@ -1,0 +1,1 @@
+"""From a checkpoint to files a runtime loads: one module a format."""

@@ -1,0 +1,199 @@
+"""What happens to a traced graph before it is written: names, axes, and the operators' bodies."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import onnx_ir.passes.common as common_passes
+
+from reformer_export.errors import ExportError
+from reformer_ops.onnx_bodies import function, write_body
+from reformer_ops.onnx_writer import OnnxWriter, as_attributes
+from reformer_ops.registry import OPS, by_onnx_name
+from reformer_ops.spec import DOMAIN, OpSpec
+
+_SCOPES = "pkg.torch.onnx.name_scopes"
+
+
+def tidy(
+    model: ir.Model, *, inputs: Sequence[str], axes: Mapping[str, Sequence[str | int]]
+) -> None:
+    """Weights folded into the form they are used in, axes and nodes named for a reader.
+
+    Args:
+        inputs: names of the graph's inputs, all `[batch, sequence]`.
+        axes: the axes of each output; a number is a size the model fixes.
+    """
+    _fold_weight_transposes(model.graph)
+    common_passes.RemoveUnusedNodesPass()(model)
+    _name_axes(model.graph, inputs, axes)
+    _name_nodes(model.graph)
+    _order_attributes(model.graph)
+    _drop_trace_metadata(model)
+
+
+def attach_bodies(model: ir.Model, float_type: ir.DataType) -> None:
+    """Give every operator of ours its body as a model-local function.
+
+    This comes last: optimizers inline functions, and the nodes our kernels look for would be gone.
+
+    Raises:
+        ExportError: two nodes of one operator differ in attributes. TensorRT tells functions apart
+            by name alone, so there can be one body only.
+    """
+    opset = model.opset_imports[""]
+    for op in OPS:
+        nodes = [node for node in model.graph if _op_of(node) == op]
+        if not nodes:
+            continue
+        attributes = _attributes(op, nodes[0])
+        for node in nodes[1:]:
+            if _attributes(op, node) != attributes:
+                raise ExportError(
+                    f"{node.name} and {nodes[0].name} are both {op.name} but differ in their "
+                    f"attributes, which one function body cannot serve: export with --ops portable"
+                )
+        body = function(op, float_type, opset, **attributes)
+        model.functions[body.identifier()] = body
+
+
+def inline_bodies(model: ir.Model, float_type: ir.DataType) -> None:
+    """Replace every operator of ours by its body, under the node's own name."""
+    for node in list(model.graph):
+        op = _op_of(node)
+        if op is None:
+            continue
+        writer = OnnxWriter(float_type, prefix=f"{node.name}/")
+        operands = [value for value in node.inputs if value is not None]
+        result = write_body(op, writer, *operands, **_attributes(op, node))
+        output = node.outputs[0]
+        result.shape, result.type, name = output.shape, output.type, output.name
+        model.graph.insert_before(node, writer.nodes)
+        ir.convenience.replace_all_uses_with(output, result, replace_graph_outputs=True)
+        model.graph.remove(node, safe=True)
+        result.name = name
+    del model.opset_imports[DOMAIN]
+
+
+def bucket_values(model: ir.Model) -> list[str]:
+    """Names of the buckets each LSH layer computes, in order of layers."""
+    return [str(n.outputs[0].name) for n in model.graph if _op_of(n) == by_onnx_name("LshBucket")]
+
+
+def _op_of(node: ir.Node) -> OpSpec | None:
+    return by_onnx_name(node.op_type) if node.domain == DOMAIN else None
+
+
+def _attributes(op: OpSpec, node: ir.Node) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for attribute in op.attributes:
+        value = node.attributes[attribute.name].value
+        values[attribute.name] = bool(value) if attribute.kind == "bool" else value
+    return values
+
+
+def _fold_weight_transposes(graph: ir.Graph) -> None:
+    """Store each weight as MatMul takes it. The optimizer does so for small ones only."""
+    for node in list(graph):
+        weight = node.inputs[0] if node.op_type == "Transpose" and not node.domain else None
+        if weight is None or weight.const_value is None or not weight.is_initializer():
+            continue
+        permutation = node.attributes["perm"].as_ints() if "perm" in node.attributes else None
+        array = np.ascontiguousarray(np.transpose(weight.const_value.numpy(), permutation))
+        folded = ir.Value(
+            name=f"{weight.name}_transposed",
+            shape=ir.Shape(array.shape),
+            type=ir.TensorType(weight.const_value.dtype),
+            const_value=ir.tensor(array, dtype=weight.const_value.dtype),
+        )
+        graph.register_initializer(folded)
+        ir.convenience.replace_all_uses_with(node.outputs[0], folded)
+        graph.remove(node, safe=True)
+
+
+def _name_axes(
+    graph: ir.Graph, inputs: Sequence[str], axes: Mapping[str, Sequence[str | int]]
+) -> None:
+    """Axes by the names users know, in place of the symbols of the trace."""
+    traced = [
+        (value.shape, names)
+        for value, names in [
+            *((value, ("batch", "sequence")) for value in graph.inputs),
+            *((value, axes[str(value.name)]) for value in graph.outputs),
+        ]
+        if value.shape is not None
+    ]
+    if [value.name for value in graph.inputs] != list(inputs):
+        raise ExportError(f"the traced graph has inputs {[v.name for v in graph.inputs]}")
+    renamed: dict[str, str] = {}
+    for shape, names in traced:
+        for dim, name in zip(shape, names, strict=True):
+            if isinstance(dim, ir.SymbolicDim) and dim.value is not None and isinstance(name, str):
+                renamed[dim.value] = name
+    for value in [*graph.inputs, *(v for node in graph for v in node.outputs)]:
+        if value.shape is None:
+            continue
+        for index, dim in enumerate(value.shape):
+            if isinstance(dim, ir.SymbolicDim) and dim.value is not None:
+                # What is left are sums of the sequence and its padding.
+                value.shape[index] = renamed.get(dim.value, "padded_sequence")
+
+
+def _name_nodes(graph: ir.Graph) -> None:
+    """Nodes, their values and folded weights by the module they come from."""
+    taken: dict[str, int] = {}
+
+    def unique(name: str) -> str:
+        count = taken.get(name, 0)
+        taken[name] = count + 1
+        return f"{name}_{count}" if count else name
+
+    interface = {id(value) for value in [*graph.inputs, *graph.outputs]}
+    for node in graph:
+        scope = _scope(node)
+        node.name = unique(f"{scope}/{node.op_type}" if scope else node.op_type)
+        for value in node.inputs:
+            if value is not None and value.is_initializer() and _is_generated(value.name):
+                weight = value.const_value is not None and value.const_value.size > 64
+                value.name = unique(f"{scope}.weight" if weight else f"{node.name}/constant")
+        for index, value in enumerate(node.outputs):
+            if id(value) not in interface:
+                value.name = f"{node.name}/output" + (f"_{index}" if index else "")
+
+
+def _scope(node: ir.Node) -> str:
+    """The dotted path of the innermost module, as torch's exporter noted it."""
+    scopes = ast.literal_eval(node.metadata_props.get(_SCOPES, "['']"))
+    scope = str(scopes[-2]) if len(scopes) > 1 else ""
+    return "" if scope.startswith("_") else scope  # nodes outside any module get a made-up one
+
+
+def _is_generated(name: str | None) -> bool:
+    return name is not None and (name.startswith(("val_", "view")) or "_transposed" in name)
+
+
+def _order_attributes(graph: ir.Graph) -> None:
+    """Attributes in the order of the spec: plugins read them by place."""
+    for node in graph:
+        op = _op_of(node)
+        if op is None:
+            continue
+        values = _attributes(op, node)
+        node.attributes.clear()
+        for attribute in as_attributes(values):
+            node.attributes.add(attribute)
+
+
+def _drop_trace_metadata(model: ir.Model) -> None:
+    """Stack traces and paths of the exporting machine do not belong in the file."""
+    common_passes.ClearMetadataAndDocStringPass()(model)
+    graph = model.graph
+    produced = (value for node in graph for value in node.outputs)
+    for value in (*graph.inputs, *graph.initializers.values(), *produced):
+        value.metadata_props.clear()
+    model.metadata_props.clear()
+    graph.metadata_props.clear()

@@ -1,0 +1,49 @@
+"""Model inputs from files: arrays saved by NumPy, text as bytes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from tokenize import TokenError
+
+import numpy as np
+
+from reformer_export.errors import InputError
+
+
+def read_array(path: str | os.PathLike[str], name: str) -> np.ndarray:
+    """Read input `name` from a .npy file of [length] or [batch, length]; returns two axes.
+
+    Nothing is unpickled, and the file is mapped before it is read, so that a header which claims
+    more than the file holds allocates nothing. Raises InputError.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            if not file.read(6).startswith(b"\x93NUMPY"):
+                raise InputError(f"{path} is not a .npy file: write it with numpy.save")
+        array = np.array(np.load(path, mmap_mode="r", allow_pickle=False))
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+    except (ValueError, TypeError, EOFError, SyntaxError, TokenError) as error:  # of the header
+        raise InputError(
+            f"{path} does not hold an array of numbers ({_one_line(error)}): "
+            "write it with numpy.save from an integer array"
+        ) from error
+    if array.ndim not in (1, 2):
+        raise InputError(
+            f"{path} has shape {list(array.shape)}; {name} must be [length] or [batch, length]"
+        )
+    return array if array.ndim == 2 else array[None, :]
+
+
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
+    """A text file as it stands; raises InputError."""
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

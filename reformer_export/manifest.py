@@ -1,0 +1,241 @@
+"""manifest.json: what an artifact is, where it came from, and the hash of every file in it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from reformer_export.errors import ArtifactError
+from reformer_export.fields import Fields
+from reformer_export.signature import Signature
+from reformer_export.staging import atomic_file
+
+MANIFEST = "manifest.json"
+MODEL = "model.onnx"
+SCHEMA_VERSION = 1
+
+_LARGEST = 16 * 2**20  # a manifest is a few kB; more is no manifest and is not read into memory
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """What a file must be: its SHA-256 in hexadecimal and its size."""
+
+    sha256: str
+    bytes: int
+
+    @classmethod
+    def of(cls, path: Path) -> FileRecord:
+        """Hash a file; raises OSError."""
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256")
+            return cls(digest.hexdigest(), file.tell())
+
+
+@dataclass(frozen=True)
+class OpsRecord:
+    """How our operators are in the graph: "auto" nodes with bodies, "portable" inlined."""
+
+    mode: str
+    domain: str
+    versions: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class RotationRecord:
+    """The hash rotations of one layer, as drawn: fp32, little endian, C order."""
+
+    layer: int
+    shape: tuple[int, ...]
+    sha256: str
+
+
+@dataclass(frozen=True)
+class HashingRecord:
+    """What decides the buckets; `notes` say what was pinned or overridden and why."""
+
+    num_buckets: tuple[int, ...] = ()
+    num_hashes: int = 0
+    hash_seed: int | None = None
+    notes: tuple[str, ...] = ()
+    rotations: tuple[RotationRecord, ...] = ()
+
+
+@dataclass(frozen=True)
+class SourceRecord:
+    """The checkpoint: its name as given, its revision on the hub, its files.
+
+    `ignored_keys` are the unknown keys of its config.json that the user chose to put up with.
+    """
+
+    name: str
+    revision: str | None
+    files: Mapping[str, FileRecord]
+    ignored_keys: tuple[str, ...] = ()
+
+
+def utc_now() -> str:
+    """The time of making, as manifests carry it: ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """manifest.json as values; `files` are those of the artifact, all but the manifest itself."""
+
+    task: str
+    architecture: str
+    dtype: str
+    opset: int
+    ops: OpsRecord
+    signature: Signature
+    hashing: HashingRecord
+    source: SourceRecord
+    files: Mapping[str, FileRecord]
+    tools: Mapping[str, str]
+    parity: Mapping[str, Any] | None = None
+    created: str = field(default_factory=utc_now)
+
+    def to_json(self) -> dict[str, Any]:
+        """The document, of schema SCHEMA_VERSION."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "task": self.task,
+            "architecture": self.architecture,
+            "dtype": self.dtype,
+            "opset": self.opset,
+            "ops": {
+                "mode": self.ops.mode,
+                "domain": self.ops.domain,
+                "versions": dict(self.ops.versions),
+            },
+            "signature": self.signature.to_json(),
+            "hashing": {
+                "num_buckets": list(self.hashing.num_buckets),
+                "num_hashes": self.hashing.num_hashes,
+                "hash_seed": self.hashing.hash_seed,
+                "notes": list(self.hashing.notes),
+                "rotations": [
+                    {"layer": r.layer, "shape": list(r.shape), "sha256": r.sha256}
+                    for r in self.hashing.rotations
+                ],
+            },
+            "source": {
+                "name": self.source.name,
+                "revision": self.source.revision,
+                "ignored_keys": list(self.source.ignored_keys),
+                "files": _files_to_json(self.source.files),
+            },
+            "files": _files_to_json(self.files),
+            "tools": dict(self.tools),
+            "parity": None if self.parity is None else dict(self.parity),
+            "created": self.created,
+        }
+
+    @classmethod
+    def from_json(cls, raw: object, where: str = MANIFEST) -> Manifest:
+        """Read what `to_json` wrote; keys it does not know are left alone.
+
+        Raises ArtifactError for a newer schema, a missing field or a wrong type, naming it.
+        """
+        fields = Fields(raw, where)
+        version = fields.integer("schema_version", minimum=1)
+        if version > SCHEMA_VERSION:
+            raise ArtifactError(
+                f"{where} has schema version {version} and this reformer-export reads up to "
+                f"{SCHEMA_VERSION}: pip install --upgrade reformer-export"
+            )
+        ops, hashing, source = (fields.child(key) for key in ("ops", "hashing", "source"))
+        versions, tools = ops.child("versions"), fields.child("tools")
+        return cls(
+            task=fields.text("task"),
+            architecture=fields.text("architecture"),
+            dtype=fields.text("dtype"),
+            opset=fields.integer("opset", minimum=1),
+            ops=OpsRecord(
+                mode=ops.text("mode"),
+                domain=ops.text("domain"),
+                versions={name: versions.integer(name) for name in versions.names()},
+            ),
+            signature=Signature.from_json(fields.value("signature"), f"{where}.signature"),
+            hashing=HashingRecord(
+                num_buckets=hashing.integers("num_buckets"),
+                num_hashes=hashing.integer("num_hashes", minimum=0),
+                hash_seed=hashing.integer_or_none("hash_seed"),
+                notes=hashing.texts("notes"),
+                rotations=tuple(
+                    RotationRecord(r.integer("layer"), r.integers("shape"), r.text("sha256"))
+                    for r in hashing.children("rotations")
+                ),
+            ),
+            source=SourceRecord(
+                name=source.text("name"),
+                revision=source.text_or_none("revision"),
+                files=_files_from_json(source.child("files")),
+                ignored_keys=source.texts("ignored_keys"),
+            ),
+            files=_files_from_json(fields.child("files")),
+            tools={name: tools.text(name) for name in tools.names()},
+            parity=None if fields.value("parity") is None else dict(_object(fields, "parity")),
+            created=fields.text("created"),
+        )
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read a manifest.json; raises ArtifactError when it is not one."""
+    return Manifest.from_json(read_raw_manifest(path))
+
+
+def read_raw_manifest(path: Path) -> object:
+    """The JSON document itself, unjudged."""
+    try:
+        size = path.stat().st_size
+        if size > _LARGEST:
+            raise ArtifactError(f"{path} holds {size} bytes: that is no manifest")
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise ArtifactError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise ArtifactError(
+            f"{path} is not valid JSON ({error}): the artifact is damaged, export the model again"
+        ) from error
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> Path:
+    """Write `folder`/manifest.json whole or not at all; returns its path."""
+    path = Path(folder) / MANIFEST
+    text = json.dumps(manifest.to_json(), indent=2, allow_nan=False) + "\n"
+    with atomic_file(path) as file:
+        file.write(text.encode())
+    return path
+
+
+def record_files(folder: Path, names: Iterable[str] | None = None) -> dict[str, FileRecord]:
+    """Hash the files of a folder (all but the manifest, or the named ones), ordered by name."""
+    folder = Path(folder)
+    if names is None:
+        names = (p.name for p in folder.iterdir() if p.name != MANIFEST)
+    return {name: FileRecord.of(folder / name) for name in sorted(names)}
+
+
+def _files_to_json(files: Mapping[str, FileRecord]) -> dict[str, dict[str, Any]]:
+    return {name: {"sha256": r.sha256, "bytes": r.bytes} for name, r in files.items()}
+
+
+def _files_from_json(fields: Fields) -> dict[str, FileRecord]:
+    return {
+        name: FileRecord(entry.text("sha256"), entry.integer("bytes", minimum=0))
+        for name in fields.names()
+        for entry in [fields.child(name)]
+    }
+
+
+def _object(fields: Fields, key: str) -> Mapping[str, Any]:
+    value = fields.value(key)
+    Fields(value, f"{fields.where}.{key}")  # complains when it is no object
+    return value  # type: ignore[return-value]

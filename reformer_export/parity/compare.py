@@ -1,0 +1,148 @@
+"""One input on a candidate and its references, in the stages that a step function asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from reformer_export.errors import ParityError
+from reformer_export.parity.inputs import ParityInput, another_rng_state
+from reformer_export.parity.report import ParityRow, Tolerance
+from reformer_export.runtimes.base import Array, Arrays, Buckets, Probe, ProbingRunner
+
+
+def compare(
+    candidate: ProbingRunner,
+    references: Sequence[ProbingRunner],
+    example: ParityInput,
+    tolerance: Tolerance,
+    *,
+    baseline: ProbingRunner | None = None,
+) -> Iterator[ParityRow]:
+    """Compare a runner with each reference on one input.
+
+    First both attend by the reference's buckets while the candidate still hashes: every decision
+    is compared with all before it equal (stage 1), and so are the outputs (stage 2). Then each runs
+    on its own (stage 3), which must agree as well unless a decision flipped.
+
+    Args:
+        references: the first one must show buckets for every layer, even where it does not use
+            them; later ones may say None.
+        baseline: a runner in the candidate's precision; the candidate may differ from the
+            reference twice as much as this one does.
+    """
+    inputs = example.inputs
+    free = candidate.run(inputs)
+    with another_rng_state(example.seed + 1):
+        again = candidate.run(inputs)
+    repeats = all(np.array_equal(free[name], again[name], equal_nan=True) for name in free)
+
+    forced: list[Array | None] | None = None
+    for reference in references:
+        expected = reference.probe(inputs)
+        # Where a reference does not hash, no one looks at the buckets: any of the shape will do.
+        theirs = [
+            own if shown is None else shown
+            for shown, own in zip(expected.buckets, forced or expected.buckets, strict=True)
+        ]
+        if forced is None or not _same(forced, theirs):
+            forced = theirs
+            held = candidate.probe(inputs, forced)
+            beside = baseline.probe(inputs, forced) if baseline is not None else None
+        yield _row(reference.name, example, tolerance, expected, held, beside, free, repeats)
+
+
+def _row(
+    reference: str,
+    example: ParityInput,
+    tolerance: Tolerance,
+    expected: Probe,
+    held: Probe,
+    baseline: Probe | None,
+    free: Arrays,
+    repeats: bool,
+) -> ParityRow:
+    decisions, flips, flip_margin = _flips(expected, held)
+    fixed_error = relative_error(held.outputs, expected.outputs)
+    free_error = relative_error(free, expected.outputs)
+    bound = tolerance.output
+    if baseline is not None:
+        own_error = relative_error(baseline.outputs, expected.outputs)
+        bound = min(bound, 2 * own_error + float(np.finfo(np.float16).eps))
+
+    def misses() -> Iterator[str]:
+        if not repeats:
+            yield "two calls with the same input gave different outputs"
+        if flip_margin > tolerance.flip_margin:
+            yield f"a bucket differs although the decision was clear, by {flip_margin:.1e}"
+        if flips > max(1.0, tolerance.flip_fraction * decisions):
+            yield f"{flips} of {decisions} hash decisions differ"
+        # Written so that a NaN fails.
+        if not fixed_error <= bound:
+            yield f"outputs differ by {fixed_error:.1e} of their scale at equal buckets"
+        if not flips and not free_error <= bound:
+            yield f"outputs differ by {free_error:.1e} of their scale end to end"
+
+    return ParityRow(
+        reference=reference,
+        length=example.length,
+        batch=example.batch,
+        masked=example.masked,
+        seed=example.seed,
+        decisions=decisions,
+        flips=flips,
+        flip_margin=flip_margin,
+        fixed_error=fixed_error,
+        free_error=free_error,
+        bound=bound,
+        misses=tuple(misses()),
+    )
+
+
+def relative_error(actual: Arrays, expected: Arrays) -> float:
+    """The largest difference of any output, relative to that output's largest magnitude.
+
+    Infinite where a value is not a number on one side only.
+
+    Raises:
+        ParityError: an output is missing or has another shape.
+    """
+    worst = 0.0
+    for name, wanted in expected.items():
+        found = actual.get(name)
+        if found is None or found.shape != wanted.shape:
+            shape = None if found is None else list(found.shape)
+            raise ParityError(f"output {name} should be {list(wanted.shape)}, found {shape}")
+        worst = max(worst, _relative(found, wanted))
+    return worst
+
+
+def _relative(found: Array, wanted: Array) -> float:
+    wanted = wanted.astype(np.float64)
+    difference = np.abs(found.astype(np.float64) - wanted).max()
+    scale = max(float(np.abs(wanted).max()), float(np.finfo(np.float32).tiny))
+    error = float(difference) / scale
+    return float("inf") if np.isnan(error) else error
+
+
+def _same(first: Buckets, second: Buckets) -> bool:
+    pairs = zip(first, second, strict=True)
+    return all(a is not None and b is not None and np.array_equal(a, b) for a, b in pairs)
+
+
+def _flips(expected: Probe, held: Probe) -> tuple[int, int, float]:
+    """Decisions compared, decisions that differ, and the clearest of those."""
+    decisions = flips = 0
+    margin = 0.0
+    for layer, (wanted, found) in enumerate(zip(expected.buckets, held.buckets, strict=True)):
+        if wanted is None or found is None:
+            continue
+        different = np.nonzero(wanted != found)
+        decisions += wanted.size
+        flips += len(different[0])
+        if len(different[0]):
+            if expected.margins is None:
+                return decisions, flips, float("inf")
+            margin = max(margin, float(expected.margins(layer, different).max()))
+    return decisions, flips, margin

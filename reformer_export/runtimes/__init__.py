@@ -1,0 +1,8 @@
+"""One way to run a model, whatever runs it: `open_runner` and the `Runner` protocol."""
+
+from __future__ import annotations
+
+from reformer_export.runtimes.base import Probe, ProbingRunner, Runner
+from reformer_export.runtimes.registry import RUNTIMES, open_runner
+
+__all__ = ["RUNTIMES", "Probe", "ProbingRunner", "Runner", "open_runner"]

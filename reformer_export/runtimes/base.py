@@ -1,0 +1,63 @@
+"""What every runtime looks like from outside: comparison and benchmarks know only this."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reformer_export.signature import Signature
+
+Array = NDArray[Any]
+Arrays = Mapping[str, Array]
+Buckets = Sequence[Array | None]
+"""For each LSH layer `[batch, heads, num_hashes, padded_length]` int32; None where a runtime did
+not hash, because the sequence is no longer than a chunk."""
+
+
+class Runner(Protocol):
+    """A model ready to run.
+
+    `name` is short and stable ("onnxruntime"), `description` says versions, threads and kernels.
+    """
+
+    name: str
+    description: str
+    signature: Signature
+
+    def run(self, inputs: Arrays) -> dict[str, Array]:
+        """Outputs by name; inputs as `Signature.check` returns them."""
+        ...
+
+    def close(self) -> None:
+        """Give back memory and devices. The runner is of no use afterwards."""
+        ...
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One run and what it hashed to.
+
+    `margins(layer, where)` tells how clear decisions were: the relative distance of the best from
+    the second best, for indices into that layer's buckets; None for runtimes that can't say.
+    """
+
+    outputs: dict[str, Array]
+    buckets: Buckets
+    margins: Callable[[int, tuple[NDArray[np.intp], ...]], NDArray[np.float64]] | None = None
+
+
+@runtime_checkable
+class ProbingRunner(Runner, Protocol):
+    """A runner that shows its buckets and can be told to use others."""
+
+    def probe(self, inputs: Arrays, forced: Buckets | None = None) -> Probe:
+        """Run and report the buckets each LSH layer computed.
+
+        With `forced`, one array a layer, those are what the layers attend by. Later layers then see
+        what they would see if all runtimes hashed alike, so each decision can be compared.
+        """
+        ...

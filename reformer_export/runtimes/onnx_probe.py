@@ -1,0 +1,34 @@
+"""The same graph with its buckets laid open: computed ones go out, the used ones come in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx_ir as ir
+
+_BUCKETS = "/LshBucket/output"
+FORCED = "forced_buckets."
+COMPUTED = "computed_buckets."
+
+
+def probing_model(path: Path, *, force: bool) -> tuple[ir.Model, int]:
+    """The model at `path` with its LSH layers laid open, and how many of them there are.
+
+    What layer i hashes to becomes the output `computed_buckets.i`. With `force` the layer attends
+    by the input `forced_buckets.i` instead. Weights stay where they are.
+    """
+    model = ir.load(path)
+    computed = [
+        value
+        for node in model.graph
+        for value in node.outputs
+        if value.name is not None and value.name.endswith(_BUCKETS)
+    ]
+    for index, value in enumerate(computed):
+        if force:
+            forced = ir.Value(name=f"{FORCED}{index}", shape=value.shape, type=value.type)
+            ir.convenience.replace_all_uses_with(value, forced)
+            model.graph.inputs.append(forced)
+        value.name = f"{COMPUTED}{index}"
+        model.graph.outputs.append(value)
+    return model, len(computed)

@@ -1,0 +1,128 @@
+"""Runs Hugging Face's own model: the reference for every claim of equality."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from reformer_export.optional import require
+from reformer_export.runtimes.base import Array, Arrays, Buckets, Probe
+from reformer_export.runtimes.torch_margins import decision_margins
+from reformer_export.signature import ATTENTION_MASK, INPUT_IDS, Signature
+from reformer_export.source import TASKS
+
+if TYPE_CHECKING:
+    from reformer_export.source import LoadedModel
+
+
+class TransformersRunner:
+    """transformers' eager Reformer, with num_buckets and hash_seed pinned as ours are.
+
+    Nothing of its arithmetic is touched. Its hashing is wrapped so that buckets can be read and
+    given, which `probe` needs and `run` does not use.
+    """
+
+    name = "transformers"
+
+    def __init__(self, loaded: LoadedModel, signature: Signature) -> None:
+        transformers = require("transformers", purpose="comparing with Hugging Face's model")
+        self.signature = signature
+        self._config = loaded.config
+        self._rotations = next(iter(loaded.rotations.values()), torch.empty(0))
+        # It tells at every length that it pads: that is known here.
+        logging.getLogger("transformers.models.reformer").setLevel(logging.ERROR)
+        config = transformers.ReformerConfig(**loaded.config.to_hf())
+        model = getattr(transformers, TASKS[loaded.task])(config)
+        # Our parameters have transformers' names; the base class differs by the prefix alone.
+        state = loaded.model.state_dict()
+        if loaded.task == "feature-extraction":
+            state = {name.removeprefix("reformer."): tensor for name, tensor in state.items()}
+        dtype = next(loaded.model.parameters()).dtype
+        self._model = model.to(dtype).eval()
+        self._model.load_state_dict(state)
+        if "lm_head.bias" in state and self._model.lm_head.decoder.bias is None:
+            # transformers 5 lost the link between the head's bias and its layer. Ours says whether
+            # the checkpoint's bias counts: it is zero where it does not.
+            self._model.lm_head.decoder.bias = self._model.lm_head.bias
+        self._layers = [
+            layer.attention.self_attention
+            for layer in getattr(self._model, "reformer", self._model).encoder.layers
+            if hasattr(layer.attention.self_attention, "query_key")
+        ]
+        self.description = f"transformers {transformers.__version__}, torch {torch.__version__}"
+
+    def run(self, inputs: Arrays) -> dict[str, Array]:
+        """Outputs by name."""
+        ids, mask = (torch.from_numpy(inputs[name]) for name in (INPUT_IDS, ATTENTION_MASK))
+        # Its hashing seeds the global generator; nobody else should notice.
+        with torch.random.fork_rng(devices=[]), torch.inference_mode():
+            outputs = self._model(input_ids=ids, attention_mask=mask, use_cache=False)
+        return {spec.name: outputs[spec.name].numpy() for spec in self.signature.outputs}
+
+    def probe(self, inputs: Arrays, forced: Buckets | None = None) -> Probe:
+        """Outputs and buckets; with `forced` ones where given."""
+        records: list[_Record | None] = [None] * len(self._layers)
+        for index, layer in enumerate(self._layers):
+            layer._hash_vectors = functools.partial(
+                self._hash,
+                layer._hash_vectors,
+                records,
+                index,
+                None if forced is None else forced[index],
+            )
+        try:
+            outputs = self.run(inputs)
+        finally:
+            for layer in self._layers:
+                del layer._hash_vectors
+        return Probe(
+            outputs,
+            [None if record is None else record.buckets for record in records],
+            functools.partial(self._margins, records),
+        )
+
+    def _hash(
+        self,
+        original: Callable[..., torch.Tensor],
+        records: list[_Record | None],
+        index: int,
+        forced: Array | None,
+        vectors: torch.Tensor,
+        num_hashes: int,
+        attention_mask: torch.Tensor | None,
+        **kwargs: Any,
+    ) -> torch.Tensor:
+        offset_buckets = original(vectors, num_hashes, attention_mask, **kwargs)
+        batch, heads, length, _ = vectors.shape
+        shape = (batch, heads, num_hashes, length)
+        padded = attention_mask is not None and not bool(attention_mask.all())
+        stride = self._config.bucket_count + int(padded)
+        offsets = (torch.arange(num_hashes) * stride)[:, None]
+        computed = (offset_buckets.reshape(shape) - offsets).to(torch.int32).numpy()
+        records[index] = _Record(computed, vectors)
+        if forced is None:
+            return offset_buckets
+        return (torch.from_numpy(forced).to(torch.int64) + offsets).reshape(batch, heads, -1)
+
+    def _margins(self, records: list[_Record | None], layer: int, where: Any) -> Any:
+        record = records[layer]
+        if record is None:
+            return np.empty(0)
+        query = record.vectors.transpose(1, 2)
+        return decision_margins(query, self._rotations, self._config.num_buckets or (), where)
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+
+class _Record:
+    """What one layer hashed, and to what."""
+
+    def __init__(self, buckets: Array, vectors: torch.Tensor) -> None:
+        self.buckets = buckets
+        self.vectors = vectors

@@ -1,0 +1,18 @@
+"""What every test runs under: no network, few threads, the same examples every time."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import settings
+
+# Read when torch and huggingface_hub are first imported, here and in the processes tests start.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+# pytest-xdist's workers share the two cores that the suite is made for.
+_WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+os.environ["OMP_NUM_THREADS"] = str(max(1, 2 // _WORKERS))
+
+# A commit passes or fails for everybody alike; how long an example takes says nothing.
+settings.register_profile("reproducible", derandomize=True, deadline=None)
+settings.load_profile("reproducible")

@@ -1,0 +1,238 @@
+"""The rules of the house that no linter knows: who imports whom, and what importing costs."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = {
+    "reformer_ops": ROOT / "custom_ops/reformer_ops",
+    "reformer_models": ROOT / "models/reformer_models",
+    "reformer_export": ROOT / "reformer_export",
+}
+
+# The modules and subpackages of reformer_export, top to bottom: each imports from layers below its
+# own only. What is not listed belongs to the foundation, where all may import each other.
+LAYERS = (
+    {"__main__"},
+    {"cli"},
+    {"doctor", "inspection", "pipeline", "running"},
+    {"bench", "parity"},
+    {"exporters", "runtimes"},
+)
+# Not allowed although the layers would let it pass.
+FORBIDDEN = {
+    ("cli", "source"): "a verb is arguments in, one library call, an exit code out",
+    ("parity", "exporters"): "parity compares what runs, whoever made it",
+    ("bench", "exporters"): "bench measures what runs, whoever made it",
+}
+
+HEAVY = {"onnx", "onnx_ir", "onnxruntime", "onnxscript", "torch", "transformers"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A source file, under the name it is imported by."""
+
+    module: str
+    path: Path
+
+    @property
+    def tree(self) -> ast.Module:
+        return _parse(self.path)
+
+    def where(self, node: ast.stmt | ast.expr) -> str:
+        return f"{self.path.relative_to(ROOT)}:{node.lineno}"
+
+
+@dataclass(frozen=True)
+class Import:
+    """`module` imports `target`, at `where`."""
+
+    module: str
+    target: str
+    where: str
+
+
+@cache
+def _parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+
+
+@cache
+def sources() -> tuple[Source, ...]:
+    found = []
+    for package, folder in PACKAGES.items():
+        for path in sorted(folder.rglob("*.py")):
+            parts = path.relative_to(folder).with_suffix("").parts
+            names = parts[:-1] if parts[-1] == "__init__" else parts
+            found.append(Source(".".join((package, *names)), path))
+    return tuple(found)
+
+
+@cache
+def imports() -> tuple[Import, ...]:
+    """Every import in our packages, wherever it stands: in a function or for types alone, too."""
+    return tuple(
+        Import(source.module, target, source.where(node))
+        for source in sources()
+        for node in ast.walk(source.tree)
+        if isinstance(node, ast.Import | ast.ImportFrom | ast.Call)
+        for target in _targets(source, node)
+    )
+
+
+def _targets(source: Source, node: ast.Import | ast.ImportFrom | ast.Call) -> Iterator[str]:
+    known = {other.module for other in sources()}
+    match node:
+        case ast.Import(names=names):
+            yield from (alias.name for alias in names)
+        case ast.ImportFrom(module=module, names=names, level=level):
+            base = module or ""
+            if level:
+                package = source.module.split(".")
+                is_package = source.path.name == "__init__.py"
+                above = package[: len(package) - level + is_package]
+                base = ".".join([*above, *([module] if module else [])])
+            for alias in names:
+                name = f"{base}.{alias.name}"
+                yield name if name in known else base
+        case ast.Call(
+            func=ast.Name(id="import_module" | "require" | "__import__")
+            | ast.Attribute(attr="import_module"),
+            args=[ast.Constant(value=str(name)), *_],
+        ):
+            yield name
+
+
+def _ours(target: str) -> str | None:
+    package = target.partition(".")[0]
+    return package if package in PACKAGES else None
+
+
+def _unit(module: str) -> str:
+    """The part of reformer_export a module belongs to: "cli" for reformer_export.cli.main."""
+    return [*module.split("."), "__init__"][1]
+
+
+def _level(unit: str) -> int:
+    """Its layer, counted from the top."""
+    return next((i for i, layer in enumerate(LAYERS) if unit in layer), len(LAYERS))
+
+
+def test_the_packages_are_found() -> None:
+    assert {source.module for source in sources()} > set(PACKAGES)
+    assert any(_ours(found.target) for found in imports())
+
+
+@pytest.mark.parametrize(
+    ("package", "allowed"),
+    [
+        ("reformer_ops", set()),
+        ("reformer_models", {"reformer_ops"}),
+        ("reformer_export", {"reformer_ops", "reformer_models"}),
+    ],
+)
+def test_packages_import_downwards(package: str, allowed: set[str]) -> None:
+    wrong = [
+        f"{found.where} imports {found.target}"
+        for found in imports()
+        if found.module.partition(".")[0] == package
+        and _ours(found.target) not in {None, package, *allowed}
+    ]
+    assert not wrong
+
+
+def test_only_source_imports_the_models() -> None:
+    wrong = [
+        f"{found.where} imports {found.target}: go through reformer_export.source"
+        for found in imports()
+        if _ours(found.module) == "reformer_export"
+        and _ours(found.target) == "reformer_models"
+        and _unit(found.module) != "source"
+    ]
+    assert not wrong
+
+
+def test_layers_of_reformer_export() -> None:
+    wrong = []
+    for found in imports():
+        if {_ours(found.module), _ours(found.target)} != {"reformer_export"}:
+            continue
+        unit, target = _unit(found.module), _unit(found.target)
+        if "__init__" in (unit, target) or unit == target:
+            continue  # __init__ holds the public names, loaded when first used
+        foundation = _level(unit) == _level(target) == len(LAYERS)
+        if _level(unit) >= _level(target) and not foundation:
+            wrong.append(f"{found.where}: {unit} may not import {target} (see LAYERS)")
+        elif reason := FORBIDDEN.get((unit, target)):
+            wrong.append(f"{found.where}: {unit} may not import {target}: {reason}")
+    assert not wrong
+
+
+def test_no_import_cycles() -> None:
+    """Between modules; that a submodule imports its package is how Python works."""
+    known = {source.module for source in sources()}
+    graph: dict[str, set[str]] = {module: set() for module in known}
+    for found in imports():
+        if found.target in known and not f"{found.module}.".startswith(f"{found.target}."):
+            graph[found.module].add(found.target)
+    for package in PACKAGES:
+        graph[package] = set()  # the public names point everywhere
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+@pytest.mark.parametrize(
+    ("module", "banned"),
+    [
+        ("reformer_ops", {*HEAVY, "rich"}),
+        ("reformer_models.config", {*HEAVY, "rich"}),
+        ("reformer_models.errors", {*HEAVY, "rich"}),
+        ("reformer_export", {*HEAVY, "rich"}),
+        ("reformer_export.cli.main", HEAVY),
+    ],
+)
+def test_importing_is_cheap(module: str, banned: set[str], tmp_path: Path) -> None:
+    """In a process of its own: this one has imported everything."""
+    code = f"import sys, {module}; print(*sorted(sys.modules.keys() & {banned!r}))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert not done.stdout.split(), f"importing {module} loads {done.stdout}"
+
+
+def test_no_assert_statements() -> None:
+    """`python -O` drops them, and they tell a user nothing: raise one of our errors."""
+    wrong = [
+        source.where(node)
+        for source in sources()
+        for node in ast.walk(source.tree)
+        if isinstance(node, ast.Assert)
+    ]
+    assert not wrong
+
+
+def test_only_the_command_line_prints() -> None:
+    wrong = [
+        source.where(node)
+        for source in sources()
+        if not source.module.startswith("reformer_export.cli") and source.path.stem != "__main__"
+        for node in ast.walk(source.tree)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id == "print"
+    ]
+    assert not wrong

@@ -1,0 +1,110 @@
+"""What `pip install` puts on a user's machine."""
+
+from __future__ import annotations
+
+import configparser
+import importlib
+import subprocess
+import sys
+import zipfile
+from email.message import Message
+from email.parser import BytesParser
+from importlib.metadata import EntryPoint
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = {
+    "reformer_ops": ROOT / "custom_ops/reformer_ops",
+    "reformer_models": ROOT / "models/reformer_models",
+    "reformer_export": ROOT / "reformer_export",
+}
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built from the checkout with what is installed here: no network."""
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "pip", "wheel", str(ROOT), "--wheel-dir", str(folder)]
+    command += ["--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (path,) = folder.iterdir()
+    return path
+
+
+@pytest.fixture
+def files(wheel: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(wheel) as archive:
+        return {name: archive.read(name) for name in archive.namelist() if not name.endswith("/")}
+
+
+@pytest.fixture
+def metadata(files: dict[str, bytes]) -> Message:
+    return BytesParser().parsebytes(_dist_info(files, "METADATA"))
+
+
+def _dist_info(files: dict[str, bytes], name: str) -> bytes:
+    (found,) = (
+        path for path in files if PurePosixPath(path).match(f"reformer_export-*.dist-info/{name}")
+    )
+    return files[found]
+
+
+def test_one_wheel_serves_every_python(wheel: Path) -> None:
+    assert "-py3-none-" in wheel.name
+
+
+def test_the_wheel_holds_the_three_packages_alone(files: dict[str, bytes]) -> None:
+    top = {PurePosixPath(path).parts[0] for path in files}
+    assert {name for name in top if not name.endswith(".dist-info")} == set(PACKAGES)
+    assert not [path for path in files if "test" in path or "__pycache__" in path]
+
+
+def test_the_wheel_holds_every_source_as_it_is(files: dict[str, bytes]) -> None:
+    expected = {
+        f"{package}/{path.relative_to(folder).as_posix()}": path.read_bytes()
+        for package, folder in PACKAGES.items()
+        for path in folder.rglob("*.py")
+    }
+    packed = {path: data for path, data in files.items() if path.endswith(".py")}
+    assert sorted(packed) == sorted(expected)
+    assert packed == expected
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_packages_are_typed(package: str, files: dict[str, bytes]) -> None:
+    assert f"{package}/py.typed" in files
+
+
+def test_the_license_is_in_the_wheel(files: dict[str, bytes], metadata: Message) -> None:
+    assert metadata["License-Expression"] == "Apache-2.0"
+    assert _dist_info(files, "licenses/LICENSE") == (ROOT / "LICENSE").read_bytes()
+
+
+def test_the_command_leads_to_a_function(files: dict[str, bytes]) -> None:
+    parser = configparser.ConfigParser()
+    parser.read_string(_dist_info(files, "entry_points.txt").decode())
+    assert parser.sections() == ["console_scripts"]
+    assert parser.options("console_scripts") == ["reformer-export"]
+    target = parser["console_scripts"]["reformer-export"]
+    assert callable(EntryPoint("reformer-export", target, "console_scripts").load())
+
+
+def test_builds_that_the_user_must_choose_are_extras(metadata: Message) -> None:
+    plain = {
+        requirement.split(">")[0].strip()
+        for requirement in metadata.get_all("Requires-Dist", [])
+        if "extra ==" not in requirement
+    }
+    assert {"numpy", "onnx"} <= plain
+    assert not plain & {"torch", "onnxruntime", "onnxruntime-gpu", "tensorrt", "tensorrt-rtx"}
+    extras = set(metadata.get_all("Provides-Extra", []))
+    assert {"export", "onnxruntime", "gpu", "tensorrt-rtx", "test", "dev"} <= extras
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_tests_run_the_checkout(package: str) -> None:
+    """Not a copy that was installed from it some time ago, nor another checkout's."""
+    assert str(PACKAGES[package]) in importlib.import_module(package).__path__
