@@ -38,21 +38,22 @@ def choose_sizes(
     """Which (length, batch) to try: what the user names, else where something changes.
 
     Those are one token, each chunk length and one past it, some chunks and a part of one, and
-    eight multiples of the padding; batches of several only up to the first padded length, since
-    rows do not see each other.
+    eight multiples of the padding. A batch of several, whose rows do not see each other, is tried
+    once without padding and once with.
     """
     if lengths:
         return [(length, batch) for length in lengths for batch in batches or _BATCHES]
+    shortest = min(chunk_lengths)
     chosen = {1, multiple, multiple + 1, 2 * multiple + 5, 8 * multiple}
     for chunk_length in chunk_lengths:
         chosen |= {chunk_length, chunk_length + 1}
     # A model that ends before its first full multiple is tried at its end.
     chosen = {length for length in chosen if length <= max_length} | {min(multiple, max_length)}
-    return [
-        (length, batch)
-        for length in sorted(chosen)
-        for batch in batches or (_BATCHES if length <= multiple + 1 else _BATCHES[:1])
-    ]
+    sizes = []
+    for length in sorted(chosen):
+        several = length in (shortest, multiple + 1)
+        sizes += [(length, b) for b in batches or (_BATCHES if several else _BATCHES[:1])]
+    return sizes
 
 
 def parity_inputs(signature: Signature, sizes: Sequence[tuple[int, int]]) -> Iterator[ParityInput]:
