@@ -13,6 +13,7 @@ from reformer_ops.errors import ReformerError
 __all__ = [
     "ArtifactError",
     "ExportError",
+    "InferenceError",
     "InputError",
     "MissingDependencyError",
     "ParityError",
@@ -48,6 +49,10 @@ class ExportError(ReformerError):
 
 class InputError(ReformerError):
     """Token ids, a mask or a text that the model does not take."""
+
+
+class InferenceError(ReformerError):
+    """A runtime that took the model could not run it on an input that fits its signature."""
 
 
 class MissingDependencyError(ReformerError):

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reformer_export.errors import UsageError
+from reformer_export.errors import ArtifactError, UsageError
+from reformer_export.manifest import FileRecord
+from reformer_models.config import ReformerConfig
 from reformer_models.tasks import TASKS
 
 if TYPE_CHECKING:
     import torch
 
+    from reformer_export.artifact import Artifact
+    from reformer_export.manifest import Manifest
     from reformer_models.hashing import BucketTrace
     from reformer_models.loading import LoadedModel
 
-__all__ = ["DTYPES", "TASKS", "LoadedModel", "load_source", "new_trace"]
+__all__ = [
+    "DTYPES",
+    "TASKS",
+    "LoadedModel",
+    "ReformerConfig",
+    "artifact_config",
+    "load_original",
+    "load_source",
+    "new_trace",
+]
 
 DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 """What `--dtype` may say -> the name NumPy, torch and ONNX have for it."""
@@ -54,6 +68,69 @@ def load_source(
         revision=revision,
         ignore_config_keys=ignore_config_keys,
     )
+
+
+def load_original(
+    manifest: Manifest, checkpoint: str | Path | None = None, *, option: str = "--against"
+) -> LoadedModel:
+    """Load the checkpoint an artifact was made from, with all that its manifest pins.
+
+    Args:
+        manifest: the artifact's.
+        checkpoint: where the checkpoint is now; where it was at the export when left out, and then
+            it must be what it was.
+        option: what the user calls `checkpoint`, for the message when it is needed.
+
+    Raises:
+        ArtifactError: the checkpoint is not there any more, or has changed.
+        ReformerError: whatever else is wrong with it.
+    """
+    source = manifest.source.name if checkpoint is None else checkpoint
+    gone = manifest.source.revision is None and not Path(source).exists()
+    if checkpoint is None and gone:
+        raise ArtifactError(
+            f"the artifact was exported from {source}, which is not there any more: "
+            f"give the checkpoint with {option}"
+        )
+    loaded = load_source(
+        source,
+        task=manifest.task,
+        dtype=manifest.dtype,
+        num_buckets=manifest.hashing.num_buckets,
+        hash_seed=manifest.hashing.hash_seed,
+        revision=manifest.source.revision if checkpoint is None else None,
+        ignore_config_keys=tuple(manifest.source.ignored_keys),
+    )
+    for path in loaded.checkpoint.files if checkpoint is None else ():
+        recorded = manifest.source.files.get(path.name)
+        if recorded is not None and FileRecord.of(path) != recorded:
+            raise ArtifactError(
+                f"{path} has changed since the export: export again, or name the checkpoint "
+                f"with {option}"
+            )
+    return loaded
+
+
+def artifact_config(artifact: Artifact) -> ReformerConfig:
+    """The config of the model in an artifact, hashing pinned as its manifest says.
+
+    Raises:
+        ArtifactError: its config.json is missing or no JSON.
+        ConfigError: it is not a Reformer's.
+    """
+    path = artifact.file("config.json")
+    if path is None:
+        raise ArtifactError(f"{artifact.path} has no config.json: export the model again")
+    try:
+        raw = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"cannot read {path} ({error}): export the model again") from error
+    manifest = artifact.manifest
+    config = ReformerConfig.from_hf(raw, ignore_keys=manifest.source.ignored_keys)
+    if "lsh" not in config.attn_layers:
+        return config
+    hashing = manifest.hashing
+    return config.pinned(num_buckets=hashing.num_buckets, hash_seed=hashing.hash_seed).config
 
 
 def new_trace(forced: Sequence[torch.Tensor | None] | None = None) -> BucketTrace:

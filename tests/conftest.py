@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from .workshop import Workshop
 
 # Read when torch and huggingface_hub are first imported, here and in the processes tests start.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -16,3 +21,11 @@ os.environ["OMP_NUM_THREADS"] = str(max(1, 2 // _WORKERS))
 # A commit passes or fails for everybody alike; how long an example takes says nothing.
 settings.register_profile("reproducible", derandomize=True, deadline=None)
 settings.load_profile("reproducible")
+
+
+@pytest.fixture(scope="session")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
+    """Checkpoints and artifacts to look at, made when first asked for."""
+    from .workshop import Workshop  # imports torch, after the settings above
+
+    return Workshop(tmp_path_factory.mktemp("workshop"))

@@ -1,4 +1,4 @@
-"""The three scores that stand for "do not look", shared by every backend of both attentions."""
+"""The numbers that both attentions are defined with, shared by every backend."""
 
 from __future__ import annotations
 

@@ -21,7 +21,12 @@ _BODIES: dict[str, Callable[..., ir.Value]] = {
 
 
 def write_body(op: OpSpec, writer: OnnxWriter, *inputs: ir.Value, **attributes: Any) -> ir.Value:
-    """Write `op` in standard operators with `writer`; returns the value of its only output."""
+    """Write `op` in standard operators with `writer`; returns the value of its only output.
+
+    Raises:
+        OpError: the operator is not defined for these attributes.
+    """
+    op.check_attributes(**attributes)
     return _BODIES[op.name](writer, *inputs, **attributes)
 
 

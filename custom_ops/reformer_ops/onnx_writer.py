@@ -106,11 +106,6 @@ class OnnxWriter:
         """`value[start:end]` along `axis`, clamped as Python clamps."""
         return self.op("Slice", value, self.ints(start), self.ints(end), self.ints(axis))
 
-    def round_up(self, size: ir.Value, multiple: int) -> ir.Value:
-        """The next multiple of `multiple` at or above a one-element int64 `size`."""
-        raised = self.op("Add", size, self.ints(multiple - 1))
-        return self.op("Mul", self.op("Div", raised, self.ints(multiple)), self.ints(multiple))
-
     def look_adjacent(
         self,
         chunks: ir.Value,
@@ -143,16 +138,20 @@ class OnnxWriter:
     def softmax_attend(self, scores: ir.Value, values: ir.Value) -> tuple[ir.Value, ir.Value]:
         """`exp(scores - lse) @ values` in fp32 and `lse[..., 1]`, `lse` rounded as the reference.
 
-        `exp(scores - top)` is scaled after the product: one pass less over the scores.
+        In fp32, `exp(scores - top)` is scaled after the product: one pass less over the scores. In
+        half precision that product could overflow.
         """
         last = self.ints(-1)
         top = self.op("ReduceMax", scores, last, keepdims=1)
         weights = self.op("Exp", self.op("Sub", scores, top), name="weights")
         total = self.op("ReduceSum", weights, last, keepdims=1)
         lse = self.op("Add", top, self.op("Log", total), name="lse")
-        product = self.op("MatMul", self.to_model_type(weights), values)
         scale = self.op("Exp", self.op("Sub", top, lse))
-        return self.op("Mul", self.to_float32(product), scale, name="attended"), lse
+        if self.float_type == ir.DataType.FLOAT:
+            product = self.op("MatMul", weights, values)
+            return self.op("Mul", product, scale, name="attended"), lse
+        weights = self.to_model_type(self.op("Mul", weights, scale))
+        return self.to_float32(self.op("MatMul", weights, values, name="attended")), lse
 
 
 def as_attributes(attributes: dict[str, Any]) -> Sequence[ir.Attr]:

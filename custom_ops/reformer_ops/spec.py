@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+from reformer_ops.errors import OpError
 
 DOMAIN = "reformer"
 """ONNX domain and torch namespace. No dot: a TensorRT plugin namespace refuses one."""
 
 AttributeKind = Literal["int", "ints", "bool"]
-AttributeValue = int | tuple[int, ...] | bool
+AttributeValue = int | Sequence[int] | bool
 
 _TORCH_TYPES: dict[AttributeKind, str] = {"int": "int", "ints": "int[]", "bool": "bool"}
 
@@ -29,10 +32,28 @@ class Operand:
 
 @dataclass(frozen=True)
 class Attribute:
-    """A compile-time argument. ONNX knows no booleans: there a "bool" is an int of 0 or 1."""
+    """A compile-time argument. ONNX knows no booleans: there a "bool" is an int of 0 or 1.
+
+    A number is at least `minimum`, and `even` if so declared; of an "ints" so is each, and there is
+    at least one.
+    """
 
     name: str
     kind: AttributeKind
+    minimum: int = 0
+    even: bool = False
+
+    def takes(self, value: AttributeValue) -> bool:
+        """Whether the operator is defined for `value`."""
+        numbers = (value,) if isinstance(value, int) else value
+        return bool(numbers) and all(
+            number >= self.minimum and not (self.even and number % 2) for number in numbers
+        )
+
+    def __str__(self) -> str:
+        """What it takes, as error messages put it."""
+        what = f"one or more {self.name}" if self.kind == "ints" else self.name
+        return f"{what}{', even and' if self.even else ''} >= {self.minimum}"
 
 
 @dataclass(frozen=True)
@@ -54,3 +75,10 @@ class OpSpec:
         results = ", ".join("Tensor" for _ in self.outputs)
         results = results if len(self.outputs) == 1 else f"({results})"
         return f"{self.torch_name}({', '.join(arguments)}) -> {results}"
+
+    def check_attributes(self, **values: AttributeValue) -> None:
+        """OpError naming the first attribute the operator is not defined for."""
+        for attribute in self.attributes:
+            value = values[attribute.name]
+            if not attribute.takes(value):
+                raise OpError(f"{self.torch_name} takes {attribute}; got {value}")

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import torch
 
 from reformer_ops.errors import OpError
 from reformer_ops.spec import DOMAIN, OpSpec
+
+MODEL_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+"""The types a model may come in; what the law wants in fp32 is fp32 in all of them."""
+
+PORTABLE: dict[str, Callable[..., torch.Tensor]] = {}
+"""By torch name, what serves a device that has no kernel of its own for the operator."""
 
 _LIBRARY = torch.library.Library(DOMAIN, "FRAGMENT")
 
@@ -17,12 +25,43 @@ def register(
 ) -> None:
     """Define `torch.ops.reformer.<torch_name>`.
 
-    `portable` serves every device that has no kernel of its own; `fake` gives the output's shape
-    and type, so that torch.export and torch.compile keep the operator as one node.
+    `portable` serves every device that has no kernel of its own, and gives the gradients on all;
+    `fake` gives the output's shape and type, so that torch.export and torch.compile keep the
+    operator as one node.
     """
+    name = f"{DOMAIN}::{op.torch_name}"
+
+    def kernel(*arguments: Any) -> torch.Tensor:
+        # What the numeric law wants in fp32, autocast would round.
+        with torch.autocast(arguments[0].device.type, enabled=False):
+            return portable(*arguments)
+
+    PORTABLE[op.torch_name] = kernel
     _LIBRARY.define(op.torch_schema, tags=(torch.Tag.pt2_compliant_tag,))
-    _LIBRARY.impl(op.torch_name, portable, "CompositeExplicitAutograd")
-    torch.library.register_fake(f"{DOMAIN}::{op.torch_name}", fake, lib=_LIBRARY)
+    _LIBRARY.impl(op.torch_name, kernel, "CompositeExplicitAutograd")
+    torch.library.register_fake(name, fake, lib=_LIBRARY)
+    if op.outputs[0].dtype == "float":
+        backward = partial(_backward, kernel)
+        torch.library.register_autograd(name, backward, setup_context=_save_arguments, lib=_LIBRARY)
+
+
+def _save_arguments(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+    ctx.save_for_backward(*(value for value in inputs if isinstance(value, torch.Tensor)))
+    ctx.attributes = [value for value in inputs if not isinstance(value, torch.Tensor)]
+
+
+def _backward(
+    portable: Callable[..., torch.Tensor], ctx: Any, gradient: torch.Tensor
+) -> tuple[torch.Tensor | None, ...]:
+    """Gradients by running the operator once more: only its inputs were kept, no scores."""
+    needed = ctx.needs_input_grad[: len(ctx.saved_tensors)]
+    pairs = zip(ctx.saved_tensors, needed, strict=True)
+    tensors = [tensor.detach().requires_grad_(wanted) for tensor, wanted in pairs]
+    with torch.enable_grad():
+        output = portable(*tensors, *ctx.attributes)
+    found = iter(torch.autograd.grad(output, [t for t in tensors if t.requires_grad], gradient))
+    gradients = [next(found) if wanted else None for wanted in needed]
+    return (*gradients, *(None for _ in ctx.attributes))
 
 
 def check_operands(op: OpSpec, *tensors: torch.Tensor) -> dict[str, int]:
@@ -33,6 +72,8 @@ def check_operands(op: OpSpec, *tensors: torch.Tensor) -> dict[str, int]:
         expected = f"{op.torch_name} takes {operand.name} as [{', '.join(operand.axes)}]"
         if tensor.dim() != len(operand.axes):
             raise OpError(f"{expected}; got shape {list(tensor.shape)}")
+        if 0 in tensor.shape:
+            raise OpError(f"{expected} with no axis empty; got shape {list(tensor.shape)}")
         for axis, size in zip(operand.axes, tensor.shape, strict=True):
             if sizes.setdefault(axis, size) != size:
                 raise OpError(
@@ -41,8 +82,8 @@ def check_operands(op: OpSpec, *tensors: torch.Tensor) -> dict[str, int]:
                 )
         if operand.dtype == "float":
             model_dtype = model_dtype or tensor.dtype
-            fits = tensor.dtype == model_dtype and tensor.is_floating_point()
-            wanted = "one floating type for all its float inputs"
+            fits = tensor.dtype == model_dtype and tensor.dtype in MODEL_DTYPES
+            wanted = "float32, float16 or bfloat16, the same for all its float inputs,"
         else:
             fits = tensor.dtype == getattr(torch, operand.dtype)
             wanted = operand.dtype
@@ -51,15 +92,8 @@ def check_operands(op: OpSpec, *tensors: torch.Tensor) -> dict[str, int]:
     return sizes
 
 
-def check_chunking(
-    op: OpSpec, length: int, chunk_length: int, num_chunks_before: int, num_chunks_after: int
-) -> None:
+def check_chunking(op: OpSpec, length: int, chunk_length: int) -> None:
     """OpError unless `length` is at most one chunk or a whole number of chunks."""
-    if chunk_length < 1 or num_chunks_before < 0 or num_chunks_after < 0:
-        raise OpError(
-            f"{op.torch_name} takes chunk_length >= 1 and non-negative numbers of neighbours; got "
-            f"chunk_length {chunk_length}, before {num_chunks_before}, after {num_chunks_after}"
-        )
     if length > chunk_length and length % chunk_length:
         raise OpError(
             f"{op.torch_name} takes a length of at most chunk_length or a multiple of it; got "

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reformer_export.artifact import Artifact
-from reformer_export.errors import ExportError, UsageError
+from reformer_export.errors import UsageError
+from reformer_export.exporters.companions import copy_companions
 from reformer_export.manifest import (
     MODEL,
     FileRecord,
@@ -40,19 +40,6 @@ OPS_MODES = ("auto", "portable")
 EXPORT_DTYPES = ("fp32", "fp16")
 WEIGHTS = f"{MODEL}_data"
 
-_COPIED = (
-    "config.json",
-    "added_tokens.json",
-    "generation_config.json",
-    "merges.txt",
-    "special_tokens_map.json",
-    "spiece.model",
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "vocab.json",
-    "vocab.txt",
-)
 _TOOLS = ("reformer-export", "torch", "onnx", "onnx-ir", "onnxscript")
 _LARGEST_FILE = 2**31 - 2**20  # protobuf ends at 2 GiB; the graph itself needs well under a MiB
 
@@ -123,14 +110,11 @@ def write_artifact(
     )
     signature = signature_of(loaded, options)
     opset = options.opset or DEFAULT_OPSET
+    copy_companions(loaded.checkpoint.directory, folder)
     say("tracing the model")
     model = _graph(loaded, signature, opset, options.ops)
     say("writing the artifact")
     _save(model, folder, external_data=options.external_data)
-    for name in _COPIED:
-        source = loaded.checkpoint.directory / name
-        if source.is_file():
-            shutil.copyfile(source, folder / name)
     write_manifest(folder, _manifest(loaded, signature, opset, options, folder))
     return loaded
 
@@ -142,7 +126,7 @@ def signature_of(loaded: LoadedModel, options: OnnxOptions) -> Signature:
         UsageError: more tokens asked for than the model has positions.
     """
     config = loaded.config
-    max_length = options.max_length or config.max_length
+    max_length = config.max_length if options.max_length is None else options.max_length
     if not 1 <= max_length <= config.max_length:
         raise UsageError(
             f"--max-length {max_length}: this model takes 1 to {config.max_length} tokens"
@@ -177,8 +161,9 @@ def _graph(loaded: LoadedModel, signature: Signature, opset: int, ops: str) -> i
     inputs = tuple(spec.name for spec in signature.inputs)
     model = trace(
         loaded.model,
-        # Long enough for several chunks, so that no branch for short sequences is taken.
-        example_length=min(3 * loaded.config.chunk_multiple - 1, signature.max_length),
+        # Long enough for several chunks, so that no branch for short sequences is taken. Nothing is
+        # computed, so it may even be longer than the model's longest sequence.
+        example_length=3 * loaded.config.chunk_multiple - 1,
         input_names=inputs,
         output_names=tuple(spec.name for spec in signature.outputs),
         opset=opset,
@@ -218,8 +203,6 @@ def _manifest(
     loaded: LoadedModel, signature: Signature, opset: int, options: OnnxOptions, folder: Path
 ) -> Manifest:
     config = loaded.config
-    if config.num_buckets is None:
-        raise ExportError("num_buckets was not pinned")
     return Manifest(
         task=loaded.task,
         architecture=loaded.checkpoint.architecture,
@@ -228,7 +211,7 @@ def _manifest(
         ops=OpsRecord(options.ops, DOMAIN, {op.name: op.version for op in OPS}),
         signature=signature,
         hashing=HashingRecord(
-            num_buckets=config.num_buckets,
+            num_buckets=config.num_buckets or (),  # none without LSH layers
             num_hashes=config.num_hashes,
             hash_seed=config.hash_seed,
             notes=loaded.notes,

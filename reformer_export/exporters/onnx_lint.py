@@ -12,6 +12,9 @@ from reformer_ops.spec import DOMAIN
 MAX_TOPK = 3840
 """TensorRT's limit. It fails when the engine is built, long after parsing."""
 
+MAX_RANK = 8
+"""TensorRT's limit as well."""
+
 _RANDOM = {
     "Bernoulli",
     "Multinomial",
@@ -21,17 +24,22 @@ _RANDOM = {
     "RandomUniformLike",
 }
 _REFUSED_BY_TENSORRT = {
+    "Attention",
     "BitShift",
     "BitwiseAnd",
     "BitwiseNot",
     "BitwiseOr",
     "BitwiseXor",
     "Compress",
+    "ConvInteger",
+    "EyeLike",
     "MatMulInteger",
     "NonZero",
     "Unique",
 }
 _SCATTERS = {"ScatterElements", "ScatterND"}
+_NOT_ON_BOOL = {"ArgMax", "ArgMin", "CumSum"}
+_NOT_ON_INTEGERS = {"Gemm", "MatMul"}
 _REFUSED_TYPES = {
     ir.DataType.DOUBLE: "TensorRT turns doubles into floats without a word",
     ir.DataType.INT16: "TensorRT has no int16",
@@ -42,7 +50,7 @@ _REFUSED_TYPES = {
 
 
 def lint(model: ir.Model) -> None:
-    """Check every node of the graph and of the functions in it.
+    """Check every node of the graph and of the functions in it, as far as types are known there.
 
     Raises:
         ExportError: names the first node that breaks a rule, and the rule.
@@ -77,10 +85,30 @@ def _problem(node: ir.Node, model: ir.Model) -> str | None:
     if node.op_type == "LayerNormalization" and len(node.outputs) > 1:
         return "TensorRT takes one output of it only"
     if node.op_type == "TopK":
-        count = node.inputs[1].const_value if node.inputs[1] is not None else None
+        k = node.inputs[1]
+        count = None if k is None else ir.convenience.get_const_tensor(k)
         if count is None or int(count.numpy().reshape(-1)[0]) > MAX_TOPK:
             return f"TensorRT takes a constant k of at most {MAX_TOPK}"
+    read = node.inputs[0].dtype if node.inputs and node.inputs[0] is not None else None
+    if node.op_type in _NOT_ON_BOOL and read == ir.DataType.BOOL:
+        return "TensorRT does not take it on booleans"
+    if node.op_type in _NOT_ON_INTEGERS and read is not None and read.is_integer():
+        return "TensorRT multiplies no matrices of integers"
     for value in node.outputs:
-        if value.dtype in _REFUSED_TYPES:
-            return _REFUSED_TYPES[value.dtype]
-    return None
+        if value.shape is not None and value.shape.rank() > MAX_RANK:
+            return f"TensorRT takes tensors of at most {MAX_RANK} axes"
+    return next((_REFUSED_TYPES[kind] for kind in _types(node) if kind in _REFUSED_TYPES), None)
+
+
+def _types(node: ir.Node) -> Iterator[ir.DataType]:
+    """Every type the node is known to handle; in a function body only attributes say."""
+    for value in (*node.inputs, *node.outputs):
+        if value is not None and value.dtype is not None:
+            yield value.dtype
+    for attribute in node.attributes.values():
+        if attribute.is_ref():
+            continue
+        if attribute.type == ir.AttributeType.TENSOR:
+            yield attribute.as_tensor().dtype
+        elif attribute.type == ir.AttributeType.INT and attribute.name in ("to", "dtype"):
+            yield ir.DataType(attribute.as_int())

@@ -31,7 +31,7 @@ def trace(
 
     Args:
         model: takes two int64 tensors `[batch, sequence]` and returns a dict of tensors.
-        example_length: any sequence length the model takes; no trace of it is left.
+        example_length: any sequence length; no trace of it is left.
 
     Raises:
         ExportError: torch could not trace or translate the model.

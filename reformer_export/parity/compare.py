@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from reformer_export.errors import ParityError
+from reformer_export.errors import InferenceError, ParityError
 from reformer_export.parity.inputs import ParityInput, another_rng_state
 from reformer_export.parity.report import ParityRow, Tolerance
 from reformer_export.runtimes.base import Array, Arrays, Buckets, Probe, ProbingRunner
+from reformer_export.signature import Signature
 
 
 def compare(
@@ -31,12 +32,30 @@ def compare(
             them; later ones may say None.
         baseline: a runner in the candidate's precision; the candidate may differ from the
             reference twice as much as this one does.
+
+    Yields:
+        A row for each reference. Where the candidate fails to run, or its outputs are not of the
+        right kind, that is the last one.
     """
+    try:
+        yield from _compare(candidate, references, example, tolerance, baseline)
+    except (InferenceError, ParityError) as error:
+        yield _failure(references[0].name, example, tolerance, str(error))
+
+
+def _compare(
+    candidate: ProbingRunner,
+    references: Sequence[ProbingRunner],
+    example: ParityInput,
+    tolerance: Tolerance,
+    baseline: ProbingRunner | None,
+) -> Iterator[ParityRow]:
     inputs = example.inputs
     free = candidate.run(inputs)
     with another_rng_state(example.seed + 1):
         again = candidate.run(inputs)
     repeats = all(np.array_equal(free[name], again[name], equal_nan=True) for name in free)
+    _check_types(free, candidate.signature)
 
     forced: list[Array | None] | None = None
     for reference in references:
@@ -100,10 +119,35 @@ def _row(
     )
 
 
+def _failure(reference: str, example: ParityInput, tolerance: Tolerance, why: str) -> ParityRow:
+    return ParityRow(
+        reference=reference,
+        length=example.length,
+        batch=example.batch,
+        masked=example.masked,
+        seed=example.seed,
+        decisions=0,
+        flips=0,
+        flip_margin=0.0,
+        fixed_error=float("inf"),
+        free_error=float("inf"),
+        bound=tolerance.output,
+        misses=(why,),
+    )
+
+
+def _check_types(outputs: Arrays, signature: Signature) -> None:
+    for spec in signature.outputs:
+        if outputs[spec.name].dtype != spec.dtype:
+            raise ParityError(
+                f"output {spec.name} should be {spec.dtype}, found {outputs[spec.name].dtype}"
+            )
+
+
 def relative_error(actual: Arrays, expected: Arrays) -> float:
     """The largest difference of any output, relative to that output's largest magnitude.
 
-    Infinite where a value is not a number on one side only.
+    Infinite where a value is not a number, or is infinite.
 
     Raises:
         ParityError: an output is missing or has another shape.
@@ -119,11 +163,12 @@ def relative_error(actual: Arrays, expected: Arrays) -> float:
 
 
 def _relative(found: Array, wanted: Array) -> float:
+    if not (np.isfinite(found).all() and np.isfinite(wanted).all()):
+        return float("inf")
     wanted = wanted.astype(np.float64)
-    difference = np.abs(found.astype(np.float64) - wanted).max()
+    difference = float(np.abs(found.astype(np.float64) - wanted).max())
     scale = max(float(np.abs(wanted).max()), float(np.finfo(np.float32).tiny))
-    error = float(difference) / scale
-    return float("inf") if np.isnan(error) else error
+    return difference / scale
 
 
 def _same(first: Buckets, second: Buckets) -> bool:

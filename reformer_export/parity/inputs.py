@@ -43,16 +43,17 @@ def choose_sizes(
     """
     if lengths:
         return [(length, batch) for length in lengths for batch in batches or _BATCHES]
-    shortest = min(chunk_lengths)
     chosen = {1, multiple, multiple + 1, 2 * multiple + 5, 8 * multiple}
     for chunk_length in chunk_lengths:
         chosen |= {chunk_length, chunk_length + 1}
     # A model that ends before its first full multiple is tried at its end.
     chosen = {length for length in chosen if length <= max_length} | {min(multiple, max_length)}
+    last = max(chosen)
+    several = {min(min(chunk_lengths), last), min(multiple + 1, last)}
     sizes = []
     for length in sorted(chosen):
-        several = length in (shortest, multiple + 1)
-        sizes += [(length, b) for b in batches or (_BATCHES if several else _BATCHES[:1])]
+        usual = _BATCHES if length in several else _BATCHES[:1]
+        sizes += [(length, batch) for batch in batches or usual]
     return sizes
 
 

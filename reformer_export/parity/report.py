@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -114,7 +115,10 @@ class ParityReport:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """The record that goes into the manifest and comes out of `--json`."""
+        """The record that goes into the manifest and comes out of `--json`.
+
+        JSON has no infinity: an error that is no finite number is null.
+        """
         return {
             "passed": self.passed,
             "summary": self.summary(),
@@ -123,10 +127,19 @@ class ParityReport:
             "tolerance": asdict(self.tolerance),
             "decisions": self.decisions,
             "flips": self.flips,
-            "worst_error": self.worst_error,
+            "worst_error": _finite(self.worst_error),
             "notes": list(self.notes),
-            "rows": [asdict(row) | {"passed": row.passed} for row in self.rows],
+            "rows": [_row_to_json(row) for row in self.rows],
         }
+
+
+def _row_to_json(row: ParityRow) -> dict[str, Any]:
+    fields = {name: _finite(value) for name, value in asdict(row).items()}
+    return fields | {"misses": list(row.misses), "passed": row.passed}
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def collect(

@@ -7,17 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reformer_export.artifact import Artifact
-from reformer_export.errors import ArtifactError, RuntimeUnavailableError
-from reformer_export.manifest import FileRecord
+from reformer_export.errors import RuntimeUnavailableError
 from reformer_export.optional import installed_version
 from reformer_export.parity.compare import compare
 from reformer_export.parity.inputs import choose_sizes, parity_inputs
 from reformer_export.parity.report import HALF, ParityReport, ParityRow, Tolerance, collect
 from reformer_export.runtimes import ProbingRunner, open_runner
-from reformer_export.source import load_source
+from reformer_export.source import load_original
 
 if TYPE_CHECKING:
-    from reformer_export.manifest import Manifest
     from reformer_export.source import LoadedModel
 
 Progress = Callable[[str], None]
@@ -52,7 +50,8 @@ def verify_artifact(
     """
     say = progress or (lambda message: None)
     opened = Artifact.open(artifact)
-    loaded = _load(opened.manifest, against, say)
+    say(f"loading {against or opened.manifest.source.name}")
+    loaded = load_original(opened.manifest, against)
     return verify_against(
         opened,
         loaded,
@@ -100,40 +99,6 @@ def verify_against(
         candidate.close()
     described = {reference.name: reference.description for reference in references}
     return collect(candidate.description, described, bounds, rows, notes)
-
-
-def _load(manifest: Manifest, against: str | Path | None, say: Progress) -> LoadedModel:
-    source = against
-    if source is None:
-        source = manifest.source.name
-        if manifest.source.revision is None and not Path(source).exists():
-            raise ArtifactError(
-                f"the artifact was exported from {source}, which is not there any more: "
-                "give the checkpoint with --against"
-            )
-    say(f"loading {source}")
-    loaded = load_source(
-        source,
-        task=manifest.task,
-        dtype=manifest.dtype,
-        num_buckets=manifest.hashing.num_buckets,
-        hash_seed=manifest.hashing.hash_seed,
-        revision=None if against is not None else manifest.source.revision,
-        ignore_config_keys=tuple(manifest.source.ignored_keys),
-    )
-    if against is None:
-        _check_unchanged(manifest, loaded)
-    return loaded
-
-
-def _check_unchanged(manifest: Manifest, loaded: LoadedModel) -> None:
-    for path in loaded.checkpoint.files:
-        recorded = manifest.source.files.get(path.name)
-        if recorded is not None and FileRecord.of(path) != recorded:
-            raise ArtifactError(
-                f"{path} has changed since the export: export again, or name the checkpoint "
-                "to compare with by --against"
-            )
 
 
 def _references(

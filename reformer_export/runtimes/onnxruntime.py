@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from reformer_export.artifact import Artifact
-from reformer_export.errors import RuntimeUnavailableError
+from reformer_export.errors import InferenceError, RuntimeUnavailableError
 from reformer_export.optional import require
 from reformer_export.runtimes import onnx_probe
 from reformer_export.runtimes.base import Array, Arrays, Buckets, Probe
+from reformer_export.signature import INPUT_IDS
 
 
 class OnnxRuntimeRunner:
@@ -33,7 +34,7 @@ class OnnxRuntimeRunner:
     def run(self, inputs: Arrays) -> dict[str, Array]:
         """Outputs by name."""
         names = [spec.name for spec in self.signature.outputs]
-        return dict(zip(names, self._session.run(names, dict(inputs)), strict=True))
+        return dict(zip(names, _run(self._session, names, inputs), strict=True))
 
     def probe(self, inputs: Arrays, forced: Buckets | None = None) -> Probe:
         """Outputs and buckets; with `forced` ones where given."""
@@ -45,7 +46,7 @@ class OnnxRuntimeRunner:
             feeds[f"{onnx_probe.FORCED}{index}"] = np.ascontiguousarray(buckets, np.int32)
         names = [spec.name for spec in self.signature.outputs]
         computed = [f"{onnx_probe.COMPUTED}{index}" for index in range(layers)]
-        results = session.run(names + computed, feeds)
+        results = _run(session, names + computed, feeds)
         return Probe(dict(zip(names, results, strict=False)), results[len(names) :])
 
     def close(self) -> None:
@@ -77,3 +78,13 @@ class OnnxRuntimeRunner:
             raise RuntimeUnavailableError(
                 f"onnxruntime {self._onnxruntime.__version__} cannot load the model: {error}"
             ) from error
+
+
+def _run(session: Any, names: list[str], feeds: Arrays) -> list[Array]:
+    try:
+        results: list[Array] = session.run(names, dict(feeds))
+    except Exception as error:  # as above
+        shape = " x ".join(map(str, feeds[INPUT_IDS].shape))
+        reason = " ".join(str(error).split())
+        raise InferenceError(f"onnxruntime failed on {shape} tokens: {reason}") from error
+    return results

@@ -22,12 +22,14 @@ def body(
 ) -> ir.Value:
     """The attended values, `[batch, length, heads, head_dim]` in the model's type.
 
-    Chunks have a static length, so a sequence shorter than one is padded to it. Such slots, and
+    Chunks have a static length, so a sequence shorter than one is padded to it (a longer one that
+    is no multiple of it fails at the Reshape). Such slots, and
     the neighbours of an only chunk, do not exist for the softmax (`ABSENT`), while padding of the
     caller's does (`MASKED`): a query that sees nothing else tells the two apart.
     """
     length = w.size(query, 1)
-    padding = w.op("Sub", w.round_up(length, chunk_length), length)
+    padded = w.op("Max", length, w.ints(chunk_length))
+    padding = w.op("Sub", padded, length)
     only_chunk = w.op("LessOrEqual", length, w.ints(chunk_length))
 
     def chunked(tensor: ir.Value, name: str) -> ir.Value:
@@ -64,7 +66,7 @@ def body(
     fill = w.op("Where", w.op("Equal", status, w.int32(0)), w.float32(ABSENT), w.float32(MASKED))
     allowed = w.op("Equal", status, w.int32(2))
     if causal:
-        positions = w.iota(w.round_up(length, chunk_length), "positions")
+        positions = w.iota(padded, "positions")
         positions = w.op("Reshape", positions, w.ints(1, -1, chunk_length))
         key_positions = w.op("Unsqueeze", adjacent(positions, 2), w.ints(2))
         positions = w.op("Unsqueeze", positions, w.ints(3))

@@ -15,7 +15,7 @@ CHUNK_ATTENTION = OpSpec(
         Operand("mask", ("batch", "length"), "bool"),
     ),
     attributes=(
-        Attribute("chunk_length", "int"),
+        Attribute("chunk_length", "int", minimum=1),
         Attribute("num_chunks_before", "int"),
         Attribute("num_chunks_after", "int"),
         Attribute("causal", "bool"),

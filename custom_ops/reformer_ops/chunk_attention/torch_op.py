@@ -41,7 +41,13 @@ def _portable(
 ) -> torch.Tensor:
     sizes = check_operands(CHUNK_ATTENTION, query, key, value, mask)
     batch, length = sizes["batch"], sizes["length"]
-    check_chunking(CHUNK_ATTENTION, length, chunk_length, num_chunks_before, num_chunks_after)
+    CHUNK_ATTENTION.check_attributes(
+        chunk_length=chunk_length,
+        num_chunks_before=num_chunks_before,
+        num_chunks_after=num_chunks_after,
+        causal=causal,
+    )
+    check_chunking(CHUNK_ATTENTION, length, chunk_length)
     size = min(chunk_length, length)
     before, after = (num_chunks_before, num_chunks_after) if length > chunk_length else (0, 0)
 
@@ -61,7 +67,7 @@ def _portable(
     scores = (queries @ keys.transpose(-1, -2)).to(torch.float32)
     scores = scores.masked_fill_(~allowed, MASKED)
     output, _ = softmax_attend(scores, values)
-    return output.transpose(2, 3).reshape(query.shape)
+    return output.transpose(2, 3).reshape(query.shape).contiguous()  # as `_fake` promises
 
 
 def _fake(

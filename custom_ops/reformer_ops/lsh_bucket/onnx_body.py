@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from functools import reduce
 
 import onnx_ir as ir
 
+from reformer_ops.lsh_bucket.spec import bucket_count
 from reformer_ops.onnx_writer import OnnxWriter
 
 
@@ -19,23 +20,20 @@ def body(
     factors: Sequence[int],
 ) -> ir.Value:
     """The buckets, `[batch, heads, num_hashes, length]` int32."""
+    num_buckets = bucket_count(factors)
     rows = w.op("Transpose", w.to_float32(query), perm=[0, 2, 1, 3])
     rows = w.op("Unsqueeze", rows, w.ints(2), name="rows")  # [batch, heads, 1, length, head_dim]
     per_round = w.op("Transpose", rotations, name="rotations", perm=[0, 2, 1, 3])
-    buckets: ir.Value | None = None
+    terms: list[ir.Value] = []
     start, stride = 0, 1
     for factor in factors:
         half = factor // 2
         index = _winner(w, rows, w.slice(per_round, start, start + half, 3), half)
-        if buckets is None:
-            buckets = index
-        else:
-            buckets = w.op("Add", buckets, w.op("Mul", index, w.int32(stride)))
+        terms.append(w.op("Mul", index, w.int32(stride)) if terms else index)
         start, stride = start + half, stride * factor
-    if buckets is None:
-        raise ValueError("factors is empty: there is nothing to hash into")
+    buckets = reduce(lambda total, term: w.op("Add", total, term), terms)
     valid = w.op("Unsqueeze", mask, w.ints(1, 2))
-    return w.op("Where", valid, buckets, w.int32(math.prod(factors)), name="buckets")
+    return w.op("Where", valid, buckets, w.int32(num_buckets), name="buckets")
 
 
 def _winner(w: OnnxWriter, rows: ir.Value, rotations: ir.Value, half: int) -> ir.Value:

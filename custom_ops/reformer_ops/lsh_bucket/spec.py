@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
+from reformer_ops.errors import OpError
 from reformer_ops.spec import Attribute, Operand, OpSpec
 
 LSH_BUCKET = OpSpec(
@@ -13,6 +17,19 @@ LSH_BUCKET = OpSpec(
         Operand("rotations", ("heads", "head_dim", "num_hashes", "half_factors"), "float32"),
         Operand("mask", ("batch", "length"), "bool"),
     ),
-    attributes=(Attribute("factors", "ints"),),
+    attributes=(Attribute("factors", "ints", minimum=2, even=True),),
     outputs=(Operand("buckets", ("batch", "heads", "num_hashes", "length"), "int32"),),
 )
+
+
+def bucket_count(factors: Sequence[int]) -> int:
+    """How many buckets there are, not counting the one for padding, whose number this is.
+
+    Raises:
+        OpError: there are no buckets, or more than int32 can number.
+    """
+    LSH_BUCKET.check_attributes(factors=factors)
+    count = math.prod(factors)
+    if count >= 2**31:
+        raise OpError(f"lsh_bucket takes factors whose product is below 2**31; got {list(factors)}")
+    return count

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
 
 from reformer_ops.errors import OpError
-from reformer_ops.lsh_bucket.spec import LSH_BUCKET
+from reformer_ops.lsh_bucket.spec import LSH_BUCKET, bucket_count
 from reformer_ops.torch_library import check_operands, register
 
 
@@ -16,8 +15,7 @@ def _portable(
     query: torch.Tensor, rotations: torch.Tensor, mask: torch.Tensor, factors: Sequence[int]
 ) -> torch.Tensor:
     sizes = check_operands(LSH_BUCKET, query, rotations, mask)
-    if not factors or any(factor < 2 or factor % 2 for factor in factors):
-        raise OpError(f"lsh_bucket takes even bucket factors of at least 2; got {list(factors)}")
+    num_buckets = bucket_count(factors)
     if sizes["half_factors"] != sum(factors) // 2:
         raise OpError(
             f"lsh_bucket takes rotations with {sum(factors) // 2} columns for the factors "
@@ -37,7 +35,7 @@ def _portable(
         index = torch.where(high >= -low, high_index, low_index + half)
         buckets = buckets + stride * index
         start, stride = start + half, stride * factor
-    padding = torch.full((), math.prod(factors), dtype=torch.int64, device=query.device)
+    padding = torch.full((), num_buckets, dtype=torch.int64, device=query.device)
     return torch.where(mask[:, None, None, :], buckets, padding).to(torch.int32)
 
 

@@ -97,3 +97,11 @@ def cases() -> Iterator[Case]:
     yield make_case(
         batch=1, length=128, heads=2, head_dim=8, num_hashes=4, num_buckets=1, chunk_length=32
     )
+    edges = make_case(
+        batch=1, length=192, heads=3, head_dim=8, num_hashes=2, num_buckets=4, chunk_length=96
+    )
+    # Zeros have no direction, and squares of the second head leave the range of fp16. So would a
+    # sum of the third's values over unnormalised weights.
+    edges.inputs["query_key"] *= np.float32([0.0, 1000.0, 1e-4])[:, None]
+    edges.inputs["value"][:, :, 2] += 1000.0
+    yield Case("edges-of-the-range", edges.inputs, edges.attributes)

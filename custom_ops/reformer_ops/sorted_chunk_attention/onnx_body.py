@@ -32,9 +32,9 @@ def body(
     every query has itself at `SELF`, beside which they weigh nothing.
     """
     length = w.size(buckets, 3)
-    padded = w.round_up(length, chunk_length)
+    padded = w.op("Max", length, w.ints(chunk_length))
     only_chunk = w.op("LessOrEqual", length, w.ints(chunk_length), name="only_chunk")
-    batch, heads = w.size(buckets, 0), w.size(buckets, 1)
+    batch, heads, num_hashes = (w.size(buckets, axis) for axis in range(3))
     head_dim = w.size(query_key, 3)
 
     rows = w.op("Reshape", buckets, w.shape(-1, length))
@@ -43,7 +43,9 @@ def body(
     last = w.op("Sub", length, w.ints(1))
     slots = w.op("Min", w.iota(padded, "slots"), w.scalar_int32(last))
     order = w.op("Gather", order, slots, axis=1)
-    order = w.op("Reshape", order, w.shape(batch, heads, -1, chunk_length), name="order")
+    # Not -1: a length that is no multiple must fail here, even where all rounds together are one.
+    chunks = w.op("Mul", num_hashes, w.op("Div", padded, w.ints(chunk_length)))
+    order = w.op("Reshape", order, w.shape(batch, heads, chunks, chunk_length), name="order")
 
     def adjacent(chunks: ir.Value, absent: int | None = None) -> ir.Value:
         return w.look_adjacent(
@@ -84,7 +86,6 @@ def body(
     attended, lse = w.softmax_attend(scores, values)
 
     # Undo the sort: for each (batch, length, head, round) the row its result stands in.
-    num_hashes = w.size(buckets, 2)
     rank = w.op("Reshape", rank, w.shape(batch, heads, num_hashes, length))
     place = _offset(w, rank, num_hashes, w.scalar_int32(padded), axis=2)
     per_head = w.op("Mul", num_hashes, padded)

@@ -15,8 +15,8 @@ SORTED_CHUNK_ATTENTION = OpSpec(
         Operand("mask", ("batch", "length"), "bool"),
     ),
     attributes=(
-        Attribute("num_buckets", "int"),
-        Attribute("chunk_length", "int"),
+        Attribute("num_buckets", "int", minimum=1),
+        Attribute("chunk_length", "int", minimum=1),
         Attribute("num_chunks_before", "int"),
         Attribute("num_chunks_after", "int"),
         Attribute("causal", "bool"),

@@ -8,7 +8,6 @@ import torch
 
 from reformer_ops.attention_masks import KEY_NORM_EPSILON, MASKED, SELF
 from reformer_ops.chunk_attention.torch_op import look_adjacent, softmax_attend
-from reformer_ops.errors import OpError
 from reformer_ops.sorted_chunk_attention.spec import SORTED_CHUNK_ATTENTION
 from reformer_ops.torch_library import check_chunking, check_operands, register
 
@@ -27,9 +26,14 @@ def _portable(
     op = SORTED_CHUNK_ATTENTION
     sizes = check_operands(op, query_key, value, buckets, mask)
     batch, length, heads, head_dim = query_key.shape
-    check_chunking(op, length, chunk_length, num_chunks_before, num_chunks_after)
-    if num_buckets < 1:
-        raise OpError(f"{op.torch_name} takes num_buckets >= 1; got {num_buckets}")
+    op.check_attributes(
+        num_buckets=num_buckets,
+        chunk_length=chunk_length,
+        num_chunks_before=num_chunks_before,
+        num_chunks_after=num_chunks_after,
+        causal=causal,
+    )
+    check_chunking(op, length, chunk_length)
 
     if length <= chunk_length:
         size, before, after, rounds = length, 0, 0, 1

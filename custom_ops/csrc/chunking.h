@@ -1,0 +1,41 @@
+// How a sequence falls into chunks, for both attention operators.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <limits>
+#include <string>
+
+#include "common.h"
+
+namespace reformer {
+
+struct Chunking {
+  std::int64_t chunk_length, before, after;
+};
+
+// The chunks to work on: a sequence of at most one chunk is one, of its own length, with no
+// neighbours. Throws Error where the sequence is neither that nor a multiple of the chunk length.
+inline Chunking check_chunking(const char* op, std::int64_t length, std::int64_t chunk_length,
+                               std::int64_t before, std::int64_t after) {
+  if (chunk_length < 1 || before < 0 || after < 0)
+    throw Error(std::string(op) + " takes chunk_length >= 1 and non-negative numbers of neighbours");
+  if (length > std::numeric_limits<std::int32_t>::max())
+    throw Error(std::string(op) + " takes at most 2147483647 positions; got " +
+                std::to_string(length));
+  if (length <= chunk_length) return {std::max<std::int64_t>(length, 1), 0, 0};
+  if (length % chunk_length != 0)
+    throw Error(std::string(op) + " takes a length of at most chunk_length or a multiple of it; got " +
+                "length " + std::to_string(length) + " with chunk_length " +
+                std::to_string(chunk_length));
+  return {chunk_length, before, after};
+}
+
+// How many neighbouring chunks one task works through: enough that gathering the one before the
+// first hardly counts, few enough that every thread has work. Never depends on the thread count.
+inline std::int64_t chunks_per_block(std::int64_t chunks, std::int64_t heads) {
+  constexpr std::int64_t kWantedTasks = 64;
+  return std::clamp<std::int64_t>(chunks * heads / kWantedTasks, 4, 32);
+}
+
+}  // namespace reformer

@@ -1,0 +1,28 @@
+// How a kernel spreads work: whoever calls it (torch, ONNX Runtime, a thread pool) brings the means.
+#pragma once
+
+#include <cstddef>
+#include <type_traits>
+
+namespace reformer {
+
+// Runs task(argument, index) for every index below count, in any order, on any threads, and returns
+// when all are done.
+struct Parallel {
+  using Task = void (*)(void* argument, std::size_t index);
+
+  void* context;
+  void (*run)(void* context, std::size_t count, Task task, void* argument);
+};
+
+// parallel_for(parallel, count, [&](std::size_t index) { ... });
+template <typename Function>
+void parallel_for(const Parallel& parallel, std::size_t count, Function&& function) {
+  using Plain = std::remove_reference_t<Function>;
+  parallel.run(
+      parallel.context, count,
+      [](void* argument, std::size_t index) { (*static_cast<Plain*>(argument))(index); },
+      const_cast<std::remove_const_t<Plain>*>(&function));
+}
+
+}  // namespace reformer

@@ -1,0 +1,107 @@
+#include "sorted_chunk_attention/kernel.h"
+
+#include <algorithm>
+#include <atomic>
+#include <limits>
+#include <memory>
+#include <numeric>
+#include <string>
+#include <vector>
+
+#include "chunking.h"
+#include "isa.h"
+#include "sorted_chunk_attention/kernel_isa.h"
+
+namespace reformer {
+namespace {
+
+// Writes the positions of one round sorted by bucket, stably; false for a bucket out of range.
+bool sort_round(const std::int32_t* buckets, std::int64_t length, std::int64_t num_buckets,
+                std::int32_t* order) {
+  std::int32_t lowest = std::numeric_limits<std::int32_t>::max(), highest = -1;
+  for (std::int64_t i = 0; i < length; ++i) {
+    lowest = std::min(lowest, buckets[i]);
+    highest = std::max(highest, buckets[i]);
+  }
+  if (lowest < 0 || highest > num_buckets) return false;
+  if (num_buckets > 8 * length + 4096) {  // counting would touch far more memory than it sorts
+    std::iota(order, order + length, 0);
+    std::stable_sort(order, order + length,
+                     [&](std::int32_t a, std::int32_t b) { return buckets[a] < buckets[b]; });
+    return true;
+  }
+  static thread_local std::vector<std::int32_t> starts;
+  starts.assign(highest - lowest + 2, 0);
+  for (std::int64_t i = 0; i < length; ++i) ++starts[buckets[i] - lowest + 1];
+  std::partial_sum(starts.begin(), starts.end(), starts.begin());
+  for (std::int64_t i = 0; i < length; ++i)
+    order[starts[buckets[i] - lowest]++] = static_cast<std::int32_t>(i);
+  return true;
+}
+
+using Block = void (*)(const SortedRound&, std::size_t);
+
+Block block_for(Isa isa) {
+#if defined(__x86_64__)
+  if (isa == Isa::avx512) return avx512::sorted_chunk_block;
+  if (isa == Isa::avx2) return avx2::sorted_chunk_block;
+#endif
+  (void)isa;
+  return baseline::sorted_chunk_block;
+}
+
+}  // namespace
+
+void sorted_chunk_attention(const SortedChunkAttentionArguments& given, const Parallel& parallel) {
+  SortedChunkAttentionArguments a = given;
+  const Chunking chunking = check_chunking("sorted_chunk_attention", a.length, a.chunk_length,
+                                           a.num_chunks_before, a.num_chunks_after);
+  const std::int64_t lines = checked_product(a.batch, a.heads, "batch * heads");
+  if (lines == 0 || a.length == 0 || a.head_dim == 0) return;
+  // A sequence of one chunk is attended to once, in the order it has.
+  const bool sorted = a.length > a.chunk_length;
+  if (!sorted) a.num_hashes = 1;
+  if (a.num_hashes < 1) throw Error("sorted_chunk_attention needs at least one round of hashing");
+
+  const std::int64_t rounds = checked_product(lines, a.num_hashes, "batch * heads * num_hashes");
+  const std::int64_t slots = checked_product(rounds, a.length, "the number of hashes");
+  std::unique_ptr<std::int32_t[]> order(new std::int32_t[slots]);
+  std::atomic<bool> in_range{true};
+  parallel_for(parallel, rounds, [&](std::size_t round) {
+    std::int32_t* to = order.get() + round * a.length;
+    if (!sorted)
+      std::iota(to, to + a.length, 0);
+    else if (!sort_round(a.buckets + round * a.length, a.length, a.num_buckets, to))
+      in_range = false;
+  });
+  if (!in_range)
+    throw Error("sorted_chunk_attention takes buckets of 0 to num_buckets = " +
+                std::to_string(a.num_buckets) + "; found others");
+
+  const std::int64_t queries = lines * a.length;
+  std::unique_ptr<float[]> weights;
+  if (a.num_hashes > 1) weights.reset(new float[2 * queries]);
+  std::unique_ptr<float[]> accumulator;
+  if (a.num_hashes > 1 && a.dtype == DType::f16)
+    accumulator.reset(new float[checked_product(queries, a.head_dim, "the output")]);
+
+  SortedRound round;
+  round.arguments = &a;
+  round.order = order.get();
+  round.tops = weights.get();
+  round.sums = weights.get() + queries;
+  round.accumulator = accumulator.get();
+  round.chunk_length = chunking.chunk_length;
+  round.num_chunks_before = chunking.before;
+  round.num_chunks_after = chunking.after;
+  const std::int64_t chunks = a.length / chunking.chunk_length;
+  round.chunks_per_block = chunks_per_block(chunks, lines);
+  round.blocks_per_head = (chunks + round.chunks_per_block - 1) / round.chunks_per_block;
+  const Block block = block_for(active_isa());
+  // One round after another: each adds to the output of those before.
+  for (round.round = 0; round.round < a.num_hashes; ++round.round)
+    parallel_for(parallel, lines * round.blocks_per_head,
+                 [&](std::size_t task) { block(round, task); });
+}
+
+}  // namespace reformer

@@ -1,0 +1,261 @@
+#include "sorted_chunk_attention/kernel_isa.h"
+
+#include <cmath>
+
+#include "attention.h"
+
+namespace reformer::REFORMER_ISA {
+namespace {
+
+// The chunks one task looks at, gathered as they are needed and kept while they are looked back on.
+template <typename Stored>
+class GatheredChunks {
+ public:
+  GatheredChunks(const SortedRound& round, const ChunkShape& shape, std::int64_t width)
+      : round_(round), arguments_(*round.arguments), shape_(shape), width_(width) {}
+
+  // Rows of fp32 tensors are read where they lie, unless vectors would run past their end.
+  bool copies_queries() const {
+    return sizeof(Stored) != sizeof(float) || shape_.head_dim % kLanes != 0;
+  }
+
+  std::size_t bytes() const {
+    const std::size_t copies =
+        copies_queries() ? Scratch::bytes_of<float>(shape_.keys * shape_.padded_dim()) : 0;
+    const std::size_t slot = shape_.bytes() + copies + Scratch::bytes_of<const float*>(shape_.keys);
+    return width_ * (slot + Scratch::bytes_of<Slot>(1)) +
+           Scratch::bytes_of<float>(shape_.padded_keys());
+  }
+
+  void take(Scratch& scratch, std::int64_t batch, std::int64_t head) {
+    slots_ = scratch.take<Slot>(width_);
+    mean_squares_ = scratch.take<float>(shape_.padded_keys());
+    for (std::int64_t i = 0; i < width_; ++i) {
+      Slot& slot = slots_[i];
+      slot.chunk = shape_.take(scratch);
+      slot.rows = scratch.take<const float*>(shape_.keys);
+      slot.copies = copies_queries() ? scratch.take<float>(shape_.keys * shape_.padded_dim())
+                                     : nullptr;
+    }
+    const std::int64_t length = arguments_.length, heads = arguments_.heads;
+    stride_ = heads * arguments_.head_dim;
+    const std::int64_t start = batch * length * stride_ + head * arguments_.head_dim;
+    query_key_ = static_cast<const Stored*>(arguments_.query_key) + start;
+    value_ = static_cast<const Stored*>(arguments_.value) + start;
+    mask_ = arguments_.mask + batch * length;
+  }
+
+  struct Slot {
+    KeyChunk chunk;
+    const float** rows;  // the queries
+    float* copies;
+  };
+
+  // The chunk `id` of this head; `needed(id)` tells which chunks must not be displaced.
+  template <typename Needed>
+  const Slot& get(std::int64_t id, const std::int32_t* positions, Needed&& needed) {
+    Slot* free_slot = nullptr;
+    for (std::int64_t i = 0; i < width_; ++i) {
+      if (slots_[i].chunk.id == id) return slots_[i];
+      if (slots_[i].chunk.id < 0 || !needed(slots_[i].chunk.id)) free_slot = &slots_[i];
+    }
+    gather(*free_slot, id, positions);
+    return *free_slot;
+  }
+
+  // Starts loading a chunk that will be asked for soon.
+  void prefetch(const std::int32_t* positions) const {
+    for (std::int64_t key = 0; key < shape_.keys; ++key) {
+      const std::int64_t row = positions[key] * stride_;
+      for (std::int64_t dim = 0; dim < shape_.head_dim;
+           dim += 64 / static_cast<std::int64_t>(sizeof(Stored))) {
+        __builtin_prefetch(query_key_ + row + dim, 0, 2);
+        __builtin_prefetch(value_ + row + dim, 0, 2);
+      }
+    }
+  }
+
+ private:
+  void gather(Slot& slot, std::int64_t id, const std::int32_t* positions) {
+    KeyChunk& chunk = slot.chunk;
+    chunk.id = id;
+    chunk.all_valid = true;
+    for (std::int64_t key = 0; key < shape_.keys; ++key) {
+      const std::int32_t position = positions[key];
+      const Stored* row = query_key_ + position * stride_;
+      if constexpr (sizeof(Stored) == sizeof(float)) slot.rows[key] = row;
+      if (slot.copies != nullptr) {
+        float* copy = slot.copies + key * shape_.padded_dim();
+        load_row(copy, row, shape_.head_dim);
+        for (std::int64_t i = shape_.head_dim; i < shape_.padded_dim(); ++i) copy[i] = 0.0f;
+        slot.rows[key] = copy;
+      }
+      pack_value(shape_, value_ + position * stride_, key, chunk);
+      chunk.position[key] = position;
+      chunk.reach[key] = mask_[position] ? position : kNever;
+      chunk.all_valid = chunk.all_valid && mask_[position];
+    }
+    pack_keys(shape_, slot.rows, chunk, mean_squares_);
+    const float root_dim = std::sqrt(static_cast<float>(shape_.head_dim));
+    for (std::int64_t key = 0; key < shape_.keys; ++key)
+      chunk.scale[key] = 1.0f / (std::sqrt(mean_squares_[key] + 1e-6f) * root_dim);
+  }
+
+  const SortedRound& round_;
+  const SortedChunkAttentionArguments& arguments_;
+  ChunkShape shape_;
+  std::int64_t width_, stride_ = 0;
+  Slot* slots_ = nullptr;
+  float* mean_squares_ = nullptr;
+  const Stored *query_key_ = nullptr, *value_ = nullptr;
+  const std::uint8_t* mask_ = nullptr;
+};
+
+// Adds one round's results to those of the rounds before. Each round weighs in by the exponential
+// of its logsumexp, an fp32 quantity; what is there is scaled down when a larger one comes.
+template <typename Stored>
+class RoundSum {
+ public:
+  RoundSum(const SortedRound& round, std::int64_t batch, std::int64_t head, float* weights)
+      : round_(round), weights_(weights) {
+    const SortedChunkAttentionArguments& a = *round.arguments;
+    stride_ = a.heads * a.head_dim;
+    const std::int64_t start = batch * a.length * stride_ + head * a.head_dim;
+    output_ = static_cast<Stored*>(a.output) + start;
+    if constexpr (sizeof(Stored) == sizeof(float))
+      accumulator_ = output_;
+    else
+      accumulator_ = round.accumulator == nullptr ? nullptr : round.accumulator + start;
+    const std::int64_t lines = (batch * a.heads + head) * a.length;
+    tops_ = round.tops + lines;
+    sums_ = round.sums + lines;
+  }
+
+  // `weights` need room for four times the rows, rounded up to kLanes.
+  void add(Attention& attention, const std::int32_t* positions, std::int64_t count) {
+    const SortedChunkAttentionArguments& a = *round_.arguments;
+    const bool first = round_.round == 0, last = round_.round + 1 == a.num_hashes;
+    const std::int64_t padded = round_up(count, kLanes);
+    float *old_weight = weights_, *new_weight = weights_ + padded;
+    float *top = weights_ + 2 * padded, *total = weights_ + 3 * padded;
+    for (std::int64_t row = 0; row < padded; ++row) {
+      const bool before = !first && row < count;
+      top[row] = before ? tops_[positions[row]] : kAbsent;
+      total[row] = before ? sums_[positions[row]] : 0.0f;
+    }
+    for (std::int64_t row = 0; row < padded; row += kLanes) {
+      const Floats top_score = load(attention.tops() + row);
+      const Floats lse = top_score + log_from_one(load(attention.sums() + row));
+      const Floats old_top = load(top + row), new_top = maximum(old_top, lse);
+      Floats keep = exp_of_negative(old_top - new_top);
+      const Floats gain = exp_of_negative(lse - new_top);
+      const Floats sum = load(total + row) * keep + gain;
+      Floats add = gain * exp_of_negative(top_score - lse);
+      if (last) {
+        const Floats norm = exp_of_negative(new_top - (new_top + log_from_one(sum)));
+        keep = keep * norm;
+        add = add * norm;
+      }
+      store(old_weight + row, keep);
+      store(new_weight + row, add);
+      store(top + row, new_top);
+      store(total + row, sum);
+    }
+    for (std::int64_t row = 0; row < count; ++row) {
+      const std::int64_t position = positions[row];
+      const float* result = attention.result(row);
+      if (!last) {
+        tops_[position] = top[row];
+        sums_[position] = total[row];
+      }
+      if (first && last) {
+        store_row(output_ + position * stride_, result, new_weight[row], a.head_dim);
+        continue;
+      }
+      float* so_far = accumulator_ + position * stride_;
+      if (first) {
+        store_row(so_far, result, new_weight[row], a.head_dim);
+      } else {
+        const float keep = old_weight[row], add = new_weight[row];
+        for (std::int64_t dim = 0; dim < a.head_dim; ++dim)
+          so_far[dim] = so_far[dim] * keep + result[dim] * add;
+        if constexpr (sizeof(Stored) != sizeof(float))
+          if (last) store_row(output_ + position * stride_, so_far, 1.0f, a.head_dim);
+      }
+    }
+  }
+
+ private:
+  const SortedRound& round_;
+  float* weights_;
+  std::int64_t stride_;
+  Stored* output_;
+  float *accumulator_, *tops_, *sums_;
+};
+
+template <typename Stored>
+void run(const SortedRound& round, std::size_t task) {
+  const SortedChunkAttentionArguments& a = *round.arguments;
+  const std::int64_t line = static_cast<std::int64_t>(task) / round.blocks_per_head;
+  const std::int64_t block = static_cast<std::int64_t>(task) % round.blocks_per_head;
+  const std::int64_t batch = line / a.heads, head = line % a.heads;
+  const std::int64_t chunks_per_round = a.length / round.chunk_length;
+  const std::int64_t ring = chunks_per_round * a.num_hashes;
+  const std::int64_t width = round.num_chunks_before + 1 + round.num_chunks_after;
+  const std::int64_t first = round.round * chunks_per_round + block * round.chunks_per_block;
+  const std::int64_t end = std::min(first + round.chunks_per_block,
+                                    (round.round + 1) * chunks_per_round);
+  const std::int32_t* order = round.order + line * a.num_hashes * a.length;
+
+  // A reach of more than the whole ring stands still.
+  const auto neighbour = [&](std::int64_t chunk, std::int64_t shift) {
+    if (shift <= -ring || shift >= ring) return chunk;
+    return (chunk + shift + ring) % ring;
+  };
+  const ChunkShape shape{round.chunk_length, a.head_dim};
+  GatheredChunks<Stored> chunks(round, shape, width);
+  const std::int64_t rows = Attention::rows_for(shape, width);
+  Scratch& scratch = Scratch::of_this_thread();
+  scratch.reset(chunks.bytes() + Attention::bytes(shape, width) +
+                Scratch::bytes_of<float>(4 * round_up(rows, kLanes)) +
+                Scratch::bytes_of<KeySpan>(width));
+  chunks.take(scratch, batch, head);
+  Attention attention(shape, width, scratch);
+  RoundSum<Stored> sum(round, batch, head, scratch.take<float>(4 * round_up(rows, kLanes)));
+  KeySpan* spans = scratch.take<KeySpan>(width);
+
+  for (std::int64_t chunk = first; chunk < end; ++chunk) {
+    const auto needed = [&](std::int64_t id) {
+      for (std::int64_t shift = -round.num_chunks_before; shift <= round.num_chunks_after; ++shift)
+        if (neighbour(chunk, shift) == id) return true;
+      return false;
+    };
+    const auto& own = chunks.get(chunk, order + chunk * shape.keys, needed);
+    for (std::int64_t i = 0; i < width; ++i) {
+      const std::int64_t id = neighbour(chunk, i - round.num_chunks_before);
+      spans[i] = {&chunks.get(id, order + id * shape.keys, needed).chunk, false};
+    }
+    if (chunk + 1 < end) {
+      const std::int64_t next = neighbour(chunk + 1, round.num_chunks_after);
+      chunks.prefetch(order + next * shape.keys);
+    }
+    const std::int32_t* positions = order + chunk * shape.keys;
+    for (std::int64_t row = 0; row < shape.keys; row += rows) {
+      const std::int64_t count = std::min(rows, shape.keys - row);
+      attention.attend<true>({own.rows + row, positions + row, row, count}, spans, width,
+                             a.causal);
+      sum.add(attention, positions + row, count);
+    }
+  }
+}
+
+}  // namespace
+
+void sorted_chunk_block(const SortedRound& round, std::size_t task) {
+  if (round.arguments->dtype == DType::f32)
+    run<float>(round, task);
+  else
+    run<Half>(round, task);
+}
+
+}  // namespace reformer::REFORMER_ISA

@@ -1,0 +1,68 @@
+"""Timing by turns: A B C, A B C, ... so that a slow minute of the machine hits all alike."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+Turn = Callable[[], float]
+"""Does the work once and returns the seconds it took."""
+
+# Few enough to be done with, enough to see whether they agree.
+_ROUNDS_FOR_ALL = 2
+
+
+@dataclass
+class Turns:
+    """Seconds of every contender by round, and why those that fell out did.
+
+    `seconds[name][round]` is None where it sat a round out, and missing after a failure.
+    """
+
+    seconds: dict[str, list[float | None]] = field(default_factory=dict)
+    failures: dict[str, Exception] = field(default_factory=dict)
+
+    def of(self, name: str) -> list[float]:
+        """The seconds of one contender."""
+        return [seconds for seconds in self.seconds.get(name, []) if seconds is not None]
+
+    def ratios(self, name: str, to: str) -> list[float]:
+        """Seconds of `name` over seconds of `to`, for every round in which both ran."""
+        pairs = zip(self.seconds.get(name, []), self.seconds.get(to, []), strict=False)
+        return [a / b for a, b in pairs if a is not None and b is not None]
+
+
+def take_turns(
+    turns: Mapping[str, Turn],
+    *,
+    repeat: int,
+    budget: float,
+    progress: Callable[[str], None] | None = None,
+) -> Turns:
+    """Run every contender once in each of `repeat` rounds, in the same order.
+
+    A contender that has used up `budget` seconds sits out the rounds after its second. One that
+    raises is out: its exception is kept, the others go on.
+    """
+    result = Turns({name: [] for name in turns})
+    for number in range(repeat):
+        for name, turn in turns.items():
+            if name in result.failures:
+                continue
+            past = result.of(name)
+            if number >= _ROUNDS_FOR_ALL and sum(past) + past[-1] > budget:
+                result.seconds[name].append(None)
+                continue
+            if progress is not None:
+                progress(f"round {number + 1} of {repeat}: {name}")
+            try:
+                result.seconds[name].append(turn())
+            except Exception as error:  # whatever a contender throws, the others are measured
+                result.failures[name] = error
+    return result
+
+
+def median(values: list[float]) -> float | None:
+    """The median; None of nothing."""
+    return statistics.median(values) if values else None

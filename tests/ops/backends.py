@@ -1,0 +1,91 @@
+"""Every implementation of the operators that the tests hold against the reference.
+
+A further one is an entry in `BACKENDS`. What it runs is a `Case` whose floats are exact in `dtype`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from reformer_ops import torch_ops  # noqa: F401  (registers the operators)
+from reformer_ops.cases import Case
+from reformer_ops.spec import OpSpec
+from reformer_ops.torch_library import PORTABLE
+
+from .onnx_models import Form, cached_session
+
+Array = NDArray[Any]
+HALF_TYPES = ("float16", "bfloat16")
+
+
+@dataclass(frozen=True)
+class Backend:
+    """An implementation of all operators, in each of `dtypes`.
+
+    `run` takes the operator, the case and the model's type; it gives the output in any float type
+    that holds it, or in int32.
+    """
+
+    name: str
+    dtypes: tuple[str, ...]
+    run: Callable[[OpSpec, Case, str], Array]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def torch_arguments(op: OpSpec, case: Case, dtype: str) -> list[Any]:
+    """Inputs and attributes as the torch operator takes them, by place."""
+    tensors: list[Any] = []
+    for operand in op.inputs:
+        tensor = torch.from_numpy(case.inputs[operand.name])
+        tensors.append(tensor.to(getattr(torch, dtype)) if operand.dtype == "float" else tensor)
+    return tensors + [case.attributes[attribute.name] for attribute in op.attributes]
+
+
+def _as_numpy(tensor: torch.Tensor) -> Array:
+    return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+
+
+def _torch_portable(op: OpSpec, case: Case, dtype: str) -> Array:
+    return _as_numpy(PORTABLE[op.torch_name](*torch_arguments(op, case, dtype)))
+
+
+def _torch(op: OpSpec, case: Case, dtype: str) -> Array:
+    operator = getattr(torch.ops.reformer, op.torch_name)
+    return _as_numpy(operator(*torch_arguments(op, case, dtype)))
+
+
+def _onnx(op: OpSpec, case: Case, dtype: str, *, form: Form, optimised: bool) -> Array:
+    attributes = tuple(case.attributes.items())
+    session = cached_session(op.name, attributes, dtype, form, optimised)
+    feeds = {
+        operand.name: case.inputs[operand.name].astype(dtype)
+        if operand.dtype == "float"
+        else case.inputs[operand.name]
+        for operand in op.inputs
+    }
+    result: Array = session.run(None, feeds)[0]
+    return result
+
+
+BACKENDS: tuple[Backend, ...] = (
+    Backend("torch-portable", ("float32", *HALF_TYPES), _torch_portable),
+    Backend("torch", ("float32", *HALF_TYPES), _torch),
+    *(
+        Backend(
+            f"onnx-{form}" + ("" if optimised else "-unoptimised"),
+            ("float32", "float16"),
+            partial(_onnx, form=form, optimised=optimised),
+        )
+        for form in ("function", "inlined")
+        for optimised in (True, False)
+    ),
+)

@@ -1,0 +1,80 @@
+"""Models of one operator, for plain onnxruntime."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, Literal
+
+import onnx
+import onnx_ir as ir
+import onnxruntime
+
+from reformer_ops.onnx_bodies import function, write_body
+from reformer_ops.onnx_writer import OnnxWriter, as_attributes
+from reformer_ops.registry import by_onnx_name
+from reformer_ops.spec import DOMAIN, AttributeValue, OpSpec
+
+Form = Literal["node", "function", "inlined"]
+"""A node alone, as kernels of ours take it; with its body as a function; the body in the graph."""
+
+OPSET = 18
+_TYPES = {
+    "float16": ir.DataType.FLOAT16,
+    "float32": ir.DataType.FLOAT,
+    "int32": ir.DataType.INT32,
+    "bool": ir.DataType.BOOL,
+}
+
+
+def make_model(
+    op: OpSpec, attributes: dict[str, AttributeValue], dtype: str, form: Form
+) -> onnx.ModelProto:
+    """Inputs and outputs are named and shaped as the spec has them."""
+    types = {**_TYPES, "float": _TYPES[dtype]}
+    inputs, outputs = (
+        [
+            ir.Value(
+                name=operand.name,
+                type=ir.TensorType(types[operand.dtype]),
+                shape=ir.Shape(operand.axes),
+            )
+            for operand in operands
+        ]
+        for operands in (op.inputs, op.outputs)
+    )
+    functions = []
+    imports = {"": OPSET}
+    if form == "inlined":
+        writer = OnnxWriter(types["float"], prefix="body/")
+        result = write_body(op, writer, *inputs, **attributes)
+        result.name, result.type, result.shape = outputs[0].name, outputs[0].type, outputs[0].shape
+        nodes, outputs = writer.nodes, [result]
+    else:
+        nodes = [ir.Node(DOMAIN, op.name, inputs, as_attributes(attributes), outputs=outputs)]
+        imports[DOMAIN] = op.version
+        if form == "function":
+            functions.append(function(op, types["float"], OPSET, **attributes))
+    graph = ir.Graph(inputs, outputs, nodes=nodes, opset_imports=imports, name=op.torch_name)
+    return ir.to_proto(ir.Model(graph, ir_version=10, functions=functions))
+
+
+def make_session(model: onnx.ModelProto, *, optimised: bool = True) -> onnxruntime.InferenceSession:
+    """One thread: the tests themselves run side by side."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    if not optimised:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+
+
+@cache
+def cached_session(
+    name: str, attributes: tuple[tuple[str, Any], ...], dtype: str, form: Form, optimised: bool
+) -> onnxruntime.InferenceSession:
+    """The same for all cases that differ in their shapes only."""
+    model = make_model(by_onnx_name(name), dict(attributes), dtype, form)
+    onnx.checker.check_model(model, full_check=True)
+    return make_session(model, optimised=optimised)

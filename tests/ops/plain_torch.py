@@ -1,0 +1,110 @@
+"""What plain PyTorch makes of the operators: whole score matrices in the model's own type.
+
+This is the yardstick of the flash-attention rule, and it is another way to the same numbers: no
+sort moves a row and no chunk is cut. Instead it counts how often each query sees each key.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from reformer_ops.attention_masks import KEY_NORM_EPSILON, MASKED, SELF
+
+
+def chunk_attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor,
+    *,
+    chunk_length: int,
+    num_chunks_before: int,
+    num_chunks_after: int,
+    causal: bool,
+) -> torch.Tensor:
+    length, head_dim = query.shape[1], query.shape[3]
+    if length <= chunk_length:
+        times = torch.ones(length, length, dtype=torch.int64)
+    else:
+        chunk = torch.arange(length) // chunk_length
+        times = _times_seen(
+            chunk, chunk, length // chunk_length, num_chunks_before, num_chunks_after
+        )
+    queries, keys, values = (t.transpose(1, 2) for t in (query, key / math.sqrt(head_dim), value))
+    scores = _widened(queries @ keys.mT)
+    scores = scores.masked_fill(~_allowed(mask, causal), MASKED)
+    output, _ = _attend(scores, times, values)
+    return output.transpose(1, 2)
+
+
+def sorted_chunk_attention(
+    query_key: torch.Tensor,
+    value: torch.Tensor,
+    buckets: torch.Tensor,
+    mask: torch.Tensor,
+    *,
+    num_buckets: int,
+    chunk_length: int,
+    num_chunks_before: int,
+    num_chunks_after: int,
+    causal: bool,
+) -> torch.Tensor:
+    length, head_dim = query_key.shape[1], query_key.shape[3]
+    if length <= chunk_length:
+        times = torch.ones(1, length, length, dtype=torch.int64)
+    else:
+        slot = buckets.argsort(dim=-1, stable=True).argsort(dim=-1)
+        per_round, rounds = length // chunk_length, buckets.shape[2]
+        chunk = slot // chunk_length + per_round * torch.arange(rounds)[:, None]
+        # A key may be seen in any round: its own chunks of all rounds are in one ring.
+        times = sum(
+            _times_seen(chunk, other, rounds * per_round, num_chunks_before, num_chunks_after)
+            for other in chunk.split(1, dim=2)
+        )
+    queries, values = (t.transpose(1, 2)[:, :, None] for t in (query_key, value))
+    wide = _widened(queries)
+    mean_square = wide.square().mean(dim=-1, keepdim=True)
+    keys = (wide / (mean_square + KEY_NORM_EPSILON).sqrt() / math.sqrt(head_dim)).to(queries.dtype)
+    scores = _widened(queries @ keys.mT)
+    scores = scores.masked_fill(~_allowed(mask, causal)[:, :, None], MASKED)
+    scores = scores.masked_fill(torch.eye(length, dtype=torch.bool), SELF)
+    output, lse = _attend(scores, times, values)
+    share = torch.exp(lse - _in_float32(torch.logsumexp(lse, dim=2, keepdim=True)))
+    return (output * share.to(output.dtype)).sum(dim=2).transpose(1, 2)
+
+
+def _times_seen(
+    query_chunk: torch.Tensor, key_chunk: torch.Tensor, count: int, before: int, after: int
+) -> torch.Tensor:
+    """`[..., queries, keys]`: how often each key stands in the chunks a query sees."""
+    shifts = [shift if abs(shift) < count else 0 for shift in range(-before, after + 1)]
+    looked_at = torch.stack([(query_chunk + shift) % count for shift in shifts], dim=-1)
+    return (looked_at[..., None] == key_chunk[..., None, None, :]).sum(dim=-2)
+
+
+def _allowed(mask: torch.Tensor, causal: bool) -> torch.Tensor:
+    """`[batch, 1, queries, keys]`."""
+    allowed = mask[:, None, None, :].expand(-1, 1, mask.shape[1], -1)
+    return allowed.tril() if causal else allowed
+
+
+def _attend(
+    scores: torch.Tensor, times: torch.Tensor, values: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    scores = scores.masked_fill(times == 0, -torch.inf)
+    top = scores.amax(dim=-1, keepdim=True)
+    total = (times * torch.exp(scores - top)).sum(dim=-1, keepdim=True)
+    lse = _in_float32(top + torch.log(total))
+    return (times * torch.exp(scores - lse)).to(values.dtype) @ values, lse
+
+
+def _widened(tensor: torch.Tensor) -> torch.Tensor:
+    """At least fp32."""
+    return tensor if tensor.dtype == torch.float64 else tensor.to(torch.float32)
+
+
+def _in_float32(lse: torch.Tensor) -> torch.Tensor:
+    """Rounded to fp32, in the type it came in."""
+    return lse.to(torch.float32).to(lse.dtype)
