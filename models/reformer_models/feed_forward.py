@@ -20,7 +20,9 @@ def in_chunks(
     has one piece: how to tile it is for the runtime to say.
     """
     if chunk_size == 0 or torch.compiler.is_compiling():
-        return function(hidden)
+        # As a matrix: runtimes have one kernel for a product, its bias and its activation, but
+        # only for matrices.
+        return function(hidden.flatten(0, 1)).unflatten(0, hidden.shape[:2])
     return torch.cat([function(piece) for piece in hidden.split(chunk_size, dim=1)], dim=1)
 
 

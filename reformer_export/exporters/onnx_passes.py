@@ -119,7 +119,7 @@ def _name_axes(
     graph: ir.Graph, inputs: Sequence[str], axes: Mapping[str, Sequence[str | int]]
 ) -> None:
     """Axes by the names users know, in place of the symbols of the trace."""
-    traced = [
+    traced: list[tuple[ir.Shape, Sequence[str | int | None]]] = [
         (value.shape, names)
         for value, names in [
             *((value, ("batch", "sequence")) for value in graph.inputs),
@@ -129,18 +129,25 @@ def _name_axes(
     ]
     if [value.name for value in graph.inputs] != list(inputs):
         raise ExportError(f"the traced graph has inputs {[v.name for v in graph.inputs]}")
+    # Our attentions know the padded length; every other size computed on the way gets a number.
+    attentions = (node for node in graph if _op_of(node) is not None)
+    operands = (node.inputs[0] for node in attentions)
+    traced += [
+        (value.shape, ("batch", "padded_sequence", None, None))
+        for value in operands
+        if value is not None and value.shape is not None
+    ]
     renamed: dict[str, str] = {}
     for shape, names in traced:
         for dim, name in zip(shape, names, strict=True):
             if isinstance(dim, ir.SymbolicDim) and dim.value is not None and isinstance(name, str):
-                renamed[dim.value] = name
+                renamed.setdefault(dim.value, name)
     for value in [*graph.inputs, *(v for node in graph for v in node.outputs)]:
         if value.shape is None:
             continue
         for index, dim in enumerate(value.shape):
             if isinstance(dim, ir.SymbolicDim) and dim.value is not None:
-                # What is left are sums of the sequence and its padding.
-                value.shape[index] = renamed.get(dim.value, "padded_sequence")
+                value.shape[index] = renamed.setdefault(dim.value, f"size_{len(renamed)}")
 
 
 def _name_nodes(graph: ir.Graph) -> None:
