@@ -20,12 +20,19 @@ PYTHON := $(VENV)/bin/python
 PYTEST := $(PYTHON) -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 # Installed before the project is, since build isolation would fetch them anew for every install.
-BUILD_REQUIRES := scikit-build-core
+# The kernels are compiled with torch's headers.
+BUILD_REQUIRES := scikit-build-core cmake ninja torch
+
+# 1: the native kernels must build. 0: do without. Empty: try. See pyproject.toml.
+REFORMER_NATIVE ?= $(if $(shell command -v "$${CXX:-c++}"),1)
+export REFORMER_NATIVE
 
 # The editable install notes where each module lies, so it is stale once a module moves, or the
-# checkout. The stamp holds a checksum of both.
+# checkout. The stamp holds a checksum of both. The kernels are stale once a source of theirs is
+# newer than the stamp.
 READY := $(VENV)/.ready
 LAYOUT := $(shell { pwd; find reformer_export custom_ops models -name '*.py' | LC_ALL=C sort; } | cksum)
+NATIVE := $(shell find custom_ops -name '*.cpp' -o -name '*.h' -o -name '*.map' -o -path '*cmake/*' -o -name CMakeLists.txt)
 ifneq ($(LAYOUT),$(shell cat $(READY) 2>/dev/null))
 .PHONY: $(READY)
 endif
@@ -89,7 +96,7 @@ export MAKE_VENV
 INSTALL = $(PYTHON) -m pip install --constraint constraints.txt $(1) >>$(VENV)/pip.log 2>&1 || { \
 	tail -n 20 $(VENV)/pip.log >&2; echo "Setting up failed; all of it is in $(VENV)/pip.log" >&2; exit 1; }
 
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml constraints.txt $(NATIVE)
 	@echo "Setting up $(VENV): a minute the first time, more where torch must be downloaded (see $(VENV)/pip.log)"
 	@$(PYTHON) -m pip --version >/dev/null 2>&1 || $(SHELL) $(.SHELLFLAGS) "$$MAKE_VENV"
 	@: >$(VENV)/pip.log

@@ -6,6 +6,7 @@ tried in a process of its own: a diagnosis must survive what it diagnoses.
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import shutil
@@ -153,33 +154,25 @@ def _loaded(group: str, name: str, use: str, code: str) -> Fact:
 
 def _kernels() -> Iterator[Fact]:
     """Our native operators: found, and loaded by the framework they are for."""
-    loaders = {
-        "onnxruntime": "import onnxruntime as o;"
-        "o.SessionOptions().register_custom_ops_library({path!r}); print('loads')",
-        "torch": "import torch; torch.ops.load_library({path!r}); print('loads')",
-    }
-    for framework, code in loaders.items():
-        stem = "reformer_ops_ort" if framework == "onnxruntime" else "reformer_ops_torch"
-        found = _native_libraries(stem)
-        if not found:
-            yield Fact(
-                KERNEL,
-                f"native for {framework}",
-                MISSING,
-                "not built: the operators run as standard operations, with the same numbers",
-            )
-        for path in found:
-            ok, text = _import(code.format(path=str(path)))
-            detail = f"{path}: {text}"
-            yield Fact(KERNEL, f"native for {framework}", OK if ok else BROKEN, detail)
-
-
-def _native_libraries(stem: str) -> list[Path]:
-    """In an editable install the libraries and the sources lie under different roots."""
-    import reformer_ops
-
-    folders = [Path(root) / "_native" for root in reformer_ops.__path__]
-    return sorted({p for f in folders for p in f.glob(f"*{stem}*") if p.suffix != ".py"})
+    for framework, kind in (("onnxruntime", "ort"), ("torch", "torch")):
+        name = f"native for {framework}"
+        code = (
+            f"import json, reformer_ops; s = reformer_ops.native_status({kind!r});"
+            "print(json.dumps([str(s.path or ''), s.isa, s.reason]))"
+        )
+        ok, text = _import(code)
+        if not ok:
+            absent = f"No module named '{framework}'" in text
+            yield Fact(KERNEL, name, MISSING if absent else BROKEN, text)
+            continue
+        path, isa, reason = json.loads(text.splitlines()[-1])
+        if reason is None:
+            yield Fact(KERNEL, name, OK, f"{isa}, {path}")
+        elif path:
+            yield Fact(KERNEL, name, BROKEN, reason)
+        else:
+            # No fault: the operators run as standard operations, with the same numbers.
+            yield Fact(KERNEL, name, MISSING, reason)
 
 
 def _compilers() -> Iterator[Fact]:

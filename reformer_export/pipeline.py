@@ -48,7 +48,9 @@ def to_onnx(
             from reformer_export.parity import verify_against
 
             staged = Artifact.open(folder)
-            report = verify_against(staged, loaded, progress=progress)
+            # What is in the file must hold where our kernels are not. The kernels take part all
+            # the same: in torch, where they are installed.
+            report = verify_against(staged, loaded, ops="portable", progress=progress)
             if not report.passed:
                 raise ParityError(
                     f"the export of {checkpoint} does not give the model's numbers: "

@@ -17,6 +17,7 @@ from reformer_export.inputs import read_array, read_bytes
 from reformer_export.signature import ATTENTION_MASK, INPUT_IDS
 from reformer_export.staging import atomic_file
 from reformer_export.text import TextCodec, open_codec
+from reformer_ops.native import Choice
 
 _ROWS_SHOWN = 4
 
@@ -104,6 +105,7 @@ def run_artifact(
     tokenizer: str = "auto",
     runtime: str = "auto",
     threads: int | None = None,
+    ops: Choice = "auto",
     output: str | os.PathLike[str] | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> RunResult:
@@ -111,8 +113,8 @@ def run_artifact(
 
     `input_ids` and `attention_mask` are .npy files of [length] or [batch, length]; `output` is a
     .npz file that gets every output under its name, written whole or not at all. Raises
-    UsageError, InputError, ArtifactError, RuntimeUnavailableError or MissingDependencyError
-    before the run, ExportError when `output` cannot be written.
+    UsageError, InputError, ArtifactError, RuntimeUnavailableError, NativeLibraryError or
+    MissingDependencyError before the run, ExportError when `output` cannot be written.
     """
     if sum(source is not None for source in (input_ids, text, text_file)) != 1:
         raise UsageError("give exactly one of --input-ids, --text and --text-file")
@@ -139,7 +141,7 @@ def run_artifact(
     from reformer_export.runtimes import open_runner
 
     start = time.perf_counter()
-    runner = open_runner(opened, runtime=runtime, threads=threads)
+    runner = open_runner(opened, runtime=runtime, threads=threads, ops=ops)
     try:
         open_seconds = time.perf_counter() - start
         batch, length = checked[INPUT_IDS].shape

@@ -5,3 +5,23 @@ reference that defines the numbers, the torch operator, the ONNX function body, 
 backend is tested on. Importing this package is cheap: torch and onnx are loaded by the modules
 that need them (`reformer_ops.torch_ops` registers the torch operators).
 """
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from reformer_ops.native import NativeStatus, library_path, native_status
+
+__all__ = ["NativeStatus", "library_path", "native_status"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.native"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reformer_ops.spec import AttributeValue
-
 Inputs = dict[str, NDArray[Any]]
 
 
@@ -19,7 +17,7 @@ class Case:
 
     name: str
     inputs: Inputs
-    attributes: dict[str, AttributeValue]
+    attributes: dict[str, Any]
 
 
 def random_mask(rng: np.random.Generator, batch: int, length: int, kind: str) -> NDArray[np.bool_]:

@@ -14,3 +14,7 @@ class ReformerError(Exception):
 
 class OpError(ReformerError, ValueError):
     """An operator was called with shapes, types or attributes it does not take."""
+
+
+class NativeLibraryError(ReformerError):
+    """A library of native kernels is not there, or does not load."""

@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from reformer_ops.errors import OpError
+from reformer_ops.errors import NativeLibraryError, OpError
+from reformer_ops.native import load_into_torch
 from reformer_ops.spec import DOMAIN, OpSpec
 
 MODEL_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -19,15 +20,20 @@ PORTABLE: dict[str, Callable[..., torch.Tensor]] = {}
 
 _LIBRARY = torch.library.Library(DOMAIN, "FRAGMENT")
 
+load_into_torch()  # before anything is defined: a library of kernels brings the schemas along
+
 
 def register(
     op: OpSpec, portable: Callable[..., torch.Tensor], fake: Callable[..., torch.Tensor]
 ) -> None:
-    """Define `torch.ops.reformer.<torch_name>`.
+    """Define `torch.ops.reformer.<torch_name>`, unless the native library has.
 
     `portable` serves every device that has no kernel of its own, and gives the gradients on all;
     `fake` gives the output's shape and type, so that torch.export and torch.compile keep the
     operator as one node.
+
+    Raises:
+        NativeLibraryError: the library that is loaded has another schema.
     """
     name = f"{DOMAIN}::{op.torch_name}"
 
@@ -37,12 +43,25 @@ def register(
             return portable(*arguments)
 
     PORTABLE[op.torch_name] = kernel
-    _LIBRARY.define(op.torch_schema, tags=(torch.Tag.pt2_compliant_tag,))
+    _define(op)
     _LIBRARY.impl(op.torch_name, kernel, "CompositeExplicitAutograd")
     torch.library.register_fake(name, fake, lib=_LIBRARY)
     if op.outputs[0].dtype == "float":
         backward = partial(_backward, kernel)
         torch.library.register_autograd(name, backward, setup_context=_save_arguments, lib=_LIBRARY)
+
+
+def _define(op: OpSpec) -> None:
+    packet = getattr(getattr(torch.ops, DOMAIN), op.torch_name, None)
+    if packet is None:
+        _LIBRARY.define(op.torch_schema, tags=(torch.Tag.pt2_compliant_tag,))
+        return
+    declared = torch._C.parse_schema(f"{DOMAIN}::{op.torch_schema}")
+    if packet.default._schema != declared:
+        raise NativeLibraryError(
+            f"the native library that is loaded has {packet.default._schema}, this version of "
+            f"reformer_ops has {declared}: install again"
+        )
 
 
 def _save_arguments(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
@@ -62,6 +81,17 @@ def _backward(
     found = iter(torch.autograd.grad(output, [t for t in tensors if t.requires_grad], gradient))
     gradients = [next(found) if wanted else None for wanted in needed]
     return (*gradients, *(None for _ in ctx.attributes))
+
+
+def call(op: OpSpec, *arguments: Any) -> torch.Tensor:
+    """Run the operator; OpError for what it does not take, whoever found out."""
+    try:
+        result: torch.Tensor = getattr(getattr(torch.ops, DOMAIN), op.torch_name)(*arguments)
+    except OpError:
+        raise
+    except ValueError as error:  # as the native library tells it
+        raise OpError(str(error)) from error
+    return result
 
 
 def check_operands(op: OpSpec, *tensors: torch.Tensor) -> dict[str, int]:

@@ -85,7 +85,8 @@ def load_model(
         dtype: fp32, fp16 or bf16; hash rotations stay fp32.
         num_buckets: overrides the config's.
         hash_seed: overrides the config's; 0 where neither is set.
-        sequence_length: the length that unset num_buckets are chosen for.
+        sequence_length: the length that unset num_buckets are chosen for, within what the model
+            takes; its longest when left out.
         revision: of a hub id.
         ignore_config_keys: unknown keys of config.json to put up with.
 
@@ -104,6 +105,8 @@ def load_model(
         task = found
     elif task not in TASKS:
         raise ConfigError(f"unknown task {task!r}: choose auto or one of {', '.join(TASKS)}")
+    if sequence_length is not None:
+        sequence_length = min(sequence_length, checkpoint.config.max_length)
     config, notes = checkpoint.config.pinned(
         sequence_length=sequence_length, num_buckets=num_buckets, hash_seed=hash_seed
     )
@@ -124,9 +127,8 @@ def _load_weights(
     alias = state.pop(_BIAS_ALIAS, None)
     if alias is not None:
         state.setdefault("lm_head.bias", alias)
-    notes = _settle_bias(state, checkpoint)
-
     wanted = model.state_dict()
+    notes = _settle_bias(state, checkpoint) if "lm_head.bias" in wanted else ()
     missing = sorted(wanted.keys() - state.keys())
     if missing:
         raise CheckpointError(
@@ -145,6 +147,12 @@ def _load_weights(
             raise CheckpointError(
                 f"{checkpoint.source}: {name} is {list(state[name].shape)}, but its config.json "
                 f"asks for {list(parameter.shape)}: the config and the weights do not match"
+            )
+        if not state[name].is_floating_point():
+            kind = str(state[name].dtype).removeprefix("torch.")
+            raise CheckpointError(
+                f"{checkpoint.source}: {name} is {kind}, perhaps of a quantized model: "
+                "take the checkpoint it was made from"
             )
     model.load_state_dict({name: state[name] for name in wanted})
     return notes

@@ -43,7 +43,7 @@ class Reformer(nn.Module):
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
         length = input_ids.shape[1]
-        if not torch.compiler.is_compiling() and not 1 <= length <= self.config.max_length:
+        if not torch.compiler.is_exporting() and not 1 <= length <= self.config.max_length:
             raise InputShapeError(
                 f"this model takes 1 to {self.config.max_length} tokens; got {length}"
             )
@@ -56,10 +56,10 @@ class Reformer(nn.Module):
     def _padding(self, length: int) -> int:
         """How many tokens to add so that there are `config.padded_length(length)`.
 
-        In a traced graph this is a number computed at run time: as a formula over the traced length
-        it would run through every shape after it.
+        In an exported graph this is a number computed at run time: as a formula over the traced
+        length it would run through every shape after it.
         """
-        if not torch.compiler.is_compiling():
+        if not torch.compiler.is_exporting():
             return self.config.padded_length(length) - length
         multiple, shortest = self.config.chunk_multiple, self.config.min_chunk_length
         before_last = torch.scalar_tensor(length - 1, dtype=torch.int64)

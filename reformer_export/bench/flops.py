@@ -40,9 +40,7 @@ class Flops:
     @property
     def total(self) -> int:
         """All of them."""
-        return (
-            self.projections + self.feed_forward + self.hashing + self.attention + self.head
-        )
+        return self.projections + self.feed_forward + self.hashing + self.attention + self.head
 
 
 def chunk_attention_flops(
@@ -98,9 +96,7 @@ def model_flops(config: ReformerConfig, task: str, length: int) -> Flops:
                 config.num_hashes,
             )
             if padded > config.lsh_attn_chunk_length:
-                hashing += hashing_flops(
-                    padded, width, config.num_hashes, config.num_buckets or ()
-                )
+                hashing += hashing_flops(padded, width, config.num_hashes, config.num_buckets or ())
         else:
             attention += chunk_attention_flops(
                 padded,

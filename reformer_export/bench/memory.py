@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from reformer_export.errors import RuntimeUnavailableError
@@ -32,19 +33,34 @@ def available() -> int:
     return max(0, int(_SHARE * min([_meminfo("MemAvailable"), *free])))
 
 
-def limit_growth(allowance: int) -> None:
-    """Let this process allocate `allowance` bytes more, then fail like a machine that is full.
+@contextmanager
+def limited_growth(allowance: int | None = None) -> Iterator[None]:
+    """Within, this process may allocate `allowance` bytes more; by default what is available.
 
-    Without it the kernel would grant what isn't there and later kill somebody: possibly this
-    process, possibly another.
+    Then allocations fail as on a machine that is full. Without this the kernel would grant what
+    isn't there and later kill somebody: possibly this process, possibly another.
     """
     import resource
 
     used = _status("self", "VmData")
-    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    wanted = used + allowance
-    soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-    resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+    former = resource.getrlimit(resource.RLIMIT_DATA)
+    bounds = [used + (available() if allowance is None else allowance), *former]
+    soft = min(bound for bound in bounds if bound != resource.RLIM_INFINITY)
+    resource.setrlimit(resource.RLIMIT_DATA, (soft, former[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, former)
+
+
+def ran_out(error: BaseException) -> bool:
+    """Whether memory is what an error is about: every library says it in words of its own."""
+    words = ("can't allocate memory", "failed to allocate", "bad_alloc", "bad allocation")
+    return (
+        isinstance(error, MemoryError)
+        or any(word in str(error).lower() for word in words)
+        or (error.__cause__ is not None and ran_out(error.__cause__))
+    )
 
 
 def _status(pid: int | str, key: str) -> int:
@@ -85,10 +101,3 @@ def _groups() -> list[tuple[int, int]]:
         except (OSError, ValueError):
             continue  # no such group, which is the usual case
     return found
-
-
-def usable_cores() -> int:
-    """CPU cores this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

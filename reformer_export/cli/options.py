@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from reformer_export.cli.output import Output
+from reformer_ops.native import CHOICES
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -17,6 +18,15 @@ pass_output = click.make_pass_decorator(Output, ensure=True)
 PATH = click.Path(path_type=Path)
 
 artifact_argument = click.argument("artifact", type=PATH)
+
+
+ops_option = click.option(
+    "--ops",
+    type=click.Choice(CHOICES),
+    default="auto",
+    show_default=True,
+    help="native: by our kernels; portable: by standard operations; auto: native where installed.",
+)
 
 
 class IntegerList(click.ParamType[tuple[int, ...]]):

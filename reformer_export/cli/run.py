@@ -6,8 +6,15 @@ from pathlib import Path
 
 import click
 
-from reformer_export.cli.options import PATH, artifact_argument, common_options, pass_output
+from reformer_export.cli.options import (
+    PATH,
+    artifact_argument,
+    common_options,
+    ops_option,
+    pass_output,
+)
 from reformer_export.cli.output import Output
+from reformer_ops.native import Choice
 
 
 @click.command("run")
@@ -25,6 +32,7 @@ from reformer_export.cli.output import Output
 )
 @click.option("--runtime", default="auto", show_default=True, metavar="NAME")
 @click.option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads.")
+@ops_option
 @click.option("--output", "destination", type=PATH, metavar="FILE.npz", help="Save the outputs.")
 @common_options
 @pass_output
@@ -38,6 +46,7 @@ def command(
     tokenizer: str,
     runtime: str,
     threads: int | None,
+    ops: Choice,
     destination: Path | None,
 ) -> int:
     """Run ARTIFACT once and show its outputs.
@@ -56,6 +65,7 @@ def command(
             tokenizer=tokenizer,
             runtime=runtime,
             threads=threads,
+            ops=ops,
             output=destination,
             progress=progress,
         )

@@ -10,10 +10,12 @@ from reformer_export.cli.options import (
     IntegerList,
     artifact_argument,
     common_options,
+    ops_option,
     pass_output,
 )
 from reformer_export.cli.output import Output
 from reformer_export.errors import ParityError
+from reformer_ops.native import Choice
 
 
 @click.command("verify")
@@ -25,6 +27,7 @@ from reformer_export.errors import ParityError
 )
 @click.option("--lengths", type=IntegerList(), help="Sequence lengths to try.")
 @click.option("--batch", "batches", type=IntegerList(), help="Batch sizes to try.")
+@ops_option
 @common_options
 @pass_output
 def command(
@@ -33,6 +36,7 @@ def command(
     against: str | None,
     lengths: tuple[int, ...] | None,
     batches: tuple[int, ...] | None,
+    ops: Choice,
 ) -> int:
     """Compare ARTIFACT with the checkpoint it came from, stage by stage.
 
@@ -43,7 +47,12 @@ def command(
         from reformer_export.parity import verify_artifact
 
         report = verify_artifact(
-            artifact, against=against, lengths=lengths, batches=batches, progress=progress
+            artifact,
+            against=against,
+            lengths=lengths,
+            batches=batches,
+            ops=ops,
+            progress=progress,
         )
     if output.as_json:
         output.document(report.to_json())

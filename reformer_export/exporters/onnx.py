@@ -69,6 +69,8 @@ class OnnxOptions:
             raise UsageError(
                 f"cannot export opset {self.opset}: choose {OPSETS.start} to {OPSETS.stop - 1}"
             )
+        if self.max_length is not None and self.max_length < 1:
+            raise UsageError(f"--max-length {self.max_length}: a sequence has at least one token")
         if self.ops not in OPS_MODES:
             raise UsageError(f"unknown ops {self.ops!r}: choose one of {', '.join(OPS_MODES)}")
 
@@ -127,7 +129,7 @@ def signature_of(loaded: LoadedModel, options: OnnxOptions) -> Signature:
     """
     config = loaded.config
     max_length = config.max_length if options.max_length is None else options.max_length
-    if not 1 <= max_length <= config.max_length:
+    if max_length > config.max_length:
         raise UsageError(
             f"--max-length {max_length}: this model takes 1 to {config.max_length} tokens"
         )

@@ -129,12 +129,13 @@ def _name_axes(
     ]
     if [value.name for value in graph.inputs] != list(inputs):
         raise ExportError(f"the traced graph has inputs {[v.name for v in graph.inputs]}")
-    # Our attentions know the padded length; every other size computed on the way gets a number.
-    attentions = (node for node in graph if _op_of(node) is not None)
-    operands = (node.inputs[0] for node in attentions)
+    # Our operators know the padded length; every other size computed on the way gets a number.
+    known = {"batch": "batch", "length": "padded_sequence"}
     traced += [
-        (value.shape, ("batch", "padded_sequence", None, None))
-        for value in operands
+        (value.shape, tuple(known.get(axis) for axis in operand.axes))
+        for node in graph
+        if (op := _op_of(node)) is not None
+        for value, operand in zip(node.inputs, op.inputs, strict=True)
         if value is not None and value.shape is not None
     ]
     renamed: dict[str, str] = {}
@@ -165,7 +166,7 @@ def _name_nodes(graph: ir.Graph) -> None:
         node.name = unique(f"{scope}/{node.op_type}" if scope else node.op_type)
         for value in node.inputs:
             if value is not None and value.is_initializer() and _is_generated(value.name):
-                weight = value.const_value is not None and value.const_value.size > 64
+                weight = value.const_value is not None and len(value.const_value.shape) > 1
                 value.name = unique(f"{scope}.weight" if weight else f"{node.name}/constant")
         for index, value in enumerate(node.outputs):
             if id(value) not in interface:

@@ -14,6 +14,7 @@ from reformer_export.parity.inputs import choose_sizes, parity_inputs
 from reformer_export.parity.report import HALF, ParityReport, ParityRow, Tolerance, collect
 from reformer_export.runtimes import ProbingRunner, open_runner
 from reformer_export.source import load_original
+from reformer_ops.native import Choice
 
 if TYPE_CHECKING:
     from reformer_export.source import LoadedModel
@@ -29,6 +30,7 @@ def verify_artifact(
     batches: Sequence[int] | None = None,
     tolerance: float | None = None,
     runtime: str = "auto",
+    ops: Choice = "auto",
     progress: Progress | None = None,
 ) -> ParityReport:
     """Run an artifact beside our torch model and, where installed, transformers' own.
@@ -40,6 +42,7 @@ def verify_artifact(
         batches: batch sizes, by default 1 and 3; batches of several get ragged masks.
         tolerance: replaces the bound on outputs, relative to their scale.
         runtime: which runtime runs the artifact.
+        ops: whether native operators do, see `open_runner`.
 
     Returns:
         The report. A miss is not an exception: look at `passed`.
@@ -59,6 +62,7 @@ def verify_artifact(
         batches=batches,
         tolerance=tolerance,
         runtime=runtime,
+        ops=ops,
         progress=progress,
     )
 
@@ -71,6 +75,7 @@ def verify_against(
     batches: Sequence[int] | None = None,
     tolerance: float | None = None,
     runtime: str = "auto",
+    ops: Choice = "auto",
     progress: Progress | None = None,
 ) -> ParityReport:
     """`verify_artifact` with the checkpoint already loaded in the artifact's type."""
@@ -78,7 +83,7 @@ def verify_against(
     bounds = HALF if artifact.manifest.dtype == "fp16" else Tolerance()
     if tolerance is not None:
         bounds = Tolerance(tolerance, bounds.flip_margin, bounds.flip_fraction)
-    candidate = open_runner(artifact, runtime=runtime)
+    candidate = open_runner(artifact, runtime=runtime, ops=ops)
     if not isinstance(candidate, ProbingRunner):
         raise RuntimeUnavailableError(f"{candidate.name} cannot show its buckets to be verified")
     references, baseline, notes = _references(artifact, loaded)

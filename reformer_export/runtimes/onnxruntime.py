@@ -7,28 +7,38 @@ from typing import Any
 import numpy as np
 
 from reformer_export.artifact import Artifact
-from reformer_export.errors import InferenceError, RuntimeUnavailableError
+from reformer_export.errors import InferenceError, RuntimeUnavailableError, UsageError
 from reformer_export.optional import require
 from reformer_export.runtimes import onnx_probe
 from reformer_export.runtimes.base import Array, Arrays, Buckets, Probe
 from reformer_export.signature import INPUT_IDS
+from reformer_ops import NativeStatus
+from reformer_ops.native import Choice, register_with_onnxruntime, requested
+from reformer_ops.registry import OPS
 
 
 class OnnxRuntimeRunner:
-    """An artifact's model in ONNX Runtime on the CPU, its operators run by their ONNX bodies."""
+    """An artifact's model in ONNX Runtime on the CPU.
+
+    Our kernels run the operators where they are installed, the ONNX bodies in the artifact where
+    they are not; `ops` ("native", "portable") insists on either.
+    """
 
     name = "onnxruntime"
 
-    def __init__(self, artifact: Artifact, threads: int | None = None) -> None:
+    def __init__(
+        self, artifact: Artifact, threads: int | None = None, ops: Choice = "auto"
+    ) -> None:
         self._onnxruntime = require("onnxruntime", purpose="running model.onnx")
         self.signature = artifact.signature
         self._artifact = artifact
         self._threads = threads
-        self._session = self._open(str(artifact.model_path))
+        self._ops = _usable(artifact, requested() if ops == "auto" else ops)
+        self._session, status = self._open(str(artifact.model_path))
         self._probing: dict[bool, tuple[Any, int]] = {}
         self.description = (
             f"onnxruntime {self._onnxruntime.__version__}, CPU, {threads or 'all'} threads, "
-            "portable operators"
+            f"{status}"
         )
 
     def run(self, inputs: Arrays) -> dict[str, Array]:
@@ -59,10 +69,11 @@ class OnnxRuntimeRunner:
             import onnx_ir as ir
 
             model, layers = onnx_probe.probing_model(self._artifact.model_path, force=force)
-            self._probing[force] = (self._open(ir.to_proto(model).SerializeToString()), layers)
+            session, _ = self._open(ir.to_proto(model).SerializeToString())
+            self._probing[force] = (session, layers)
         return self._probing[force]
 
-    def _open(self, model: str | bytes) -> Any:
+    def _open(self, model: str | bytes) -> tuple[Any, NativeStatus]:
         options = self._onnxruntime.SessionOptions()
         options.log_severity_level = 3
         if self._threads is not None:
@@ -70,14 +81,31 @@ class OnnxRuntimeRunner:
         options.add_session_config_entry(
             "session.model_external_initializers_file_folder_path", str(self._artifact.path)
         )
+        status = register_with_onnxruntime(options, self._ops)
         try:
-            return self._onnxruntime.InferenceSession(
+            session = self._onnxruntime.InferenceSession(
                 model, options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
             raise RuntimeUnavailableError(
                 f"onnxruntime {self._onnxruntime.__version__} cannot load the model: {error}"
             ) from error
+        return session, status
+
+
+def _usable(artifact: Artifact, ops: Choice) -> Choice:
+    """`ops`, unless the kernels are not for the operators in this artifact."""
+    ours = {op.name: op.version for op in OPS}
+    if artifact.manifest.ops.mode == "portable":
+        reason = "it was exported with --ops portable"
+    elif strange := sorted(artifact.manifest.ops.versions.items() - ours.items()):
+        found = ", ".join(f"{name} version {version}" for name, version in strange)
+        reason = f"it has {found}, which this release does not know"
+    else:
+        return ops
+    if ops == "native":
+        raise UsageError(f"the native operators cannot run {artifact.path}: {reason}")
+    return "portable"
 
 
 def _run(session: Any, names: list[str], feeds: Arrays) -> list[Array]:

@@ -12,6 +12,7 @@ from reformer_export.runtimes.base import Array, Arrays, Buckets, Probe
 from reformer_export.runtimes.torch_margins import decision_margins
 from reformer_export.signature import ATTENTION_MASK, INPUT_IDS, Signature
 from reformer_export.source import new_trace
+from reformer_ops import native_status
 
 if TYPE_CHECKING:
     from reformer_export.source import LoadedModel
@@ -25,7 +26,10 @@ class TorchRunner:
     def __init__(self, loaded: LoadedModel, signature: Signature) -> None:
         self.signature = signature
         self._loaded = loaded
-        self.description = f"torch {torch.__version__}, {torch.get_num_threads()} threads"
+        self.description = (
+            f"torch {torch.__version__}, {torch.get_num_threads()} threads, "
+            f"{native_status('torch')}"
+        )
 
     def run(self, inputs: Arrays) -> dict[str, Array]:
         """Outputs by name."""

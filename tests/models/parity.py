@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,8 +14,10 @@ from reformer_models.hashing import BucketTrace
 from reformer_models.loading import LoadedModel
 from reformer_ops.lsh_bucket.reference import bucket_margins
 
+from .reformers import token_ids
+
 Outputs = dict[str, torch.Tensor]
-Buckets = list[torch.Tensor | None]
+Buckets = Sequence[torch.Tensor | None]
 
 TOLERANCE = 2e-5
 """Of an output, relative to its largest magnitude, where both hash alike."""
@@ -50,7 +52,7 @@ def watched(model: Any, loaded: LoadedModel, forced: Buckets | None = None) -> I
     base = getattr(model, "reformer", model)
     attentions = [layer.attention.self_attention for layer in base.encoder.layers]
     layers = [attention for attention in attentions if hasattr(attention, "query_key")]
-    seen: Buckets = [None] * len(layers)
+    seen: list[torch.Tensor | None] = [None] * len(layers)
 
     def hash_vectors(
         index: int,
@@ -104,6 +106,14 @@ def relative_error(actual: Outputs, expected: Outputs) -> float:
         difference = (found.double() - wanted.double()).abs().max()
         errors.append((difference / wanted.double().abs().max()).item())
     return max(errors)
+
+
+def assert_equal_outputs(model: Any, loaded: LoadedModel) -> None:
+    """The same model, by one input with padding."""
+    ids = token_ids(2, 17, loaded.config.vocab_size)
+    expected, buckets = run_theirs(model, loaded, ids, None)
+    found, _ = run_ours(loaded, ids, None, buckets)
+    assert relative_error(found, expected) <= TOLERANCE
 
 
 @dataclass

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -102,6 +103,13 @@ def ours(model: transformers.PreTrainedModel, **options: Any) -> LoadedModel:
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
         return load_model(folder, **options)
+
+
+def save_small(folder: Path, task: str = "feature-extraction", **changes: Any) -> Any:
+    """Save the small model of Transformers for a task; returns it."""
+    model = theirs(task, **{**SMALL, "is_decoder": task == "text-generation", **changes})
+    model.save_pretrained(folder)
+    return model
 
 
 def token_ids(batch: int, length: int, vocab_size: int, seed: int = 0) -> torch.Tensor:

@@ -59,10 +59,11 @@ def sorted_chunk_attention(
         per_round, rounds = length // chunk_length, buckets.shape[2]
         chunk = slot // chunk_length + per_round * torch.arange(rounds)[:, None]
         # A key may be seen in any round: its own chunks of all rounds are in one ring.
-        times = sum(
+        seen = [
             _times_seen(chunk, other, rounds * per_round, num_chunks_before, num_chunks_after)
             for other in chunk.split(1, dim=2)
-        )
+        ]
+        times = torch.stack(seen).sum(dim=0)
     queries, values = (t.transpose(1, 2)[:, :, None] for t in (query_key, value))
     wide = _widened(queries)
     mean_square = wide.square().mean(dim=-1, keepdim=True)

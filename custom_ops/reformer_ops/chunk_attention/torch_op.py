@@ -8,7 +8,7 @@ import torch
 
 from reformer_ops.attention_masks import MASKED
 from reformer_ops.chunk_attention.spec import CHUNK_ATTENTION
-from reformer_ops.torch_library import check_chunking, check_operands, register
+from reformer_ops.torch_library import call, check_chunking, check_operands, register
 
 
 def look_adjacent(chunks: torch.Tensor, before: int, after: int, *, dim: int) -> torch.Tensor:
@@ -110,7 +110,14 @@ def chunk_attention(
     Raises:
         OpError: shapes, types or attributes do not fit.
     """
-    result: torch.Tensor = torch.ops.reformer.chunk_attention(
-        query, key, value, mask, chunk_length, num_chunks_before, num_chunks_after, causal
+    return call(
+        CHUNK_ATTENTION,
+        query,
+        key,
+        value,
+        mask,
+        chunk_length,
+        num_chunks_before,
+        num_chunks_after,
+        causal,
     )
-    return result

@@ -8,7 +8,7 @@ import torch
 
 from reformer_ops.errors import OpError
 from reformer_ops.lsh_bucket.spec import LSH_BUCKET, bucket_count
-from reformer_ops.torch_library import check_operands, register
+from reformer_ops.torch_library import call, check_operands, register
 
 
 def _portable(
@@ -66,5 +66,4 @@ def lsh_bucket(
     Raises:
         OpError: shapes, types or factors do not fit.
     """
-    result: torch.Tensor = torch.ops.reformer.lsh_bucket(query, rotations, mask, factors)
-    return result
+    return call(LSH_BUCKET, query, rotations, mask, factors)

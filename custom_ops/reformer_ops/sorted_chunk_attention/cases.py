@@ -102,6 +102,6 @@ def cases() -> Iterator[Case]:
     )
     # Zeros have no direction, and squares of the second head leave the range of fp16. So would a
     # sum of the third's values over unnormalised weights.
-    edges.inputs["query_key"] *= np.float32([0.0, 1000.0, 1e-4])[:, None]
+    edges.inputs["query_key"] *= np.array([[0.0], [1000.0], [1e-4]], np.float32)
     edges.inputs["value"][:, :, 2] += 1000.0
     yield Case("edges-of-the-range", edges.inputs, edges.attributes)

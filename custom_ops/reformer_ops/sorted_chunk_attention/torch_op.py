@@ -9,7 +9,7 @@ import torch
 from reformer_ops.attention_masks import KEY_NORM_EPSILON, MASKED, SELF
 from reformer_ops.chunk_attention.torch_op import look_adjacent, softmax_attend
 from reformer_ops.sorted_chunk_attention.spec import SORTED_CHUNK_ATTENTION
-from reformer_ops.torch_library import check_chunking, check_operands, register
+from reformer_ops.torch_library import call, check_chunking, check_operands, register
 
 
 def _portable(
@@ -127,7 +127,8 @@ def sorted_chunk_attention(
     Raises:
         OpError: shapes, types or attributes do not fit.
     """
-    result: torch.Tensor = torch.ops.reformer.sorted_chunk_attention(
+    return call(
+        SORTED_CHUNK_ATTENTION,
         query_key,
         value,
         buckets,
@@ -138,4 +139,3 @@ def sorted_chunk_attention(
         num_chunks_after,
         causal,
     )
-    return result

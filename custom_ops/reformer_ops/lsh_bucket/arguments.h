@@ -1,0 +1,38 @@
+// From shapes and attributes to LshBucketArguments: what all bindings of LshBucket share.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "lsh_bucket/kernel.h"
+#include "operands.h"
+
+namespace reformer {
+
+// Fills in the sizes; `factors` must outlive the arguments. Throws Error where the shapes do not
+// fit each other or the factors.
+inline void set_sizes(LshBucketArguments& arguments, const Shape& query, const Shape& rotations,
+                      const Shape& mask, const std::vector<std::int64_t>& factors) {
+    Axes axes("lsh_bucket");
+    axes.check("query", {"batch", "length", "heads", "head_dim"}, query);
+    axes.check("rotations", {"heads", "head_dim", "num_hashes", "half_factors"}, rotations);
+    axes.check("mask", {"batch", "length"}, mask);
+    std::int64_t columns = 0;
+    for (const std::int64_t factor : factors)
+        if (__builtin_add_overflow(columns, factor / 2, &columns))
+            throw Error("lsh_bucket takes factors whose sum is an int64; got " + text_of(factors));
+    if (axes["half_factors"] != columns)
+        throw Error("lsh_bucket takes rotations with " + std::to_string(columns) +
+                    " columns for the factors " + text_of(factors) + "; got shape " +
+                    text_of(rotations));
+    arguments.batch = axes["batch"];
+    arguments.length = axes["length"];
+    arguments.heads = axes["heads"];
+    arguments.head_dim = axes["head_dim"];
+    arguments.num_hashes = axes["num_hashes"];
+    arguments.factors = factors.data();
+    arguments.num_factors = factors.size();
+}
+
+}  // namespace reformer

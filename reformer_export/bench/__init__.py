@@ -1,0 +1,26 @@
+"""How fast, and in how much memory: measurements that another can repeat and check.
+
+`models.py` measures an artifact against other ways to run its model, each contender in a process of
+its own; `ops.py` measures the operators alone; `suite.py` is `make bench`. docs/benchmarks.md says
+what is measured and how.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from reformer_export.bench.models import bench_artifact
+    from reformer_export.bench.ops import bench_ops
+
+__all__ = ["bench_artifact", "bench_ops"]
+
+# Loaded when used: the child processes whose memory is measured live in this package, too.
+_HOMES = {"bench_artifact": "models", "bench_ops": "ops"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

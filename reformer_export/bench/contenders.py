@@ -1,0 +1,146 @@
+"""What takes part in a benchmark, as the child process that runs it sees it."""
+
+from __future__ import annotations
+
+import gc
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from reformer_export.artifact import Artifact
+from reformer_export.errors import ReformerError, RuntimeUnavailableError, UsageError
+from reformer_export.runtimes import Runner, open_runner
+from reformer_export.signature import INPUT_IDS
+
+OURS, PORTABLE, HF, FULL, GEMM = "ours", "portable", "hf", "full", "gemm"
+
+AGAINST = {
+    PORTABLE: "the artifact with its operators run as standard ONNX operations",
+    HF: "Hugging Face's model in eager mode",
+    FULL: "the same model in torch, with softmax attention over the whole sequence",
+}
+"""Whom an artifact can be measured against."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """Which contender a child process is to be, and on what.
+
+    `memory` is how many bytes it may allocate; None for as many as are available.
+    """
+
+    contender: str
+    threads: int
+    artifact: str = ""
+    checkpoint: str | None = None
+    length: int = 0
+    memory: int | None = None
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A contender ready to go.
+
+    `work` does the work once and returns figures of its own beside the time, by name.
+    """
+
+    description: str
+    work: Callable[[], dict[str, float]]
+    notes: tuple[str, ...] = ()
+    native: bool = False
+
+
+def open_contender(request: Request) -> Opened:
+    """Load what the request names.
+
+    Raises:
+        ReformerError: it cannot take part here, and why.
+    """
+    openers = {OURS: _ours, PORTABLE: _portable, HF: _hf, FULL: _full, GEMM: _gemm}
+    return openers[request.contender](request)
+
+
+def _ours(request: Request) -> Opened:
+    artifact = Artifact.open(request.artifact)
+    try:
+        runner = _open(artifact, request, "native")
+    except ReformerError as error:
+        runner = _open(artifact, request, "portable")
+        return _running(runner, request, (f"without native operators: {error}",))
+    return _running(runner, request, native=True)
+
+
+def _portable(request: Request) -> Opened:
+    return _running(_open(Artifact.open(request.artifact), request, "portable"), request)
+
+
+def _open(artifact: Artifact, request: Request, ops: str) -> Runner:
+    if "ops" not in inspect.signature(open_runner).parameters:  # TODO: goes when it has them
+        if ops == "native":
+            raise RuntimeUnavailableError("the runtimes have none yet")
+        return open_runner(artifact, threads=request.threads)
+    options: dict[str, Any] = {"ops": ops}
+    return open_runner(artifact, threads=request.threads, **options)
+
+
+def _hf(request: Request) -> Opened:
+    from reformer_export.runtimes.transformers import TransformersRunner
+    from reformer_export.source import load_original
+
+    _use_threads(request.threads)
+    artifact = Artifact.open(request.artifact)
+    loaded = load_original(artifact.manifest, request.checkpoint, option="--checkpoint")
+    runner = TransformersRunner(loaded, artifact.signature)
+    del loaded  # its copy of the weights is not transformers'
+    gc.collect()
+    return _running(runner, request)
+
+
+def _full(request: Request) -> Opened:
+    from reformer_export.bench.full_attention import attend_fully
+    from reformer_export.runtimes.torch import TorchRunner
+    from reformer_export.source import load_original
+
+    _use_threads(request.threads)
+    artifact = Artifact.open(request.artifact)
+    loaded = load_original(artifact.manifest, request.checkpoint, option="--checkpoint")
+    attend_fully(loaded.model)
+    return _running(TorchRunner(loaded, artifact.signature), request)
+
+
+def _gemm(request: Request) -> Opened:
+    from reformer_export.bench.gemm import Gemm
+
+    _use_threads(request.threads)
+    gemm = Gemm()
+    return Opened("torch.mm, fp32", lambda: vars(gemm.measure()))
+
+
+def _running(
+    runner: Runner, request: Request, notes: tuple[str, ...] = (), *, native: bool = False
+) -> Opened:
+    signature = runner.signature
+    if not signature.min_length <= request.length <= signature.max_length:
+        raise UsageError(
+            f"--lengths {request.length}: this model takes {signature.min_length} to "
+            f"{signature.max_length} tokens"
+        )
+    ids = np.random.default_rng(request.length).integers(
+        0, signature.vocab_size, (1, request.length)
+    )
+    inputs = signature.check({INPUT_IDS: ids})
+
+    def work() -> dict[str, float]:
+        runner.run(inputs)
+        return {}
+
+    return Opened(runner.description, work, notes, native)
+
+
+def _use_threads(threads: int) -> None:
+    import torch
+
+    torch.set_num_threads(threads)

@@ -1,0 +1,47 @@
+"""Where a benchmark leaves its results."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from reformer_export.bench.ops import OpsReport
+from reformer_export.bench.plots import check_plotting, plot_models, plot_ops
+from reformer_export.bench.report import BenchReport
+from reformer_export.errors import UsageError
+from reformer_export.staging import atomic_file
+
+RESULTS = "results.json"
+
+
+def prepare_folder(folder: Path) -> None:
+    """Make the folder, and be sure that plots can be drawn, before anything is measured.
+
+    Raises:
+        UsageError: there is a file of that name.
+        MissingDependencyError: matplotlib is not installed.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"--out {folder}: that is a file; name a folder")
+    check_plotting()
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def write_results(folder: Path, document: Mapping[str, Any]) -> Path:
+    """results.json, whole or not at all."""
+    path = folder / RESULTS
+    with atomic_file(path) as file:
+        file.write((json.dumps(document, indent=2, allow_nan=False) + "\n").encode())
+    return path
+
+
+def write_report(folder: Path, report: BenchReport | OpsReport) -> list[Path]:
+    """results.json and the plot of one report; returns their paths."""
+    written = [write_results(folder, report.to_json())]
+    if isinstance(report, BenchReport):
+        written.append(plot_models(report.results, folder / "bench.png", report.title))
+    else:
+        written.append(plot_ops(report.results, folder / "ops.png", report.title))
+    return written

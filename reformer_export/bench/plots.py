@@ -1,0 +1,89 @@
+"""Time and memory against length, on logarithmic axes: straight lines whose slope is the order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from math import ceil, floor, log10
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reformer_export.bench.contenders import FULL, HF, OURS, PORTABLE
+from reformer_export.bench.report import OK, Result
+from reformer_export.optional import require
+
+if TYPE_CHECKING:
+    from reformer_export.bench.ops import OpResult
+
+Points = Sequence[tuple[int, float]]
+
+_LABELS = {
+    OURS: "reformer-export",
+    PORTABLE: "reformer-export, portable operators",
+    HF: "Hugging Face, eager",
+    FULL: "full attention (torch SDPA)",
+}
+_WIDTH, _HEIGHT, _DPI = 5.0, 4.2, 150
+
+
+def check_plotting() -> None:
+    """Raises MissingDependencyError: better now than after the measurements."""
+    _figure_class()
+
+
+def plot_models(results: Iterable[Result], path: Path, title: str) -> Path:
+    """Write a PNG with time and peak memory of every contender."""
+    measured = [result for result in results if result.status == OK]
+    names = list(dict.fromkeys(result.contender for result in measured))
+
+    def points(name: str, field: str, scale: float) -> Points:
+        pairs = ((r.length, getattr(r, field)) for r in measured if r.contender == name)
+        return sorted((length, value * scale) for length, value in pairs if value is not None)
+
+    time = {_LABELS[name]: points(name, "median_seconds", 1.0) for name in names}
+    space = {_LABELS[name]: points(name, "peak_rss", 1e-9) for name in names}
+    return _draw(path, title, {"time (s)": time, "peak memory of the process (GB)": space})
+
+
+def plot_ops(results: Iterable[OpResult], path: Path, title: str) -> Path:
+    """Write a PNG with the time of hashing and attention beside torch's SDPA, a panel a layer."""
+    panels: dict[str, dict[str, list[tuple[int, float]]]] = {}
+    for result in results:
+        if result.against != "sdpa" or result.status != OK:
+            continue
+        panel = panels.setdefault(f"{result.layer}: time (s)", {})
+        for label, seconds in (
+            ("reformer-export", result.seconds),
+            ("torch SDPA, causal", result.other_seconds),
+        ):
+            middle = sorted(seconds)[len(seconds) // 2]
+            panel.setdefault(label, []).append((result.length, middle))
+    return _draw(path, title, panels)
+
+
+def _draw(path: Path, title: str, panels: Mapping[str, Mapping[str, Points]]) -> Path:
+    figure = _figure_class()(figsize=(_WIDTH * max(1, len(panels)), _HEIGHT), layout="constrained")
+    figure.suptitle(title)
+    for number, (name, lines) in enumerate(panels.items()):
+        axes = figure.add_subplot(1, len(panels), number + 1)
+        for label, points in lines.items():
+            axes.plot(*zip(*points, strict=True), marker="o", label=label)
+        lengths = sorted({length for points in lines.values() for length, _ in points})
+        axes.set_xscale("log", base=2)
+        axes.set_yscale("log")
+        values = [value for points in lines.values() for _, value in points]
+        if values:  # whole decades, so that there are numbers at the axis
+            axes.set_ylim(10 ** floor(log10(min(values))), 10 ** ceil(log10(max(values))))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.set_xticks(lengths, [f"{length:,}" for length in lengths])
+        axes.set_xlabel("tokens")
+        axes.set_ylabel(name)
+        axes.grid(alpha=0.3)
+        if number == 0 and lines:
+            axes.legend()
+    figure.savefig(path, dpi=_DPI)
+    return path
+
+
+def _figure_class() -> Any:
+    purpose, package = "drawing plots", "reformer-export[bench]"
+    return require("matplotlib.figure", purpose=purpose, package=package).Figure

@@ -1,0 +1,239 @@
+"""What was measured, as values, as JSON and as rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from reformer_export.bench.gemm import GemmRate
+from reformer_export.bench.turns import median
+
+SCHEMA_VERSION = 1
+OK, FAILED, REFUSED = "ok", "failed", "refused"
+
+_NOISY = 0.1
+
+
+@dataclass(frozen=True)
+class Result:
+    """One contender at one length.
+
+    Attributes:
+        status: "ok", "failed" (it broke) or "refused" (it would not fit in memory or time).
+        reason: why, where not ok.
+        seconds: of each run after the warm-up.
+        peak_rss: bytes its process held at its worst, opening included.
+        open_rss: the same at the end of opening: what is above it is the runs'.
+        flops: arithmetic of one run, as `flops.py` counts it.
+    """
+
+    contender: str
+    length: int
+    status: str
+    flops: int
+    reason: str | None = None
+    description: str = ""
+    notes: tuple[str, ...] = ()
+    open_seconds: float | None = None
+    warm_up_seconds: float | None = None
+    seconds: tuple[float, ...] = ()
+    peak_rss: int | None = None
+    open_rss: int | None = None
+
+    @property
+    def median_seconds(self) -> float | None:
+        """The time of a run."""
+        return median(list(self.seconds))
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """Tokens through the model in a second, at the median."""
+        seconds = self.median_seconds
+        return None if seconds is None else self.length / seconds
+
+    def share(self, gflops: float | None) -> float | None:
+        """Of the GEMM roofline: the rate at which its arithmetic was done over `gflops`."""
+        seconds = self.median_seconds
+        return None if seconds is None or not gflops else self.flops / seconds / 1e9 / gflops
+
+    def to_json(self, gflops: float | None) -> dict[str, Any]:
+        """The result as an object of the report."""
+        return {
+            "contender": self.contender,
+            "length": self.length,
+            "status": self.status,
+            "reason": self.reason,
+            "description": self.description,
+            "notes": list(self.notes),
+            "open_seconds": self.open_seconds,
+            "warm_up_seconds": self.warm_up_seconds,
+            "seconds": list(self.seconds),
+            "median_seconds": self.median_seconds,
+            "tokens_per_second": self.tokens_per_second,
+            "peak_rss_bytes": self.peak_rss,
+            "open_rss_bytes": self.open_rss,
+            "flops": self.flops,
+            "share_of_gemm": self.share(gflops),
+        }
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """How many times faster the artifact was: paired runs of the same round, at the median."""
+
+    contender: str
+    length: int
+    pairs: tuple[float, ...]
+
+    @property
+    def speedup(self) -> float | None:
+        """Their seconds over ours."""
+        return median(list(self.pairs))
+
+    def to_json(self) -> dict[str, Any]:
+        """The ratio as an object of the report."""
+        return {
+            "contender": self.contender,
+            "length": self.length,
+            "speedup": self.speedup,
+            "pairs": list(self.pairs),
+        }
+
+
+@dataclass(frozen=True)
+class GemmRates:
+    """The rates measured in between; `reason` says why there are no more."""
+
+    rates: tuple[GemmRate, ...] = ()
+    reason: str | None = None
+
+    @property
+    def best(self) -> float | None:
+        """The roof, in GFLOP/s."""
+        return max((rate.gflops for rate in self.rates), default=None)
+
+    @property
+    def cores(self) -> float | None:
+        """How many cores there were to be had, at the median."""
+        return median([rate.cores for rate in self.rates])
+
+    def to_json(self) -> dict[str, Any]:
+        """The rates as an object of the report."""
+        gflops = [rate.gflops for rate in self.rates]
+        return {
+            "best_gflops": self.best,
+            "median_gflops": median(gflops),
+            "gflops": gflops,
+            "cores": [rate.cores for rate in self.rates],
+            "reason": self.reason,
+        }
+
+
+@dataclass(frozen=True)
+class BenchReport:
+    """An artifact measured at several lengths."""
+
+    artifact: str
+    model: dict[str, Any]
+    machine: dict[str, Any]
+    threads: int
+    gemm: GemmRates
+    results: tuple[Result, ...]
+    ratios: tuple[Ratio, ...]
+
+    header = ("tokens", "contender", "time", "tokens/s", "peak memory", "of GEMM rate", "speed-up")
+
+    @property
+    def title(self) -> str:
+        """What was measured and how, for a table or a plot."""
+        return f"{self.model['architecture']}, {self.threads} threads"
+
+    @property
+    def failed(self) -> bool:
+        """Whether something broke, or the artifact itself could not be measured."""
+        return any(
+            result.status == FAILED or (result.contender == "ours" and result.status != OK)
+            for result in self.results
+        )
+
+    def result(self, contender: str, length: int) -> Result | None:
+        """One contender at one length."""
+        found = (r for r in self.results if (r.contender, r.length) == (contender, length))
+        return next(found, None)
+
+    def speedup(self, contender: str, length: int) -> float | None:
+        """How many times faster than `contender` the artifact was."""
+        found = (r.speedup for r in self.ratios if (r.contender, r.length) == (contender, length))
+        return next(found, None)
+
+    def notes(self) -> Iterator[str]:
+        """What a reader of the numbers should know."""
+        if self.gemm.reason is not None:
+            yield f"the GEMM rate could not be measured: {self.gemm.reason}"
+        if (note := noise_note(self.gemm, self.threads)) is not None:
+            yield note
+        told = set()
+        for result in self.results:
+            for note in result.notes:
+                if (result.contender, note) not in told:
+                    told.add((result.contender, note))
+                    yield f"{result.contender}: {note}"
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as a document."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "artifact": self.artifact,
+            "model": self.model,
+            "machine": self.machine,
+            "threads": self.threads,
+            "gemm": self.gemm.to_json(),
+            "results": [result.to_json(self.gemm.best) for result in self.results],
+            "ratios": [ratio.to_json() for ratio in self.ratios],
+            "notes": list(self.notes()),
+        }
+
+    def rows(self) -> Iterator[Sequence[str]]:
+        """The results as rows under `header`."""
+        for result in self.results:
+            if result.status != OK:
+                yield (f"{result.length:,}", result.contender, result.status, "", "", "", "")
+                continue
+            yield (
+                f"{result.length:,}",
+                result.contender,
+                seconds_text(result.median_seconds),
+                number_text(result.tokens_per_second, "{:,.0f}"),
+                number_text(result.peak_rss and result.peak_rss / 1e9, "{:.2f} GB"),
+                number_text(result.share(self.gemm.best), "{:.0%}"),
+                number_text(self.speedup(result.contender, result.length), "{:.2f}x"),
+            )
+
+    def troubles(self) -> Iterator[str]:
+        """Who was not measured, or not to the end, and why."""
+        for result in self.results:
+            if result.status != OK:
+                yield f"{result.contender} at {result.length:,}: {result.status}: {result.reason}"
+
+
+def noise_note(gemm: GemmRates, threads: int) -> str | None:
+    """A warning when the machine was not quiet."""
+    if gemm.cores is None or gemm.cores > (1 - _NOISY) * threads:
+        return None
+    return (
+        f"of {threads} cores only {gemm.cores:.1f} were to be had, something else was running: "
+        "measure again on a quiet machine"
+    )
+
+
+def number_text(value: float | None, form: str) -> str:
+    """A number in a table; a dash for none."""
+    return "-" if value is None else form.format(value)
+
+
+def seconds_text(seconds: float | None) -> str:
+    """A time with three digits or so."""
+    if seconds is None:
+        return "-"
+    return f"{seconds * 1e3:.1f} ms" if seconds < 1 else f"{seconds:.2f} s"

@@ -1,0 +1,56 @@
+"""The child process: is one contender, works when told to, and answers in lines of JSON.
+
+    python -m reformer_export.bench.worker
+
+The first line on stdin is a `Request`, every further line asks for one run. Answers go to what was
+stdout; whatever else is printed goes to stderr. The end of stdin is the end.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from typing import Any, TextIO
+
+from reformer_export.bench import memory
+from reformer_export.bench.contenders import Request, open_contender
+
+
+def serve(orders: TextIO, answers: TextIO) -> None:
+    """Open the contender and run it as often as asked; the first failure ends it."""
+
+    def answer(**fields: Any) -> None:
+        answers.write(f"{json.dumps(fields)}\n")
+        answers.flush()
+
+    try:
+        request = Request(**json.loads(orders.readline()))
+        with memory.limited_growth(request.memory):
+            start = time.perf_counter()
+            opened = open_contender(request)
+            answer(
+                seconds=time.perf_counter() - start,
+                description=opened.description,
+                notes=opened.notes,
+                native=opened.native,
+            )
+            for _ in orders:
+                start = time.perf_counter()
+                figures = opened.work()
+                answer(seconds=time.perf_counter() - start, **figures)
+    except Exception as error:  # the parent reports it, and goes on
+        said = " ".join(str(error).split()) or type(error).__name__
+        answer(error=said, out_of_memory=memory.ran_out(error))
+
+
+def main() -> None:
+    """Keep the real stdout for answers, and give libraries stderr."""
+    with os.fdopen(os.dup(1), "w") as answers:
+        os.dup2(2, 1)
+        serve(sys.stdin, answers)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""reformer-export bench"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from reformer_export.cli.options import PATH, IntegerList, common_options, pass_output
+from reformer_export.cli.output import Output
+
+if TYPE_CHECKING:
+    from reformer_export.bench.ops import OpsReport
+    from reformer_export.bench.report import BenchReport
+
+AGAINST = ("hf", "full", "portable")
+
+
+class _Names(click.ParamType[tuple[str, ...]]):
+    """Names separated by commas: hf,full."""
+
+    name = "NAME[,NAME...]"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        """Read the list; click tells a failure as an error of usage."""
+        if isinstance(value, tuple):
+            return value
+        names = tuple(str(value).split(","))
+        for name in names:
+            if name not in AGAINST:
+                self.fail(f"{name!r} is not one of {', '.join(AGAINST)}.", param, ctx)
+        return names
+
+
+@click.command("bench")
+@click.argument("artifact", type=PATH, required=False)
+@click.option(
+    "--lengths",
+    type=IntegerList(),
+    help="Tokens in a sequence.  [default: 1024,4096,16384]; with --ops against torch's SDPA.",
+)
+@click.option(
+    "--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads.  [default: all cores]"
+)
+@click.option(
+    "--against",
+    type=_Names(),
+    help="hf: Hugging Face's eager model; full: softmax attention over the whole sequence in "
+    "torch; portable: the artifact without native operators.",
+)
+@click.option(
+    "--repeat",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    metavar="N",
+    help="Runs of each contender after a warm-up.",
+)
+@click.option(
+    "--checkpoint",
+    metavar="PATH_OR_HUB_ID",
+    help="Where hf and full find the weights.  [default: what the manifest names]",
+)
+@click.option(
+    "--patience",
+    type=click.FloatRange(min=0, min_open=True),
+    default=120.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Refuse a run expected to take longer.",
+)
+@click.option("--ops", is_flag=True, help="Measure the operators alone; takes no ARTIFACT.")
+@click.option("--out", type=PATH, metavar="DIR", help="Write results.json and plots (PNG) there.")
+@common_options
+@pass_output
+def command(
+    output: Output,
+    artifact: Path | None,
+    lengths: tuple[int, ...] | None,
+    threads: int | None,
+    against: tuple[str, ...] | None,
+    repeat: int,
+    checkpoint: str | None,
+    patience: float,
+    ops: bool,
+    out: Path | None,
+) -> int:
+    """Measure speed and memory of ARTIFACT, beside others where asked.
+
+    Contenders run by turns, each in a process of its own. One that breaks is exit code 1; one that
+    does not fit in memory or time is told. docs/benchmarks.md says what the numbers mean.
+    """
+    if ops == (artifact is not None):
+        raise click.UsageError("Give an ARTIFACT or --ops, and not both.")
+    if ops and (against or checkpoint):
+        raise click.UsageError("--against and --checkpoint go with an ARTIFACT, not with --ops.")
+    report: BenchReport | OpsReport
+    with output.working() as progress:
+        from reformer_export.bench import bench_artifact, bench_ops
+        from reformer_export.bench.files import prepare_folder, write_report
+
+        if out is not None:
+            prepare_folder(out)
+        if artifact is None:
+            report = bench_ops(
+                threads=threads, repeat=repeat, sdpa_lengths=lengths, progress=progress
+            )
+        else:
+            report = bench_artifact(
+                artifact,
+                lengths=lengths,
+                threads=threads,
+                against=against or (),
+                repeat=repeat,
+                checkpoint=checkpoint,
+                patience=patience,
+                progress=progress,
+            )
+        written = [] if out is None else write_report(out, report)
+    if output.as_json:
+        output.document(report.to_json())
+    else:
+        _show(output, report, written)
+    return 1 if report.failed else 0
+
+
+def _show(output: Output, report: BenchReport | OpsReport, written: list[Path]) -> None:
+    from reformer_export.bench.tables import console, table
+
+    console().print(table(report.title, report.header, report.rows()))
+    for trouble in report.troubles():
+        output.line(trouble)
+    for path in written:
+        output.line(f"wrote {path}")
+    for note in report.notes():
+        output.note(note)
