@@ -68,7 +68,7 @@ format: $(READY)  ## format the code and mend what ruff can mend
 	@$(PYTHON) -m ruff format .
 
 .PHONY: bench
-bench: $(READY)  ## measure speed and memory
+bench: $(READY)  ## measure speed and memory (ARGS=--quick: a part, in minutes)
 	@$(PYTHON) -m reformer_export.bench $(ARGS)
 
 .PHONY: clean

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from reformer_export.optional import installed_version
+from reformer_ops.native import CHOICE_VARIABLE
 
 GROUPS = ("system", "runtime", "kernel", "package", "compiler")  # in the order they are told
 SYSTEM, RUNTIME, KERNEL, PACKAGE, COMPILER = GROUPS
@@ -163,7 +164,9 @@ def _kernels() -> Iterator[Fact]:
         ok, text = _import(code)
         if not ok:
             absent = f"No module named '{framework}'" in text
-            yield Fact(KERNEL, name, MISSING if absent else BROKEN, text)
+            # One of our errors tells all in its text.
+            told = text.partition(": ")[2] if text.startswith("reformer_ops.") else text
+            yield Fact(KERNEL, name, MISSING if absent else BROKEN, told)
             continue
         path, isa, reason = json.loads(text.splitlines()[-1])
         if reason is None:
@@ -172,7 +175,8 @@ def _kernels() -> Iterator[Fact]:
             yield Fact(KERNEL, name, BROKEN, reason)
         else:
             # No fault: the operators run as standard operations, with the same numbers.
-            yield Fact(KERNEL, name, MISSING, reason)
+            chosen = os.environ.get(CHOICE_VARIABLE) == "portable"
+            yield Fact(KERNEL, name, INFO if chosen else MISSING, reason)
 
 
 def _compilers() -> Iterator[Fact]:

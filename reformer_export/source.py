@@ -86,7 +86,7 @@ def load_original(
         ReformerError: whatever else is wrong with it.
     """
     source = manifest.source.name if checkpoint is None else checkpoint
-    gone = manifest.source.revision is None and not Path(source).exists()
+    gone = manifest.source.revision is None and not Path(source).expanduser().exists()
     if checkpoint is None and gone:
         raise ArtifactError(
             f"the artifact was exported from {source}, which is not there any more: "
@@ -96,14 +96,13 @@ def load_original(
         source,
         task=manifest.task,
         dtype=manifest.dtype,
-        num_buckets=manifest.hashing.num_buckets,
+        num_buckets=manifest.hashing.num_buckets or None,  # none without LSH layers
         hash_seed=manifest.hashing.hash_seed,
         revision=manifest.source.revision if checkpoint is None else None,
         ignore_config_keys=tuple(manifest.source.ignored_keys),
     )
     for path in loaded.checkpoint.files if checkpoint is None else ():
-        recorded = manifest.source.files.get(path.name)
-        if recorded is not None and FileRecord.of(path) != recorded:
+        if FileRecord.of(path) != manifest.source.files.get(path.name):
             raise ArtifactError(
                 f"{path} has changed since the export: export again, or name the checkpoint "
                 f"with {option}"

@@ -14,12 +14,21 @@ struct Chunking {
   std::int64_t chunk_length, before, after;
 };
 
+inline void check_at_least(const char* op, const char* attribute, std::int64_t value,
+                           std::int64_t minimum) {
+  if (value < minimum)
+    throw Error(std::string(op) + " takes " + attribute + " >= " + std::to_string(minimum) +
+                "; got " + std::to_string(value));
+}
+
 // The chunks to work on: a sequence of at most one chunk is one, of its own length, with no
-// neighbours. Throws Error where the sequence is neither that nor a multiple of the chunk length.
+// neighbours. Throws Error where the sequence is neither that nor a multiple of the chunk length, in
+// the words of Python's checks, as all errors of the operators are.
 inline Chunking check_chunking(const char* op, std::int64_t length, std::int64_t chunk_length,
                                std::int64_t before, std::int64_t after) {
-  if (chunk_length < 1 || before < 0 || after < 0)
-    throw Error(std::string(op) + " takes chunk_length >= 1 and non-negative numbers of neighbours");
+  check_at_least(op, "chunk_length", chunk_length, 1);
+  check_at_least(op, "num_chunks_before", before, 0);
+  check_at_least(op, "num_chunks_after", after, 0);
   if (length > std::numeric_limits<std::int32_t>::max())
     throw Error(std::string(op) + " takes at most 2147483647 positions; got " +
                 std::to_string(length));

@@ -144,7 +144,7 @@ def register_with_onnxruntime(options: Any, choice: Choice | None = None) -> Nat
 def _resolve(kind: Kind, choice: Choice, load: Callable[[Path], str]) -> NativeStatus:
     """Do what was chosen; `load` takes the library's path and gives the instruction set."""
     if choice == "portable":
-        return NativeStatus(kind, reason=f"{CHOICE_VARIABLE}=portable, or asked for so")
+        return NativeStatus(kind, reason="portable operators were asked for")
     path: Path | None = None
     try:
         path = library_path(kind)
@@ -169,7 +169,7 @@ def _loaded(path: Path, load: Callable[[Path], str]) -> str:
     except Exception as error:  # OSError in torch; onnxruntime's own share no base class
         reason = str(error.__cause__ or error)
         if _ISA_VARIABLE in reason:
-            raise OpError(reason) from error
+            raise OpError(reason[reason.index(_ISA_VARIABLE) :]) from error
         raise NativeLibraryError(
             f"{path} does not load ({reason}): install again, or set {CHOICE_VARIABLE}=portable"
         ) from error

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import gc
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from reformer_export.artifact import Artifact
-from reformer_export.errors import ReformerError, RuntimeUnavailableError, UsageError
+from reformer_export.errors import UsageError
 from reformer_export.runtimes import Runner, open_runner
 from reformer_export.signature import INPUT_IDS
+from reformer_ops.errors import NativeLibraryError
+from reformer_ops.native import CHOICE_VARIABLE, requested
 
 OURS, PORTABLE, HF, FULL, GEMM = "ours", "portable", "hf", "full", "gemm"
 
@@ -64,26 +64,23 @@ def open_contender(request: Request) -> Opened:
 
 
 def _ours(request: Request) -> Opened:
-    artifact = Artifact.open(request.artifact)
-    try:
-        runner = _open(artifact, request, "native")
-    except ReformerError as error:
-        runner = _open(artifact, request, "portable")
-        return _running(runner, request, (f"without native operators: {error}",))
-    return _running(runner, request, native=True)
+    artifact, choice = Artifact.open(request.artifact), requested()
+    reason = f"{CHOICE_VARIABLE} is set to portable"
+    if choice != "portable":
+        try:
+            runner = open_runner(artifact, threads=request.threads, ops="native")
+            return _running(runner, request, native=True)
+        except (NativeLibraryError, UsageError) as error:
+            if choice == "native":
+                raise
+            reason = str(error)
+    runner = open_runner(artifact, threads=request.threads, ops="portable")
+    return _running(runner, request, (f"portable operators, not native ones: {reason}",))
 
 
 def _portable(request: Request) -> Opened:
-    return _running(_open(Artifact.open(request.artifact), request, "portable"), request)
-
-
-def _open(artifact: Artifact, request: Request, ops: str) -> Runner:
-    if "ops" not in inspect.signature(open_runner).parameters:  # TODO: goes when it has them
-        if ops == "native":
-            raise RuntimeUnavailableError("the runtimes have none yet")
-        return open_runner(artifact, threads=request.threads)
-    options: dict[str, Any] = {"ops": ops}
-    return open_runner(artifact, threads=request.threads, **options)
+    runner = open_runner(request.artifact, threads=request.threads, ops="portable")
+    return _running(runner, request)
 
 
 def _hf(request: Request) -> Opened:

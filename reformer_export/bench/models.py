@@ -59,8 +59,8 @@ def bench_artifact(
         repeat: runs of each contender after its warm-up.
         checkpoint: where "hf" and "full" find the weights; by default where the artifact was
             exported from.
-        patience: seconds. A run expected to take longer is refused, and who has spent as much at
-            a length gets no more than two runs.
+        patience: seconds. A run expected to take longer is refused, and who has spent half as much
+            at a length gets no more than two runs.
         progress: told what is going on.
 
     Returns:
@@ -141,7 +141,7 @@ class _Bench:
             done = take_turns(
                 turns,
                 repeat=self.repeat,
-                budget=self.patience,
+                budget=self.patience / 2,
                 progress=lambda message: self.say(f"{length:,} tokens, {message}"),
             )
             if GEMM in done.failures:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from reformer_export.bench import memory
@@ -22,8 +23,9 @@ from reformer_export.bench.report import (
     number_text,
     seconds_text,
 )
-from reformer_export.bench.turns import Turn, median, take_turns
+from reformer_export.bench.turns import Turn, median, take_turns, timed
 from reformer_export.optional import require
+from reformer_ops import NativeStatus, native_status
 
 Progress = Callable[[str], None]
 
@@ -92,7 +94,7 @@ class OpsReport:
 
     machine: Mapping[str, Any]
     threads: int
-    kernels: Mapping[str, str]
+    native: NativeStatus
     gemm: GemmRates
     results: tuple[OpResult, ...]
 
@@ -101,7 +103,7 @@ class OpsReport:
     @property
     def title(self) -> str:
         """What was measured and how, for a table or a plot."""
-        return f"the operators in torch, {self.threads} threads"
+        return f"{self.native} in torch, {self.threads} threads"
 
     @property
     def failed(self) -> bool:
@@ -110,9 +112,8 @@ class OpsReport:
 
     def notes(self) -> Iterator[str]:
         """What a reader of the numbers should know."""
-        portable = [name for name, kind in self.kernels.items() if kind != "native"]
-        if portable:
-            yield f"no native kernel for {', '.join(portable)}: measured is the portable form"
+        if not self.native.available:
+            yield f"{self.native}, not native ones: {self.native.reason}"
         if (note := noise_note(self.gemm, self.threads)) is not None:
             yield note
 
@@ -131,7 +132,7 @@ class OpsReport:
             "schema_version": SCHEMA_VERSION,
             "machine": dict(self.machine),
             "threads": self.threads,
-            "kernels": dict(self.kernels),
+            "operators": str(self.native),
             "gemm": self.gemm.to_json(),
             "results": [result.to_json() for result in self.results],
             "notes": list(self.notes()),
@@ -189,7 +190,7 @@ def bench_ops(
         return OpsReport(
             describe_machine(),
             used_threads,
-            _kernels(),
+            native_status("torch"),
             GemmRates(tuple(bench.rates)),
             tuple(map(bench.finished, bench.results)),
         )
@@ -212,7 +213,7 @@ class _OpsBench:
         try:
             for name, work in _works(what, against, layer, length).items():
                 work()  # warms up
-                turns[name] = _timed(work)
+                turns[name] = partial(timed, work)
         except Exception as error:  # whatever it throws, the other comparisons go on
             self.results.append(_unmeasured(what, against, layer, length, flops, error))
             return
@@ -265,33 +266,12 @@ def _works(what: str, against: str, layer: Layer, length: int) -> dict[str, Work
     return works
 
 
-def _timed(work: Work) -> Turn:
-    def turn() -> float:
-        start = time.perf_counter()
-        work()
-        return time.perf_counter() - start
-
-    return turn
-
-
 def _unmeasured(
     what: str, against: str, layer: Layer, length: int, flops: int, error: Exception
 ) -> OpResult:
     status = REFUSED if memory.ran_out(error) else FAILED
     reason = " ".join(str(error).split()) or type(error).__name__
     return OpResult(what, against, layer.name, length, flops, status=status, reason=reason)
-
-
-def _kernels() -> dict[str, str]:
-    """For each operator, whether torch would run it natively on the CPU."""
-    import torch
-
-    from reformer_ops.registry import OPS
-    from reformer_ops.spec import DOMAIN
-
-    has = torch._C._dispatch_has_kernel_for_dispatch_key
-    names = [f"{DOMAIN}::{op.torch_name}" for op in OPS]
-    return {name: "native" if has(name, "CPU") else "portable" for name in names}
 
 
 @contextmanager

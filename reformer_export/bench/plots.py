@@ -41,7 +41,7 @@ def plot_models(results: Iterable[Result], path: Path, title: str) -> Path:
 
     time = {_LABELS[name]: points(name, "median_seconds", 1.0) for name in names}
     space = {_LABELS[name]: points(name, "peak_rss", 1e-9) for name in names}
-    return _draw(path, title, {"time (s)": time, "peak memory of the process (GB)": space})
+    return _draw(path, title, {"time": time, "peak memory of the process": space}, ("s", "GB"))
 
 
 def plot_ops(results: Iterable[OpResult], path: Path, title: str) -> Path:
@@ -50,17 +50,19 @@ def plot_ops(results: Iterable[OpResult], path: Path, title: str) -> Path:
     for result in results:
         if result.against != "sdpa" or result.status != OK:
             continue
-        panel = panels.setdefault(f"{result.layer}: time (s)", {})
+        panel = panels.setdefault(result.layer, {})
         for label, seconds in (
             ("reformer-export", result.seconds),
             ("torch SDPA, causal", result.other_seconds),
         ):
             middle = sorted(seconds)[len(seconds) // 2]
             panel.setdefault(label, []).append((result.length, middle))
-    return _draw(path, title, panels)
+    return _draw(path, title, panels, ["s"] * len(panels))
 
 
-def _draw(path: Path, title: str, panels: Mapping[str, Mapping[str, Points]]) -> Path:
+def _draw(
+    path: Path, title: str, panels: Mapping[str, Mapping[str, Points]], units: Sequence[str]
+) -> Path:
     figure = _figure_class()(figsize=(_WIDTH * max(1, len(panels)), _HEIGHT), layout="constrained")
     figure.suptitle(title)
     for number, (name, lines) in enumerate(panels.items()):
@@ -74,9 +76,11 @@ def _draw(path: Path, title: str, panels: Mapping[str, Mapping[str, Points]]) ->
         if values:  # whole decades, so that there are numbers at the axis
             axes.set_ylim(10 ** floor(log10(min(values))), 10 ** ceil(log10(max(values))))
         axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("")
         axes.set_xticks(lengths, [f"{length:,}" for length in lengths])
         axes.set_xlabel("tokens")
-        axes.set_ylabel(name)
+        axes.set_ylabel(units[number])
+        axes.set_title(name, fontsize="medium")
         axes.grid(alpha=0.3)
         if number == 0 and lines:
             axes.legend()

@@ -92,7 +92,7 @@ QUICK = Scope(
     sdpa_lengths=(2048, 8192),
 )
 
-_PATIENCE = 60.0
+_PATIENCE = 120.0
 
 
 @dataclass(frozen=True)

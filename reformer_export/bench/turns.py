@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 Turn = Callable[[], float]
-"""Does the work once and returns the seconds it took."""
+"""Does the work and returns the seconds it takes."""
+
+# A turn of less says more about caches that another left behind than about the work.
+_SHORTEST_TURN = 0.2
 
 # Few enough to be done with, enough to see whether they agree.
 _ROUNDS_FOR_ALL = 2
@@ -33,6 +37,16 @@ class Turns:
         return [a / b for a, b in pairs if a is not None and b is not None]
 
 
+def timed(work: Callable[[], object]) -> float:
+    """The seconds `work` takes: of one run, or the median of several where it is short."""
+    seconds: list[float] = []
+    while sum(seconds) < _SHORTEST_TURN:
+        start = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
+
+
 def take_turns(
     turns: Mapping[str, Turn],
     *,
@@ -40,7 +54,7 @@ def take_turns(
     budget: float,
     progress: Callable[[str], None] | None = None,
 ) -> Turns:
-    """Run every contender once in each of `repeat` rounds, in the same order.
+    """Let every contender have its turn in each of `repeat` rounds, in the same order.
 
     A contender that has used up `budget` seconds sits out the rounds after its second. One that
     raises is out: its exception is kept, the others go on.

@@ -2,7 +2,7 @@
 
     python -m reformer_export.bench.worker
 
-The first line on stdin is a `Request`, every further line asks for one run. Answers go to what was
+The first line on stdin is a `Request`, every further line asks for a turn. Answers go to what was
 stdout; whatever else is printed goes to stderr. The end of stdin is the end.
 """
 
@@ -16,6 +16,7 @@ from typing import Any, TextIO
 
 from reformer_export.bench import memory
 from reformer_export.bench.contenders import Request, open_contender
+from reformer_export.bench.turns import timed
 
 
 def serve(orders: TextIO, answers: TextIO) -> None:
@@ -36,10 +37,10 @@ def serve(orders: TextIO, answers: TextIO) -> None:
                 notes=opened.notes,
                 native=opened.native,
             )
+            figures: dict[str, float] = {}
             for _ in orders:
-                start = time.perf_counter()
-                figures = opened.work()
-                answer(seconds=time.perf_counter() - start, **figures)
+                seconds = timed(lambda: figures.update(opened.work()))
+                answer(seconds=seconds, **figures)
     except Exception as error:  # the parent reports it, and goes on
         said = " ".join(str(error).split()) or type(error).__name__
         answer(error=said, out_of_memory=memory.ran_out(error))

@@ -17,7 +17,7 @@ class Tolerance:
             use the same buckets. In half precision the bound is instead twice what plain torch in
             half precision differs from the same weights in fp32.
         flip_margin: a hash decision may differ only if best and second best were closer than this,
-            relative to the best.
+            relative to a usual projection (`bucket_margins`).
         flip_fraction: the most decisions that may differ at all.
     """
 

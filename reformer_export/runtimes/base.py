@@ -41,8 +41,9 @@ class Runner(Protocol):
 class Probe:
     """One run and what it hashed to.
 
-    `margins(layer, where)` tells how clear decisions were: the relative distance of the best from
-    the second best, for indices into that layer's buckets; None for runtimes that can't say.
+    `margins(layer, where)` tells how clear decisions were: the distance of the best from the second
+    best, relative to a usual projection, for indices into that layer's buckets; None for runtimes
+    that can't say.
     """
 
     outputs: dict[str, Array]

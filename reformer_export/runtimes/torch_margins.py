@@ -20,7 +20,7 @@ def decision_margins(
     factors: Sequence[int],
     where: tuple[NDArray[np.intp], ...],
 ) -> NDArray[np.float64]:
-    """`(best - second) / best` in fp64 of the decisions at `where`.
+    """`reformer_ops.lsh_bucket.reference.bucket_margins` of the decisions at `where`.
 
     Args:
         query: `[batch, length, heads, head_dim]`.

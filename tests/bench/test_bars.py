@@ -8,6 +8,7 @@ from reformer_export.bench.op_cases import ENWIK8, SMALL
 from reformer_export.bench.ops import OpResult, OpsReport
 from reformer_export.bench.report import BenchReport, GemmRates, Ratio, Result
 from reformer_export.bench.suite import FULL, QUICK, Plan, Scope
+from reformer_ops import NativeStatus
 
 GEMM = GemmRates((GemmRate(gflops=100.0, cores=2.0),))
 
@@ -41,7 +42,7 @@ def ops_report(scope: Scope) -> OpsReport:
         OpResult(what, against, layer.name, length, 1, (1.0,), (5.0,), (5.0,))
         for what, against, layer, length in cases
     ]
-    return OpsReport({}, 2, {}, GEMM, tuple(results))
+    return OpsReport({}, 2, NativeStatus("torch"), GEMM, tuple(results))
 
 
 def bars_of(scope: Scope) -> list[Bar]:

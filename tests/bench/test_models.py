@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from reformer_export.artifact import Artifact
 from reformer_export.bench import bench_artifact
 from reformer_export.bench.flops import full_model_flops, model_flops
 from reformer_export.bench.report import BenchReport
@@ -21,7 +22,7 @@ FIELDS = {
 
 
 @pytest.fixture(scope="module")
-def report(artifact) -> BenchReport:  # type: ignore[no-untyped-def]
+def report(artifact: Artifact) -> BenchReport:
     return bench_artifact(
         artifact.path, lengths=(48,), threads=1, against=("hf", "full", "portable"), repeat=2
     )
@@ -56,7 +57,7 @@ def test_the_document_is_complete_and_json(report: BenchReport) -> None:
         assert len(ratio["pairs"]) == 2
 
 
-def test_arithmetic_is_that_of_the_model_measured(report: BenchReport, artifact) -> None:  # type: ignore[no-untyped-def]
+def test_arithmetic_is_that_of_the_model_measured(report: BenchReport, artifact: Artifact) -> None:
     config = artifact_config(artifact)
     for name, count in (("ours", model_flops), ("hf", model_flops), ("full", full_model_flops)):
         result = report.result(name, 48)

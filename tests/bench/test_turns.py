@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
-from reformer_export.bench.turns import median, take_turns
+import pytest
+
+from reformer_export.bench.turns import median, take_turns, timed
 
 
 def contender(log: list[str], name: str, *seconds: float) -> Callable[[], float]:
@@ -55,6 +58,18 @@ def test_progress_names_who_is_next() -> None:
     told: list[str] = []
     take_turns({"a": contender([], "a", 1, 1)}, repeat=2, budget=9, progress=told.append)
     assert told == ["round 1 of 2: a", "round 2 of 2: a"]
+
+
+@pytest.mark.parametrize(("seconds", "alone"), [(0.01, False), (0.25, True)])
+def test_short_work_is_repeated_and_long_work_is_not(seconds: float, alone: bool) -> None:
+    runs = []
+
+    def work() -> None:
+        runs.append(seconds)
+        time.sleep(seconds)
+
+    assert timed(work) >= seconds
+    assert (len(runs) == 1) == alone
 
 
 def test_median() -> None:

@@ -23,7 +23,7 @@ TOLERANCE = 2e-5
 """Of an output, relative to its largest magnitude, where both hash alike."""
 
 FLIP_MARGIN = 1e-5
-"""Of a hash decision that may differ: best and second best, relative to the best."""
+"""Of a hash decision that may differ, as `bucket_margins` measures it."""
 
 FLIP_FRACTION = 1e-4
 """The most decisions that may differ."""

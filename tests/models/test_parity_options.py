@@ -89,7 +89,7 @@ def chunk_where_possible(model: Any, padded: int, length: int) -> None:
 
 
 @given(cases())
-@settings(max_examples=120)
+@settings(max_examples=100)
 def test_options(case: Case) -> None:
     check(case)
 

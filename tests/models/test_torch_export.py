@@ -44,10 +44,10 @@ def test_an_exported_program_is_the_model_at_every_length(task: str) -> None:
     assert not [part for part in (*INSIDE_OUR_OPERATORS, *CHANCE) if part in others]
 
     run = program.module()
-    for length in (*range(1, 20), 24, 25, 29, 60, 119, 120):
+    for length in (*range(1, 14), 18, 24, 25, 29, 119, 120):
         batch = 1 + length % 3
         ids = token_ids(batch, length, 40, seed=length)
-        for mask in list(masks(batch, length, seed=length))[1:]:
+        for mask in list(masks(batch, length, seed=length))[1:3]:
             assert mask is not None
             with torch.no_grad():
                 expected, result = model(ids, mask), run(ids, mask)

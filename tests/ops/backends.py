@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from reformer_ops.cases import Case
 from reformer_ops.spec import OpSpec
 from reformer_ops.torch_library import PORTABLE
 
+from .isa_libraries import isa_libraries
 from .onnx_models import Form, cached_session, make_model
 
 Array = NDArray[Any]
@@ -72,6 +74,14 @@ def _onnxruntime(op: OpSpec, case: Case, dtype: str, *, form: Form, optimised: b
     return result
 
 
+def native_onnxruntime(op: OpSpec, case: Case, dtype: str, *, library: Path) -> Array:
+    """By our kernels in a library for onnxruntime."""
+    attributes = tuple(case.attributes.items())
+    session = cached_session(op.name, attributes, dtype, "node", library=library)
+    result: Array = session.run(None, _feeds(op, case, dtype))[0]
+    return result
+
+
 def _onnx_evaluator(op: OpSpec, case: Case, dtype: str) -> Array:
     """The body in NumPy. onnxruntime's CPU kernels compute fp16 in fp32; here it overflows."""
     model = make_model(op, case.attributes, dtype, "inlined")
@@ -100,7 +110,7 @@ def by_name(name: str) -> Backend:
 
 BACKENDS: tuple[Backend, ...] = (
     Backend("torch-portable", ("float32", *HALF_TYPES), _torch_portable),
-    Backend("torch", ("float32", *HALF_TYPES), _torch),
+    Backend("torch", ("float32", *HALF_TYPES), _torch),  # native where it is installed
     *(
         Backend(
             f"onnx-{form}" + ("" if optimised else "-unoptimised"),
@@ -111,4 +121,12 @@ BACKENDS: tuple[Backend, ...] = (
         for optimised in (True, False)
     ),
     Backend("onnx-evaluator", ("float32", "float16"), _onnx_evaluator),
+    *(
+        Backend(
+            f"native-onnxruntime-{isa}",
+            ("float32", "float16"),
+            partial(native_onnxruntime, library=library),
+        )
+        for isa, library in isa_libraries().items()
+    ),
 )

@@ -23,7 +23,7 @@ from .backends import torch_arguments
 Array = NDArray[Any]
 
 CLEAR = 1e-5
-"""A hash decided by more than this, relative to the best, is the same in fp32 on every machine."""
+"""A hash decided by a larger margin than this is the same in fp32 on every machine."""
 
 FLIPS = 1e-3
 """The most decisions that may be closer than that and fall otherwise."""

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from reformer_ops import torch_ops  # noqa: F401  (registers the operators)
 from reformer_ops.cases import Case
 from reformer_ops.errors import OpError
 from reformer_ops.registry import OPS, by_onnx_name

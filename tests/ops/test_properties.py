@@ -227,7 +227,7 @@ def test_weights_sum_to_one(backend: Backend, op: OpSpec, data: st.DataObject) -
     case = data.draw(getattr(strategies, op.torch_name)(mask="ragged"))
     case = changed(case, value=np.ones_like(case.inputs["value"]))
     found = run(backend, op, case)[case.inputs["mask"]]
-    np.testing.assert_allclose(found, 1, atol=1e-5 if op is CHUNK_ATTENTION else 2 * 2**-8)
+    np.testing.assert_allclose(found, 1, atol=1e-5 if op is CHUNK_ATTENTION else 0.008)
 
 
 # ---- ChunkAttention

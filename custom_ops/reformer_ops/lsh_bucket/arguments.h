@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -18,10 +19,8 @@ inline void set_sizes(LshBucketArguments& arguments, const Shape& query, const S
     axes.check("query", {"batch", "length", "heads", "head_dim"}, query);
     axes.check("rotations", {"heads", "head_dim", "num_hashes", "half_factors"}, rotations);
     axes.check("mask", {"batch", "length"}, mask);
-    std::int64_t columns = 0;
-    for (const std::int64_t factor : factors)
-        if (__builtin_add_overflow(columns, factor / 2, &columns))
-            throw Error("lsh_bucket takes factors whose sum is an int64; got " + text_of(factors));
+    bucket_count(factors.data(), factors.size());  // that the sum below makes sense
+    const std::int64_t columns = std::accumulate(factors.begin(), factors.end(), std::int64_t{0}) / 2;
     if (axes["half_factors"] != columns)
         throw Error("lsh_bucket takes rotations with " + std::to_string(columns) +
                     " columns for the factors " + text_of(factors) + "; got shape " +

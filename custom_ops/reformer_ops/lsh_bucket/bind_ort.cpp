@@ -16,7 +16,9 @@ class LshBucket {
     static constexpr AxisOf kOutputAxes[] = {{0, 0}, {0, 2}, {1, 2}, {0, 1}};
 
     explicit LshBucket(const Ort::ConstKernelInfo& node)
-        : factors_(attributes<std::int64_t>(node, "factors")) {}
+        : factors_(attributes<std::int64_t>(node, "factors")) {
+        bucket_count(factors_.data(), factors_.size());  // refuses what it does not take
+    }
 
     void compute(const Ort::KernelContext& context, DType dtype) const {
         const Ort::ConstValue query = context.GetInput(0), rotations = context.GetInput(1),

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "isa.h"
@@ -42,19 +43,30 @@ std::vector<HashSegment> segments_of(const LshBucketArguments& a) {
 
 }  // namespace
 
-void lsh_bucket(const LshBucketArguments& a, const Parallel& parallel) {
-  std::int64_t num_buckets = 1, source_columns = 0;
-  if (a.num_factors == 0) throw Error("lsh_bucket takes at least one bucket factor");
-  for (std::size_t factor = 0; factor < a.num_factors; ++factor) {
-    if (a.factors[factor] < 2 || a.factors[factor] % 2 != 0)
-      throw Error("lsh_bucket takes even bucket factors of at least 2; got " +
-                  std::to_string(a.factors[factor]));
-    num_buckets = checked_product(num_buckets, a.factors[factor], "the number of buckets");
-    source_columns += a.factors[factor] / 2;
+std::int64_t bucket_count(const std::int64_t* factors, std::size_t num_factors) {
+  std::string given;
+  for (std::size_t i = 0; i < num_factors; ++i)
+    given += (i == 0 ? "" : ", ") + std::to_string(factors[i]);
+  given = "; got [" + given + "]";
+  std::int64_t count = 1;
+  bool all_even = num_factors > 0, numbered = true;
+  for (std::size_t i = 0; i < num_factors; ++i) {
+    all_even &= factors[i] >= 2 && factors[i] % 2 == 0;
+    numbered = numbered && !__builtin_mul_overflow(count, factors[i], &count) &&
+               count <= std::numeric_limits<std::int32_t>::max();
   }
-  if (num_buckets >= std::numeric_limits<std::int32_t>::max())
-    throw Error("lsh_bucket takes fewer than 2147483647 buckets; got " +
-                std::to_string(num_buckets));
+  if (!all_even)
+    throw Error("lsh_bucket takes one or more factors, even and >= 2" + given);
+  if (!numbered)
+    throw Error("lsh_bucket takes factors whose product is below 2**31" + given);
+  return count;
+}
+
+void lsh_bucket(const LshBucketArguments& a, const Parallel& parallel) {
+  const std::int64_t num_buckets = bucket_count(a.factors, a.num_factors);
+  std::int64_t source_columns = 0;
+  for (std::size_t factor = 0; factor < a.num_factors; ++factor)
+    source_columns += a.factors[factor] / 2;
   const std::int64_t lines = checked_product(a.batch, a.heads, "batch * heads");
   if (lines == 0 || a.length == 0 || a.num_hashes == 0) return;
 

@@ -20,7 +20,11 @@ struct LshBucketArguments {
   std::size_t num_factors;
 };
 
-// Throws Error for factors that are odd, or whose product is no int32.
+// How many buckets there are, not counting the one for padding, whose number this is. Throws Error
+// for factors that are none, odd, or too large for int32 to number all buckets.
+std::int64_t bucket_count(const std::int64_t* factors, std::size_t num_factors);
+
+// Throws Error where bucket_count does.
 void lsh_bucket(const LshBucketArguments& arguments, const Parallel& parallel);
 
 }  // namespace reformer

@@ -43,19 +43,24 @@ def lsh_bucket(
 def bucket_margins(
     query: Array, rotations: Array, *, factors: Sequence[int]
 ) -> NDArray[np.float64]:
-    """How clear each decision was: `(best - second best) / best`, the smallest over the factors.
+    """How clear each decision was: `best - second best`, the smallest over the factors.
 
-    Rounding can move a query to another bucket only where this is tiny. Same arguments as
-    `lsh_bucket`; returns `[batch, heads, num_hashes, length]` fp64.
+    It is relative to the size of a usual projection: the length of the query times the root mean
+    square of the rotations. (Not to the best: of a factor of 2 the second best is its negative,
+    which would make every decision a clear one.) Rounding can move a query to another bucket only
+    where this is tiny. Same arguments as `lsh_bucket`; returns `[batch, heads, num_hashes, length]`
+    fp64.
     """
-    margins = None
+    if not factors:
+        raise ValueError("factors is empty: there is no hash to take a margin of")
+    gaps = []
     for projected in _projections(query, rotations, factors):
         second, best = np.moveaxis(np.partition(projected, -2, axis=-1)[..., -2:], -1, 0)
-        margin = (best - second) / np.maximum(best, np.finfo(np.float64).tiny)
-        margins = margin if margins is None else np.minimum(margins, margin)
-    if margins is None:
-        raise ValueError("factors is empty: there is no hash to take a margin of")
-    return margins
+        gaps.append(best - second)
+    lengths = np.linalg.norm(query.astype(np.float64), axis=-1).transpose(0, 2, 1)[:, :, None]
+    usual = lengths * np.sqrt(np.square(rotations.astype(np.float64)).mean())
+    margins: NDArray[np.float64] = np.min(gaps, axis=0)
+    return margins / np.maximum(usual, np.finfo(np.float64).tiny)
 
 
 def _projections(query: Array, rotations: Array, factors: Sequence[int]) -> list[Array]:

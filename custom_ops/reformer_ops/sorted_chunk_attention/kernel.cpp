@@ -54,6 +54,7 @@ Block block_for(Isa isa) {
 
 void sorted_chunk_attention(const SortedChunkAttentionArguments& given, const Parallel& parallel) {
   SortedChunkAttentionArguments a = given;
+  check_at_least("sorted_chunk_attention", "num_buckets", a.num_buckets, 1);
   const Chunking chunking = check_chunking("sorted_chunk_attention", a.length, a.chunk_length,
                                            a.num_chunks_before, a.num_chunks_after);
   const std::int64_t lines = checked_product(a.batch, a.heads, "batch * heads");
