@@ -50,7 +50,9 @@ def main() -> None:
     """Make a checkpoint, export and verify it, run a text, and say what happened."""
     shutil.rmtree(FOLDER, ignore_errors=True)
     checkpoint, artifact = FOLDER / "checkpoint", FOLDER / "artifact"
-    console.print(f"[bold]$ python examples/make_checkpoint.py {checkpoint.relative_to(ROOT)}[/bold]")
+    console.print(
+        f"[bold]$ python examples/make_checkpoint.py {checkpoint.relative_to(ROOT)}[/bold]"
+    )
     make_checkpoint(checkpoint)
 
     exported = command("to-onnx", "-m", str(checkpoint), str(artifact))
@@ -73,9 +75,10 @@ def main() -> None:
     table.add_row("compared with", ", ".join(parity["references"].values()), "")
     rate = ran["batch"] * ran["length"] / ran["run_seconds"]
     table.add_row(
-        "run", f"{TEXT.name}: {ran['length']:,} tokens, {rate:,.0f} tokens/s in {ran['runtime']}",
+        "run", f"{TEXT.name}: {ran['length']:,} tokens, {rate:,.0f} tokens/s",
         f"{ran['run_seconds']:.2f} s",
     )  # fmt: skip
+    table.add_row("by", ran["description"], "")
     outputs = ", ".join(f"{name} {out['shape']}" for name, out in ran["outputs"].items())
     table.add_row("output", f"{outputs} in build/demo/logits.npz", "")
     console.print(table)

@@ -14,9 +14,10 @@ import sys
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
+
 from reformer_models.config import ReformerConfig
 from reformer_models.heads import TextGeneration
-from safetensors.torch import save_file
 
 CONFIG = ReformerConfig(
     architectures=("ReformerModelWithLMHead",),

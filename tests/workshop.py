@@ -1,4 +1,4 @@
-"""Checkpoints that Transformers saved and artifacts of ours, each made once, when first asked for."""
+"""Checkpoints of Transformers and artifacts of ours, each made once, when first asked for."""
 
 from __future__ import annotations
 

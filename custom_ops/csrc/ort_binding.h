@@ -115,7 +115,12 @@ class Node {
 // The operator as the runtime knows it, for one storage type.
 template <typename Kernel, DType dtype>
 struct Operator : Ort::CustomOpBase<Operator<Kernel, dtype>, Node<Kernel, dtype>, true> {
-    Operator() { this->version = kApiVersion; }
+    Operator() {
+        this->version = kApiVersion;
+        this->InferOutputShapeFn = [](const OrtCustomOp*, OrtShapeInferContext* context) {
+            return as_status([&] { infer_output_shape(context); });
+        };
+    }
 
     OrtStatus* CreateKernelV2(const OrtApi&, const OrtKernelInfo* node, void** kernel) const {
         return as_status([&] { *kernel = new Node<Kernel, dtype>(node); });
@@ -132,17 +137,37 @@ struct Operator : Ort::CustomOpBase<Operator<Kernel, dtype>, Node<Kernel, dtype>
         return element_type(Kernel::kOutput);
     }
 
-    static Ort::Status InferOutputShape(Ort::ShapeInferContext& context) {
-        Ort::ShapeInferContext::Shape shape;
+  private:
+    // Not the base class's InferOutputShape: its headers up to 1.21 mark an axis without a number in
+    // a way that later releases refuse.
+    static void infer_output_shape(OrtShapeInferContext* given) {
+        const OrtApi& api = Ort::GetApi();
+        const Ort::ShapeInferContext context(&api, given);
+        std::vector<std::int64_t> sizes;
+        std::vector<const char*> names;
         for (const AxisOf& from : Kernel::kOutputAxes) {
             const auto& input = context.GetInputShape(from.input);
-            if (input.size() <= from.axis) return Ort::Status(nullptr);  // of unknown rank
-            shape.push_back(input[from.axis]);
+            if (input.size() <= from.axis) return;  // of unknown rank
+            const auto& axis = input[from.axis];
+            sizes.push_back(axis.IsInt() ? axis.AsInt() : -1);
+            names.push_back(axis.IsInt() ? "" : axis.AsSym());
         }
-        return context.SetOutputShape(0, shape, element_type(Kernel::kOutput));
+        // The runtime asks one instance of the operator on behalf of all, whatever the node's type.
+        ONNXTensorElementDataType type = element_type(Kernel::kOutput);
+        if (Kernel::kOutput == Type::model) {
+            OrtTensorTypeAndShapeInfo* first = nullptr;  // the context's, not ours
+            Ort::ThrowOnError(api.ShapeInferContext_GetInputTypeShape(given, 0, &first));
+            Ort::ThrowOnError(api.GetTensorElementType(first, &type));
+        }
+        OrtTensorTypeAndShapeInfo* created = nullptr;
+        Ort::ThrowOnError(api.CreateTensorTypeAndShapeInfo(&created));
+        const Ort::TensorTypeAndShapeInfo shape(created);
+        Ort::ThrowOnError(api.SetTensorElementType(created, type));
+        Ort::ThrowOnError(api.SetDimensions(created, sizes.data(), sizes.size()));
+        Ort::ThrowOnError(api.SetSymbolicDimensions(created, names.data(), names.size()));
+        Ort::ThrowOnError(api.ShapeInferContext_SetOutputTypeShape(given, 0, created));
     }
 
-  private:
     static ONNXTensorElementDataType element_type(Type type) {
         switch (type) {
             case Type::f32:

@@ -217,6 +217,8 @@ def make_artifact(folder: Path, changes: Mapping[str, Any]) -> Path:
     example = runpy.run_path(str(MAKE_CHECKPOINT))
     example["make_checkpoint"](checkpoint, dataclasses.replace(example["CONFIG"], **changes))
     command = [sys.executable, "-m", "reformer_export", "to-onnx", "--no-verify", "--json"]
+    # Weights in a file of their own are mapped; inside the graph they are parsed and copied.
+    command.append("--external-data")
     done = subprocess.run(
         [*command, "-m", str(checkpoint), str(artifact)],
         capture_output=True,

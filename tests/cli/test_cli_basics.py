@@ -17,34 +17,14 @@ from reformer_export.running import top_predictions
 from reformer_export.text import ByteCodec
 
 from ..handmade import edit_manifest, environment, make_artifact, snapshot
+from .invocation import child, error_line
 
-VERBS = ("to-onnx", "verify", "run", "inspect", "doctor")
+VERBS = ("to-onnx", "verify", "run", "bench", "inspect", "doctor")
 
 
 @pytest.fixture
 def artifact(tmp_path: Path) -> Path:
     return make_artifact(tmp_path / "artifact")
-
-
-def error_line(capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line on stderr, apart from progress; nothing on stdout."""
-    told = capsys.readouterr()
-    assert told.out == ""
-    lines = [line for line in told.err.splitlines() if line.startswith("error: ")]
-    assert len(lines) == 1
-    assert told.err.endswith(lines[0] + "\n")
-    assert "Traceback" not in told.err
-    return lines[0]
-
-
-def child(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "reformer_export", *map(str, arguments)],
-        text=True,
-        timeout=120,
-        check=False,
-        **{"env": environment(), **options},  # type: ignore[call-overload]
-    )
 
 
 @pytest.mark.parametrize("flag", ["-h", "--help"])

@@ -161,9 +161,7 @@ def manifest(workshop: Workshop) -> dict[str, Any]:
     return found
 
 
-def test_the_manifest_says_what_the_model_is(
-    workshop: Workshop, manifest: dict[str, Any]
-) -> None:
+def test_the_manifest_says_what_the_model_is(workshop: Workshop, manifest: dict[str, Any]) -> None:
     model = onnx.load(workshop.artifact().model_path)
     assert manifest["schema_version"] == 1
     assert manifest["task"] == "text-generation" == model.graph.name

@@ -43,7 +43,9 @@ OUTPUTS: dict[str, dict[str, list[str | int]]] = {
 }
 
 # A module's path, then the operator; inside an operator of ours, what the value is.
-READABLE = re.compile(r"(?:[a-z_]+(?:\.[a-z0-9_]+)*/)?[A-Z][A-Za-z]+(?:_\d+)?(?:/[a-z_]+(?:_\d+)?)?")
+READABLE = re.compile(
+    r"(?:[a-z_]+(?:\.[a-z0-9_]+)*/)?[A-Z][A-Za-z]+(?:_\d+)?(?:/[a-z_]+(?:_\d+)?)?"
+)
 IN_BODY = re.compile(r"(?!val_)[a-z][a-z0-9]*(?:_[a-z0-9]+)*")
 
 
@@ -285,7 +287,8 @@ def test_bodies_are_attached_for_what_is_there() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"chunk_length": 8}, {"num_chunks_before": 2}, {"num_chunks_after": 1}, {"causal": 0}]
+    "change",
+    [{"chunk_length": 8}, {"num_chunks_before": 2}, {"num_chunks_after": 1}, {"causal": 0}],
 )
 def test_one_body_cannot_serve_two_sets_of_attributes(change: dict[str, int]) -> None:
     op = by_onnx_name("ChunkAttention")

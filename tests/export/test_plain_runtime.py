@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,7 +101,7 @@ def check(plain: PlainPython, case: Case, lengths: Sequence[int]) -> None:
     inputs = [feeds(length, vocab_size=case.vocab_size) for length in lengths]
     probes = [case.theirs.probe(given) for given in inputs]
     free = plain.run(case.model, inputs)
-    hashed = [i for i, probe in enumerate(probes) if None not in probe.buckets]
+    hashed = [i for i, p in enumerate(probes) if not any(b is None for b in p.buckets)]
     held = iter(plain.run(case.probing, [forced(inputs[i], probes[i].buckets) for i in hashed]))
 
     decisions = 0

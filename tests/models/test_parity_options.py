@@ -96,7 +96,7 @@ def test_options(case: Case) -> None:
 
 @pytest.mark.slow
 @given(cases())
-@settings(max_examples=2000)
+@settings(max_examples=1000)
 def test_many_options(case: Case) -> None:
     check(case)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -66,7 +66,7 @@ def make_session(
     library: Path | None = None,
     threads: int = 1,
 ) -> onnxruntime.InferenceSession:
-    """One thread: the tests themselves run side by side. With the kernels of `library`, if given."""
+    """One thread, since the tests themselves run side by side; with `library`, by our kernels."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
@@ -79,7 +79,7 @@ def make_session(
     )
 
 
-@cache
+@lru_cache(maxsize=32)  # a session holds megabytes
 def cached_session(
     name: str,
     attributes: tuple[tuple[str, Any], ...],

@@ -83,7 +83,7 @@ def test_inputs_come_twice_with_ragged_masks() -> None:
         ids, mask = example.inputs["input_ids"], example.inputs["attention_mask"]
         assert ids.shape == mask.shape == (example.batch, example.length)
         assert ids.dtype == mask.dtype == np.int64
-        assert ((0 <= ids) & (ids < 256)).all()
+        assert ((ids >= 0) & (ids < 256)).all()
         assert mask[0].all()
         assert (np.diff(mask, axis=1) <= 0).all()
         assert (mask.sum(axis=1) > 0).all()

@@ -48,9 +48,7 @@ def test_a_pass() -> None:
 def test_one_miss_is_a_miss() -> None:
     found = report(row(), row(length=9, batch=3, misses=("outputs differ", "and more")), row())
     assert not found.passed
-    assert found.summary() == (
-        "parity miss: outputs differ (against torch, length 9, batch 3)"
-    )
+    assert found.summary() == "parity miss: outputs differ (against torch, length 9, batch 3)"
 
 
 def test_nothing_compared_is_no_pass() -> None:

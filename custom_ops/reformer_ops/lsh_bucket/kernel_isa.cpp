@@ -11,10 +11,10 @@ namespace {
 
 constexpr std::int64_t kRows = 4 * kTileRows;  // hashed at a time
 
-// The first column that holds `wanted`; it is there.
-std::int64_t find(const float* columns, float wanted) {
+// The first column that holds `wanted`; 0 where none does, which takes a NaN among them.
+std::int64_t find(const float* columns, std::int64_t count, float wanted) {
   const Floats all = broadcast(wanted);
-  for (std::int64_t column = 0;; column += kLanes) {
+  for (std::int64_t column = 0; column < count; column += kLanes) {
     const Ints equal = load(columns + column) == all;
     std::int32_t lanes[kLanes], any = 0;
     __builtin_memcpy(lanes, &equal, sizeof lanes);
@@ -23,6 +23,7 @@ std::int64_t find(const float* columns, float wanted) {
     for (int lane = 0; lane < kLanes; ++lane)
       if (lanes[lane] != 0) return column + lane;
   }
+  return 0;
 }
 
 // The index of the largest of [x R, -x R]; among equals the lowest.
@@ -34,7 +35,7 @@ std::int64_t winner(const float* rotated, std::int64_t columns, std::int64_t hal
     low = minimum(low, x);
   }
   const float most = largest(high), least = smallest(low);
-  return most >= -least ? find(rotated, most) : half + find(rotated, least);
+  return most >= -least ? find(rotated, columns, most) : half + find(rotated, columns, least);
 }
 
 template <typename Stored>

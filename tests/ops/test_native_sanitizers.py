@@ -1,0 +1,65 @@
+"""The kernels under the address and undefined-behaviour sanitizers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+RUN_ALL_CASES = """
+import numpy as np
+from reformer_ops.registry import OPS
+from tests.ops.backends import native_onnxruntime
+from tests.ops.examples import EXAMPLES
+from tests.ops.isa_libraries import isa_libraries
+from tests.ops.law import cases
+count = 0
+for library in isa_libraries().values():
+    for op in OPS:
+        for case in (*cases(op), EXAMPLES[op.name]):
+            for dtype in ("float32", "float16"):
+                native_onnxruntime(op, case, dtype, library=library)
+                count += 1
+print(count, "calls without a finding")
+"""
+
+
+@pytest.mark.slow
+def test_no_case_of_any_instruction_set_has_a_finding(tmp_path: Path) -> None:
+    configure = ["cmake", "-S", str(ROOT / "custom_ops"), "-B", str(tmp_path)]
+    configure += ["-DREFORMER_SANITIZE=address,undefined", "-DREFORMER_TORCH=OFF"]
+    headers = ROOT / "build/native/onnxruntime-headers"  # from `make`; else they are found anew
+    if headers.is_dir():
+        configure += [f"-DORT_INCLUDE_DIR={headers}"]
+    for command in (configure, ["cmake", "--build", str(tmp_path), "--parallel", "2"]):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    runtimes = [
+        subprocess.run(
+            ["c++", f"-print-file-name={name}"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        for name in ("libasan.so", "libstdc++.so")  # Python itself has neither
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", RUN_ALL_CASES],
+        cwd=ROOT,
+        env=os.environ
+        | {
+            "LD_PRELOAD": " ".join(runtimes),
+            "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1",  # Python leaks at its exit
+            "UBSAN_OPTIONS": "print_stacktrace=1",
+            "REFORMER_OPS": "portable",  # in torch: the library for onnxruntime is the one to test
+            "REFORMER_OPS_LIBRARY_DIR": str(tmp_path),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr[-8000:]
+    assert "calls without a finding" in done.stdout
