@@ -1,4 +1,4 @@
-"""Inputs that are no numbers: outputs mean nothing, but buckets stay in range and nothing crashes."""
+"""Inputs that are no numbers: outputs mean nothing, but buckets stay in range, nothing crashes."""
 
 from __future__ import annotations
 
