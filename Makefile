@@ -27,12 +27,16 @@ BUILD_REQUIRES := scikit-build-core cmake ninja torch
 REFORMER_NATIVE ?= $(if $(shell command -v "$${CXX:-c++}"),1)
 export REFORMER_NATIVE
 
+# As `python -m` would run it, had it a __main__.
+CLANG_FORMAT := $(PYTHON) -c 'from clang_format import clang_format; clang_format()'
+
 # The editable install notes where each module lies, so it is stale once a module moves, or the
 # checkout. The stamp holds a checksum of both. The kernels are stale once a source of theirs is
 # newer than the stamp.
 READY := $(VENV)/.ready
 LAYOUT := $(shell { pwd; find reformer_export custom_ops models -name '*.py' | LC_ALL=C sort; } | cksum)
-NATIVE := $(shell find custom_ops -name '*.cpp' -o -name '*.h' -o -name '*.map' -o -path '*cmake/*' -o -name CMakeLists.txt)
+CPP := $(shell find custom_ops -name '*.cpp' -o -name '*.h')
+NATIVE := $(CPP) $(shell find custom_ops -name '*.map' -o -path '*cmake/*' -o -name CMakeLists.txt)
 ifneq ($(LAYOUT),$(shell cat $(READY) 2>/dev/null))
 .PHONY: $(READY)
 endif
@@ -60,12 +64,14 @@ test-all: $(READY)  ## run all tests
 lint: $(READY)  ## check style, format and types
 	@$(PYTHON) -m ruff check .
 	@$(PYTHON) -m ruff format --check .
+	@$(CLANG_FORMAT) --dry-run --Werror $(CPP)
 	@$(PYTHON) -m mypy
 
 .PHONY: format
 format: $(READY)  ## format the code and mend what ruff can mend
 	@$(PYTHON) -m ruff check --fix .
 	@$(PYTHON) -m ruff format .
+	@$(CLANG_FORMAT) -i $(CPP)
 
 .PHONY: bench
 bench: $(READY)  ## measure speed and memory (ARGS=--quick: a part, in minutes)
@@ -97,7 +103,7 @@ INSTALL = $(PYTHON) -m pip install --constraint constraints.txt $(1) >>$(VENV)/p
 	tail -n 20 $(VENV)/pip.log >&2; echo "Setting up failed; all of it is in $(VENV)/pip.log" >&2; exit 1; }
 
 $(READY): pyproject.toml constraints.txt $(NATIVE)
-	@echo "Setting up $(VENV): a minute the first time, more where torch must be downloaded (see $(VENV)/pip.log)"
+	@echo "Setting up $(VENV): two minutes the first time, more where torch must be downloaded (see $(VENV)/pip.log)"
 	@$(PYTHON) -m pip --version >/dev/null 2>&1 || $(SHELL) $(.SHELLFLAGS) "$$MAKE_VENV"
 	@: >$(VENV)/pip.log
 	@$(call INSTALL,$(BUILD_REQUIRES))

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import configparser
+import fcntl
 import importlib
+import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -22,13 +25,27 @@ PACKAGES = {
 }
 
 
+def build_wheel(
+    folder: Path, *options: str, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pip", "wheel", str(ROOT), "--wheel-dir", str(folder)]
+    command += ["--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check"]
+    with (ROOT / "pyproject.toml").open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # the build folder is one for all who test at this time
+        return subprocess.run(
+            [*command, *options],
+            env=os.environ | environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Built from the checkout with what is installed here: no network."""
     folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "pip", "wheel", str(ROOT), "--wheel-dir", str(folder)]
-    command += ["--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = build_wheel(folder)
     assert done.returncode == 0, done.stdout + done.stderr
     (path,) = folder.iterdir()
     return path
@@ -61,6 +78,30 @@ def test_the_wheel_holds_the_three_packages_alone(files: dict[str, bytes]) -> No
     assert {name for name in top if not name.endswith(".dist-info")} == set(PACKAGES)
     assert not [path for path in files if "test" in path or "__pycache__" in path]
     assert not [path for path in files if path.endswith((".cpp", ".h"))]
+
+
+def test_the_wheel_holds_both_libraries_or_serves_every_machine(
+    wheel: Path, files: dict[str, bytes]
+) -> None:
+    libraries = {path for path in files if path.endswith(".so")}
+    if wheel.name.endswith("-py3-none-any.whl"):
+        assert not libraries
+        assert os.environ.get("REFORMER_NATIVE") != "1"
+    else:
+        assert libraries == {
+            f"reformer_ops/_native/libreformer_ops_{kind}.so" for kind in ("ort", "torch")
+        }
+
+
+@pytest.mark.parametrize(("native", "builds"), [("", True), ("0", True), ("1", False)])
+def test_without_a_compiler(native: str, builds: bool, tmp_path: Path) -> None:
+    """What was asked for must not fail in silence; what was not must not be in the way."""
+    environment = {"CXX": shutil.which("false") or "", "REFORMER_NATIVE": native}
+    done = build_wheel(tmp_path, f"--config-settings=build-dir={tmp_path}/build", **environment)
+    wheels = [path.name for path in tmp_path.glob("*.whl")]
+    assert (done.returncode == 0) is builds, done.stdout + done.stderr
+    assert all(name.endswith("-py3-none-any.whl") for name in wheels)
+    assert len(wheels) == int(builds)
 
 
 def test_the_wheel_holds_every_source_as_it_is(files: dict[str, bytes]) -> None:

@@ -20,11 +20,11 @@ constexpr std::int32_t kNever = std::numeric_limits<std::int32_t>::max();
 // The keys and values of one chunk, laid out for the products. Columns come in panels of kPanel,
 // the last one narrower, so that a product reads memory from front to back.
 struct KeyChunk {
-  std::int64_t id = -1;    // which chunk lies here
-  float* keys;             // [key panel][head_dim][panel width]
-  float* values;           // [value panel][key][panel width]
-  float* scale;            // [padded keys] what to multiply each key's scores by
-  float* fill;             // [padded keys] score of a key out of reach: kMasked, or kAbsent past the end
+  std::int64_t id = -1;  // which chunk lies here
+  float* keys;           // [key panel][head_dim][panel width]
+  float* values;         // [value panel][key][panel width]
+  float* scale;          // [padded keys] what to multiply each key's scores by
+  float* fill;  // [padded keys] score of a key out of reach: kMasked, or kAbsent past the end
   std::int32_t* reach;     // [padded keys] queries at earlier positions do not see the key
   std::int32_t* position;  // [padded keys] where the key stands in the sequence; -1 past the end
   bool all_valid;          // no key is padding

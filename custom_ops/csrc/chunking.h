@@ -22,8 +22,8 @@ inline void check_at_least(const char* op, const char* attribute, std::int64_t v
 }
 
 // The chunks to work on: a sequence of at most one chunk is one, of its own length, with no
-// neighbours. Throws Error where the sequence is neither that nor a multiple of the chunk length, in
-// the words of Python's checks, as all errors of the operators are.
+// neighbours. Throws Error where the sequence is neither that nor a multiple of the chunk length,
+// in the words of Python's checks, as all errors of the operators are.
 inline Chunking check_chunking(const char* op, std::int64_t length, std::int64_t chunk_length,
                                std::int64_t before, std::int64_t after) {
   check_at_least(op, "chunk_length", chunk_length, 1);
@@ -34,9 +34,9 @@ inline Chunking check_chunking(const char* op, std::int64_t length, std::int64_t
                 std::to_string(length));
   if (length <= chunk_length) return {std::max<std::int64_t>(length, 1), 0, 0};
   if (length % chunk_length != 0)
-    throw Error(std::string(op) + " takes a length of at most chunk_length or a multiple of it; got " +
-                "length " + std::to_string(length) + " with chunk_length " +
-                std::to_string(chunk_length));
+    throw Error(std::string(op) +
+                " takes a length of at most chunk_length or a multiple of it; got " + "length " +
+                std::to_string(length) + " with chunk_length " + std::to_string(chunk_length));
   return {chunk_length, before, after};
 }
 

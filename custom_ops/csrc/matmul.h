@@ -26,7 +26,8 @@ REFORMER_INLINE void multiply(Floats (&tile)[Rows][Vectors], const float* const*
   }
 }
 
-// Calls function.operator()<Rows>(first_row) over `rows` rows: tiles of kTileRows, then smaller ones.
+// Calls function.operator()<Rows>(first_row) over `rows` rows: tiles of kTileRows, then smaller
+// ones.
 template <typename Function>
 REFORMER_INLINE void for_row_tiles(std::int64_t rows, Function&& function) {
   std::int64_t first = 0;

@@ -15,49 +15,49 @@ namespace reformer {
 using Shape = std::vector<std::int64_t>;
 
 inline std::string text_of(const Shape& shape) {
-    std::string text = "[";
-    for (std::size_t axis = 0; axis < shape.size(); ++axis)
-        text += (axis == 0 ? "" : ", ") + std::to_string(shape[axis]);
-    return text + "]";
+  std::string text = "[";
+  for (std::size_t axis = 0; axis < shape.size(); ++axis)
+    text += (axis == 0 ? "" : ", ") + std::to_string(shape[axis]);
+  return text + "]";
 }
 
 // The sizes of one call's axes. The same name means the same size for all operands.
 class Axes {
-  public:
-    explicit Axes(const char* op) : op_(op) {}
+ public:
+  explicit Axes(const char* op) : op_(op) {}
 
-    // Throws Error, in the words of Python's check_operands, where `shape` does not fit.
-    void check(const char* operand, std::initializer_list<const char*> names, const Shape& shape) {
-        std::string expected = op_ + " takes " + operand + " as [";
-        for (const char* name : names)
-            expected += (name == *names.begin() ? "" : ", ") + std::string(name);
-        expected += "]";
-        const std::string found = "; got shape " + text_of(shape);
-        if (shape.size() != names.size()) throw Error(expected + found);
-        const std::int64_t* size = shape.data();
-        for (const char* name : names) {
-            if (*size < 1) throw Error(expected + " with no axis empty" + found);
-            const std::int64_t known = find_or_add(name, *size);
-            if (known != *size)
-                throw Error(expected + " with " + name + " = " + std::to_string(known) +
-                            " as in the inputs before it" + found);
-            ++size;
-        }
+  // Throws Error, in the words of Python's check_operands, where `shape` does not fit.
+  void check(const char* operand, std::initializer_list<const char*> names, const Shape& shape) {
+    std::string expected = op_ + " takes " + operand + " as [";
+    for (const char* name : names)
+      expected += (name == *names.begin() ? "" : ", ") + std::string(name);
+    expected += "]";
+    const std::string found = "; got shape " + text_of(shape);
+    if (shape.size() != names.size()) throw Error(expected + found);
+    const std::int64_t* size = shape.data();
+    for (const char* name : names) {
+      if (*size < 1) throw Error(expected + " with no axis empty" + found);
+      const std::int64_t known = find_or_add(name, *size);
+      if (known != *size)
+        throw Error(expected + " with " + name + " = " + std::to_string(known) +
+                    " as in the inputs before it" + found);
+      ++size;
     }
+  }
 
-    // The size of an axis that an operand checked before has.
-    std::int64_t operator[](const char* name) { return find_or_add(name, 0); }
+  // The size of an axis that an operand checked before has.
+  std::int64_t operator[](const char* name) { return find_or_add(name, 0); }
 
-  private:
-    std::int64_t find_or_add(const std::string& name, std::int64_t size) {
-        for (const auto& [known, known_size] : sizes_)
-            if (known == name) return known_size;
-        sizes_.emplace_back(name, size);
-        return size;
-    }
+ private:
+  std::int64_t find_or_add(const std::string& name, std::int64_t size) {
+    for (const auto& [known, known_size] : sizes_)
+      if (known == name) return known_size;
+    sizes_.emplace_back(name, size);
+    return size;
+  }
 
-    std::string op_;
-    std::vector<std::pair<std::string, std::int64_t>> sizes_;
+  std::string op_;
+  std::vector<std::pair<std::string, std::int64_t>> sizes_;
 };
 
 }  // namespace reformer

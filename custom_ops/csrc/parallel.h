@@ -1,4 +1,5 @@
-// How a kernel spreads work: whoever calls it (torch, ONNX Runtime, a thread pool) brings the means.
+// How a kernel spreads work: whoever calls it (torch, ONNX Runtime, a thread pool) brings the
+// means.
 #pragma once
 
 #include <cstddef>

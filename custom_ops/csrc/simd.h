@@ -34,6 +34,8 @@ constexpr int kTileRows = 6;  // rows of a register tile: 24 of 32 registers, or
 // Loads and stores may be unaligned; the arithmetic does not care.
 typedef float Floats __attribute__((vector_size(kLanes * 4), aligned(4), may_alias));
 typedef std::int32_t Ints __attribute__((vector_size(kLanes * 4), aligned(4), may_alias));
+// For arithmetic on bit patterns, which may wrap.
+typedef std::uint32_t Bits __attribute__((vector_size(kLanes * 4), aligned(4), may_alias));
 
 REFORMER_INLINE Floats load(const float* from) { return *reinterpret_cast<const Floats*>(from); }
 REFORMER_INLINE Ints load(const std::int32_t* from) { return *reinterpret_cast<const Ints*>(from); }
@@ -78,18 +80,17 @@ REFORMER_INLINE Floats exp_of_negative(Floats x) {
   series = series * rest + 1.6666665459e-1f;
   series = series * rest + 5.0000001201e-1f;
   const Floats value = series * (rest * rest) + (rest + 1.0f);
-  const Ints exponent = (reinterpret_cast<Ints>(shifted) - reinterpret_cast<Ints>(rounder)) << 23;
-  const Floats scaled = reinterpret_cast<Floats>(reinterpret_cast<Ints>(value) + exponent);
+  const Bits exponent = (reinterpret_cast<Bits>(shifted) - reinterpret_cast<Bits>(rounder)) << 23;
+  const Floats scaled = reinterpret_cast<Floats>(reinterpret_cast<Bits>(value) + exponent);
   return x < -87.3f ? Floats{} : scaled;
 }
 
 // The natural logarithm of x >= 1, within 1 unit in the last place.
 REFORMER_INLINE Floats log_from_one(Floats x) {
   // x = mantissa * 2**exponent with the mantissa in [sqrt(1/2), sqrt(2)).
-  const Ints bits = reinterpret_cast<Ints>(x);
-  const Ints shifted = bits - 0x3f3504f3;
-  const Ints exponent = shifted >> 23;
-  const Floats mantissa = reinterpret_cast<Floats>(bits - (exponent << 23));
+  const Bits bits = reinterpret_cast<Bits>(x);
+  const Ints exponent = reinterpret_cast<Ints>(bits - 0x3f3504f3u) >> 23;
+  const Floats mantissa = reinterpret_cast<Floats>(bits - (reinterpret_cast<Bits>(exponent) << 23));
   const Floats power = __builtin_convertvector(exponent, Floats);
   const Floats t = mantissa - 1.0f;
   const Floats square = t * t;

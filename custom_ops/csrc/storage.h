@@ -38,10 +38,8 @@ REFORMER_INLINE void put(Half& to, float x) {
   const std::uint32_t bits = float_bits(x), sign = (bits >> 16) & 0x8000u;
   const std::uint32_t magnitude = bits & 0x7fffffffu;
   // Round to nearest, ties to even. Adding 1/2 leaves a subnormal's bits at the bottom.
-  const std::uint32_t subnormal =
-      float_bits(from_float_bits(magnitude) + 0.5f) - float_bits(0.5f);
-  const std::uint32_t normal =
-      (magnitude + 0xc8000fffu + ((magnitude >> 13) & 1u)) >> 13;
+  const std::uint32_t subnormal = float_bits(from_float_bits(magnitude) + 0.5f) - float_bits(0.5f);
+  const std::uint32_t normal = (magnitude + 0xc8000fffu + ((magnitude >> 13) & 1u)) >> 13;
   const std::uint32_t special = magnitude > 0x7f800000u ? 0x7e00u : 0x7c00u;
   const std::uint32_t result = magnitude < 0x38800000u    ? subnormal
                                : magnitude >= 0x47800000u ? special

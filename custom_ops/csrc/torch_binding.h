@@ -27,90 +27,88 @@ using torch::stable::Tensor;
 
 // Python defines the operators' schemas when it was first, we do when we were.
 inline void define(torch::stable::detail::StableLibrary& library, const char* schema) {
-    try {
-        library.def(schema);
-    } catch (const std::exception&) {
-        // Defined already.
-    }
+  try {
+    library.def(schema);
+  } catch (const std::exception&) {
+    // Defined already.
+  }
 }
 
 // The threads of at::parallel_for.
 inline Parallel threads() {
-    const auto run = [](void*, std::size_t count, Parallel::Task task, void* argument) {
-        const std::size_t workers =
-            std::min<std::size_t>(count, torch::stable::get_num_threads());
-        std::atomic<std::size_t> next{0};
-        FirstError error;
-        // Threads take the next task when they are done with theirs.
-        torch::stable::parallel_for(0, workers, 1, [&](std::int64_t begin, std::int64_t end) {
-            for (std::int64_t worker = begin; worker < end; ++worker)
-                for (std::size_t index = next++; index < count; index = next++)
-                    error.run([&] { task(argument, index); });
-        });
-        error.rethrow();
-    };
-    return {nullptr, run};
+  const auto run = [](void*, std::size_t count, Parallel::Task task, void* argument) {
+    const std::size_t workers = std::min<std::size_t>(count, torch::stable::get_num_threads());
+    std::atomic<std::size_t> next{0};
+    FirstError error;
+    // Threads take the next task when they are done with theirs.
+    torch::stable::parallel_for(0, workers, 1, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t worker = begin; worker < end; ++worker)
+        for (std::size_t index = next++; index < count; index = next++)
+          error.run([&] { task(argument, index); });
+    });
+    error.rethrow();
+  };
+  return {nullptr, run};
 }
 
 // Runs the function; Error becomes what Python knows as ValueError, so that a caller sees the same
 // kind of exception whether the native or the portable implementation refuses its arguments.
 template <typename Function>
 auto checked(Function&& function) {
-    try {
-        return function();
-    } catch (const Error& error) {
-        throw std::invalid_argument(error.what());
-    }
+  try {
+    return function();
+  } catch (const Error& error) {
+    throw std::invalid_argument(error.what());
+  }
 }
 
 inline Shape shape_of(const Tensor& tensor) {
-    const auto sizes = tensor.sizes();
-    return Shape(sizes.begin(), sizes.end());
+  const auto sizes = tensor.sizes();
+  return Shape(sizes.begin(), sizes.end());
 }
 
 // Throws Error unless the operand is of `type`, which is called `name`.
 inline void check_type(const char* op, const char* operand, const Tensor& tensor, ScalarType type,
                        const char* name) {
-    if (tensor.scalar_type() != type)
-        throw Error(std::string(op) + " takes " + name + " for " + operand + "; got " +
-                    torch::headeronly::toString(tensor.scalar_type()));
+  if (tensor.scalar_type() != type)
+    throw Error(std::string(op) + " takes " + name + " for " + operand + "; got " +
+                torch::headeronly::toString(tensor.scalar_type()));
 }
 
 // The type a model's tensors come in, taken from the first.
 class ModelType {
-  public:
-    ModelType(const char* op, const char* operand, const Tensor& tensor)
-        : op_(op), given_(tensor.scalar_type()) {
-        if (given_ != ScalarType::Float && given_ != ScalarType::Half &&
-            given_ != ScalarType::BFloat16)
-            refuse(operand, given_);
-    }
+ public:
+  ModelType(const char* op, const char* operand, const Tensor& tensor)
+      : op_(op), given_(tensor.scalar_type()) {
+    if (given_ != ScalarType::Float && given_ != ScalarType::Half && given_ != ScalarType::BFloat16)
+      refuse(operand, given_);
+  }
 
-    void check(const char* operand, const Tensor& tensor) const {
-        if (tensor.scalar_type() != given_) refuse(operand, tensor.scalar_type());
-    }
+  void check(const char* operand, const Tensor& tensor) const {
+    if (tensor.scalar_type() != given_) refuse(operand, tensor.scalar_type());
+  }
 
-    DType dtype() const { return given_ == ScalarType::Half ? DType::f16 : DType::f32; }
+  DType dtype() const { return given_ == ScalarType::Half ? DType::f16 : DType::f32; }
 
-    // What the kernels read: contiguous, bfloat16 widened to the fp32 they compute in anyway.
-    Tensor readable(const Tensor& tensor) const {
-        return torch::stable::contiguous(
-            given_ == ScalarType::BFloat16 ? torch::stable::to(tensor, ScalarType::Float) : tensor);
-    }
+  // What the kernels read: contiguous, bfloat16 widened to the fp32 they compute in anyway.
+  Tensor readable(const Tensor& tensor) const {
+    return torch::stable::contiguous(
+        given_ == ScalarType::BFloat16 ? torch::stable::to(tensor, ScalarType::Float) : tensor);
+  }
 
-    // An output of the kernels in the type the model wants.
-    Tensor returned(const Tensor& tensor) const {
-        return given_ == ScalarType::BFloat16 ? torch::stable::to(tensor, given_) : tensor;
-    }
+  // An output of the kernels in the type the model wants.
+  Tensor returned(const Tensor& tensor) const {
+    return given_ == ScalarType::BFloat16 ? torch::stable::to(tensor, given_) : tensor;
+  }
 
-  private:
-    [[noreturn]] void refuse(const char* operand, ScalarType found) const {
-        throw Error(op_ + " takes float32, float16 or bfloat16, the same for all its float " +
-                    "inputs, for " + operand + "; got " + torch::headeronly::toString(found));
-    }
+ private:
+  [[noreturn]] void refuse(const char* operand, ScalarType found) const {
+    throw Error(op_ + " takes float32, float16 or bfloat16, the same for all its float " +
+                "inputs, for " + operand + "; got " + torch::headeronly::toString(found));
+  }
 
-    std::string op_;
-    ScalarType given_;
+  std::string op_;
+  ScalarType given_;
 };
 
 }  // namespace reformer::torch_binding

@@ -8,11 +8,11 @@
 // Writes the name of the instruction set the kernels run with, or why they do not run; 0 or 1.
 extern "C" __attribute__((visibility("default"))) int reformer_ops_isa(char* text,
                                                                        std::size_t size) {
-    try {
-        std::snprintf(text, size, "%s", reformer::isa_name(reformer::active_isa()));
-        return 0;
-    } catch (const std::exception& error) {
-        std::snprintf(text, size, "%s", error.what());
-        return 1;
-    }
+  try {
+    std::snprintf(text, size, "%s", reformer::isa_name(reformer::active_isa()));
+    return 0;
+  } catch (const std::exception& error) {
+    std::snprintf(text, size, "%s", error.what());
+    return 1;
+  }
 }

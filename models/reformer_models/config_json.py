@@ -49,7 +49,8 @@ def refuse_foreign(
             named.append(quoted(key) + (f" (is it {near[0]}?)" if near else ""))
         raise ConfigError(
             f"unknown in a Reformer's configuration: {', '.join(named)}. If the model does not "
-            "depend on it, remove it or name it in ignore_config_keys"
+            "depend on it, remove it, or pass over it with --ignore-config-key (in Python: "
+            "ignore_config_keys)"
         )
 
 

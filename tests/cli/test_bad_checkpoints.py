@@ -104,7 +104,7 @@ CHECKPOINTS: dict[str, tuple[Spoil, list[str], str]] = {
     "shard missing": (sharded(shard_missing), [], "lacks 1 of the"),
     "shard elsewhere": (sharded(shard_elsewhere), [], "only files beside the index"),
     "shard cut": (shard_of_binaries_cut, [], "is cut short or damaged"),
-    "unknown key": (configured(mystery_option=3), [], "mystery_option"),
+    "unknown key": (configured(mystery_option=3), [], "'mystery_option'. If the model does not"),
     "unknown model": (configured(model_type="bert"), [], "bert"),
     "unknown activation": (configured(hidden_act="tanhshrink"), [], "tanhshrink"),
     "unknown architecture": (configured(architectures=["GPT2Model"]), [], "--task"),

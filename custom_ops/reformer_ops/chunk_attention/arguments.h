@@ -9,15 +9,15 @@ namespace reformer {
 // Fills in the sizes. Throws Error where the shapes do not fit each other.
 inline void set_sizes(ChunkAttentionArguments& arguments, const Shape& query, const Shape& key,
                       const Shape& value, const Shape& mask) {
-    Axes axes("chunk_attention");
-    axes.check("query", {"batch", "length", "heads", "head_dim"}, query);
-    axes.check("key", {"batch", "length", "heads", "head_dim"}, key);
-    axes.check("value", {"batch", "length", "heads", "head_dim"}, value);
-    axes.check("mask", {"batch", "length"}, mask);
-    arguments.batch = axes["batch"];
-    arguments.length = axes["length"];
-    arguments.heads = axes["heads"];
-    arguments.head_dim = axes["head_dim"];
+  Axes axes("chunk_attention");
+  axes.check("query", {"batch", "length", "heads", "head_dim"}, query);
+  axes.check("key", {"batch", "length", "heads", "head_dim"}, key);
+  axes.check("value", {"batch", "length", "heads", "head_dim"}, value);
+  axes.check("mask", {"batch", "length"}, mask);
+  arguments.batch = axes["batch"];
+  arguments.length = axes["length"];
+  arguments.heads = axes["heads"];
+  arguments.head_dim = axes["head_dim"];
 }
 
 }  // namespace reformer

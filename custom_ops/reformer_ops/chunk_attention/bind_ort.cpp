@@ -8,36 +8,36 @@ namespace reformer::ort {
 namespace {
 
 class ChunkAttention {
-  public:
-    static constexpr const char* kName = "ChunkAttention";
-    static constexpr Type kInputs[] = {Type::model, Type::model, Type::model, Type::boolean};
-    static constexpr Type kOutput = Type::model;
-    static constexpr AxisOf kOutputAxes[] = {{0, 0}, {0, 1}, {0, 2}, {0, 3}};
+ public:
+  static constexpr const char* kName = "ChunkAttention";
+  static constexpr Type kInputs[] = {Type::model, Type::model, Type::model, Type::boolean};
+  static constexpr Type kOutput = Type::model;
+  static constexpr AxisOf kOutputAxes[] = {{0, 0}, {0, 1}, {0, 2}, {0, 3}};
 
-    explicit ChunkAttention(const Ort::ConstKernelInfo& node) {
-        attributes_.chunk_length = attribute<std::int64_t>(node, "chunk_length");
-        attributes_.num_chunks_before = attribute<std::int64_t>(node, "num_chunks_before");
-        attributes_.num_chunks_after = attribute<std::int64_t>(node, "num_chunks_after");
-        attributes_.causal = attribute<std::int64_t>(node, "causal") != 0;
-    }
+  explicit ChunkAttention(const Ort::ConstKernelInfo& node) {
+    attributes_.chunk_length = attribute<std::int64_t>(node, "chunk_length");
+    attributes_.num_chunks_before = attribute<std::int64_t>(node, "num_chunks_before");
+    attributes_.num_chunks_after = attribute<std::int64_t>(node, "num_chunks_after");
+    attributes_.causal = attribute<std::int64_t>(node, "causal") != 0;
+  }
 
-    void compute(const Ort::KernelContext& context, DType dtype) const {
-        const Ort::ConstValue query = context.GetInput(0), key = context.GetInput(1),
-                              value = context.GetInput(2), mask = context.GetInput(3);
-        ChunkAttentionArguments a = attributes_;
-        set_sizes(a, shape_of(query), shape_of(key), shape_of(value), shape_of(mask));
-        a.dtype = dtype;
-        a.query = query.GetTensorRawData();
-        a.key = key.GetTensorRawData();
-        a.value = value.GetTensorRawData();
-        a.mask = mask_of(mask);
-        a.output = context.GetOutput(0, {a.batch, a.length, a.heads, a.head_dim})
-                       .GetTensorMutableRawData();
-        chunk_attention(a, parallel_of(context));
-    }
+  void compute(const Ort::KernelContext& context, DType dtype) const {
+    const Ort::ConstValue query = context.GetInput(0), key = context.GetInput(1),
+                          value = context.GetInput(2), mask = context.GetInput(3);
+    ChunkAttentionArguments a = attributes_;
+    set_sizes(a, shape_of(query), shape_of(key), shape_of(value), shape_of(mask));
+    a.dtype = dtype;
+    a.query = query.GetTensorRawData();
+    a.key = key.GetTensorRawData();
+    a.value = value.GetTensorRawData();
+    a.mask = mask_of(mask);
+    a.output =
+        context.GetOutput(0, {a.batch, a.length, a.heads, a.head_dim}).GetTensorMutableRawData();
+    chunk_attention(a, parallel_of(context));
+  }
 
-  private:
-    ChunkAttentionArguments attributes_{};
+ private:
+  ChunkAttentionArguments attributes_{};
 };
 
 const Registration<ChunkAttention> registration;

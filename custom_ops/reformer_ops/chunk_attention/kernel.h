@@ -9,11 +9,11 @@
 namespace reformer {
 
 struct ChunkAttentionArguments {
-  const void* query;             // [batch, length, heads, head_dim] of dtype
-  const void* key;               // the same
-  const void* value;             // the same
-  const std::uint8_t* mask;      // [batch, length], 0 for padding
-  void* output;                  // [batch, length, heads, head_dim] of dtype
+  const void* query;         // [batch, length, heads, head_dim] of dtype
+  const void* key;           // the same
+  const void* value;         // the same
+  const std::uint8_t* mask;  // [batch, length], 0 for padding
+  void* output;              // [batch, length, heads, head_dim] of dtype
   DType dtype;
   std::int64_t batch, length, heads, head_dim;
   std::int64_t chunk_length, num_chunks_before, num_chunks_after;

@@ -90,8 +90,8 @@ class LoadedChunks {
 };
 
 template <typename Stored>
-void write_results(Attention& attention, Stored* output, std::int64_t stride,
-                   std::int64_t head_dim, std::int64_t count) {
+void write_results(Attention& attention, Stored* output, std::int64_t stride, std::int64_t head_dim,
+                   std::int64_t count) {
   for (std::int64_t row = 0; row < count; row += kLanes) {
     const Floats top = load(attention.tops() + row);
     // The logsumexp is an fp32 quantity: where the top is -1e9 it swallows the logarithm.

@@ -15,8 +15,8 @@ struct ChunkBlocks {
   std::int64_t chunks_per_block, blocks_per_head;
 };
 
-#define REFORMER_DECLARE(isa)                                            \
-  namespace isa {                                                        \
+#define REFORMER_DECLARE(isa)                                              \
+  namespace isa {                                                          \
   void chunk_attention_block(const ChunkBlocks& blocks, std::size_t task); \
   }
 REFORMER_DECLARE(baseline)

@@ -55,10 +55,8 @@ std::int64_t bucket_count(const std::int64_t* factors, std::size_t num_factors) 
     numbered = numbered && !__builtin_mul_overflow(count, factors[i], &count) &&
                count <= std::numeric_limits<std::int32_t>::max();
   }
-  if (!all_even)
-    throw Error("lsh_bucket takes one or more factors, even and >= 2" + given);
-  if (!numbered)
-    throw Error("lsh_bucket takes factors whose product is below 2**31" + given);
+  if (!all_even) throw Error("lsh_bucket takes one or more factors, even and >= 2" + given);
+  if (!numbered) throw Error("lsh_bucket takes factors whose product is below 2**31" + given);
   return count;
 }
 
@@ -101,8 +99,7 @@ void lsh_bucket(const LshBucketArguments& a, const Parallel& parallel) {
   blocks.packed = packed.get();
   constexpr std::int64_t kWantedTasks = 64;
   blocks.positions_per_block = std::clamp<std::int64_t>(a.length * lines / kWantedTasks, 96, 1536);
-  blocks.blocks_per_head =
-      (a.length + blocks.positions_per_block - 1) / blocks.positions_per_block;
+  blocks.blocks_per_head = (a.length + blocks.positions_per_block - 1) / blocks.positions_per_block;
   const Block block = block_for(active_isa());
   parallel_for(parallel, lines * blocks.blocks_per_head,
                [&](std::size_t task) { block(blocks, task); });

@@ -10,10 +10,10 @@
 namespace reformer {
 
 struct LshBucketArguments {
-  const void* query;             // [batch, length, heads, head_dim] of dtype
-  const float* rotations;        // [heads, head_dim, num_hashes, sum(factors) / 2]
-  const std::uint8_t* mask;      // [batch, length], 0 for padding
-  std::int32_t* buckets;         // [batch, heads, num_hashes, length]
+  const void* query;         // [batch, length, heads, head_dim] of dtype
+  const float* rotations;    // [heads, head_dim, num_hashes, sum(factors) / 2]
+  const std::uint8_t* mask;  // [batch, length], 0 for padding
+  std::int32_t* buckets;     // [batch, heads, num_hashes, length]
   DType dtype;
   std::int64_t batch, length, heads, head_dim, num_hashes;
   const std::int64_t* factors;

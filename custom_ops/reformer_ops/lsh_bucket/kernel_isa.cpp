@@ -95,8 +95,8 @@ void run(const HashBlocks& blocks, std::size_t task) {
       }
       std::int32_t* to = a.buckets + (line * a.num_hashes + round) * a.length + position;
       for (std::int64_t row = 0; row < count; ++row)
-        to[row] = mask[position + row] ? static_cast<std::int32_t>(bucket[row])
-                                       : blocks.padding_bucket;
+        to[row] =
+            mask[position + row] ? static_cast<std::int32_t>(bucket[row]) : blocks.padding_bucket;
     }
   }
 }

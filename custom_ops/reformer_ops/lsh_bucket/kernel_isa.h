@@ -20,17 +20,17 @@ constexpr std::int64_t kPackedColumns = 16;  // the widest vector: one packing s
 // Blocks of positions of one head, to be hashed with packed rotations.
 struct HashBlocks {
   const LshBucketArguments* arguments;
-  const float* packed;            // [heads][segments][head_dim][half rounded up]
-  const HashSegment* segments;    // [num_hashes, num_factors]
-  std::int64_t columns;           // of all segments, packed
-  std::int64_t widest;            // segment, packed
+  const float* packed;          // [heads][segments][head_dim][half rounded up]
+  const HashSegment* segments;  // [num_hashes, num_factors]
+  std::int64_t columns;         // of all segments, packed
+  std::int64_t widest;          // segment, packed
   std::int32_t padding_bucket;
   std::int64_t positions_per_block, blocks_per_head;
 };
 
-#define REFORMER_DECLARE(isa)                                    \
-  namespace isa {                                                \
-  void hash_block(const HashBlocks& blocks, std::size_t task);   \
+#define REFORMER_DECLARE(isa)                                  \
+  namespace isa {                                              \
+  void hash_block(const HashBlocks& blocks, std::size_t task); \
   }
 REFORMER_DECLARE(baseline)
 REFORMER_DECLARE(avx2)

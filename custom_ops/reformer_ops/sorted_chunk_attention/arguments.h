@@ -9,16 +9,16 @@ namespace reformer {
 // Fills in the sizes. Throws Error where the shapes do not fit each other.
 inline void set_sizes(SortedChunkAttentionArguments& arguments, const Shape& query_key,
                       const Shape& value, const Shape& buckets, const Shape& mask) {
-    Axes axes("sorted_chunk_attention");
-    axes.check("query_key", {"batch", "length", "heads", "head_dim"}, query_key);
-    axes.check("value", {"batch", "length", "heads", "head_dim"}, value);
-    axes.check("buckets", {"batch", "heads", "num_hashes", "length"}, buckets);
-    axes.check("mask", {"batch", "length"}, mask);
-    arguments.batch = axes["batch"];
-    arguments.length = axes["length"];
-    arguments.heads = axes["heads"];
-    arguments.head_dim = axes["head_dim"];
-    arguments.num_hashes = axes["num_hashes"];
+  Axes axes("sorted_chunk_attention");
+  axes.check("query_key", {"batch", "length", "heads", "head_dim"}, query_key);
+  axes.check("value", {"batch", "length", "heads", "head_dim"}, value);
+  axes.check("buckets", {"batch", "heads", "num_hashes", "length"}, buckets);
+  axes.check("mask", {"batch", "length"}, mask);
+  arguments.batch = axes["batch"];
+  arguments.length = axes["length"];
+  arguments.heads = axes["heads"];
+  arguments.head_dim = axes["head_dim"];
+  arguments.num_hashes = axes["num_hashes"];
 }
 
 }  // namespace reformer

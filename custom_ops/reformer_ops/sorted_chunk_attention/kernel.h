@@ -9,11 +9,11 @@
 namespace reformer {
 
 struct SortedChunkAttentionArguments {
-  const void* query_key;         // [batch, length, heads, head_dim] of dtype
-  const void* value;             // the same
-  const std::int32_t* buckets;   // [batch, heads, num_hashes, length], 0..num_buckets
-  const std::uint8_t* mask;      // [batch, length], 0 for padding
-  void* output;                  // [batch, length, heads, head_dim] of dtype
+  const void* query_key;        // [batch, length, heads, head_dim] of dtype
+  const void* value;            // the same
+  const std::int32_t* buckets;  // [batch, heads, num_hashes, length], 0..num_buckets
+  const std::uint8_t* mask;     // [batch, length], 0 for padding
+  void* output;                 // [batch, length, heads, head_dim] of dtype
   DType dtype;
   std::int64_t batch, length, heads, head_dim, num_hashes;
   std::int64_t num_buckets, chunk_length, num_chunks_before, num_chunks_after;

@@ -34,8 +34,8 @@ class GatheredChunks {
       Slot& slot = slots_[i];
       slot.chunk = shape_.take(scratch);
       slot.rows = scratch.take<const float*>(shape_.keys);
-      slot.copies = copies_queries() ? scratch.take<float>(shape_.keys * shape_.padded_dim())
-                                     : nullptr;
+      slot.copies =
+          copies_queries() ? scratch.take<float>(shape_.keys * shape_.padded_dim()) : nullptr;
     }
     const std::int64_t length = arguments_.length, heads = arguments_.heads;
     stride_ = heads * arguments_.head_dim;
@@ -203,8 +203,8 @@ void run(const SortedRound& round, std::size_t task) {
   const std::int64_t ring = chunks_per_round * a.num_hashes;
   const std::int64_t width = round.num_chunks_before + 1 + round.num_chunks_after;
   const std::int64_t first = round.round * chunks_per_round + block * round.chunks_per_block;
-  const std::int64_t end = std::min(first + round.chunks_per_block,
-                                    (round.round + 1) * chunks_per_round);
+  const std::int64_t end =
+      std::min(first + round.chunks_per_block, (round.round + 1) * chunks_per_round);
   const std::int32_t* order = round.order + line * a.num_hashes * a.length;
 
   // A reach of more than the whole ring stands still.
@@ -242,8 +242,7 @@ void run(const SortedRound& round, std::size_t task) {
     const std::int32_t* positions = order + chunk * shape.keys;
     for (std::int64_t row = 0; row < shape.keys; row += rows) {
       const std::int64_t count = std::min(rows, shape.keys - row);
-      attention.attend<true>({own.rows + row, positions + row, row, count}, spans, width,
-                             a.causal);
+      attention.attend<true>({own.rows + row, positions + row, row, count}, spans, width, a.causal);
       sum.add(attention, positions + row, count);
     }
   }
