@@ -11,6 +11,7 @@ from reformer_export.artifact import Artifact
 from reformer_export.errors import ParityError
 from reformer_export.exporters.onnx import OnnxOptions, write_artifact
 from reformer_export.manifest import write_manifest
+from reformer_export.optional import require
 from reformer_export.staging import stage
 
 
@@ -42,6 +43,8 @@ def to_onnx(
         ReformerError: anything else that went wrong, likewise.
     """
     choices = OnnxOptions(**options)
+    if verify:  # rather than after all the work
+        require("onnxruntime", purpose="verifying the export (--no-verify leaves that out)")
     with stage(out, force=force) as folder:
         loaded = write_artifact(checkpoint, folder, choices, progress)
         if verify:

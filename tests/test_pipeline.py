@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import torch
 
 import reformer_export
 from reformer_export.artifact import Artifact
-from reformer_export.errors import ParityError, UsageError
+from reformer_export.errors import MissingDependencyError, ParityError, UsageError
 from reformer_export.pipeline import to_onnx
 from reformer_models import reversible
 from reformer_models.config import ReformerConfig
@@ -156,6 +157,17 @@ def test_the_checkpoint_itself_is_never_replaced(workshop: Workshop, tmp_path: P
 def test_options_are_looked_at_first(tmp_path: Path, options: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         to_onnx(tmp_path / "absent", tmp_path / "new" / "out", **options)
+    assert os.listdir(tmp_path) == []
+
+
+def test_without_a_runtime_nothing_is_begun(
+    workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)  # as if it were not installed
+    said: list[str] = []
+    with pytest.raises(MissingDependencyError, match=r"--no-verify .* pip install onnxruntime"):
+        to_onnx(workshop.checkpoint(TASK), tmp_path / "out", progress=said.append)
+    assert said == []
     assert os.listdir(tmp_path) == []
 
 
