@@ -27,7 +27,7 @@ struct KeyChunk {
   float* fill;  // [padded keys] score of a key out of reach: kMasked, or kAbsent past the end
   std::int32_t* reach;     // [padded keys] queries at earlier positions do not see the key
   std::int32_t* position;  // [padded keys] where the key stands in the sequence; -1 past the end
-  bool all_valid;          // no key is padding
+  bool all_valid = false;  // no key is padding; for those who skip what a causal mask makes void
 };
 
 // A chunk as a block of queries sees it. On the diagonal, query i sees no key after key i.

@@ -40,6 +40,26 @@ inline Chunking check_chunking(const char* op, std::int64_t length, std::int64_t
   return {chunk_length, before, after};
 }
 
+// The chunks of a sequence, or of all its rounds, and which of them each one sees. They are a ring.
+struct ChunkRing {
+  std::int64_t count, before, after;
+
+  // A reach of more than the whole ring stands still.
+  std::int64_t neighbour(std::int64_t chunk, std::int64_t shift) const {
+    if (shift <= -count || shift >= count) return chunk;
+    return (chunk + shift + count) % count;
+  }
+
+  bool sees(std::int64_t chunk, std::int64_t other) const {
+    for (std::int64_t shift = -before; shift <= after; ++shift)
+      if (neighbour(chunk, shift) == other) return true;
+    return false;
+  }
+
+  // How many chunks one sees, itself included.
+  std::int64_t width() const { return before + 1 + after; }
+};
+
 // How many neighbouring chunks one task works through: enough that gathering the one before the
 // first hardly counts, few enough that every thread has work. Never depends on the thread count.
 inline std::int64_t chunks_per_block(std::int64_t chunks, std::int64_t heads) {

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "attention.h"
+#include "chunking.h"
 
 namespace reformer::REFORMER_ISA {
 namespace {
@@ -108,16 +109,12 @@ void run(const ChunkBlocks& blocks, std::size_t task) {
   const std::int64_t line = static_cast<std::int64_t>(task) / blocks.blocks_per_head;
   const std::int64_t block = static_cast<std::int64_t>(task) % blocks.blocks_per_head;
   const std::int64_t batch = line / a.heads, head = line % a.heads;
-  const std::int64_t ring = a.length / blocks.chunk_length;
-  const std::int64_t width = blocks.num_chunks_before + 1 + blocks.num_chunks_after;
+  const ChunkRing ring{a.length / blocks.chunk_length, blocks.num_chunks_before,
+                       blocks.num_chunks_after};
+  const std::int64_t width = ring.width();
   const std::int64_t first = block * blocks.chunks_per_block;
-  const std::int64_t end = std::min(first + blocks.chunks_per_block, ring);
+  const std::int64_t end = std::min(first + blocks.chunks_per_block, ring.count);
 
-  // A reach of more than the whole ring stands still.
-  const auto neighbour = [&](std::int64_t chunk, std::int64_t shift) {
-    if (shift <= -ring || shift >= ring) return chunk;
-    return (chunk + shift + ring) % ring;
-  };
   const ChunkShape shape{blocks.chunk_length, a.head_dim};
   LoadedChunks<Stored> chunks(blocks, shape, width);
   const std::int64_t rows = Attention::rows_for(shape, width);
@@ -132,18 +129,12 @@ void run(const ChunkBlocks& blocks, std::size_t task) {
   Stored* output = static_cast<Stored*>(a.output) + batch * a.length * stride + head * a.head_dim;
 
   for (std::int64_t chunk = first; chunk < end; ++chunk) {
-    const auto needed = [&](std::int64_t id) {
-      for (std::int64_t shift = -blocks.num_chunks_before; shift <= blocks.num_chunks_after;
-           ++shift)
-        if (neighbour(chunk, shift) == id) return true;
-      return false;
-    };
+    const auto needed = [&](std::int64_t id) { return ring.sees(chunk, id); };
     // A causal query that sees itself gives later keys a weight of exactly 0: leave them out.
     const bool skip = a.causal && chunks.get(chunk, needed).all_valid;
     std::int64_t num_spans = 0;
-    for (std::int64_t shift = -blocks.num_chunks_before; shift <= blocks.num_chunks_after;
-         ++shift) {
-      const std::int64_t id = neighbour(chunk, shift);
+    for (std::int64_t shift = -ring.before; shift <= ring.after; ++shift) {
+      const std::int64_t id = ring.neighbour(chunk, shift);
       if (skip && id > chunk) continue;
       spans[num_spans++] = {&chunks.get(id, needed), skip && id == chunk};
     }

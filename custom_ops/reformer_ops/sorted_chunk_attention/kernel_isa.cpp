@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "attention.h"
+#include "chunking.h"
 
 namespace reformer::REFORMER_ISA {
 namespace {
@@ -79,7 +80,6 @@ class GatheredChunks {
   void gather(Slot& slot, std::int64_t id, const std::int32_t* positions) {
     KeyChunk& chunk = slot.chunk;
     chunk.id = id;
-    chunk.all_valid = true;
     for (std::int64_t key = 0; key < shape_.keys; ++key) {
       const std::int32_t position = positions[key];
       const Stored* row = query_key_ + position * stride_;
@@ -93,7 +93,6 @@ class GatheredChunks {
       pack_value(shape_, value_ + position * stride_, key, chunk);
       chunk.position[key] = position;
       chunk.reach[key] = mask_[position] ? position : kNever;
-      chunk.all_valid = chunk.all_valid && mask_[position];
     }
     pack_keys(shape_, slot.rows, chunk, mean_squares_);
     const float root_dim = std::sqrt(static_cast<float>(shape_.head_dim));
@@ -200,18 +199,14 @@ void run(const SortedRound& round, std::size_t task) {
   const std::int64_t block = static_cast<std::int64_t>(task) % round.blocks_per_head;
   const std::int64_t batch = line / a.heads, head = line % a.heads;
   const std::int64_t chunks_per_round = a.length / round.chunk_length;
-  const std::int64_t ring = chunks_per_round * a.num_hashes;
-  const std::int64_t width = round.num_chunks_before + 1 + round.num_chunks_after;
+  const ChunkRing ring{chunks_per_round * a.num_hashes, round.num_chunks_before,
+                       round.num_chunks_after};
+  const std::int64_t width = ring.width();
   const std::int64_t first = round.round * chunks_per_round + block * round.chunks_per_block;
   const std::int64_t end =
       std::min(first + round.chunks_per_block, (round.round + 1) * chunks_per_round);
   const std::int32_t* order = round.order + line * a.num_hashes * a.length;
 
-  // A reach of more than the whole ring stands still.
-  const auto neighbour = [&](std::int64_t chunk, std::int64_t shift) {
-    if (shift <= -ring || shift >= ring) return chunk;
-    return (chunk + shift + ring) % ring;
-  };
   const ChunkShape shape{round.chunk_length, a.head_dim};
   GatheredChunks<Stored> chunks(round, shape, width);
   const std::int64_t rows = Attention::rows_for(shape, width);
@@ -225,18 +220,14 @@ void run(const SortedRound& round, std::size_t task) {
   KeySpan* spans = scratch.take<KeySpan>(width);
 
   for (std::int64_t chunk = first; chunk < end; ++chunk) {
-    const auto needed = [&](std::int64_t id) {
-      for (std::int64_t shift = -round.num_chunks_before; shift <= round.num_chunks_after; ++shift)
-        if (neighbour(chunk, shift) == id) return true;
-      return false;
-    };
+    const auto needed = [&](std::int64_t id) { return ring.sees(chunk, id); };
     const auto& own = chunks.get(chunk, order + chunk * shape.keys, needed);
     for (std::int64_t i = 0; i < width; ++i) {
-      const std::int64_t id = neighbour(chunk, i - round.num_chunks_before);
+      const std::int64_t id = ring.neighbour(chunk, i - ring.before);
       spans[i] = {&chunks.get(id, order + id * shape.keys, needed).chunk, false};
     }
     if (chunk + 1 < end) {
-      const std::int64_t next = neighbour(chunk + 1, round.num_chunks_after);
+      const std::int64_t next = ring.neighbour(chunk + 1, ring.after);
       chunks.prefetch(order + next * shape.keys);
     }
     const std::int32_t* positions = order + chunk * shape.keys;
