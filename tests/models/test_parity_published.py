@@ -68,7 +68,7 @@ def test_crime_and_punishment_at_every_length(crime_and_punishment: Pair, tally:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("batch", "length", "kind"),
-    [(3, 4096, "ragged"), (3, 10000, "ragged"), (1, 65536, "none")],
+    [(3, 4096, "ragged"), (3, 10000, "ragged"), (3, 16384, "ragged"), (1, 65536, "none")],
 )
 def test_crime_and_punishment_large(
     batch: int, length: int, kind: str, crime_and_punishment: Pair, tally: Tally
@@ -96,15 +96,21 @@ def test_heads_on_enwik8(task: str, tally: Tally) -> None:
 
 
 @pytest.mark.slow
-def test_enwik8_at_many_lengths(enwik8: Pair, tally: Tally) -> None:
-    """Some of each remainder that a length can have to the chunks of either kind of layer."""
-    for length in range(1, 769, 11):
+@pytest.mark.parametrize("first", range(1, 769, 96))
+def test_enwik8_at_every_length(first: int, enwik8: Pair, tally: Tally) -> None:
+    """Up to three chunks of the LSH layers; batches of each remainder to either chunk length."""
+    for length in range(first, first + 96):
         compare(tally, enwik8, 1, length, "none")
-    for length in (100, 128, 200, 256, 500, 512, 768):
-        compare(tally, enwik8, 3, length, "ragged")
+        compare(tally, enwik8, 1, length, "holes")
+        if length % 7 == 0:
+            compare(tally, enwik8, 3, length, "none")
+            compare(tally, enwik8, 3, length, "ragged")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("length", "kind"), [(4096, "ragged"), (10000, "holes"), (16384, "none")])
-def test_enwik8_long(length: int, kind: str, enwik8: Pair, tally: Tally) -> None:
-    compare(tally, enwik8, 1, length, kind)
+@pytest.mark.parametrize(
+    ("batch", "length", "kind"),
+    [(1, 4096, "ragged"), (3, 4096, "ragged"), (1, 10000, "holes"), (1, 16384, "none")],
+)
+def test_enwik8_long(batch: int, length: int, kind: str, enwik8: Pair, tally: Tally) -> None:
+    compare(tally, enwik8, batch, length, kind)
