@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "matmul.h"
+#include "prefetch.h"
 #include "scratch.h"
 #include "storage.h"
 
@@ -142,8 +143,9 @@ class Attention {
            Scratch::bytes_of<std::int32_t>(rows) + Scratch::bytes_of<const float*>(rows);
   }
 
-  Attention(const ChunkShape& shape, std::int64_t spans, Scratch& scratch)
-      : shape_(shape), stride_(spans * shape.padded_keys()) {
+  // `prefetch` takes a step with every register tile.
+  Attention(const ChunkShape& shape, std::int64_t spans, Scratch& scratch, RowPrefetch& prefetch)
+      : shape_(shape), stride_(spans * shape.padded_keys()), prefetch_(prefetch) {
     const std::int64_t rows = round_up(rows_for(shape, spans), kLanes);
     scores_ = scratch.take<float>(rows * stride_);
     results_ = scratch.take<float>(rows * shape.padded_dim());
@@ -154,6 +156,13 @@ class Attention {
     limits_ = scratch.take<std::int32_t>(rows);
     score_rows_ = scratch.take<const float*>(rows);
     for (std::int64_t row = 0; row < rows; ++row) score_rows_[row] = scores_ + row * stride_;
+  }
+
+  // About how many register tiles it takes for all queries of a chunk.
+  static std::int64_t tiles(const ChunkShape& shape, std::int64_t spans) {
+    const std::int64_t key_panels = round_up(shape.keys, kPanel) / kPanel;
+    const std::int64_t dim_panels = round_up(shape.head_dim, kPanel) / kPanel;
+    return (shape.keys + kTileRows - 1) / kTileRows * (spans * key_panels + dim_panels);
   }
 
   // Afterwards result(i) is the sum of exp(score - top(i)) * value, and sums(i) that of the
@@ -194,6 +203,7 @@ class Attention {
         if (seen <= 0) return;
         const std::int64_t vectors = std::min(width, round_up(seen, kLanes)) / kLanes;
         with_vectors(vectors, [&]<int Vectors>() REFORMER_LAMBDA {
+          prefetch_.step();
           Floats tile[Rows][Vectors] = {};
           multiply<Rows, Vectors>(tile, queries.rows + first, keys, width, shape_.head_dim);
           Floats top[Rows];
@@ -252,6 +262,7 @@ class Attention {
       const std::int64_t width = std::min<std::int64_t>(kPanel, dims - panel);
       for_row_tiles(queries.count, [&]<int Rows>(std::int64_t first) REFORMER_LAMBDA {
         with_vectors(width / kLanes, [&]<int Vectors>() REFORMER_LAMBDA {
+          prefetch_.step();
           Floats tile[Rows][Vectors] = {};
           for (std::int64_t span = 0; span < num_spans; ++span) {
             const float* rows[Rows];
@@ -291,6 +302,7 @@ class Attention {
   float *scores_, *results_, *row_tops_, *row_sums_, *tops_, *sums_;
   std::int32_t* limits_;
   const float** score_rows_;
+  RowPrefetch& prefetch_;
 };
 
 }  // namespace reformer::REFORMER_ISA

@@ -40,29 +40,11 @@ typedef std::uint32_t Bits __attribute__((vector_size(kLanes * 4), aligned(4), m
 REFORMER_INLINE Floats load(const float* from) { return *reinterpret_cast<const Floats*>(from); }
 REFORMER_INLINE Ints load(const std::int32_t* from) { return *reinterpret_cast<const Ints*>(from); }
 REFORMER_INLINE void store(float* to, Floats x) { *reinterpret_cast<Floats*>(to) = x; }
+REFORMER_INLINE void store(std::int32_t* to, Ints x) { *reinterpret_cast<Ints*>(to) = x; }
 REFORMER_INLINE Floats broadcast(float x) { return x - Floats{}; }
 REFORMER_INLINE Ints broadcast(std::int32_t x) { return x - Ints{}; }
 REFORMER_INLINE Floats maximum(Floats a, Floats b) { return a > b ? a : b; }
 REFORMER_INLINE Floats minimum(Floats a, Floats b) { return a < b ? a : b; }
-
-// Folds a vector in halves, always in the same order.
-template <typename Operation>
-REFORMER_INLINE float fold(Floats x, Operation operation) {
-  float lanes[kLanes];
-  store(lanes, x);
-  for (int width = kLanes / 2; width > 0; width /= 2)
-    for (int i = 0; i < width; ++i) lanes[i] = operation(lanes[i], lanes[i + width]);
-  return lanes[0];
-}
-REFORMER_INLINE float sum(Floats x) {
-  return fold(x, [](float a, float b) { return a + b; });
-}
-REFORMER_INLINE float largest(Floats x) {
-  return fold(x, [](float a, float b) { return a > b ? a : b; });
-}
-REFORMER_INLINE float smallest(Floats x) {
-  return fold(x, [](float a, float b) { return a < b ? a : b; });
-}
 
 // e**x for x <= 0, within 2 units in the last place; exactly 0 below the smallest normal number.
 REFORMER_INLINE Floats exp_of_negative(Floats x) {

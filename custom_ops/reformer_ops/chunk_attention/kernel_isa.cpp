@@ -46,6 +46,15 @@ class LoadedChunks {
     return *free_chunk;
   }
 
+  // Announces the rows of chunks that will be asked for soon, at these positions.
+  void announce(const std::int32_t* keys, const std::int32_t* queries,
+                RowPrefetch& prefetch) const {
+    const std::int64_t stride = stride_ * sizeof(Stored);
+    prefetch.add(key_, stride, keys, shape_.keys);
+    prefetch.add(value_, stride, keys, shape_.keys);
+    prefetch.add(query_, stride, queries, shape_.keys);
+  }
+
   // The queries of chunk `id` as rows of fp32, until the next call of anything.
   const float* const* queries(std::int64_t id) { return rows_of(query_, id); }
 
@@ -120,11 +129,19 @@ void run(const ChunkBlocks& blocks, std::size_t task) {
   const std::int64_t rows = Attention::rows_for(shape, width);
   Scratch& scratch = Scratch::of_this_thread();
   scratch.reset(chunks.bytes() + Attention::bytes(shape, width) +
-                Scratch::bytes_of<KeySpan>(width) + Scratch::bytes_of<std::int32_t>(shape.keys));
+                Scratch::bytes_of<KeySpan>(width) +
+                3 * Scratch::bytes_of<std::int32_t>(shape.keys));
   chunks.take(scratch, batch, head);
-  Attention attention(shape, width, scratch);
+  RowPrefetch prefetch(a.head_dim * sizeof(Stored));
+  Attention attention(shape, width, scratch, prefetch);
   KeySpan* spans = scratch.take<KeySpan>(width);
   std::int32_t* positions = scratch.take<std::int32_t>(shape.keys);
+  std::int32_t* next_queries = scratch.take<std::int32_t>(shape.keys);
+  std::int32_t* next_keys = scratch.take<std::int32_t>(shape.keys);
+  const auto list_positions = [&](std::int64_t chunk, std::int32_t* list) {
+    for (std::int64_t i = 0; i < shape.keys; ++i)
+      list[i] = static_cast<std::int32_t>(chunk * shape.keys + i);
+  };
   const std::int64_t stride = a.heads * a.head_dim;
   Stored* output = static_cast<Stored*>(a.output) + batch * a.length * stride + head * a.head_dim;
 
@@ -138,8 +155,14 @@ void run(const ChunkBlocks& blocks, std::size_t task) {
       if (skip && id > chunk) continue;
       spans[num_spans++] = {&chunks.get(id, needed), skip && id == chunk};
     }
-    for (std::int64_t i = 0; i < shape.keys; ++i)
-      positions[i] = static_cast<std::int32_t>(chunk * shape.keys + i);
+    list_positions(chunk, positions);
+    prefetch.restart(Attention::tiles(shape, num_spans));
+    prefetch.add(output, stride * sizeof(Stored), positions, shape.keys);
+    if (chunk + 1 < end) {
+      list_positions(chunk + 1, next_queries);
+      list_positions(ring.neighbour(chunk + 1, ring.after), next_keys);
+      chunks.announce(next_keys, next_queries, prefetch);
+    }
     const float* const* queries = chunks.queries(chunk);
     for (std::int64_t row = 0; row < shape.keys; row += rows) {
       const std::int64_t count = std::min(rows, shape.keys - row);

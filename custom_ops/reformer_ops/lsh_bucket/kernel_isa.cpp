@@ -9,33 +9,47 @@
 namespace reformer::REFORMER_ISA {
 namespace {
 
-constexpr std::int64_t kRows = 4 * kTileRows;  // hashed at a time
+constexpr std::int64_t kRows = 48;  // hashed at a time: whole register tiles and whole vectors
+static_assert(kRows % kTileRows == 0 && kRows % kLanes == 0);
 
-// The first column that holds `wanted`; 0 where none does, which takes a NaN among them.
-std::int64_t find(const float* columns, std::int64_t count, float wanted) {
-  const Floats all = broadcast(wanted);
-  for (std::int64_t column = 0; column < count; column += kLanes) {
-    const Ints equal = load(columns + column) == all;
-    std::int32_t lanes[kLanes], any = 0;
-    __builtin_memcpy(lanes, &equal, sizeof lanes);
-    for (int lane = 0; lane < kLanes; ++lane) any |= lanes[lane];
-    if (any == 0) continue;
-    for (int lane = 0; lane < kLanes; ++lane)
-      if (lanes[lane] != 0) return column + lane;
+// For kLanes rows of x R (`stride` apart) the index of the largest of [x R, -x R], among equals the
+// lowest; anything in range where there is a NaN. A lane is a row, after a transpose.
+REFORMER_INLINE Ints winners(const float* rotated, std::int64_t stride, std::int64_t half) {
+  Floats most = {}, least = {};
+  Ints highest = {}, lowest = {};
+  for (std::int64_t column = 0; column < half; column += kLanes) {
+    Floats block[kLanes];
+#pragma GCC unroll 16
+    for (int i = 0; i < kLanes; ++i) block[i] = load(rotated + i * stride + column);
+    transpose(block);
+    if (column == 0) most = least = block[0];
+#pragma GCC unroll 16
+    for (int i = 0; i < kLanes; ++i) {
+      const Ints index = broadcast(static_cast<std::int32_t>(column) + i);
+      highest = block[i] > most ? index : highest;
+      most = maximum(block[i], most);
+      lowest = block[i] < least ? index : lowest;
+      least = minimum(block[i], least);
+    }
   }
-  return 0;
+  return most >= -least ? highest : lowest + broadcast(static_cast<std::int32_t>(half));
 }
 
-// The index of the largest of [x R, -x R]; among equals the lowest.
-std::int64_t winner(const float* rotated, std::int64_t columns, std::int64_t half) {
-  Floats high = load(rotated), low = high;
-  for (std::int64_t column = kLanes; column < columns; column += kLanes) {
-    const Floats x = load(rotated + column);
-    high = maximum(high, x);
-    low = minimum(low, x);
+// rotated[row][column] = rows times the group's matrix.
+void rotate(const HashGroup& group, const float* matrix, const float* const* rows,
+            std::int64_t count, std::int64_t head_dim, float* rotated) {
+  for (std::int64_t panel = 0; panel < group.width; panel += kPanel) {
+    const std::int64_t vectors = std::min<std::int64_t>(kPanel, group.width - panel) / kLanes;
+    for_row_tiles(count, [&]<int Rows>(std::int64_t row) REFORMER_LAMBDA {
+      with_vectors(vectors, [&]<int Vectors>() REFORMER_LAMBDA {
+        Floats tile[Rows][Vectors] = {};
+        multiply<Rows, Vectors>(tile, rows + row, matrix + panel, group.width, head_dim);
+        for (int r = 0; r < Rows; ++r)
+          for (int v = 0; v < Vectors; ++v)
+            store(rotated + (row + r) * group.width + panel + v * kLanes, tile[r][v]);
+      });
+    });
   }
-  const float most = largest(high), least = smallest(low);
-  return most >= -least ? find(rotated, columns, most) : half + find(rotated, columns, least);
 }
 
 template <typename Stored>
@@ -50,13 +64,15 @@ void run(const HashBlocks& blocks, std::size_t task) {
   const Stored* query =
       static_cast<const Stored*>(a.query) + batch * a.length * stride + head * a.head_dim;
   const std::uint8_t* mask = a.mask + batch * a.length;
-  const float* rotations = blocks.packed + head * blocks.columns * a.head_dim;
+  const float* rotations = blocks.packed + head * blocks.head_size;
 
   Scratch& scratch = Scratch::of_this_thread();
   scratch.reset(Scratch::bytes_of<float>(kRows * blocks.widest) +
-                Scratch::bytes_of<float>(kRows * a.head_dim));
+                Scratch::bytes_of<float>(kRows * a.head_dim) +
+                Scratch::bytes_of<std::int32_t>(a.num_hashes * kRows));
   float* rotated = scratch.take<float>(kRows * blocks.widest);
   float* copies = scratch.take<float>(kRows * a.head_dim);
+  std::int32_t* buckets = scratch.take<std::int32_t>(a.num_hashes * kRows);
 
   for (std::int64_t position = first; position < end; position += kRows) {
     const std::int64_t count = std::min(kRows, end - position);
@@ -70,33 +86,24 @@ void run(const HashBlocks& blocks, std::size_t task) {
         rows[row] = copies + row * a.head_dim;
       }
     }
-    const HashSegment* segment = blocks.segments;
-    for (std::int64_t round = 0; round < a.num_hashes; ++round) {
-      std::int64_t bucket[kRows] = {};
-      std::int64_t scale = 1;
-      for (std::size_t factor = 0; factor < a.num_factors; ++factor, ++segment) {
-        const std::int64_t width = round_up(segment->half, kPackedColumns);
-        const float* matrix = rotations + segment->start * a.head_dim;
-        for (std::int64_t panel = 0; panel < width; panel += kPanel) {
-          const std::int64_t vectors = std::min<std::int64_t>(kPanel, width - panel) / kLanes;
-          for_row_tiles(count, [&]<int Rows>(std::int64_t row) REFORMER_LAMBDA {
-            with_vectors(vectors, [&]<int Vectors>() REFORMER_LAMBDA {
-              Floats tile[Rows][Vectors] = {};
-              multiply<Rows, Vectors>(tile, rows + row, matrix + panel, width, a.head_dim);
-              for (int r = 0; r < Rows; ++r)
-                for (int v = 0; v < Vectors; ++v)
-                  store(rotated + (row + r) * width + panel + v * kLanes, tile[r][v]);
-            });
-          });
+    std::fill(buckets, buckets + a.num_hashes * kRows, 0);
+    for (std::size_t g = 0; g < blocks.num_groups; ++g) {
+      const HashGroup& group = blocks.groups[g];
+      rotate(group, rotations + group.start, rows, count, a.head_dim, rotated);
+      for (std::size_t s = group.first_segment; s < group.end_segment; ++s) {
+        const HashSegment& segment = blocks.segments[s];
+        std::int32_t* bucket = buckets + segment.round * kRows;
+        for (std::int64_t row = 0; row < count; row += kLanes) {
+          const float* from = rotated + row * group.width + segment.column;
+          const Ints hash = winners(from, group.width, segment.half);
+          store(bucket + row, load(bucket + row) + hash * broadcast(segment.scale));
         }
-        for (std::int64_t row = 0; row < count; ++row)
-          bucket[row] += scale * winner(rotated + row * width, width, segment->half);
-        scale *= a.factors[factor];
       }
+    }
+    for (std::int64_t round = 0; round < a.num_hashes; ++round) {
       std::int32_t* to = a.buckets + (line * a.num_hashes + round) * a.length + position;
       for (std::int64_t row = 0; row < count; ++row)
-        to[row] =
-            mask[position + row] ? static_cast<std::int32_t>(bucket[row]) : blocks.padding_bucket;
+        to[row] = mask[position + row] ? buckets[round * kRows + row] : blocks.padding_bucket;
     }
   }
 }

@@ -64,16 +64,11 @@ class GatheredChunks {
     return *free_slot;
   }
 
-  // Starts loading a chunk that will be asked for soon.
-  void prefetch(const std::int32_t* positions) const {
-    for (std::int64_t key = 0; key < shape_.keys; ++key) {
-      const std::int64_t row = positions[key] * stride_;
-      for (std::int64_t dim = 0; dim < shape_.head_dim;
-           dim += 64 / static_cast<std::int64_t>(sizeof(Stored))) {
-        __builtin_prefetch(query_key_ + row + dim, 0, 2);
-        __builtin_prefetch(value_ + row + dim, 0, 2);
-      }
-    }
+  // Announces the rows of a chunk that will be asked for soon.
+  void announce(const std::int32_t* positions, RowPrefetch& prefetch) const {
+    const std::int64_t stride = stride_ * sizeof(Stored);
+    prefetch.add(query_key_, stride, positions, shape_.keys);
+    prefetch.add(value_, stride, positions, shape_.keys);
   }
 
  private:
@@ -128,6 +123,11 @@ class RoundSum {
     const std::int64_t lines = (batch * a.heads + head) * a.length;
     tops_ = round.tops + lines;
     sums_ = round.sums + lines;
+  }
+
+  // Announces the rows that add() will touch.
+  void announce(const std::int32_t* positions, std::int64_t count, RowPrefetch& prefetch) const {
+    prefetch.add(output_, stride_ * sizeof(Stored), positions, count);
   }
 
   // `weights` need room for four times the rows, rounded up to kLanes.
@@ -215,7 +215,8 @@ void run(const SortedRound& round, std::size_t task) {
                 Scratch::bytes_of<float>(4 * round_up(rows, kLanes)) +
                 Scratch::bytes_of<KeySpan>(width));
   chunks.take(scratch, batch, head);
-  Attention attention(shape, width, scratch);
+  RowPrefetch prefetch(a.head_dim * sizeof(Stored));
+  Attention attention(shape, width, scratch, prefetch);
   RoundSum<Stored> sum(round, batch, head, scratch.take<float>(4 * round_up(rows, kLanes)));
   KeySpan* spans = scratch.take<KeySpan>(width);
 
@@ -226,11 +227,13 @@ void run(const SortedRound& round, std::size_t task) {
       const std::int64_t id = ring.neighbour(chunk, i - ring.before);
       spans[i] = {&chunks.get(id, order + id * shape.keys, needed).chunk, false};
     }
+    const std::int32_t* positions = order + chunk * shape.keys;
+    prefetch.restart(Attention::tiles(shape, width));
+    sum.announce(positions, shape.keys, prefetch);
     if (chunk + 1 < end) {
       const std::int64_t next = ring.neighbour(chunk + 1, ring.after);
-      chunks.prefetch(order + next * shape.keys);
+      chunks.announce(order + next * shape.keys, prefetch);
     }
-    const std::int32_t* positions = order + chunk * shape.keys;
     for (std::int64_t row = 0; row < shape.keys; row += rows) {
       const std::int64_t count = std::min(rows, shape.keys - row);
       attention.attend<true>({own.rows + row, positions + row, row, count}, spans, width, a.causal);
