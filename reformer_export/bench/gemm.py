@@ -1,11 +1,14 @@
-"""The best rate at which torch multiplies fp32 matrices here: the roof that models are held to."""
+"""How fast fp32 matrices are multiplied here: torch's best is the roof that models are held to."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
-from reformer_export.optional import require
+from reformer_export.optional import installed_version, require
 
 # (rows, inner, columns). Which shape is fastest depends on the machine; all are big enough that
 # the rate doesn't rise with size any more.
@@ -17,10 +20,17 @@ class GemmRate:
     """1e9 operations a second, and how many cores this process got while it lasted.
 
     Matrix products keep all their threads busy, so less means that somebody else was running.
+
+    Attributes:
+        gflops: torch's.
+        cores: while torch multiplied.
+        onnxruntime: ONNX Runtime's, None where it is not installed. It is no roof, but says how
+            much of what a model does not reach is torch's to lose: on AMD the two are far apart.
     """
 
     gflops: float
     cores: float
+    onnxruntime: float | None = None
 
 
 class Gemm:
@@ -33,15 +43,55 @@ class Gemm:
             (make(rows, inner), make(inner, columns), make(rows, columns))
             for rows, inner, columns in shapes
         ]
+        self._sessions: list[tuple[Any, Any]] = []
+        if installed_version("onnxruntime") is not None:
+            threads = self._torch.get_num_threads()
+            self._sessions = [
+                (_product_with(right.numpy(), threads), left.numpy())
+                for left, right, _ in self._operands
+            ]
 
     def measure(self) -> GemmRate:
         """Do every product once; the rate of the fastest."""
-        rates = []
         began, cpu_began = time.perf_counter(), time.process_time()
-        for left, right, out in self._operands:
-            start = time.perf_counter()
-            self._torch.mm(left, right, out=out)
-            seconds = time.perf_counter() - start
-            rates.append(2 * left.shape[0] * left.shape[1] * right.shape[1] / seconds / 1e9)
+        rates = [
+            _rate(left, right, partial(self._torch.mm, left, right, out=out))
+            for left, right, out in self._operands
+        ]
         cores = (time.process_time() - cpu_began) / (time.perf_counter() - began)
-        return GemmRate(max(rates), cores)
+        others = [
+            _rate(left, right, partial(session.run, None, {"left": feed}))
+            for (session, feed), (left, right, _) in zip(
+                self._sessions, self._operands, strict=False
+            )
+        ]
+        return GemmRate(max(rates), cores, max(others, default=None))
+
+
+def _rate(left: Any, right: Any, product: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    product()
+    seconds = time.perf_counter() - start
+    return float(2 * left.shape[0] * left.shape[1] * right.shape[1] / seconds / 1e9)
+
+
+def _product_with(right: Any, threads: int) -> Any:
+    """A session that multiplies by a weight, as the products of a model do."""
+    import onnxruntime
+    from onnx import TensorProto, helper, numpy_helper
+
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["left", "right"], ["product"])],
+        "product",
+        [helper.make_tensor_value_info("left", TensorProto.FLOAT, ["rows", right.shape[0]])],
+        [helper.make_tensor_value_info("product", TensorProto.FLOAT, ["rows", right.shape[1]])],
+        [numpy_helper.from_array(right, "right")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    # Its threads must not go on spinning while torch multiplies.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )

@@ -208,7 +208,7 @@ class _Bench:
     def _gemm_turn(self, contender: Contender) -> Turn:
         def turn() -> float:
             answer = contender.run(self._timeout)
-            self.rates.append(GemmRate(answer["gflops"], answer["cores"]))
+            self.rates.append(GemmRate(answer["gflops"], answer["cores"], answer["onnxruntime"]))
             return answer["seconds"]
 
         return turn

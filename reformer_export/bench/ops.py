@@ -19,7 +19,7 @@ from reformer_export.bench.report import (
     REFUSED,
     SCHEMA_VERSION,
     GemmRates,
-    noise_note,
+    gemm_notes,
     number_text,
     seconds_text,
 )
@@ -114,8 +114,7 @@ class OpsReport:
         """What a reader of the numbers should know."""
         if not self.native.available:
             yield f"{self.native}, not native ones: {self.native.reason}"
-        if (note := noise_note(self.gemm, self.threads)) is not None:
-            yield note
+        yield from gemm_notes(self.gemm, self.threads)
 
     def troubles(self) -> Iterator[str]:
         """What was not measured, and why."""

@@ -114,6 +114,12 @@ class GemmRates:
         return max((rate.gflops for rate in self.rates), default=None)
 
     @property
+    def onnxruntime(self) -> float | None:
+        """The best of ONNX Runtime, in GFLOP/s."""
+        rates = [rate.onnxruntime for rate in self.rates if rate.onnxruntime is not None]
+        return max(rates, default=None)
+
+    @property
     def cores(self) -> float | None:
         """How many cores there were to be had, at the median."""
         return median([rate.cores for rate in self.rates])
@@ -124,6 +130,7 @@ class GemmRates:
         return {
             "best_gflops": self.best,
             "median_gflops": median(gflops),
+            "onnxruntime_gflops": self.onnxruntime,
             "gflops": gflops,
             "cores": [rate.cores for rate in self.rates],
             "reason": self.reason,
@@ -169,10 +176,7 @@ class BenchReport:
 
     def notes(self) -> Iterator[str]:
         """What a reader of the numbers should know."""
-        if self.gemm.reason is not None:
-            yield f"the GEMM rate could not be measured: {self.gemm.reason}"
-        if (note := noise_note(self.gemm, self.threads)) is not None:
-            yield note
+        yield from gemm_notes(self.gemm, self.threads)
         told = set()
         for result in self.results:
             for note in result.notes:
@@ -217,14 +221,20 @@ class BenchReport:
                 yield f"{result.contender} at {result.length:,}: {result.status}: {result.reason}"
 
 
-def noise_note(gemm: GemmRates, threads: int) -> str | None:
-    """A warning when the machine was not quiet."""
-    if gemm.cores is None or gemm.cores > (1 - _NOISY) * threads:
-        return None
-    return (
-        f"of {threads} cores only {gemm.cores:.1f} were to be had, something else was running: "
-        "measure again on a quiet machine"
-    )
+def gemm_notes(gemm: GemmRates, threads: int) -> Iterator[str]:
+    """What the matrix products say about the machine."""
+    if gemm.reason is not None:
+        yield f"the GEMM rate could not be measured: {gemm.reason}"
+    if gemm.best is not None and (gemm.onnxruntime or 0.0) > (1 + _NOISY) * gemm.best:
+        yield (
+            f"torch's GEMM, which shares are of, does {gemm.best:,.0f} GFLOP/s here, and ONNX "
+            f"Runtime's {gemm.onnxruntime:,.0f}: a share can exceed 1"
+        )
+    if gemm.cores is not None and gemm.cores <= (1 - _NOISY) * threads:
+        yield (
+            f"of {threads} cores only {gemm.cores:.1f} were to be had, something else was running: "
+            "measure again on a quiet machine"
+        )
 
 
 def number_text(value: float | None, form: str) -> str:

@@ -6,7 +6,7 @@ from reformer_export.bench.bars import HEADER, Bar, all_bars
 from reformer_export.bench.gemm import GemmRate
 from reformer_export.bench.op_cases import ENWIK8, SMALL
 from reformer_export.bench.ops import OpResult, OpsReport
-from reformer_export.bench.report import BenchReport, GemmRates, Ratio, Result
+from reformer_export.bench.report import BenchReport, GemmRates, Ratio, Result, gemm_notes
 from reformer_export.bench.suite import FULL, QUICK, Plan, Scope
 from reformer_ops import NativeStatus
 
@@ -92,3 +92,11 @@ def test_rows_read_well() -> None:
     assert slow.to_json() == {
         "what": "time", "at": "there", "limit": 90, "at_most": True, "measured": 91.2, "met": False,
     }  # fmt: skip
+
+
+def test_a_gemm_faster_than_the_roof_is_told_of() -> None:
+    slow_torch = GemmRates((GemmRate(100.0, 2.0, onnxruntime=210.0),))
+    (note,) = gemm_notes(slow_torch, threads=2)
+    assert "100 GFLOP/s" in note
+    assert "210" in note
+    assert not list(gemm_notes(GemmRates((GemmRate(100.0, 2.0, onnxruntime=105.0),)), threads=2))

@@ -39,6 +39,7 @@ def test_the_document_is_complete_and_json(report: BenchReport) -> None:
     document = json.loads(json.dumps(report.to_json(), allow_nan=False))
     assert document["threads"] == 1
     assert document["gemm"]["best_gflops"] > 0
+    assert document["gemm"]["onnxruntime_gflops"] > 0
     assert len(document["gemm"]["gflops"]) == 1 + 2  # a warm-up and two rounds
     assert document["machine"]["cores"] >= 1
     assert document["model"]["task"] == "text-generation"
