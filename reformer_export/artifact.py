@@ -1,4 +1,4 @@
-"""An artifact: a folder with model.onnx and a manifest that vouches for every file in it."""
+"""An artifact: a folder with a model, in one format or more, and a manifest that vouches for it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from reformer_export.external_data import check_external_data, contained_file
 from reformer_export.manifest import (
     MANIFEST,
     MODEL,
+    ONNX,
     FileRecord,
     Manifest,
     read_manifest,
@@ -49,20 +50,37 @@ class Artifact:
         """
         folder = _folder(Path(path))
         manifest = read_manifest(contained_file(folder, MANIFEST, "the manifest"))
-        if MODEL not in manifest.files:
+        if MODEL not in manifest.files and not manifest.formats:
             raise ArtifactError(f"{folder / MANIFEST} does not list {MODEL}: export again")
+        for format_name, record in manifest.formats.items():
+            if record.file not in manifest.files:
+                raise ArtifactError(
+                    f"{folder / MANIFEST} says that {format_name} is in {record.file!r}, which "
+                    "it does not list: export again"
+                )
         for name, expected in manifest.files.items():
             if name == MANIFEST:
                 raise ArtifactError(f"{folder / MANIFEST} lists itself: export again")
             file = contained_file(folder, name, f"the file that {MANIFEST} lists,")
             _compare(file, expected, check_hashes=check_hashes)
-        check_external_data(folder / MODEL, manifest.files)
+        if MODEL in manifest.files:
+            check_external_data(folder / MODEL, manifest.files)
         return cls(folder, manifest)
+
+    @property
+    def formats(self) -> tuple[str, ...]:
+        """What the model is there as: "onnx", and the names of the manifest's other formats."""
+        onnx = (ONNX,) if MODEL in self.manifest.files else ()
+        return (*onnx, *self.manifest.formats)
 
     @property
     def model_path(self) -> Path:
         """The ONNX file."""
         return self.path / MODEL
+
+    def format_path(self, name: str) -> Path:
+        """The file of one of `manifest.formats`."""
+        return self.path / self.manifest.formats[name].file
 
     @property
     def signature(self) -> Signature:

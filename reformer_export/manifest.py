@@ -17,7 +17,9 @@ from reformer_export.staging import atomic_file
 
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
-SCHEMA_VERSION = 1
+ONNX, TORCHSCRIPT, AOTI = "onnx", "torchscript", "aoti"
+SCHEMA_VERSION = 2
+"""The newest this release reads. Version 1 had model.onnx in every artifact."""
 
 _LARGEST = 16 * 2**20  # a manifest is a few kB; more is no manifest and is not read into memory
 
@@ -39,9 +41,9 @@ class FileRecord:
 
 @dataclass(frozen=True)
 class OpsRecord:
-    """How our operators are in the graph: "auto" nodes with bodies, "portable" inlined."""
+    """How our operators are in model.onnx: "auto" nodes with bodies, "portable" inlined."""
 
-    mode: str
+    mode: str | None
     domain: str
     versions: Mapping[str, int]
 
@@ -79,6 +81,26 @@ class SourceRecord:
     ignored_keys: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class FormatRecord:
+    """The model in another format than ONNX.
+
+    Attributes:
+        file: the model's file in the artifact.
+        ops: "native" where our operators are nodes in it and their library must be loaded,
+            "portable" where nothing of ours is needed.
+        tools: versions it was made with.
+        machine: what the file is bound to, where it holds machine code; else empty.
+        parity: the record of its verification.
+    """
+
+    file: str
+    ops: str
+    tools: Mapping[str, str]
+    machine: Mapping[str, str] = field(default_factory=dict)
+    parity: Mapping[str, Any] | None = None
+
+
 def utc_now() -> str:
     """The time of making, as manifests carry it: ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
@@ -86,12 +108,16 @@ def utc_now() -> str:
 
 @dataclass(frozen=True)
 class Manifest:
-    """manifest.json as values; `files` are those of the artifact, all but the manifest itself."""
+    """manifest.json as values; `files` are those of the artifact, all but the manifest itself.
+
+    `opset`, `ops.mode`, `tools` and `parity` are about model.onnx, and the first two None where
+    there is none. `formats` are the other formats it holds, by name.
+    """
 
     task: str
     architecture: str
     dtype: str
-    opset: int
+    opset: int | None
     ops: OpsRecord
     signature: Signature
     hashing: HashingRecord
@@ -99,12 +125,13 @@ class Manifest:
     files: Mapping[str, FileRecord]
     tools: Mapping[str, str]
     parity: Mapping[str, Any] | None = None
+    formats: Mapping[str, FormatRecord] = field(default_factory=dict)
     created: str = field(default_factory=utc_now)
 
     def to_json(self) -> dict[str, Any]:
-        """The document, of schema SCHEMA_VERSION."""
+        """The document, of the oldest schema that has a place for all that is in it."""
         return {
-            "schema_version": SCHEMA_VERSION,
+            "schema_version": 1 if MODEL in self.files else SCHEMA_VERSION,
             "task": self.task,
             "architecture": self.architecture,
             "dtype": self.dtype,
@@ -134,6 +161,16 @@ class Manifest:
             "files": _files_to_json(self.files),
             "tools": dict(self.tools),
             "parity": None if self.parity is None else dict(self.parity),
+            "formats": {
+                name: {
+                    "file": record.file,
+                    "ops": record.ops,
+                    "tools": dict(record.tools),
+                    "machine": dict(record.machine),
+                    "parity": None if record.parity is None else dict(record.parity),
+                }
+                for name, record in self.formats.items()
+            },
             "created": self.created,
         }
 
@@ -151,16 +188,17 @@ class Manifest:
                 f"{SCHEMA_VERSION}: pip install --upgrade reformer-export"
             )
         ops, hashing, source = (fields.child(key) for key in ("ops", "hashing", "source"))
-        versions, tools = ops.child("versions"), fields.child("tools")
+        files = _files_from_json(fields.child("files"))
+        onnx = MODEL in files
         return cls(
             task=fields.text("task"),
             architecture=fields.text("architecture"),
             dtype=fields.text("dtype"),
-            opset=fields.integer("opset", minimum=1),
+            opset=fields.integer("opset", minimum=1) if onnx else None,
             ops=OpsRecord(
-                mode=ops.text("mode"),
+                mode=ops.text("mode") if onnx else None,
                 domain=ops.text("domain"),
-                versions={name: versions.integer(name) for name in versions.names()},
+                versions=_integers(ops.child("versions")),
             ),
             signature=Signature.from_json(fields.value("signature"), f"{where}.signature"),
             hashing=HashingRecord(
@@ -179,9 +217,10 @@ class Manifest:
                 files=_files_from_json(source.child("files")),
                 ignored_keys=source.texts("ignored_keys"),
             ),
-            files=_files_from_json(fields.child("files")),
-            tools={name: tools.text(name) for name in tools.names()},
-            parity=None if fields.value("parity") is None else dict(_object(fields, "parity")),
+            files=files,
+            tools=_texts(fields.child("tools")),
+            parity=_object_or_none(fields, "parity"),
+            formats={} if "formats" not in fields else _formats(fields.child("formats")),
             created=fields.text("created"),
         )
 
@@ -235,7 +274,31 @@ def _files_from_json(fields: Fields) -> dict[str, FileRecord]:
     }
 
 
-def _object(fields: Fields, key: str) -> Mapping[str, Any]:
+def _formats(fields: Fields) -> dict[str, FormatRecord]:
+    return {
+        name: FormatRecord(
+            file=entry.text("file"),
+            ops=entry.text("ops"),
+            tools=_texts(entry.child("tools")),
+            machine=_texts(entry.child("machine")),
+            parity=_object_or_none(entry, "parity"),
+        )
+        for name in fields.names()
+        for entry in [fields.child(name)]
+    }
+
+
+def _texts(fields: Fields) -> dict[str, str]:
+    return {name: fields.text(name) for name in fields.names()}
+
+
+def _integers(fields: Fields) -> dict[str, int]:
+    return {name: fields.integer(name) for name in fields.names()}
+
+
+def _object_or_none(fields: Fields, key: str) -> dict[str, Any] | None:
     value = fields.value(key)
+    if value is None:
+        return None
     Fields(value, f"{fields.where}.{key}")  # complains when it is no object
-    return value  # type: ignore[return-value]
+    return dict(value)  # type: ignore[call-overload, no-any-return]

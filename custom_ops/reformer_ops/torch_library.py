@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
@@ -19,6 +21,8 @@ PORTABLE: dict[str, Callable[..., torch.Tensor]] = {}
 """By torch name, what serves a device that has no kernel of its own for the operator."""
 
 _LIBRARY = torch.library.Library(DOMAIN, "FRAGMENT")
+
+_DECOMPOSED: ContextVar[bool] = ContextVar("reformer_ops_decomposed", default=False)
 
 load_into_torch()  # before anything is defined: a library of kernels brings the schemas along
 
@@ -83,8 +87,20 @@ def _backward(
     return (*gradients, *(None for _ in ctx.attributes))
 
 
+@contextmanager
+def decomposed() -> Iterator[None]:
+    """Within it the operators run as what they consist of, so that a trace holds no node of ours."""
+    token = _DECOMPOSED.set(True)
+    try:
+        yield
+    finally:
+        _DECOMPOSED.reset(token)
+
+
 def call(op: OpSpec, *arguments: Any) -> torch.Tensor:
     """Run the operator; OpError for what it does not take, whoever found out."""
+    if _DECOMPOSED.get():
+        return PORTABLE[op.torch_name](*arguments)
     try:
         result: torch.Tensor = getattr(getattr(torch.ops, DOMAIN), op.torch_name)(*arguments)
     except OpError:
@@ -94,17 +110,21 @@ def call(op: OpSpec, *arguments: Any) -> torch.Tensor:
     return result
 
 
-def check_operands(op: OpSpec, *tensors: torch.Tensor) -> dict[str, int]:
-    """The size of every named axis; OpError where ranks, sizes or types do not fit the spec."""
+def check_operands(op: OpSpec, *tensors: torch.Tensor) -> None:
+    """OpError where ranks, sizes or types do not fit the spec.
+
+    Sizes that a tracer stands in for are not compared: nobody knows them yet.
+    """
     sizes: dict[str, int] = {}
     model_dtype: torch.dtype | None = None
     for operand, tensor in zip(op.inputs, tensors, strict=True):
         expected = f"{op.torch_name} takes {operand.name} as [{', '.join(operand.axes)}]"
         if tensor.dim() != len(operand.axes):
             raise OpError(f"{expected}; got shape {list(tensor.shape)}")
-        if 0 in tensor.shape:
+        known = {a: n for a, n in zip(operand.axes, tensor.shape, strict=True) if type(n) is int}
+        if 0 in known.values():
             raise OpError(f"{expected} with no axis empty; got shape {list(tensor.shape)}")
-        for axis, size in zip(operand.axes, tensor.shape, strict=True):
+        for axis, size in known.items():
             if sizes.setdefault(axis, size) != size:
                 raise OpError(
                     f"{expected} with {axis} = {sizes[axis]} as in the inputs before it; "
@@ -119,13 +139,17 @@ def check_operands(op: OpSpec, *tensors: torch.Tensor) -> dict[str, int]:
             wanted = operand.dtype
         if not fits:
             raise OpError(f"{op.torch_name} takes {wanted} for {operand.name}; got {tensor.dtype}")
-    return sizes
 
 
-def check_chunking(op: OpSpec, length: int, chunk_length: int) -> None:
-    """OpError unless `length` is at most one chunk or a whole number of chunks."""
-    if length > chunk_length and length % chunk_length:
+def whole_chunks(op: OpSpec, length: int, chunk_length: int) -> tuple[int, int]:
+    """How many chunks a sequence takes, and how many slots of the last one it leaves empty.
+
+    OpError unless `length`, where it is known, is at most one chunk or a whole number of chunks.
+    """
+    if type(length) is int and length > chunk_length and length % chunk_length:
         raise OpError(
             f"{op.torch_name} takes a length of at most chunk_length or a multiple of it; got "
             f"length {length} with chunk_length {chunk_length}: pad the sequence, mask the padding"
         )
+    chunks = (length + chunk_length - 1) // chunk_length
+    return chunks, chunks * chunk_length - length

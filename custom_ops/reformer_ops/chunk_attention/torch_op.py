@@ -5,22 +5,46 @@ from __future__ import annotations
 import math
 
 import torch
+from torch.nn import functional
 
-from reformer_ops.attention_masks import MASKED
+from reformer_ops.attention_masks import ABSENT, MASKED
 from reformer_ops.chunk_attention.spec import CHUNK_ATTENTION
-from reformer_ops.torch_library import call, check_chunking, check_operands, register
+from reformer_ops.torch_library import call, check_operands, register, whole_chunks
 
 
-def look_adjacent(chunks: torch.Tensor, before: int, after: int, *, dim: int) -> torch.Tensor:
-    """Chunks along axis 1 with their neighbours appended along `dim`; they form a ring.
+class Ring:
+    """Chunks in a ring, and which of them each one sees (`reference.look_adjacent`).
 
-    A reach of more than the whole ring stands still (`reference.look_adjacent`).
+    Nothing here asks how many chunks there are, so a trace holds for every length: `count` may be
+    a number, or what a tracer has in place of one.
+
+    Attributes:
+        chunks: `[count, reach]` int64, `reach = before + 1 + after`. A reach of more than the whole
+            ring stands still.
     """
-    if not before and not after:
-        return chunks
-    count = chunks.shape[1]
-    shifts = [shift if abs(shift) < count else 0 for shift in range(-before, after + 1)]
-    return torch.cat([torch.roll(chunks, -shift, dims=1) for shift in shifts], dim=dim)
+
+    def __init__(self, count: int, before: int, after: int, device: torch.device) -> None:
+        self._shifts = torch.arange(-before, after + 1, device=device)
+        own = torch.arange(count, device=device)[:, None]
+        inside = self._shifts.abs() < count
+        self.chunks = torch.where(inside, (own + self._shifts) % count, own)
+
+    def adjacent(self, tensor: torch.Tensor, axis: int) -> torch.Tensor:
+        """Each chunk with those it sees: `[.., count, size, ..] -> [.., count, reach * size, ..]`.
+
+        `axis` is the one that counts chunks.
+        """
+        seen = tensor.index_select(axis, self.chunks.flatten())
+        return seen.unflatten(axis, self.chunks.shape).flatten(axis + 1, axis + 2)
+
+    def present(self, exists: torch.Tensor, chunks_in_sequence: int) -> torch.Tensor:
+        """`[count, reach * size]` bool: False for a key that is absent and in no sum.
+
+        That is a slot beyond the end of a short sequence (`exists`, `[count, size]` bool, is False
+        there), and every neighbour of its only chunk.
+        """
+        has_neighbours = (self._shifts == 0).to(torch.int64) + chunks_in_sequence > 1
+        return (exists[self.chunks] & has_neighbours[:, None]).flatten(1)
 
 
 def softmax_attend(scores: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -39,35 +63,37 @@ def _portable(
     num_chunks_after: int,
     causal: bool,
 ) -> torch.Tensor:
-    sizes = check_operands(CHUNK_ATTENTION, query, key, value, mask)
-    batch, length = sizes["batch"], sizes["length"]
+    check_operands(CHUNK_ATTENTION, query, key, value, mask)
     CHUNK_ATTENTION.check_attributes(
         chunk_length=chunk_length,
         num_chunks_before=num_chunks_before,
         num_chunks_after=num_chunks_after,
         causal=causal,
     )
-    check_chunking(CHUNK_ATTENTION, length, chunk_length)
-    size = min(chunk_length, length)
-    before, after = (num_chunks_before, num_chunks_after) if length > chunk_length else (0, 0)
+    batch, length, heads, head_dim = query.shape
+    chunks, padding = whole_chunks(CHUNK_ATTENTION, length, chunk_length)
+    ring = Ring(chunks, num_chunks_before, num_chunks_after, query.device)
 
     def chunked(tensor: torch.Tensor) -> torch.Tensor:
-        chunks = tensor.reshape(batch, -1, size, sizes["heads"], sizes["head_dim"])
-        return chunks.transpose(2, 3)  # [batch, chunks, heads, size, head_dim]
+        rows = functional.pad(tensor, (0, 0, 0, 0, 0, padding)).transpose(1, 2)
+        return rows.reshape(batch, heads, chunks, chunk_length, head_dim)
 
     queries = chunked(query)
-    keys = look_adjacent(chunked(key / math.sqrt(sizes["head_dim"])), before, after, dim=3)
-    values = look_adjacent(chunked(value), before, after, dim=3)
-    allowed = look_adjacent(mask.reshape(batch, -1, size), before, after, dim=2)[:, :, None, None]
+    keys = ring.adjacent(chunked(key / math.sqrt(head_dim)), 2)
+    values = ring.adjacent(chunked(value), 2)
+    positions = torch.arange(chunks * chunk_length, device=query.device)
+    positions = positions.reshape(chunks, chunk_length)
+    present = ring.present(positions < length, chunks)
+    valid = functional.pad(mask, (0, padding)).reshape(batch, chunks, chunk_length)
+    allowed = ring.adjacent(valid, 1)[:, None, :, None, :]
     if causal:
-        positions = torch.arange(length, device=query.device).reshape(1, -1, size)
-        key_positions = look_adjacent(positions, before, after, dim=2)
-        past = positions[..., :, None] >= key_positions[..., None, :]
-        allowed = allowed & past[:, :, None]
+        key_positions = ring.adjacent(positions, 0)
+        allowed = allowed & (positions[:, :, None] >= key_positions[:, None, :])
     scores = (queries @ keys.transpose(-1, -2)).to(torch.float32)
-    scores = scores.masked_fill_(~allowed, MASKED)
+    scores = scores.masked_fill_(~allowed, MASKED).masked_fill_(~present[:, None, :], ABSENT)
     output, _ = softmax_attend(scores, values)
-    return output.transpose(2, 3).reshape(query.shape).contiguous()  # as `_fake` promises
+    output = output.reshape(batch, heads, chunks * chunk_length, head_dim)[:, :, :length]
+    return output.transpose(1, 2).contiguous()  # as `_fake` promises
 
 
 def _fake(

@@ -1,0 +1,134 @@
+"""What every exporter shares: options about the checkpoint, the signature, the manifest."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reformer_export.errors import UsageError
+from reformer_export.manifest import (
+    FileRecord,
+    HashingRecord,
+    Manifest,
+    OpsRecord,
+    RotationRecord,
+    SourceRecord,
+)
+from reformer_export.optional import installed_version
+from reformer_export.signature import ATTENTION_MASK, INPUT_IDS, Signature, TensorSpec
+from reformer_export.source import DTYPES, load_source
+from reformer_ops.registry import OPS
+from reformer_ops.spec import DOMAIN
+
+if TYPE_CHECKING:
+    from reformer_export.source import LoadedModel
+
+EXPORT_DTYPES = ("fp32", "fp16")
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What is asked of the checkpoint; the command line's options of the same names say what."""
+
+    task: str = "auto"
+    dtype: str = "fp32"
+    max_length: int | None = None
+    num_buckets: int | Sequence[int] | None = None
+    hash_seed: int | None = None
+    revision: str | None = None
+    ignore_config_keys: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        if self.dtype not in EXPORT_DTYPES:
+            found = "no CPU runtime has bf16 kernels" if self.dtype == "bf16" else "it is unknown"
+            raise UsageError(f"cannot export {self.dtype}: {found}; choose fp32 or fp16")
+        if self.max_length is not None and self.max_length < 1:
+            raise UsageError(f"--max-length {self.max_length}: a sequence has at least one token")
+
+    def load(self, checkpoint: str | Path) -> LoadedModel:
+        """The checkpoint as these options want it; raises as `load_source`."""
+        return load_source(
+            checkpoint,
+            task=self.task,
+            dtype=self.dtype,
+            num_buckets=self.num_buckets,
+            hash_seed=self.hash_seed,
+            max_length=self.max_length,
+            revision=self.revision,
+            ignore_config_keys=self.ignore_config_keys,
+        )
+
+
+def signature_of(loaded: LoadedModel, options: ExportOptions) -> Signature:
+    """Inputs, outputs and limits of the exported model.
+
+    Raises:
+        UsageError: more tokens asked for than the model has positions.
+    """
+    config = loaded.config
+    max_length = config.max_length if options.max_length is None else options.max_length
+    if max_length > config.max_length:
+        raise UsageError(
+            f"--max-length {max_length}: this model takes 1 to {config.max_length} tokens"
+        )
+    sizes = {
+        "2 * hidden_size": 2 * config.hidden_size,
+        "vocab_size": config.vocab_size,
+        "num_labels": config.num_labels,
+    }
+    dtype = DTYPES[options.dtype]
+    return Signature(
+        inputs=tuple(
+            TensorSpec(name, "int64", ("batch", "sequence")) for name in (INPUT_IDS, ATTENTION_MASK)
+        ),
+        outputs=tuple(
+            TensorSpec(name, dtype, tuple(sizes.get(axis, axis) for axis in axes))
+            for name, axes in loaded.model.output_axes.items()
+        ),
+        vocab_size=config.vocab_size,
+        min_length=1,
+        max_length=max_length,
+    )
+
+
+def draft_manifest(loaded: LoadedModel, options: ExportOptions, tools: Sequence[str]) -> Manifest:
+    """The manifest of a model that no file has been written of yet.
+
+    Raises:
+        UsageError: more tokens asked for than the model has positions.
+    """
+    config = loaded.config
+    return Manifest(
+        task=loaded.task,
+        architecture=loaded.checkpoint.architecture,
+        dtype=options.dtype,
+        opset=None,
+        ops=OpsRecord(None, DOMAIN, {op.name: op.version for op in OPS}),
+        signature=signature_of(loaded, options),
+        hashing=HashingRecord(
+            num_buckets=config.num_buckets or (),  # none without LSH layers
+            num_hashes=config.num_hashes,
+            hash_seed=config.hash_seed,
+            notes=loaded.notes,
+            rotations=tuple(_rotations(loaded)),
+        ),
+        source=SourceRecord(
+            name=loaded.checkpoint.source,
+            revision=loaded.checkpoint.revision,
+            files={path.name: FileRecord.of(path) for path in loaded.checkpoint.files},
+            ignored_keys=tuple(options.ignore_config_keys),
+        ),
+        files={},
+        tools={tool: version for tool in tools if (version := installed_version(tool))},
+    )
+
+
+def _rotations(loaded: LoadedModel) -> Iterator[RotationRecord]:
+    for layer, tensor in loaded.rotations.items():
+        digest = hashlib.sha256(tensor.numpy().astype("<f4").tobytes()).hexdigest()
+        yield RotationRecord(layer, tuple(tensor.shape), digest)

@@ -1,0 +1,82 @@
+"""The model as modules that TorchScript can hold, for every batch and length.
+
+What depends on the length by a decision (how far to pad, whether to refuse) is scripted. All else is
+traced: it computes with sizes and never asks for them.
+"""
+
+# No `from __future__ import annotations`: TorchScript reads the annotations themselves.
+
+from typing import TYPE_CHECKING, Optional
+
+import torch
+from torch import nn
+
+from reformer_export.source import new_trace
+
+if TYPE_CHECKING:
+    from reformer_export.source import LoadedModel
+
+
+class Traced(nn.Module):
+    """The model in two pieces, between which a padded sequence is cut back to its length."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def hidden(self, ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """`[batch, padded]` int64 and bool -> hidden states, and buckets by `stacked`."""
+        reformer = self.model.reformer
+        trace = new_trace()
+        hidden = reformer.encoder(reformer.embeddings(ids), mask, trace)
+        return hidden, stacked(trace.computed)
+
+    def head(self, hidden: torch.Tensor) -> dict[str, torch.Tensor]:
+        """`[batch, length, 2 * hidden_size]` -> the task's outputs."""
+        outputs: dict[str, torch.Tensor] = self.model.head(hidden)
+        return outputs
+
+
+class Deployed(nn.Module):
+    """What model.pt holds; `forward` is the model, `probe` shows its buckets as well."""
+
+    def __init__(self, traced: torch.jit.ScriptModule, loaded: "LoadedModel", longest: int) -> None:
+        super().__init__()
+        self.traced = traced
+        self.longest = longest
+        self.pad_token_id = loaded.config.pad_token_id
+        self.chunk_multiple = loaded.config.chunk_multiple
+        self.min_chunk_length = loaded.config.min_chunk_length
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: Optional[torch.Tensor] = None,  # noqa: UP045
+    ) -> dict[str, torch.Tensor]:
+        """`[batch, length]` int64 each, the mask of ones when left out -> outputs by name."""
+        return self.probe(input_ids, attention_mask)[0]
+
+    @torch.jit.export
+    def probe(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: Optional[torch.Tensor] = None,  # noqa: UP045
+    ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+        """The outputs, and buckets by `stacked`."""
+        length = input_ids.size(1)
+        if length < 1 or length > self.longest:
+            raise ValueError(f"this model takes 1 to {self.longest} tokens; got {length}")
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        padding = 0
+        if length > self.min_chunk_length:
+            padding = self.chunk_multiple - 1 - (length - 1) % self.chunk_multiple
+        ids = nn.functional.pad(input_ids, [0, padding], value=float(self.pad_token_id))
+        mask = nn.functional.pad(attention_mask, [0, padding]) != 0
+        hidden, buckets = self.traced.hidden(ids, mask)
+        return self.traced.head(hidden[:, :length]), buckets
+
+
+def stacked(computed: list[torch.Tensor]) -> torch.Tensor:
+    """`[lsh_layers, batch, heads, num_hashes, padded]` int32; without LSH layers `[0]`."""
+    return torch.stack(computed) if computed else torch.zeros(0, dtype=torch.int32)
