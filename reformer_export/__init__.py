@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from reformer_export.artifact import Artifact
     from reformer_export.exporters.onnx import export_onnx
     from reformer_export.parity import verify_artifact
-    from reformer_export.pipeline import to_onnx
+    from reformer_export.pipeline import to_aoti, to_onnx, to_torchscript
     from reformer_export.runtimes import open_runner
 
     __version__: str
@@ -23,7 +23,9 @@ __all__ = [
     "__version__",
     "export_onnx",
     "open_runner",
+    "to_aoti",
     "to_onnx",
+    "to_torchscript",
     "verify_artifact",
 ]
 
@@ -31,7 +33,9 @@ _HOMES = {
     "Artifact": "artifact",
     "export_onnx": "exporters.onnx",
     "open_runner": "runtimes",
+    "to_aoti": "pipeline",
     "to_onnx": "pipeline",
+    "to_torchscript": "pipeline",
     "verify_artifact": "parity",
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,11 @@ class Artifact:
     def signature(self) -> Signature:
         """What the model takes and gives."""
         return self.manifest.signature
+
+    def parity(self, name: str) -> Mapping[str, Any] | None:
+        """The record of how one of `formats` was verified; None where it was not."""
+        manifest = self.manifest
+        return manifest.parity if name == ONNX else manifest.formats[name].parity
 
     def file(self, name: str) -> Path | None:
         """The path of a file the manifest lists; None when it lists none of that name."""

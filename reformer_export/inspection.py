@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from reformer_export.artifact import Artifact
 from reformer_export.external_data import load_graph, tensors
+from reformer_export.manifest import ONNX
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -72,6 +73,19 @@ class Inspection:
         )
         for note in hashing.notes:
             yield "", note
+        if ONNX in self.artifact.formats:
+            yield from self._graph_rows()
+        for name, entry in manifest.formats.items():
+            machine = f", {' '.join(entry.machine.values())}" if entry.machine else ""
+            made = _pairs(entry.tools, " ")
+            yield name, f"{entry.file}, {entry.ops} operators{machine}, made with {made}"
+            yield "", _parity(entry.parity)
+        for name, record in manifest.files.items():
+            yield "file", f"{name}  {_size(record.bytes)}  sha256 {record.sha256}  ok"
+
+    def _graph_rows(self) -> Iterator[tuple[str, str]]:
+        manifest = self.artifact.manifest
+        yield "onnx", _parity(manifest.parity)
         yield "operators", f"{manifest.ops.mode}, domain {manifest.ops.domain}"
         yield "opsets", _pairs(self.opsets, " ")
         yield "parameters", f"{self.parameters:,}"
@@ -80,14 +94,13 @@ class Inspection:
             yield "", f"{count:6d}  {op}"
         for name, count in self.functions.items():
             yield "function", f"{name}, {count} nodes"
-        for name, record in manifest.files.items():
-            yield "file", f"{name}  {_size(record.bytes)}  sha256 {record.sha256}  ok"
-        yield "parity", _parity(manifest.parity)
 
 
 def inspect_artifact(artifact: str | os.PathLike[str]) -> Inspection:
     """Open an artifact with all its checks and count what its graph holds; ArtifactError."""
     opened = Artifact.open(artifact)
+    if ONNX not in opened.formats:
+        return Inspection(opened, {}, {}, {}, 0, ())
     model = load_graph(opened.model_path)
     ops = Counter(map(_op, _nodes(model.graph.node)))
     external = {

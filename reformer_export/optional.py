@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import importlib.util
 from types import ModuleType
 
 from reformer_export.errors import MissingDependencyError
@@ -36,6 +37,11 @@ def require(module: str, *, purpose: str, package: str | None = None) -> ModuleT
             f"{purpose} needs {top}, which is installed but does not load ({reason}): "
             f"{command} --force-reinstall"
         ) from error
+
+
+def installed(module: str) -> bool:
+    """Whether a module could be imported, which is not tried."""
+    return importlib.util.find_spec(module) is not None
 
 
 def installed_version(package: str) -> str | None:

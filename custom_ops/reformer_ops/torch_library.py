@@ -89,7 +89,7 @@ def _backward(
 
 @contextmanager
 def decomposed() -> Iterator[None]:
-    """Within it the operators run as what they consist of, so that a trace holds no node of ours."""
+    """Within it the operators run as what they consist of: a trace then holds no node of ours."""
     token = _DECOMPOSED.set(True)
     try:
         yield

@@ -6,48 +6,16 @@ from pathlib import Path
 
 import click
 
-from reformer_export.cli.options import PATH, IntegerList, common_options, pass_output
+from reformer_export.cli.exporting import TASKS, model_options, out_options, show
+from reformer_export.cli.options import common_options, pass_output
 from reformer_export.cli.output import Output
 
-TASKS = (
-    "auto",
-    "feature-extraction",
-    "text-generation",
-    "fill-mask",
-    "text-classification",
-    "question-answering",
-)
+__all__ = ["TASKS", "command"]
 
 
 @click.command("to-onnx")
-@click.option(
-    "-m",
-    "--model",
-    required=True,
-    metavar="PATH_OR_HUB_ID",
-    help="A Hugging Face Reformer: a local folder or a name on the hub.",
-)
-@click.argument("out", type=PATH)
-@click.option("--task", type=click.Choice(TASKS), default="auto", show_default=True)
-@click.option("--dtype", type=click.Choice(["fp32", "fp16"]), default="fp32", show_default=True)
+@model_options
 @click.option("--opset", type=click.IntRange(min=1), metavar="N", help="ONNX operator set.")
-@click.option(
-    "--max-length",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Longest sequence to take.  [default: the checkpoint's]",
-)
-@click.option(
-    "--num-buckets",
-    type=IntegerList(minimum=2),
-    help="Hash buckets, in one factor or more.  [default: the checkpoint's]",
-)
-@click.option(
-    "--hash-seed",
-    type=click.IntRange(min=0),
-    metavar="N",
-    help="Seed of the hash rotations.  [default: the checkpoint's]",
-)
 @click.option(
     "--ops",
     type=click.Choice(["auto", "portable"]),
@@ -56,16 +24,7 @@ TASKS = (
     help="auto: our operators with bodies in standard ones; portable: standard ones only.",
 )
 @click.option("--external-data", is_flag=True, help="Keep the weights in model.onnx_data.")
-@click.option("--no-verify", is_flag=True, help="Do not run the artifact against the checkpoint.")
-@click.option("--force", is_flag=True, help="Replace the artifact at OUT.")
-@click.option("--revision", metavar="REF", help="Branch, tag or commit of a hub model.")
-@click.option(
-    "--ignore-config-key",
-    "ignore_config_keys",
-    multiple=True,
-    metavar="KEY",
-    help="A key of config.json to pass over; may be repeated.",
-)
+@out_options
 @common_options
 @pass_output
 def command(
@@ -110,18 +69,4 @@ def command(
             ignore_config_keys=ignore_config_keys,
             progress=progress,
         )
-    if output.as_json:
-        output.document(artifact.to_json())
-        return 0
-    manifest = artifact.manifest
-    for note in manifest.hashing.notes:
-        output.note(note)
-    output.rows(
-        [
-            ("artifact", str(artifact.path)),
-            ("model", f"{manifest.architecture}, {manifest.task}, {manifest.dtype}"),
-            ("size", f"{sum(r.bytes for r in manifest.files.values()) / 1e6:.1f} MB"),
-            ("verified", "no (--no-verify)" if manifest.parity is None else "yes"),
-        ]
-    )
-    return 0
+    return show(output, artifact, "onnx")

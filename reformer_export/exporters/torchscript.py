@@ -56,9 +56,7 @@ def write_torchscript(
     say("writing the artifact")
     module.save(str(folder / FILE))
     record = FormatRecord(FILE, options.ops, draft.tools)
-    manifest = dataclasses.replace(
-        draft, formats={TORCHSCRIPT: record}, files=record_files(folder)
-    )
+    manifest = dataclasses.replace(draft, formats={TORCHSCRIPT: record}, files=record_files(folder))
     write_manifest(folder, manifest)
     return manifest
 
@@ -70,7 +68,7 @@ def scripted(loaded: LoadedModel, longest: int, *, portable: bool) -> torch.jit.
     """
     import torch
 
-    from reformer_export.exporters.torchscript_modules import Deployed, Traced
+    from reformer_export.exporters.torch_modules import Deployed, Traced
     from reformer_ops.torch_library import decomposed
 
     config = loaded.config

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from reformer_export.errors import InferenceError, ParityError
 from reformer_export.parity.inputs import ParityInput, another_rng_state
 from reformer_export.parity.report import ParityRow, Tolerance
-from reformer_export.runtimes.base import Array, Arrays, Buckets, Probe, ProbingRunner
+from reformer_export.runtimes.base import (
+    Array,
+    Arrays,
+    Buckets,
+    Probe,
+    ProbingRunner,
+    ShowingRunner,
+)
 from reformer_export.signature import Signature
+from reformer_ops.errors import OpError
 
 
 def compare(
-    candidate: ProbingRunner,
+    candidate: ProbingRunner | ShowingRunner,
     references: Sequence[ProbingRunner],
     example: ParityInput,
     tolerance: Tolerance,
@@ -26,6 +35,9 @@ def compare(
     First both attend by the reference's buckets while the candidate still hashes: every decision
     is compared with all before it equal (stage 1), and so are the outputs (stage 2). Then each runs
     on its own (stage 3), which must agree as well unless a decision flipped.
+
+    A candidate that cannot be told which buckets to use is the one whose buckets are used in stages
+    1 and 2: the reference attends by them while it still hashes.
 
     Args:
         references: the first one must show buckets for every layer, even where it does not use
@@ -39,12 +51,12 @@ def compare(
     """
     try:
         yield from _compare(candidate, references, example, tolerance, baseline)
-    except (InferenceError, ParityError) as error:
+    except (InferenceError, ParityError, OpError) as error:
         yield _failure(references[0].name, example, tolerance, str(error))
 
 
 def _compare(
-    candidate: ProbingRunner,
+    candidate: ProbingRunner | ShowingRunner,
     references: Sequence[ProbingRunner],
     example: ParityInput,
     tolerance: Tolerance,
@@ -56,7 +68,30 @@ def _compare(
         again = candidate.run(inputs)
     repeats = all(np.array_equal(free[name], again[name], equal_nan=True) for name in free)
     _check_types(free, candidate.signature)
+    staged = _reference_leads if isinstance(candidate, ProbingRunner) else _candidate_leads
+    for reference, stages in zip(
+        references, staged(candidate, references, inputs, baseline), strict=True
+    ):
+        yield _row(reference.name, example, tolerance, stages, free, repeats)
 
+
+@dataclass(frozen=True)
+class _Stages:
+    """What there is to compare: `free` is the reference on its own, the others at equal buckets."""
+
+    free: Probe
+    expected: Probe
+    held: Probe
+    baseline: Probe | None
+
+
+def _reference_leads(
+    candidate: ProbingRunner,
+    references: Sequence[ProbingRunner],
+    inputs: Arrays,
+    baseline: ProbingRunner | None,
+) -> Iterator[_Stages]:
+    """All attend by the buckets of each reference in turn."""
     forced: list[Array | None] | None = None
     for reference in references:
         expected = reference.probe(inputs)
@@ -69,25 +104,47 @@ def _compare(
             forced = theirs
             held = candidate.probe(inputs, forced)
             beside = baseline.probe(inputs, forced) if baseline is not None else None
-        yield _row(reference.name, example, tolerance, expected, held, beside, free, repeats)
+        yield _Stages(expected, expected, held, beside)
+
+
+def _candidate_leads(
+    candidate: ShowingRunner,
+    references: Sequence[ProbingRunner],
+    inputs: Arrays,
+    baseline: ProbingRunner | None,
+) -> Iterator[_Stages]:
+    """All attend by the candidate's buckets."""
+    held = candidate.show(inputs)
+    beside: Probe | None = None
+    for number, reference in enumerate(references):
+        free = reference.probe(inputs)
+        if number == 0:
+            _check_buckets(held.buckets, free.buckets)
+            beside = baseline.probe(inputs, held.buckets) if baseline is not None else None
+        yield _Stages(free, reference.probe(inputs, held.buckets), held, beside)
+
+
+def _check_buckets(found: Buckets, wanted: Buckets) -> None:
+    shapes = [[None if b is None else b.shape for b in side] for side in (found, wanted)]
+    if shapes[0] != shapes[1]:
+        raise ParityError(f"buckets should be {shapes[1]}, found {shapes[0]}")
 
 
 def _row(
     reference: str,
     example: ParityInput,
     tolerance: Tolerance,
-    expected: Probe,
-    held: Probe,
-    baseline: Probe | None,
+    stages: _Stages,
     free: Arrays,
     repeats: bool,
 ) -> ParityRow:
-    decisions, flips, flip_margin = _flips(expected, held)
-    fixed_error = relative_error(held.outputs, expected.outputs)
-    free_error = relative_error(free, expected.outputs)
+    expected = stages.expected
+    decisions, flips, flip_margin = _flips(expected, stages.held)
+    fixed_error = relative_error(stages.held.outputs, expected.outputs)
+    free_error = relative_error(free, stages.free.outputs)
     bound = tolerance.output
-    if baseline is not None:
-        own_error = relative_error(baseline.outputs, expected.outputs)
+    if stages.baseline is not None:
+        own_error = relative_error(stages.baseline.outputs, expected.outputs)
         bound = min(bound, 2 * own_error + float(np.finfo(np.float16).eps))
 
     def misses() -> Iterator[str]:

@@ -12,7 +12,7 @@ from reformer_export.optional import installed_version
 from reformer_export.parity.compare import compare
 from reformer_export.parity.inputs import choose_sizes, parity_inputs
 from reformer_export.parity.report import HALF, ParityReport, ParityRow, Tolerance, collect
-from reformer_export.runtimes import ProbingRunner, open_runner
+from reformer_export.runtimes import ProbingRunner, ShowingRunner, open_runner
 from reformer_export.source import load_original
 from reformer_ops.native import Choice
 
@@ -84,7 +84,8 @@ def verify_against(
     if tolerance is not None:
         bounds = Tolerance(tolerance, bounds.flip_margin, bounds.flip_fraction)
     candidate = open_runner(artifact, runtime=runtime, ops=ops)
-    if not isinstance(candidate, ProbingRunner):
+    if not isinstance(candidate, (ProbingRunner, ShowingRunner)):
+        candidate.close()
         raise RuntimeUnavailableError(f"{candidate.name} cannot show its buckets to be verified")
     references, baseline, notes = _references(artifact, loaded)
     config = loaded.config

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reformer_export.runtimes.base import Probe, ProbingRunner, Runner
+from reformer_export.runtimes.base import Probe, ProbingRunner, Runner, ShowingRunner
 from reformer_export.runtimes.registry import RUNTIMES, open_runner
 
-__all__ = ["RUNTIMES", "Probe", "ProbingRunner", "Runner", "open_runner"]
+__all__ = ["RUNTIMES", "Probe", "ProbingRunner", "Runner", "ShowingRunner", "open_runner"]

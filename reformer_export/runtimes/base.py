@@ -62,3 +62,15 @@ class ProbingRunner(Runner, Protocol):
         what they would see if all runtimes hashed alike, so each decision can be compared.
         """
         ...
+
+
+@runtime_checkable
+class ShowingRunner(Runner, Protocol):
+    """A runner that shows the buckets it used, but cannot be told to use others.
+
+    Machine code is like that. What it is compared with uses its buckets then.
+    """
+
+    def show(self, inputs: Arrays) -> Probe:
+        """Run and report the buckets each LSH layer computed and used; margins are None."""
+        ...

@@ -3,14 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from reformer_export.artifact import Artifact
 from reformer_export.errors import UsageError
+from reformer_export.manifest import AOTI, ONNX, TORCHSCRIPT
+from reformer_export.optional import installed
 from reformer_export.runtimes.base import Runner
 from reformer_ops.native import CHOICES, Choice
 
-_Opener = Callable[[Artifact, int | None, Choice], Runner]
+
+@dataclass(frozen=True)
+class Runtime:
+    """What runs one format of an artifact.
+
+    Attributes:
+        format: what the artifact must hold; None where it only says which checkpoint to load.
+        module: what must be installed, as it is imported.
+        verb: what makes the format.
+        open: with the artifact, the number of threads, and which operators shall run.
+    """
+
+    format: str | None
+    module: str
+    verb: str
+    open: Callable[[Artifact, int | None, Choice], Runner]
 
 
 def _onnxruntime(artifact: Artifact, threads: int | None, ops: Choice) -> Runner:
@@ -19,8 +37,32 @@ def _onnxruntime(artifact: Artifact, threads: int | None, ops: Choice) -> Runner
     return OnnxRuntimeRunner(artifact, threads, ops)
 
 
-RUNTIMES: dict[str, _Opener] = {"onnxruntime": _onnxruntime}
-"""Runtime by name, best first: "auto" takes the first."""
+def _aoti(artifact: Artifact, threads: int | None, ops: Choice) -> Runner:
+    from reformer_export.runtimes.aoti import AotiRunner
+
+    return AotiRunner(artifact, threads, ops)
+
+
+def _torchscript(artifact: Artifact, threads: int | None, ops: Choice) -> Runner:
+    from reformer_export.runtimes.torchscript import TorchScriptRunner
+
+    return TorchScriptRunner(artifact, threads, ops)
+
+
+def _torch(artifact: Artifact, threads: int | None, ops: Choice) -> Runner:
+    from reformer_export.runtimes.torch import open_original
+
+    return open_original(artifact, threads, ops)
+
+
+RUNTIMES: dict[str, Runtime] = {
+    "onnxruntime": Runtime(ONNX, "onnxruntime", "to-onnx", _onnxruntime),
+    "aoti": Runtime(AOTI, "torch", "to-aoti", _aoti),
+    "torchscript": Runtime(TORCHSCRIPT, "torch", "to-torchscript", _torchscript),
+    "torch": Runtime(None, "torch", "", _torch),
+}
+"""Runtime by name, best first: "auto" takes the first that is installed of those whose format the
+artifact holds. "torch" is the model itself, from the checkpoint that the manifest names."""
 
 
 def open_runner(
@@ -40,7 +82,8 @@ def open_runner(
             "auto" does what REFORMER_OPS says, else what is installed.
 
     Raises:
-        UsageError: no such runtime, or an artifact that native operators cannot run.
+        UsageError: no such runtime, an artifact that does not hold its format, or one that such
+            operators cannot run.
         NativeLibraryError: `ops` is "native", and the kernels are not there or do not load.
         ArtifactError: the folder is no sound artifact.
         MissingDependencyError: the runtime's package is not installed.
@@ -55,5 +98,20 @@ def open_runner(
     if threads is not None and threads < 1:
         raise UsageError(f"--threads {threads}: at least one thread is needed")
     opened = artifact if isinstance(artifact, Artifact) else Artifact.open(artifact)
-    name = next(iter(RUNTIMES)) if runtime == "auto" else runtime
-    return RUNTIMES[name](opened, threads, ops)
+    chosen = RUNTIMES[best_runtime(opened) if runtime == "auto" else runtime]
+    if chosen.format is not None and chosen.format not in opened.formats:
+        raise UsageError(
+            f"{opened.path} holds no {chosen.format}, but {' and '.join(opened.formats)}: choose "
+            f"another runtime, or add it with reformer-export {chosen.verb}"
+        )
+    return chosen.open(opened, threads, ops)
+
+
+def best_runtime(artifact: Artifact) -> str:
+    """The first runtime that is installed of those that can run the artifact.
+
+    Where none is, the first of them: opening it will say what to install.
+    """
+    possible = [name for name, runtime in RUNTIMES.items() if runtime.format in artifact.formats]
+    usable = [name for name in possible if installed(RUNTIMES[name].module)]
+    return (usable or possible or list(RUNTIMES))[0]

@@ -1,7 +1,7 @@
-"""The model as modules that TorchScript can hold, for every batch and length.
+"""The model as modules that can be traced or exported for every batch and length.
 
-What depends on the length by a decision (how far to pad, whether to refuse) is scripted. All else is
-traced: it computes with sizes and never asks for them.
+For TorchScript, what depends on the length by a decision (how far to pad, whether to refuse) is
+scripted. All else is traced: it computes with sizes and never asks for them.
 """
 
 # No `from __future__ import annotations`: TorchScript reads the annotations themselves.
@@ -75,6 +75,23 @@ class Deployed(nn.Module):
         mask = nn.functional.pad(attention_mask, [0, padding]) != 0
         hidden, buckets = self.traced.hidden(ids, mask)
         return self.traced.head(hidden[:, :length]), buckets
+
+
+class Flat(nn.Module):
+    """The model with a tuple of tensors for its result: outputs, then buckets by `stacked`."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor
+    ) -> tuple[torch.Tensor, ...]:
+        """`[batch, length]` int64 each -> outputs; no buckets of a model without LSH layers."""
+        trace = new_trace()
+        outputs = self.model(input_ids, attention_mask, trace)
+        buckets = (stacked(trace.computed),) if trace.computed else ()
+        return (*outputs.values(), *buckets)
 
 
 def stacked(computed: list[torch.Tensor]) -> torch.Tensor:

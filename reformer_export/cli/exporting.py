@@ -1,0 +1,117 @@
+"""What the verbs that export have in common: the checkpoint, the model in it, and OUT."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from reformer_export.cli.options import PATH, IntegerList
+from reformer_export.cli.output import Output
+
+if TYPE_CHECKING:
+    from reformer_export.artifact import Artifact
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+TASKS = (
+    "auto",
+    "feature-extraction",
+    "text-generation",
+    "fill-mask",
+    "text-classification",
+    "question-answering",
+)
+
+_MODEL = (
+    click.option(
+        "-m",
+        "--model",
+        required=True,
+        metavar="PATH_OR_HUB_ID",
+        help="A Hugging Face Reformer: a local folder or a name on the hub.",
+    ),
+    click.argument("out", type=PATH),
+    click.option("--task", type=click.Choice(TASKS), default="auto", show_default=True),
+    click.option("--dtype", type=click.Choice(["fp32", "fp16"]), default="fp32", show_default=True),
+    click.option(
+        "--max-length",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Longest sequence to take.  [default: the checkpoint's]",
+    ),
+    click.option(
+        "--num-buckets",
+        type=IntegerList(minimum=2),
+        help="Hash buckets, in one factor or more.  [default: the checkpoint's]",
+    ),
+    click.option(
+        "--hash-seed",
+        type=click.IntRange(min=0),
+        metavar="N",
+        help="Seed of the hash rotations.  [default: the checkpoint's]",
+    ),
+)
+_OUT = (
+    click.option("--no-verify", is_flag=True, help="Do not run it against the checkpoint."),
+    click.option(
+        "--force",
+        is_flag=True,
+        help="Replace what is at OUT: this format, or an artifact of another model as a whole.",
+    ),
+    click.option("--revision", metavar="REF", help="Branch, tag or commit of a hub model."),
+    click.option(
+        "--ignore-config-key",
+        "ignore_config_keys",
+        multiple=True,
+        metavar="KEY",
+        help="A key of config.json to pass over; may be repeated.",
+    ),
+)
+
+compiled_ops_option = click.option(
+    "--ops",
+    type=click.Choice(["native", "portable"]),
+    default="native",
+    show_default=True,
+    help="native: our operators, whose library must be loaded; portable: torch's alone.",
+)
+
+
+def model_options(command: Command) -> Command:
+    """The checkpoint, OUT, and what is asked of the model."""
+    return _declared(_MODEL, command)
+
+
+def out_options(command: Command) -> Command:
+    """What becomes of OUT, and where the checkpoint comes from; for the end of the list."""
+    return _declared(_OUT, command)
+
+
+def _declared(options: tuple[Callable[[Command], Command], ...], command: Command) -> Command:
+    for declare in reversed(options):
+        command = declare(command)
+    return command
+
+
+def show(output: Output, artifact: Artifact, format_name: str) -> int:
+    """Tell what was made; returns the exit code."""
+    if output.as_json:
+        output.document(artifact.to_json())
+        return 0
+    manifest = artifact.manifest
+    for note in manifest.hashing.notes:
+        output.note(note)
+    size = sum(record.bytes for record in manifest.files.values())
+    verified = artifact.parity(format_name) is not None
+    output.rows(
+        [
+            ("artifact", str(artifact.path)),
+            ("model", f"{manifest.architecture}, {manifest.task}, {manifest.dtype}"),
+            ("formats", ", ".join(artifact.formats)),
+            ("size", f"{size / 1e6:.1f} MB"),
+            ("verified", "yes" if verified else "no (--no-verify)"),
+        ]
+    )
+    return 0

@@ -1,0 +1,63 @@
+"""reformer-export to-torchscript"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from reformer_export.cli.exporting import (
+    compiled_ops_option,
+    model_options,
+    out_options,
+    show,
+)
+from reformer_export.cli.options import common_options, pass_output
+from reformer_export.cli.output import Output
+
+
+@click.command("to-torchscript")
+@model_options
+@compiled_ops_option
+@out_options
+@common_options
+@pass_output
+def command(
+    output: Output,
+    model: str,
+    out: Path,
+    task: str,
+    dtype: str,
+    max_length: int | None,
+    num_buckets: tuple[int, ...] | None,
+    hash_seed: int | None,
+    ops: str,
+    no_verify: bool,
+    force: bool,
+    revision: str | None,
+    ignore_config_keys: tuple[str, ...],
+) -> int:
+    """Export a checkpoint to TorchScript in the folder OUT and verify it.
+
+    OUT may be an artifact of the same checkpoint, which then holds model.pt as well. A miss is
+    exit code 3 and leaves OUT as it was.
+    """
+    with output.working() as progress:
+        from reformer_export.pipeline import to_torchscript
+
+        artifact = to_torchscript(
+            model,
+            out,
+            verify=not no_verify,
+            task=task,
+            dtype=dtype,
+            max_length=max_length,
+            num_buckets=num_buckets,
+            hash_seed=hash_seed,
+            ops=ops,
+            force=force,
+            revision=revision,
+            ignore_config_keys=ignore_config_keys,
+            progress=progress,
+        )
+    return show(output, artifact, "torchscript")

@@ -1,0 +1,86 @@
+"""What the runtimes share that load a compiled model into torch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from reformer_export.artifact import Artifact
+from reformer_export.errors import RuntimeUnavailableError, UsageError
+from reformer_export.runtimes.base import Array, Arrays
+from reformer_export.signature import ATTENTION_MASK, INPUT_IDS
+from reformer_ops import library_path, native_status
+from reformer_ops.native import Choice, requested
+from reformer_ops.registry import OPS
+
+if TYPE_CHECKING:
+    from reformer_export.signature import Signature
+
+
+def prepare_operators(artifact: Artifact, name: str, ops: Choice) -> str:
+    """Register the operators that a file needs; says which implementation of them runs.
+
+    Raises:
+        UsageError: `ops` asks for another than the file can be run with.
+        NativeLibraryError: native ones are asked for, and they are not there or do not load.
+    """
+    record = artifact.manifest.formats[name]
+    choice = requested() if ops == "auto" else ops
+    again = f"export with to-{name} --ops"
+    if record.ops == "portable":
+        if choice == "native":
+            raise UsageError(
+                f"the native operators cannot run {record.file} of {artifact.path}: it was "
+                f"exported with --ops portable; {again} native"
+            )
+        return "portable operators"
+    ours = {op.name: op.version for op in OPS}
+    strange = sorted(artifact.manifest.ops.versions.items() - ours.items())
+    if strange:
+        found = ", ".join(f"{op} version {version}" for op, version in strange)
+        raise RuntimeUnavailableError(
+            f"{record.file} of {artifact.path} has {found}, which this release does not know: "
+            f"{again} portable"
+        )
+    import reformer_ops.torch_ops  # noqa: F401  (registers torch.ops.reformer)
+
+    status = native_status("torch")
+    if choice == "native" and not status.available:
+        library_path("torch")  # says where it was looked for
+        raise RuntimeUnavailableError(f"the native operators do not run: {status.reason}")
+    if choice == "portable" and status.available:
+        raise UsageError(
+            f"{record.file} of {artifact.path} runs our operators by whatever this process has, "
+            f"which is {status}: {again} portable, or set REFORMER_OPS=portable"
+        )
+    return str(status)
+
+
+def use_threads(threads: int | None) -> str:
+    """Have torch use at most so many: one number for the whole process; says what it is."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return f"{torch.get_num_threads()} threads"
+
+
+def tensors(inputs: Arrays) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids and mask as torch takes them."""
+    ids, mask = (
+        torch.from_numpy(np.ascontiguousarray(inputs[n])) for n in (INPUT_IDS, ATTENTION_MASK)
+    )
+    return ids, mask
+
+
+def named(signature: Signature, outputs: list[torch.Tensor]) -> dict[str, Array]:
+    """Outputs in the signature's order, by name."""
+    pairs = zip(signature.outputs, outputs, strict=True)
+    return {spec.name: tensor.numpy() for spec, tensor in pairs}
+
+
+def failure(name: str, inputs: Arrays, error: Exception) -> str:
+    """What to say when a runtime fails on an input that fits its signature."""
+    shape = " x ".join(map(str, inputs[INPUT_IDS].shape))
+    told = str(error).strip().splitlines() or [type(error).__name__]
+    return f"{name} failed on {shape} tokens: {' '.join(told[-1].split())}"

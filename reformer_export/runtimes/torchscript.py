@@ -1,0 +1,60 @@
+"""Runs `model.pt` in torch's own interpreter, which libtorch has as well."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from reformer_export.artifact import Artifact
+from reformer_export.errors import InferenceError, RuntimeUnavailableError
+from reformer_export.manifest import TORCHSCRIPT
+from reformer_export.runtimes.base import Array, Arrays, Probe
+from reformer_export.runtimes.torch_files import failure, prepare_operators, tensors, use_threads
+from reformer_ops.native import Choice
+
+
+class TorchScriptRunner:
+    """An artifact's model as TorchScript, on the CPU."""
+
+    name = "torchscript"
+
+    def __init__(
+        self, artifact: Artifact, threads: int | None = None, ops: Choice = "auto"
+    ) -> None:
+        self.signature = artifact.signature
+        operators = prepare_operators(artifact, TORCHSCRIPT, ops)
+        path = artifact.format_path(TORCHSCRIPT)
+        try:
+            self._module = torch.jit.load(str(path), map_location="cpu").eval()
+        except (RuntimeError, ValueError) as error:
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            raise RuntimeUnavailableError(
+                f"torch {torch.__version__} cannot load {path}: {' '.join(reason[0].split())}"
+            ) from error
+        self.description = f"torch {torch.__version__}, {use_threads(threads)}, {operators}"
+
+    def run(self, inputs: Arrays) -> dict[str, Array]:
+        """Outputs by name."""
+        outputs = self._call(self._module, inputs)
+        return {name: tensor.numpy() for name, tensor in outputs.items()}
+
+    def show(self, inputs: Arrays) -> Probe:
+        """Outputs, and the buckets they came from."""
+        outputs, buckets = self._call(self._module.probe, inputs)
+        return Probe(
+            {name: tensor.numpy() for name, tensor in outputs.items()},
+            [layer.numpy() for layer in buckets],
+        )
+
+    def close(self) -> None:
+        """Free the model."""
+        del self._module
+
+    def _call(self, method: Callable[..., Any], inputs: Arrays) -> Any:
+        try:
+            with torch.inference_mode():
+                return method(*tensors(inputs))
+        except (RuntimeError, ValueError, torch.jit.Error) as error:
+            raise InferenceError(failure(self.name, inputs, error)) from error
