@@ -25,7 +25,7 @@ PACKAGES = {
 LAYERS = (
     {"__main__"},
     {"cli"},
-    {"doctor", "inspection", "pipeline", "running"},
+    {"doctor", "inspection", "matrix", "pipeline", "running"},
     {"bench", "parity"},
     {"exporters", "runtimes"},
 )

@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from reformer_export.cli.options import (
+    PATH,
     IntegerList,
-    artifact_argument,
     common_options,
     ops_option,
     pass_output,
@@ -19,7 +19,7 @@ from reformer_ops.native import Choice
 
 
 @click.command("verify")
-@artifact_argument
+@click.argument("artifacts", metavar="ARTIFACT...", nargs=-1, required=True, type=PATH)
 @click.option(
     "--against",
     metavar="PATH_OR_HUB_ID",
@@ -27,30 +27,50 @@ from reformer_ops.native import Choice
 )
 @click.option("--lengths", type=IntegerList(), help="Sequence lengths to try.")
 @click.option("--batch", "batches", type=IntegerList(), help="Batch sizes to try.")
+@click.option("--runtime", default="auto", show_default=True, metavar="NAME")
 @ops_option
+@click.option(
+    "--matrix",
+    is_flag=True,
+    help="Compare all runtimes that run here, with the model and each other; takes several "
+    "artifacts of one model.",
+)
+@click.option(
+    "--out", type=PATH, metavar="DIR", help="With --matrix: write matrix.json and matrix.html."
+)
 @common_options
 @pass_output
 def command(
     output: Output,
-    artifact: Path,
+    artifacts: tuple[Path, ...],
     against: str | None,
     lengths: tuple[int, ...] | None,
     batches: tuple[int, ...] | None,
+    runtime: str,
     ops: Choice,
+    matrix: bool,
+    out: Path | None,
 ) -> int:
     """Compare ARTIFACT with the checkpoint it came from, stage by stage.
 
     Bucket ids first, then attention with the same buckets, then end to end. A miss is exit
     code 3.
     """
+    if matrix:
+        if (runtime, ops) != ("auto", "auto"):
+            raise click.UsageError("--matrix takes every runtime: leave out --runtime and --ops.")
+        return _matrix(output, artifacts, against, lengths, batches, out)
+    if len(artifacts) > 1 or out is not None:
+        raise click.UsageError("Several artifacts and --out go with --matrix.")
     with output.working() as progress:
         from reformer_export.parity import verify_artifact
 
         report = verify_artifact(
-            artifact,
+            artifacts[0],
             against=against,
             lengths=lengths,
             batches=batches,
+            runtime=runtime,
             ops=ops,
             progress=progress,
         )
@@ -58,5 +78,35 @@ def command(
         output.document(report.to_json())
     else:
         for line in report.summary().splitlines():
+            output.line(line)
+    return 0 if report.passed else ParityError.exit_code
+
+
+def _matrix(
+    output: Output,
+    artifacts: tuple[Path, ...],
+    against: str | None,
+    lengths: tuple[int, ...] | None,
+    batches: tuple[int, ...] | None,
+    out: Path | None,
+) -> int:
+    with output.working() as progress:
+        from reformer_export.matrix import verify_matrix, write_matrix
+        from reformer_export.matrix.files import prepare_folder
+
+        if out is not None:
+            prepare_folder(out)
+        report = verify_matrix(
+            artifacts, against=against, lengths=lengths, batches=batches, progress=progress
+        )
+        written = [] if out is None else write_matrix(out, report)
+    if output.as_json:
+        output.document(report.to_json())
+    else:
+        from reformer_export.bench.tables import console, table
+
+        title = f"largest difference from {report.reference.name}, by tokens"
+        console().print(table(title, report.header, report.table()))
+        for line in [*report.absent(), *(f"wrote {path}" for path in written), report.summary]:
             output.line(line)
     return 0 if report.passed else ParityError.exit_code

@@ -127,18 +127,20 @@ class ParityReport:
             "tolerance": asdict(self.tolerance),
             "decisions": self.decisions,
             "flips": self.flips,
-            "worst_error": _finite(self.worst_error),
+            "worst_error": finite(self.worst_error),
             "notes": list(self.notes),
-            "rows": [_row_to_json(row) for row in self.rows],
+            "rows": [row_to_json(row) for row in self.rows],
         }
 
 
-def _row_to_json(row: ParityRow) -> dict[str, Any]:
-    fields = {name: _finite(value) for name, value in asdict(row).items()}
+def row_to_json(row: ParityRow) -> dict[str, Any]:
+    """A row as an object; what is no finite number is null."""
+    fields = {name: finite(value) for name, value in asdict(row).items()}
     return fields | {"misses": list(row.misses), "passed": row.passed}
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """The value; None for a float that JSON has no word for."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

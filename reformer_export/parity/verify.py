@@ -88,16 +88,10 @@ def verify_against(
         candidate.close()
         raise RuntimeUnavailableError(f"{candidate.name} cannot show its buckets to be verified")
     references, baseline, notes = _references(artifact, loaded)
-    config = loaded.config
-    kinds = {"lsh": config.lsh_attn_chunk_length, "local": config.local_attn_chunk_length}
-    chunk_lengths = [kinds[kind] for kind in set(config.attn_layers)]
-    signature = artifact.signature
-    sizes = choose_sizes(
-        lengths, batches, chunk_lengths, config.chunk_multiple, signature.max_length
-    )
+    sizes = sizes_to_try(artifact, loaded, lengths, batches)
     rows: list[ParityRow] = []
     try:
-        for example in parity_inputs(signature, sizes):
+        for example in parity_inputs(artifact.signature, sizes):
             if example.seed == 0:
                 say(f"comparing length {example.length}, batch {example.batch}")
             rows += compare(candidate, references, example, bounds, baseline=baseline)
@@ -105,6 +99,20 @@ def verify_against(
         candidate.close()
     described = {reference.name: reference.description for reference in references}
     return collect(candidate.description, described, bounds, rows, notes)
+
+
+def sizes_to_try(
+    artifact: Artifact,
+    loaded: LoadedModel,
+    lengths: Sequence[int] | None,
+    batches: Sequence[int] | None,
+) -> list[tuple[int, int]]:
+    """Each (length, batch) to compare: what the user names, else where something changes."""
+    config = loaded.config
+    kinds = {"lsh": config.lsh_attn_chunk_length, "local": config.local_attn_chunk_length}
+    chunk_lengths = [kinds[kind] for kind in set(config.attn_layers)]
+    longest = artifact.signature.max_length
+    return choose_sizes(lengths, batches, chunk_lengths, config.chunk_multiple, longest)
 
 
 def _references(
