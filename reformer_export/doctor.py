@@ -133,7 +133,7 @@ def _torch() -> Fact:
         "print(torch.__version__, 'with',"
         " c.get_device_name(0) if c.is_available() else 'no usable GPU')"
     )
-    return _loaded(PACKAGE, "torch", "to-onnx and verify", code)
+    return _loaded(PACKAGE, "torch", "exporting, verify, TorchScript and AOTInductor", code)
 
 
 def _tensorrt(package: str) -> Fact:
@@ -181,7 +181,7 @@ def _kernels() -> Iterator[Fact]:
 
 def _compilers() -> Iterator[Fact]:
     for name, use, remedy in (
-        ("g++", "building the native operators", "apt install g++"),
+        ("g++", "building the native operators, and to-aoti", "apt install g++"),
         ("nvcc", "building CUDA code", None),
     ):
         path = shutil.which(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections.abc import Callable
@@ -15,9 +16,18 @@ from onnx import TensorProto, helper, numpy_helper
 from reformer_export.artifact import Artifact, check_external_data
 from reformer_export.errors import ArtifactError
 from reformer_export.external_data import tensor_bytes
-from reformer_export.manifest import FileRecord, Manifest, record_files, write_manifest
+from reformer_export.manifest import (
+    FileRecord,
+    FormatRecord,
+    Manifest,
+    OpsRecord,
+    record_files,
+    write_manifest,
+)
 
 from ..handmade import edit_manifest, make_artifact, manifest, model, snapshot
+
+FORMAT = {"file": "model.pt", "ops": "native", "tools": {}, "machine": {}, "parity": None}
 
 
 @pytest.fixture
@@ -57,6 +67,32 @@ def test_the_manifest_survives_json(folder: Path) -> None:
     assert Manifest.from_json(document) == original
     assert document["schema_version"] == 1
     assert set(document["files"]) == {"config.json", "model.onnx", "tokenizer.json"}
+
+
+def test_a_manifest_from_before_there_were_other_formats(folder: Path) -> None:
+    raw = json.loads((folder / "manifest.json").read_text())
+    assert raw.pop("formats") == {}
+    (folder / "manifest.json").write_text(json.dumps(raw))
+    artifact = Artifact.open(folder)
+    assert artifact.formats == ("onnx",)
+    assert artifact.manifest == manifest(record_files(folder))
+
+
+def test_an_artifact_without_onnx_needs_a_newer_reader(folder: Path) -> None:
+    (folder / "model.onnx").rename(folder / "model.pt")
+    record = FormatRecord("model.pt", "portable", {"torch": "2.13"}, {"architecture": "z80"})
+    original = dataclasses.replace(
+        manifest(record_files(folder)),
+        opset=None,
+        ops=OpsRecord(None, "reformer", {"Hide": 1}),
+        formats={"torchscript": record},
+    )
+    write_manifest(folder, original)
+    assert json.loads((folder / "manifest.json").read_text())["schema_version"] == 2
+    artifact = Artifact.open(folder)
+    assert artifact.manifest == original
+    assert artifact.formats == ("torchscript",)
+    assert artifact.format_path("torchscript") == folder / "model.pt"
 
 
 def test_unknown_keys_of_the_same_schema_are_left_alone(folder: Path) -> None:
@@ -116,7 +152,7 @@ def test_a_malformed_manifest(folder: Path, content: bytes, said: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"schema_version": 2}, r"schema version 2 .* reads up to 1: pip install --upgrade"),
+        ({"schema_version": 3}, r"schema version 3 .* reads up to 2: pip install --upgrade"),
         ({"schema_version": "1"}, "schema_version must be an integer, found a string"),
         ({"schema_version": 0}, "schema_version must be at least 1"),
         ({"task": None}, r"manifest\.json\.task must be a string, found null"),
@@ -127,6 +163,12 @@ def test_a_malformed_manifest(folder: Path, content: bytes, said: str) -> None:
         ({"files": {}}, r"does not list model\.onnx"),
         ({"parity": []}, "parity must be an object, found a list"),
         ({"tools": {"torch": 2}}, r"tools\.torch must be a string, found 2"),
+        ({"formats": []}, "formats must be an object, found a list"),
+        ({"formats": {"torchscript": {"file": 1}}}, r"torchscript\.file must be a string, found 1"),
+        (
+            {"formats": {"aoti": {**FORMAT, "file": "../outside"}}},
+            r"says that aoti is in '\.\./outside', which it does not list",
+        ),
     ],
 )
 def test_a_manifest_of_the_wrong_shape_names_the_field(
