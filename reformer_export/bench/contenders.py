@@ -13,7 +13,7 @@ from reformer_export.errors import UsageError
 from reformer_export.runtimes import Runner, open_runner
 from reformer_export.signature import INPUT_IDS
 from reformer_ops.errors import NativeLibraryError
-from reformer_ops.native import CHOICE_VARIABLE, requested
+from reformer_ops.native import CHOICE_VARIABLE, Choice, requested
 
 OURS, PORTABLE, HF, FULL, GEMM = "ours", "portable", "hf", "full", "gemm"
 
@@ -29,12 +29,14 @@ AGAINST = {
 class Request:
     """Which contender a child process is to be, and on what.
 
-    `memory` is how many bytes it may allocate; None for as many as are available.
+    `runtime` runs the artifact. `memory` is how many bytes it may allocate; None for as many as are
+    available.
     """
 
     contender: str
     threads: int
     artifact: str = ""
+    runtime: str = "auto"
     checkpoint: str | None = None
     length: int = 0
     memory: int | None = None
@@ -68,19 +70,22 @@ def _ours(request: Request) -> Opened:
     reason = f"{CHOICE_VARIABLE} is set to portable"
     if choice != "portable":
         try:
-            runner = open_runner(artifact, threads=request.threads, ops="native")
+            runner = _open(artifact, request, "native")
             return _running(runner, request, native=True)
         except (NativeLibraryError, UsageError) as error:
             if choice == "native":
                 raise
             reason = str(error)
-    runner = open_runner(artifact, threads=request.threads, ops="portable")
+    runner = _open(artifact, request, "portable")
     return _running(runner, request, (f"portable operators, not native ones: {reason}",))
 
 
 def _portable(request: Request) -> Opened:
-    runner = open_runner(request.artifact, threads=request.threads, ops="portable")
-    return _running(runner, request)
+    return _running(_open(Artifact.open(request.artifact), request, "portable"), request)
+
+
+def _open(artifact: Artifact, request: Request, ops: Choice) -> Runner:
+    return open_runner(artifact, runtime=request.runtime, threads=request.threads, ops=ops)
 
 
 def _hf(request: Request) -> Opened:

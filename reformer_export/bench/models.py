@@ -25,6 +25,7 @@ from reformer_export.bench.report import (
 )
 from reformer_export.bench.turns import Turn, take_turns
 from reformer_export.errors import UsageError
+from reformer_export.runtimes.registry import check_runtime
 from reformer_export.source import ReformerConfig, artifact_config
 
 Progress = Callable[[str], None]
@@ -44,6 +45,7 @@ def bench_artifact(
     lengths: Sequence[int] | None = None,
     threads: int | None = None,
     against: Sequence[str] = (),
+    runtime: str = "auto",
     repeat: int = DEFAULT_REPEAT,
     checkpoint: str | Path | None = None,
     patience: float = DEFAULT_PATIENCE,
@@ -56,6 +58,7 @@ def bench_artifact(
         lengths: tokens in a sequence; those of `DEFAULT_LENGTHS` that the model takes.
         threads: of every contender; all usable cores when left out.
         against: names of `AGAINST`.
+        runtime: what runs the artifact, see `open_runner`.
         repeat: runs of each contender after its warm-up.
         checkpoint: where "hf" and "full" find the weights; by default where the artifact was
             exported from.
@@ -71,7 +74,11 @@ def bench_artifact(
         ArtifactError: the artifact is damaged.
     """
     opened = Artifact.open(artifact)
-    bench = _Bench(opened, lengths, threads, against, repeat, checkpoint, patience, progress)
+    if runtime != "auto":
+        check_runtime(opened, runtime)  # here, rather than as every contender's failure
+    bench = _Bench(
+        opened, lengths, threads, against, runtime, repeat, checkpoint, patience, progress
+    )
     return bench.run()
 
 
@@ -84,6 +91,7 @@ class _Bench:
         lengths: Sequence[int] | None,
         threads: int | None,
         against: Sequence[str],
+        runtime: str,
         repeat: int,
         checkpoint: str | Path | None,
         patience: float,
@@ -93,6 +101,7 @@ class _Bench:
         self.config: ReformerConfig = artifact_config(artifact)
         self.lengths = _checked_lengths(lengths, artifact)
         self.threads = threads or usable_cores()
+        self.runtime = runtime
         self.contenders = (OURS, *_checked_against(against))
         if repeat < 1:
             raise UsageError(f"--repeat {repeat}: at least one run is needed")
@@ -235,6 +244,7 @@ class _Bench:
             contender=name,
             threads=self.threads,
             artifact=str(self.artifact.path),
+            runtime=self.runtime,
             checkpoint=self.checkpoint,
             length=length,
             memory=allowance,

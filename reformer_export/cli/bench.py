@@ -52,6 +52,9 @@ class _Names(click.ParamType[tuple[str, ...]]):
     "torch; portable: the artifact without native operators.",
 )
 @click.option(
+    "--runtime", metavar="NAME", help="What runs ARTIFACT.  [default: the best it is made for]"
+)
+@click.option(
     "--repeat",
     type=click.IntRange(min=1),
     default=5,
@@ -82,6 +85,7 @@ def command(
     lengths: tuple[int, ...] | None,
     threads: int | None,
     against: tuple[str, ...] | None,
+    runtime: str | None,
     repeat: int,
     checkpoint: str | None,
     patience: float,
@@ -95,8 +99,10 @@ def command(
     """
     if ops == (artifact is not None):
         raise click.UsageError("Give an ARTIFACT or --ops, and not both.")
-    if ops and (against or checkpoint):
-        raise click.UsageError("--against and --checkpoint go with an ARTIFACT, not with --ops.")
+    if ops and (against or checkpoint or runtime):
+        raise click.UsageError(
+            "--against, --checkpoint and --runtime go with an ARTIFACT, not with --ops."
+        )
     report: BenchReport | OpsReport
     with output.working() as progress:
         from reformer_export.bench import bench_artifact, bench_ops
@@ -114,6 +120,7 @@ def command(
                 lengths=lengths,
                 threads=threads,
                 against=against or (),
+                runtime=runtime or "auto",
                 repeat=repeat,
                 checkpoint=checkpoint,
                 patience=patience,

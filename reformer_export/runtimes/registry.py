@@ -89,22 +89,32 @@ def open_runner(
         MissingDependencyError: the runtime's package is not installed.
         RuntimeUnavailableError: the runtime does not take the model.
     """
-    if runtime != "auto" and runtime not in RUNTIMES:
-        raise UsageError(
-            f"unknown runtime {runtime!r}: choose auto or one of {', '.join(RUNTIMES)}"
-        )
+    if runtime != "auto":
+        _check_name(runtime)
     if ops not in CHOICES:
         raise UsageError(f"unknown operators {ops!r}: choose one of {', '.join(CHOICES)}")
     if threads is not None and threads < 1:
         raise UsageError(f"--threads {threads}: at least one thread is needed")
     opened = artifact if isinstance(artifact, Artifact) else Artifact.open(artifact)
-    chosen = RUNTIMES[best_runtime(opened) if runtime == "auto" else runtime]
-    if chosen.format is not None and chosen.format not in opened.formats:
+    name = best_runtime(opened) if runtime == "auto" else runtime
+    check_runtime(opened, name)
+    return RUNTIMES[name].open(opened, threads, ops)
+
+
+def check_runtime(artifact: Artifact, name: str) -> None:
+    """UsageError unless there is such a runtime, and the artifact holds its format."""
+    _check_name(name)
+    runtime = RUNTIMES[name]
+    if runtime.format is not None and runtime.format not in artifact.formats:
         raise UsageError(
-            f"{opened.path} holds no {chosen.format}, but {' and '.join(opened.formats)}: choose "
-            f"another runtime, or add it with reformer-export {chosen.verb}"
+            f"{artifact.path} holds no {runtime.format}, but {' and '.join(artifact.formats)}: "
+            f"choose another runtime, or add it with reformer-export {runtime.verb}"
         )
-    return chosen.open(opened, threads, ops)
+
+
+def _check_name(name: str) -> None:
+    if name not in RUNTIMES:
+        raise UsageError(f"unknown runtime {name!r}: choose auto or one of {', '.join(RUNTIMES)}")
 
 
 def best_runtime(artifact: Artifact) -> str:

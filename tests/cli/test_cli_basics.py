@@ -82,7 +82,7 @@ def test_help_loads_nothing_heavy() -> None:
         (["to-onnx", "-m", "x", "out", "--num-buckets", "64,1"], "1 is below 2"),
         (["to-onnx", "-m", "x", "out", "--max-length", "0"], "0 is not in the range"),
         (["to-onnx", "-m", "x", "out", "--hash-seed", "-1"], "-1 is not in the range"),
-        (["verify"], "Missing argument 'ARTIFACT'"),
+        (["verify"], "Missing argument 'ARTIFACT...'"),
         (["verify", "a", "--lengths", "1,,2"], "'1,,2' is not a list"),
         (["verify", "a", "--batch", "0"], "0 is below 1"),
         (["run", "a"], "exactly one of --input-ids, --text and --text-file"),

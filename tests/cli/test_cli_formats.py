@@ -87,7 +87,15 @@ def test_verify_in_one(artifact: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert set(found["references"]) == {"torch", "transformers"}
 
 
-@pytest.mark.parametrize("verb", ["run", "verify"])
+def test_bench_in_one(artifact: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["bench", artifact, "--runtime", "torchscript", "--lengths", "13"]
+    found = document(capsys, *arguments, "--repeat", "1", "--threads", "1")
+    (result,) = found["results"]
+    assert result["status"] == "ok"
+    assert result["description"].startswith("torch ")
+
+
+@pytest.mark.parametrize("verb", ["run", "verify", "bench"])
 def test_a_runtime_the_artifact_has_nothing_for(
     artifact: Path, verb: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

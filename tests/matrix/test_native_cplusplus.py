@@ -1,4 +1,4 @@
-"""C++ programs with libtorch and no Python run model.pt and model.pt2, and give Python's numbers."""
+"""A C++ program with libtorch and no Python runs model.pt and model.pt2 to the same numbers."""
 
 from __future__ import annotations
 
