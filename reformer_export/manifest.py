@@ -301,4 +301,4 @@ def _object_or_none(fields: Fields, key: str) -> dict[str, Any] | None:
     if value is None:
         return None
     Fields(value, f"{fields.where}.{key}")  # complains when it is no object
-    return dict(value)  # type: ignore[call-overload, no-any-return]
+    return dict(value)  # type: ignore[call-overload]

@@ -29,7 +29,7 @@ class Axes:
 
     def y(self, error: float) -> float:
         """The height of an error: zero at the foot, what is no number at the top."""
-        power = self._low if error == 0 else self._high
+        power: float = self._low if error == 0 else self._high
         if 0 < error < math.inf:
             power = max(self._low, min(self._high, math.log10(error)))
         share = (power - self._low) / (self._high - self._low)
