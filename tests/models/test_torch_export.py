@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from reformer_models.tasks import TASKS
+from reformer_ops.torch_library import decomposed
 
 from .reformers import SMALL, masks, ours, theirs, token_ids
 
@@ -78,6 +79,29 @@ def test_the_length_of_the_example_leaves_no_trace(length: int, changes: dict[st
         torch.testing.assert_close(
             result["last_hidden_state"], expected["last_hidden_state"], rtol=1e-6, atol=1e-6
         )
+
+
+@pytest.mark.parametrize("example_length", [2, 29])
+def test_decomposed_there_is_nothing_of_ours_in_it(example_length: int) -> None:
+    """And still no length: what our operators consist of does not ask for one."""
+    changes = {"is_decoder": False, "num_hashes": 3, "local_num_chunks_before": 4}
+    model = ours(theirs(**{**SMALL, **changes, "attn_layers": ["local", "lsh"]})).model
+    with decomposed():
+        program = exported(model, example_length)
+    found = operators(program)
+    assert not [name for name in found if name.startswith("reformer.")]
+    assert not [name for name in found if any(chance in name for chance in CHANCE)]
+    run = program.module()
+    for length in (*range(1, 14), 24, 29, 120):
+        ids = token_ids(3, length, 40, seed=length)
+        for mask in list(masks(3, length, seed=length))[1:3]:
+            with torch.no_grad():
+                expected, result = model(ids, mask), run(ids, mask)
+            torch.testing.assert_close(
+                result["last_hidden_state"], expected["last_hidden_state"], rtol=1e-5, atol=1e-5
+            )
+    # Outside of it all is as before.
+    assert any(name.startswith("reformer.") for name in operators(exported(model, 29)))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
