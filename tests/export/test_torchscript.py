@@ -24,7 +24,8 @@ from reformer_export.manifest import write_manifest
 from reformer_export.parity import verify_against
 from reformer_export.pipeline import to_torchscript
 from reformer_export.runtimes import Runner, ShowingRunner, open_runner
-from reformer_export.source import LoadedModel, load_source
+from reformer_export.source import load_source
+from reformer_models.loading import LoadedModel
 from reformer_ops import native_status
 
 from ..workshop import CONFIGS, TINY, Workshop, feeds, outputs_of, worst_error
