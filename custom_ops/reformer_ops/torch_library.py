@@ -99,7 +99,8 @@ def decomposed() -> Iterator[None]:
 
 def call(op: OpSpec, *arguments: Any) -> torch.Tensor:
     """Run the operator; OpError for what it does not take, whoever found out."""
-    if _DECOMPOSED.get():
+    # torch.compile does not know context variables.
+    if not torch.compiler.is_dynamo_compiling() and _DECOMPOSED.get():
         return PORTABLE[op.torch_name](*arguments)
     try:
         result: torch.Tensor = getattr(getattr(torch.ops, DOMAIN), op.torch_name)(*arguments)
