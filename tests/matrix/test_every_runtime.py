@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +20,7 @@ from reformer_export.errors import (
     UsageError,
 )
 from reformer_export.machine_code import check_machine, this_machine
+from reformer_export.manifest import record_files, write_manifest
 from reformer_export.pipeline import to_aoti
 from reformer_export.runtimes import RUNTIMES, Runner, open_runner
 from reformer_ops import native_status
@@ -120,6 +123,18 @@ def test_machine_code_for_another_machine() -> None:
         check_machine({"architecture": "z80"}, "model.pt2")
     with pytest.raises(RuntimeUnavailableError, match="compiled for instructions sve256; this"):
         check_machine({"instructions": "sve256"}, "model.pt2")
+
+
+@pytest.mark.parametrize("content", [b"", b"no package", None], ids=["empty", "text", "cut"])
+def test_what_is_no_package(artifact: Artifact, tmp_path: Path, content: bytes | None) -> None:
+    """Sealed as if it were one."""
+    folder = shutil.copytree(artifact.path, tmp_path / "artifact")
+    path = folder / "model.pt2"
+    path.write_bytes(path.read_bytes()[:-3000] if content is None else content)
+    write_manifest(folder, dataclasses.replace(artifact.manifest, files=record_files(folder)))
+    with pytest.raises(RuntimeUnavailableError, match=r"cannot load .*model\.pt2") as caught:
+        open_runner(folder, runtime="aoti")
+    assert "\n" not in str(caught.value)
 
 
 def test_without_a_compiler(
