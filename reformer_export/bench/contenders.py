@@ -36,10 +36,10 @@ class Request:
     contender: str
     threads: int
     artifact: str = ""
-    runtime: str = "auto"
     checkpoint: str | None = None
     length: int = 0
     memory: int | None = None
+    runtime: str = "auto"
 
 
 @dataclass(frozen=True)

@@ -89,9 +89,12 @@ def scripted(loaded: LoadedModel, longest: int, *, portable: bool) -> torch.jit.
             traced = torch.jit.trace_module(
                 Traced(loaded.model).eval(), example, strict=False, check_trace=False
             )
-            return torch.jit.script(Deployed(traced, loaded, longest).eval())
+            module = torch.jit.script(Deployed(traced, loaded, longest).eval())
     except RuntimeError as error:
         reason = str(error).strip().splitlines()
         raise ExportError(
             f"torch could not turn the model into TorchScript: {reason[-1] if reason else error}"
         ) from error
+    # Whoever loads it wants numbers, and no graph of gradients for them.
+    module.requires_grad_(False)
+    return module
