@@ -15,21 +15,22 @@ _NOBODY = tl.constexpr(2**31 - 1)
 
 
 @triton.jit
-def row_offsets(position, HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr):
-    """`[BLOCK, BLOCK_D]` offsets of one head's rows in a `[length, HEADS, HEAD_DIM]` tensor.
+def row_offsets(position, first, HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK: tl.constexpr):
+    """`[len(position), BLOCK]` offsets into one head of a `[length, HEADS, HEAD_DIM]` tensor, of
+    the elements from `first` on.
 
     64 bits: a long sequence of many heads has more than 2**31 elements.
     """
-    start = position.to(tl.int64) * (HEADS * HEAD_DIM)
-    return start[:, None] + tl.arange(0, BLOCK_D)[None, :]
+    start = position.to(tl.int64) * (HEADS * HEAD_DIM) + first
+    return start[:, None] + tl.arange(0, BLOCK)[None, :]
 
 
 @triton.jit
-def row_mask(present, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr):
-    """`[BLOCK, BLOCK_D]`: the elements of a tile that exist; the last axis may be padded."""
+def row_mask(present, first, HEAD_DIM: tl.constexpr, BLOCK: tl.constexpr):
+    """Which of these elements there are."""
     inside = present[:, None]
-    if BLOCK_D != HEAD_DIM:
-        inside = inside & (tl.arange(0, BLOCK_D) < HEAD_DIM)[None, :]
+    if HEAD_DIM % BLOCK != 0:
+        inside = inside & (first + tl.arange(0, BLOCK) < HEAD_DIM)[None, :]
     return inside
 
 
@@ -38,16 +39,59 @@ def load_rows(
     base,
     position,
     present,
+    first,
     HEADS: tl.constexpr,
     HEAD_DIM: tl.constexpr,
-    BLOCK_D: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):
     """The rows at `position`, gathered; zeros where a row or an element does not exist.
 
     A row is contiguous, so neighbouring threads read one cache line of it whatever the positions.
     """
-    offsets = row_offsets(position, HEADS, HEAD_DIM, BLOCK_D)
-    return tl.load(base + offsets, mask=row_mask(present, HEAD_DIM, BLOCK_D), other=0.0)
+    offsets = row_offsets(position, first, HEADS, HEAD_DIM, BLOCK)
+    return tl.load(base + offsets, mask=row_mask(present, first, HEAD_DIM, BLOCK), other=0.0)
+
+
+@triton.jit
+def multiply(
+    query,
+    query_position,
+    asked,
+    queries,
+    key,
+    position,
+    present,
+    HEADS: tl.constexpr,
+    HEAD_DIM: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    WIDE: tl.constexpr,
+):
+    """(`[BLOCK_M, BLOCK_N]` products of queries and keys, `[BLOCK_N]` sums of the keys' squares).
+
+    For tensor cores rows are taken whole, and the queries stay. Without (WIDE) everything is fp32,
+    a thread holds what it multiplies, and whole rows would not fit: they are taken BLOCK_K elements
+    at a time, those of the queries anew from the cache.
+    """
+    if WIDE:
+        squares = tl.zeros((BLOCK_N,), tl.float32)
+        products = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
+        for first in range(0, HEAD_DIM, BLOCK_K):
+            some = load_rows(query, query_position, asked, first, HEADS, HEAD_DIM, BLOCK_K)
+            keys = load_rows(key, position, present, first, HEADS, HEAD_DIM, BLOCK_K)
+            keys = keys.to(tl.float32)
+            squares += tl.sum(keys * keys, axis=1)
+            products = tl.dot(
+                some.to(tl.float32), tl.trans(keys), acc=products, input_precision="ieee"
+            )
+    else:
+        keys = load_rows(key, position, present, 0, HEADS, HEAD_DIM, BLOCK_D)
+        wide = keys.to(tl.float32)
+        squares = tl.sum(wide * wide, axis=1)
+        products = tl.dot(queries, tl.trans(keys))
+    return products, squares
 
 
 @triton.jit
@@ -95,9 +139,8 @@ def attend(scores, values, top, total, output):
     fade = tl.exp(top - new_top)
     weights = tl.exp(scores - new_top[:, None])
     total = total * fade + tl.sum(weights, axis=1)
-    output = tl.dot(
-        weights.to(values.dtype), values, acc=output * fade[:, None], input_precision="ieee"
-    )
+    output = output * fade[:, None]
+    output = tl.dot(weights.to(values.dtype), values, acc=output, input_precision="ieee")
     return new_top, total, output
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
-import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
-from pathlib import Path
+from io import StringIO
 from typing import Any
 
 from reformer_ops.errors import OpError, ReformerError
@@ -18,8 +18,9 @@ TARGETS = (75, 80, 86, 89, 90, 100, 120)
 """Compute capabilities: 80 is sm_80."""
 
 _ALIGNED = [["tt.divisibility", 16]]
-_USAGE = re.compile(r"REG:(\d+) STACK:(\d+) SHARED:(\d+) LOCAL:(\d+)")
-_SPILLS = re.compile(r"(\d+) bytes spill stores, (\d+) bytes spill loads")
+_SETTINGS = ("TRITON_", "MLIR_", "LLVM_", "PTXAS_", "DISABLE_PTXAS_", "NVPTX_", "USE_IR_LOC")
+_FRAME = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
+_USED = re.compile(r"Used (\d+) registers")
 
 
 class CompilationError(ReformerError):
@@ -82,30 +83,28 @@ def compile_launch(launch: Launch, target: int) -> Compiled:
             if types.get(name, "").startswith("*")
         },
     )
-    with _nothing_from_outside(triton) as folder:
+    options = {**launch.options, "ptx_version": _ptx_version(target)}
+    with _on_our_terms() as log:
         try:
-            result = triton.compile(
-                source, target=GPUTarget("cuda", target, 32), options=launch.options
-            )
+            result = triton.compile(source, target=GPUTarget("cuda", target, 32), options=options)
         except Exception as error:  # Triton's errors share no base class
             told = str(error).strip().splitlines()
             raise CompilationError(
                 f"{launch.name} does not compile for sm_{target}: "
                 f"{type(error).__name__}{f': {told[-1]}' if told else ''}"
             ) from error
-        cubin: bytes = result.asm["cubin"]
-        registers, stack = _usage(triton, cubin, folder)
+    registers, stack, spilled = _resources(log.getvalue())
     metadata: Any = result.metadata
     return Compiled(
         entry=metadata.name,
         target=target,
         ptx=result.asm["ptx"],
-        cubin=cubin,
+        cubin=result.asm["cubin"],
         num_warps=metadata.num_warps,
         shared_bytes=metadata.shared,
         registers=registers,
         stack_bytes=stack,
-        spill_bytes=0,
+        spill_bytes=spilled,
     )
 
 
@@ -119,28 +118,37 @@ def check_target(launch: Launch, target: int) -> None:
         raise OpError(f"sm{target} does not compute in bfloat16: use float16, or sm80 and later")
 
 
+def _ptx_version(target: int) -> int:
+    """The oldest version of PTX that knows the target: so old drivers take it, too."""
+    return 80 if target <= 90 else 86 if target == 100 else 87
+
+
 @contextmanager
-def _nothing_from_outside(triton: Any) -> Iterator[Path]:
-    """Triton's settings as we need them, its cache in a folder that goes away again."""
-    knobs = triton.knobs
+def _on_our_terms() -> Iterator[StringIO]:
+    """Triton without settings from the environment, its cache in a folder that goes away again.
+
+    Yields what it prints: what ptxas tells of resources, since we ask for that.
+    """
+    former = dict(os.environ)
+    for name in former:
+        if name.startswith(_SETTINGS):
+            del os.environ[name]
     with tempfile.TemporaryDirectory(prefix="reformer-triton-") as folder:
-        with knobs.cache.scope(), knobs.compilation.scope():
-            knobs.cache.dir = folder
-            knobs.compilation.disable_line_info = True  # it names this machine's files
-            knobs.compilation.override = False
-            yield Path(folder)
+        os.environ["TRITON_CACHE_DIR"] = folder
+        os.environ["TRITON_DISABLE_LINE_INFO"] = "1"  # it would name this machine's files
+        os.environ["TRITON_DUMP_PTXAS_LOG"] = "1"
+        try:
+            with redirect_stdout(StringIO()) as printed:
+                yield printed
+        finally:
+            os.environ.clear()
+            os.environ.update(former)
 
 
-def _usage(triton: Any, cubin: bytes, folder: Path) -> tuple[int, int]:
-    """(registers, bytes of stack and local memory) of a thread, from the cubin itself."""
-    path = folder / "kernel.cubin"
-    path.write_bytes(cubin)
-    tool = triton.knobs.nvidia.cuobjdump.path
-    text = subprocess.run(
-        [tool, "--dump-resource-usage", str(path)], capture_output=True, text=True, check=True
-    ).stdout
-    found = _USAGE.search(text)
-    if found is None:
-        raise CompilationError(f"{tool} told nothing of a kernel's resources: {text.strip()!r}")
-    registers, stack, _, local = map(int, found.groups())
-    return registers, stack + local
+def _resources(log: str) -> tuple[int, int, int]:
+    """(registers, bytes of stack, bytes spilled) of a thread, as ptxas tells them."""
+    frame, used = _FRAME.search(log), _USED.search(log)
+    if frame is None or used is None:
+        raise CompilationError(f"ptxas told nothing of a kernel's resources: {log.strip()!r}")
+    stack, stores, loads = map(int, frame.groups())
+    return int(used[1]), stack, stores + loads

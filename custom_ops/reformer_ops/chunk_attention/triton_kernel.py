@@ -11,6 +11,7 @@ from reformer_ops.triton_attention import (
     hide,
     key_slots,
     load_rows,
+    multiply,
     row_mask,
     row_offsets,
 )
@@ -42,6 +43,8 @@ def chunk_attention_kernel(
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_D: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    WIDE: tl.constexpr,
 ):
     """A program has BLOCK_M queries of one chunk and goes over the keys of the chunks they see.
 
@@ -76,7 +79,7 @@ def chunk_attention_kernel(
     place = tile * BLOCK_M + tl.arange(0, BLOCK_M)
     asked = place < size
     query_position = chunk * CHUNK_LENGTH + place
-    queries = load_rows(query, query_position, asked, HEADS, HEAD_DIM, BLOCK_D)
+    queries = load_rows(query, query_position, asked, 0, HEADS, HEAD_DIM, BLOCK_D)
 
     top = tl.full((BLOCK_M,), float("-inf"), tl.float32)
     total = tl.zeros((BLOCK_M,), tl.float32)
@@ -84,16 +87,33 @@ def chunk_attention_kernel(
     for start in range(0, window, BLOCK_N):
         position, present = key_slots(start, window, chunk, chunks, before, CHUNK_LENGTH, BLOCK_N)
         valid = tl.load(mask + position, mask=present, other=0) != 0
-        keys = load_rows(key, position, present, HEADS, HEAD_DIM, BLOCK_D)
-        values = load_rows(value, position, present, HEADS, HEAD_DIM, BLOCK_D)
-        scores = tl.dot(queries, tl.trans(keys), input_precision="ieee") * SCALE
+        scores, _ = multiply(
+            query,
+            query_position,
+            asked,
+            queries,
+            key,
+            position,
+            present,
+            HEADS,
+            HEAD_DIM,
+            BLOCK_M,
+            BLOCK_N,
+            BLOCK_D,
+            BLOCK_K,
+            WIDE,
+        )
+        scores = scores * SCALE
         scores = hide(scores, query_position, position, valid, present, CAUSAL)
+        values = load_rows(value, position, present, 0, HEADS, HEAD_DIM, BLOCK_D)
+        if WIDE:
+            values = values.to(tl.float32)
         top, total, sums = attend(scores, values, top, total, sums)
     sums, _ = finish(top, total, sums)
     tl.store(
-        output + row_offsets(query_position, HEADS, HEAD_DIM, BLOCK_D),
+        output + row_offsets(query_position, 0, HEADS, HEAD_DIM, BLOCK_D),
         sums.to(output.dtype.element_ty),
-        mask=row_mask(asked, HEAD_DIM, BLOCK_D),
+        mask=row_mask(asked, 0, HEAD_DIM, BLOCK_D),
     )
 
 
@@ -131,8 +151,11 @@ def chunk_attention(
             "BLOCK_M": tile.queries,
             "BLOCK_N": tile.keys,
             "BLOCK_D": padded(head_dim),
+            "BLOCK_K": min(tile.depth, padded(head_dim)),
+            "WIDE": tile.wide,
         },
         grid=Grid(times=heads * -(-chunk_length // tile.queries), divisor=chunk_length),
         num_warps=tile.num_warps,
         num_stages=tile.num_stages,
+        max_registers=tile.max_registers,
     )

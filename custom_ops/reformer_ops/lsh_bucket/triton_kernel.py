@@ -159,4 +159,5 @@ def lsh_bucket(
         grid=Grid(times=heads * num_hashes, divisor=_TILE_TOKENS),
         num_warps=4,
         num_stages=1,
+        max_registers=128,
     )

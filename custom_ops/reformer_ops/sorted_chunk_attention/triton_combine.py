@@ -5,8 +5,8 @@ import triton.language as tl
 
 from reformer_ops.triton_launch import Argument, Grid, Launch, padded, triton_type
 
-_ELEMENTS = 4096
-"""Of a program's tile: 32 a thread, in flight at once, which is what memory wants."""
+_ELEMENTS = 2048
+"""Of a program's tile: 16 a thread, in flight at once, which is what memory wants."""
 
 
 @triton.jit(do_not_specialize=["length"])
@@ -85,4 +85,5 @@ def combine_rounds(
         grid=Grid(times=1, multiplier=heads, divisor=block),
         num_warps=4,
         num_stages=1,
+        max_registers=128,
     )

@@ -12,6 +12,7 @@ from reformer_ops.triton_attention import (
     hide,
     key_slots,
     load_rows,
+    multiply,
     row_mask,
     row_offsets,
 )
@@ -48,6 +49,8 @@ def attend_rounds_kernel(
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_D: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    WIDE: tl.constexpr,
 ):
     """A program has BLOCK_M queries of one chunk and goes over the keys of the chunks they see.
 
@@ -88,7 +91,7 @@ def attend_rounds_kernel(
     slot = chunk * CHUNK_LENGTH + place
     query_position = tl.load(order + slot, mask=asked & is_sorted, other=0)
     query_position = tl.where(is_sorted, query_position, slot)
-    queries = load_rows(query_key, query_position, asked, HEADS, HEAD_DIM, BLOCK_D)
+    queries = load_rows(query_key, query_position, asked, 0, HEADS, HEAD_DIM, BLOCK_D)
 
     top = tl.full((BLOCK_M,), float("-inf"), tl.float32)
     total = tl.zeros((BLOCK_M,), tl.float32)
@@ -98,18 +101,33 @@ def attend_rounds_kernel(
         position = tl.load(order + key_slot, mask=present & is_sorted, other=0)
         position = tl.where(is_sorted, position, key_slot)
         valid = tl.load(mask + position, mask=present, other=0) != 0
-        keys = load_rows(query_key, position, present, HEADS, HEAD_DIM, BLOCK_D)
-        values = load_rows(value, position, present, HEADS, HEAD_DIM, BLOCK_D)
+        scores, squares = multiply(
+            query_key,
+            query_position,
+            asked,
+            queries,
+            query_key,
+            position,
+            present,
+            HEADS,
+            HEAD_DIM,
+            BLOCK_M,
+            BLOCK_N,
+            BLOCK_D,
+            BLOCK_K,
+            WIDE,
+        )
         # Normalising a key is scaling its column of the scores: so keys go to the tensor cores as
         # they are, unrounded, and fp32 sums hold what fp16 would not. Rounded division and root:
         # they are one a key, and large scores show every bit of them.
-        wide = keys.to(tl.float32)
-        norm = tl.sqrt_rn(tl.sum(wide * wide, axis=1) / HEAD_DIM + _EPSILON) * ROOT
-        scores = tl.dot(queries, tl.trans(keys), input_precision="ieee")
+        norm = tl.sqrt_rn(squares / HEAD_DIM + _EPSILON) * ROOT
         scores = scores * tl.div_rn(1.0, norm)[None, :]
         scores = hide(scores, query_position, position, valid, present, CAUSAL)
         own = tl.where(present, position, -1)
         scores = tl.where(query_position[:, None] == own[None, :], _SELF, scores)
+        values = load_rows(value, position, present, 0, HEADS, HEAD_DIM, BLOCK_D)
+        if WIDE:
+            values = values.to(tl.float32)
         top, total, output = attend(scores, values, top, total, output)
     output, found = finish(top, total, output)
 
@@ -117,9 +135,9 @@ def attend_rounds_kernel(
     first_row = (sequence * NUM_HASHES + hash_round) * length * HEADS + head
     tl.store(lse + first_row + query_position.to(tl.int64) * HEADS, found, mask=asked)
     tl.store(
-        outputs + first_row * HEAD_DIM + row_offsets(query_position, HEADS, HEAD_DIM, BLOCK_D),
+        outputs + first_row * HEAD_DIM + row_offsets(query_position, 0, HEADS, HEAD_DIM, BLOCK_D),
         output.to(outputs.dtype.element_ty),
-        mask=row_mask(asked, HEAD_DIM, BLOCK_D),
+        mask=row_mask(asked, 0, HEAD_DIM, BLOCK_D),
     )
 
 
@@ -159,10 +177,13 @@ def attend_rounds(
             "BLOCK_M": tile.queries,
             "BLOCK_N": tile.keys,
             "BLOCK_D": padded(head_dim),
+            "BLOCK_K": min(tile.depth, padded(head_dim)),
+            "WIDE": tile.wide,
         },
         grid=Grid(
             times=heads * num_hashes * -(-chunk_length // tile.queries), divisor=chunk_length
         ),
         num_warps=tile.num_warps,
         num_stages=tile.num_stages,
+        max_registers=tile.max_registers,
     )

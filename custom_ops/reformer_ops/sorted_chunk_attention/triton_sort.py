@@ -199,6 +199,7 @@ def _sort_pass(rows: int, shift: int, bits: int) -> Pass:
             grid=grid,
             num_warps=4,
             num_stages=1,
+            max_registers=255,
         )
 
     count = Launch(
@@ -209,5 +210,6 @@ def _sort_pass(rows: int, shift: int, bits: int) -> Pass:
         grid=grid,
         num_warps=4,
         num_stages=1,
+        max_registers=255,
     )
     return Pass(shift, bits, count, place(alone=False), place(alone=True))
