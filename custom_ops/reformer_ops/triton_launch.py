@@ -75,8 +75,13 @@ class Launch:
     def run(self, tensors: Mapping[str, Any], *, batch: int, length: int) -> None:
         """Launch on torch tensors, by argument's name: contiguous, on the current device."""
         arguments = {a.name: tensors[a.name] for a in (*self.inputs, *self.outputs)}
-        grid = (self.grid.programs(batch, length),)
-        self.kernel[grid](**arguments, length=length, **self.constants, **self.options)
+        programs = self.grid.programs(batch, length)
+        if programs >= 2**31:
+            raise OpError(
+                f"{self.name} would take {programs} programs, and a GPU launches at most 2**31 - 1: "
+                "split the batch"
+            )
+        self.kernel[(programs,)](**arguments, length=length, **self.constants, **self.options)
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,26 @@ def softmax_attend(scores: torch.Tensor, values: torch.Tensor) -> tuple[torch.Te
     return torch.exp(scores - lse).to(values.dtype) @ values, lse
 
 
+def _check(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor,
+    chunk_length: int,
+    num_chunks_before: int,
+    num_chunks_after: int,
+    causal: bool,
+) -> None:
+    sizes = check_operands(CHUNK_ATTENTION, query, key, value, mask)
+    CHUNK_ATTENTION.check_attributes(
+        chunk_length=chunk_length,
+        num_chunks_before=num_chunks_before,
+        num_chunks_after=num_chunks_after,
+        causal=causal,
+    )
+    check_chunking(CHUNK_ATTENTION, sizes["length"], chunk_length)
+
+
 def _portable(
     query: torch.Tensor,
     key: torch.Tensor,
@@ -39,24 +59,16 @@ def _portable(
     num_chunks_after: int,
     causal: bool,
 ) -> torch.Tensor:
-    sizes = check_operands(CHUNK_ATTENTION, query, key, value, mask)
-    batch, length = sizes["batch"], sizes["length"]
-    CHUNK_ATTENTION.check_attributes(
-        chunk_length=chunk_length,
-        num_chunks_before=num_chunks_before,
-        num_chunks_after=num_chunks_after,
-        causal=causal,
-    )
-    check_chunking(CHUNK_ATTENTION, length, chunk_length)
+    batch, length, heads, head_dim = query.shape
     size = min(chunk_length, length)
     before, after = (num_chunks_before, num_chunks_after) if length > chunk_length else (0, 0)
 
     def chunked(tensor: torch.Tensor) -> torch.Tensor:
-        chunks = tensor.reshape(batch, -1, size, sizes["heads"], sizes["head_dim"])
+        chunks = tensor.reshape(batch, -1, size, heads, head_dim)
         return chunks.transpose(2, 3)  # [batch, chunks, heads, size, head_dim]
 
     queries = chunked(query)
-    keys = look_adjacent(chunked(key / math.sqrt(sizes["head_dim"])), before, after, dim=3)
+    keys = look_adjacent(chunked(key / math.sqrt(head_dim)), before, after, dim=3)
     values = look_adjacent(chunked(value), before, after, dim=3)
     allowed = look_adjacent(mask.reshape(batch, -1, size), before, after, dim=2)[:, :, None, None]
     if causal:
@@ -83,7 +95,7 @@ def _fake(
     return torch.empty_like(query, memory_format=torch.contiguous_format)
 
 
-register(CHUNK_ATTENTION, _portable, _fake)
+register(CHUNK_ATTENTION, _check, _portable, _fake)
 
 
 def chunk_attention(

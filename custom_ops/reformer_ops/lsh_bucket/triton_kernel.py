@@ -9,16 +9,9 @@ import triton.language as tl
 from reformer_ops.lsh_bucket.spec import bucket_count
 from reformer_ops.triton_launch import Argument, Grid, Launch, padded, triton_type
 
-_TILE_TOKENS = 32
+_TILE_TOKENS = 64
 _TILE_COLUMNS = 32
 _TILE_DEPTH = 32
-
-
-@triton.jit
-def stronger(strength, index, other_strength, other_index):
-    """The (strength, index) of two that is larger; of equals that of the lower index."""
-    takes = (other_strength > strength) | ((other_strength == strength) & (other_index < index))
-    return tl.where(takes, other_strength, strength), tl.where(takes, other_index, index)
 
 
 @triton.jit
@@ -58,8 +51,11 @@ def hash_once(
         # number and NaN is the number: so NaN has a bucket too, if a meaningless one.
         strength = tl.where(exists[None, :], tl.maximum(tl.abs(projected), 0.0), -1.0)
         index = tl.where(projected >= 0.0, column[None, :], column[None, :] + HALF)
-        strength, index = tl.reduce((strength, index), axis=1, combine_fn=stronger)
-        best, winner = stronger(best, winner, strength, index)
+        top = tl.max(strength, axis=1)
+        index = tl.min(tl.where(strength == top[:, None], index, 2 * HALF), axis=1)
+        takes = (top > best) | ((top == best) & (index < winner))
+        best = tl.where(takes, top, best)
+        winner = tl.where(takes, index, winner)
     return winner
 
 

@@ -12,6 +12,29 @@ from reformer_ops.sorted_chunk_attention.spec import SORTED_CHUNK_ATTENTION
 from reformer_ops.torch_library import call, check_chunking, check_operands, register
 
 
+def _check(
+    query_key: torch.Tensor,
+    value: torch.Tensor,
+    buckets: torch.Tensor,
+    mask: torch.Tensor,
+    num_buckets: int,
+    chunk_length: int,
+    num_chunks_before: int,
+    num_chunks_after: int,
+    causal: bool,
+) -> None:
+    op = SORTED_CHUNK_ATTENTION
+    sizes = check_operands(op, query_key, value, buckets, mask)
+    op.check_attributes(
+        num_buckets=num_buckets,
+        chunk_length=chunk_length,
+        num_chunks_before=num_chunks_before,
+        num_chunks_after=num_chunks_after,
+        causal=causal,
+    )
+    check_chunking(op, sizes["length"], chunk_length)
+
+
 def _portable(
     query_key: torch.Tensor,
     value: torch.Tensor,
@@ -23,24 +46,13 @@ def _portable(
     num_chunks_after: int,
     causal: bool,
 ) -> torch.Tensor:
-    op = SORTED_CHUNK_ATTENTION
-    sizes = check_operands(op, query_key, value, buckets, mask)
     batch, length, heads, head_dim = query_key.shape
-    op.check_attributes(
-        num_buckets=num_buckets,
-        chunk_length=chunk_length,
-        num_chunks_before=num_chunks_before,
-        num_chunks_after=num_chunks_after,
-        causal=causal,
-    )
-    check_chunking(op, length, chunk_length)
-
     if length <= chunk_length:
         size, before, after, rounds = length, 0, 0, 1
         order = torch.arange(length, device=value.device).expand(batch, heads, 1, length)
     else:
         size, before, after = chunk_length, num_chunks_before, num_chunks_after
-        rounds = sizes["num_hashes"]
+        rounds = buckets.shape[2]
         order = torch.sort(buckets, dim=-1, stable=True).indices
     # The heads join the batch, so that axis 1 counts chunks: those of all rounds form one ring.
     order = order.reshape(batch * heads, rounds, length)
@@ -97,7 +109,7 @@ def _fake(
     return torch.empty_like(value, memory_format=torch.contiguous_format)
 
 
-register(SORTED_CHUNK_ATTENTION, _portable, _fake)
+register(SORTED_CHUNK_ATTENTION, _check, _portable, _fake)
 
 
 def sorted_chunk_attention(

@@ -72,6 +72,7 @@ def attend_rounds_kernel(
     row = program // tiles // ring  # of the sequences' heads
 
     is_sorted = length > CHUNK_LENGTH
+    in_order = tl.where(is_sorted, NUM_HASHES * length, 0)
     chunks = tl.where(is_sorted, ring, 1)
     size = tl.minimum(length, CHUNK_LENGTH)
     before = tl.where(is_sorted, CHUNKS_BEFORE, 0)
@@ -89,7 +90,7 @@ def attend_rounds_kernel(
     place = tile * BLOCK_M + tl.arange(0, BLOCK_M)
     asked = place < size
     slot = chunk * CHUNK_LENGTH + place
-    query_position = tl.load(order + slot, mask=asked & is_sorted, other=0)
+    query_position = tl.load(order + slot, mask=slot < in_order, other=0)
     query_position = tl.where(is_sorted, query_position, slot)
     queries = load_rows(query_key, query_position, asked, 0, HEADS, HEAD_DIM, BLOCK_D)
 
@@ -98,7 +99,7 @@ def attend_rounds_kernel(
     output = tl.zeros((BLOCK_M, BLOCK_D), tl.float32)
     for start in range(0, window, BLOCK_N):
         key_slot, present = key_slots(start, window, chunk, chunks, before, CHUNK_LENGTH, BLOCK_N)
-        position = tl.load(order + key_slot, mask=present & is_sorted, other=0)
+        position = tl.load(order + key_slot, mask=key_slot < in_order, other=0)
         position = tl.where(is_sorted, position, key_slot)
         valid = tl.load(mask + position, mask=present, other=0) != 0
         scores, squares = multiply(
