@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from reformer_ops.chunk_attention.spec import CHUNK_ATTENTION
 from reformer_ops.chunk_attention.triton_kernel import chunk_attention
@@ -79,8 +80,8 @@ def lsh_layer(shape: LayerShape, hashing: Hashing, *, dtype: str, target: int) -
         num_chunks_after=shape.num_chunks_after,
         causal=shape.causal,
     )
-    rounds = {"heads": shape.heads, "num_hashes": hashing.num_hashes}
-    rows = {**rounds, "dtype": dtype, "head_dim": shape.head_dim}
+    rounds: dict[str, Any] = {"heads": shape.heads, "num_hashes": hashing.num_hashes}
+    rows: dict[str, Any] = {**rounds, "dtype": dtype, "head_dim": shape.head_dim}
     launches = {"lsh_bucket": lsh_bucket(**rows, factors=hashing.factors)}
     for number, step in enumerate(sort_passes(**rounds, num_buckets=num_buckets)):
         launches[f"sort_pass_{number}"] = step.place_alone

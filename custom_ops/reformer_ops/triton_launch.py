@@ -78,8 +78,8 @@ class Launch:
         programs = self.grid.programs(batch, length)
         if programs >= 2**31:
             raise OpError(
-                f"{self.name} would take {programs} programs, and a GPU launches at most 2**31 - 1: "
-                "split the batch"
+                f"{self.name} would take {programs} programs, and a GPU launches fewer than 2**31 "
+                "at once: split the batch"
             )
         self.kernel[(programs,)](**arguments, length=length, **self.constants, **self.options)
 

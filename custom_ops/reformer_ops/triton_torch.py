@@ -6,8 +6,6 @@ from contextlib import AbstractContextManager
 
 import torch
 
-from reformer_ops.triton_launch import Launch
-
 _NO_GPU = 80
 """Whose tiles the interpreter goes by, which runs on tensors of the CPU."""
 
@@ -33,8 +31,3 @@ def on_device_of(tensor: torch.Tensor) -> AbstractContextManager[object]:
 def as_bytes(mask: torch.Tensor) -> torch.Tensor:
     """A mask as kernels read it: a byte a token."""
     return mask.contiguous().view(torch.uint8)
-
-
-def run(launch: Launch, *, batch: int, length: int, **tensors: torch.Tensor) -> None:
-    """Launch on contiguous tensors, named as the kernel's arguments."""
-    launch.run(tensors, batch=batch, length=length)

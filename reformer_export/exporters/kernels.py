@@ -77,7 +77,7 @@ def layers_of(artifact: str | Path) -> tuple[dict[str, Any], str]:
     require("triton", purpose="building kernels", package="reformer-export[triton]")
     from reformer_ops.triton_kernels import Hashing, LayerShape
 
-    common = {
+    common: dict[str, Any] = {
         "heads": config.num_attention_heads,
         "head_dim": config.attention_head_size,
         "causal": config.is_decoder,

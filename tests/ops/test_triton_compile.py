@@ -119,7 +119,7 @@ def test_no_path_of_this_machine(compiled: Compiled) -> None:
 
 
 def test_unknown_target() -> None:
-    with pytest.raises(OpError, match="sm75, sm80.*got sm70"):
+    with pytest.raises(OpError, match=r"sm75, sm80.*got sm70"):
         compile_launch(example(), 70)
 
 

@@ -29,7 +29,26 @@ def find(what: str) -> Callable[..., Any]:
     return lambda *arguments: operator.redispatch(cuda, *arguments)
 
 
+def multiply_bfloat16_by_value() -> None:
+    """Triton 3.9 interprets a dot of bfloat16 as one of the integers that hold it.
+
+    Widened to fp32, in which their products are exact, it is what tensor cores do.
+    """
+    import triton.language as tl
+    from triton.runtime.interpreter import InterpreterBuilder
+
+    multiply = InterpreterBuilder.create_dot
+
+    def create_dot(self: Any, a: Any, b: Any, *rest: Any) -> Any:
+        if a.dtype.scalar == tl.bfloat16:
+            a, b = (self.cast_impl(operand, tl.float32) for operand in (a, b))
+        return multiply(self, a, b, *rest)
+
+    InterpreterBuilder.create_dot = create_dot
+
+
 def main() -> None:
+    multiply_bfloat16_by_value()
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whoever prints must not spoil a pickle
     while True:

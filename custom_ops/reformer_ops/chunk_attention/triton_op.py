@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from reformer_ops.chunk_attention import triton_kernel
-from reformer_ops.triton_torch import as_bytes, on_device_of, run, target_of, type_of
+from reformer_ops.triton_torch import as_bytes, on_device_of, target_of, type_of
 
 
 def chunk_attention(
@@ -32,14 +32,15 @@ def chunk_attention(
     )
     with on_device_of(query):
         output = torch.empty_like(query, memory_format=torch.contiguous_format)
-        run(
-            launch,
+        launch.run(
+            {
+                "query": query.contiguous(),
+                "key": key.contiguous(),
+                "value": value.contiguous(),
+                "mask": as_bytes(mask),
+                "output": output,
+            },
             batch=batch,
             length=length,
-            query=query.contiguous(),
-            key=key.contiguous(),
-            value=value.contiguous(),
-            mask=as_bytes(mask),
-            output=output,
         )
     return output

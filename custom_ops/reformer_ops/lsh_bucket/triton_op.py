@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from reformer_ops.lsh_bucket import triton_kernel
-from reformer_ops.triton_torch import as_bytes, on_device_of, run, type_of
+from reformer_ops.triton_torch import as_bytes, on_device_of, type_of
 
 
 def lsh_bucket(
@@ -25,13 +25,14 @@ def lsh_bucket(
     )
     with on_device_of(query):
         buckets = query.new_empty((batch, heads, num_hashes, length), dtype=torch.int32)
-        run(
-            launch,
+        launch.run(
+            {
+                "query": query.contiguous(),
+                "rotations": rotations.contiguous(),
+                "mask": as_bytes(mask),
+                "buckets": buckets,
+            },
             batch=batch,
             length=length,
-            query=query.contiguous(),
-            rotations=rotations.contiguous(),
-            mask=as_bytes(mask),
-            buckets=buckets,
         )
     return buckets

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from reformer_ops.sorted_chunk_attention import triton_combine, triton_kernel, triton_sort
-from reformer_ops.triton_torch import as_bytes, on_device_of, run, target_of, type_of
+from reformer_ops.triton_torch import as_bytes, on_device_of, target_of, type_of
 
 
 def sort_by_bucket(buckets: torch.Tensor, *, num_buckets: int, alone: bool = False) -> torch.Tensor:
@@ -24,16 +26,16 @@ def sort_by_bucket(buckets: torch.Tensor, *, num_buckets: int, alone: bool = Fal
     for step in triton_sort.sort_passes(
         heads=heads, num_hashes=num_hashes, num_buckets=num_buckets
     ):
-        sizes = {"batch": batch, "length": length}
-        tensors = {"buckets": buckets, "order": order}
-        order = torch.empty_like(buckets)
+        after = torch.empty_like(buckets)
+        tensors = {"buckets": buckets, "order": order, "sorted_order": after}
+        order = after
         if alone:
-            run(step.place_alone, **sizes, **tensors, sorted_order=order)
+            step.place_alone.run(tensors, batch=batch, length=length)
             continue
         segments = step.count.grid.programs(batch, length)
-        counts = buckets.new_empty((segments, 1 << step.bits))
-        run(step.count, **sizes, **tensors, counts=counts)
-        run(step.place, **sizes, **tensors, counts=counts, sorted_order=order)
+        tensors["counts"] = buckets.new_empty((segments, 1 << step.bits))
+        step.count.run(tensors, batch=batch, length=length)
+        step.place.run(tensors, batch=batch, length=length)
     return order
 
 
@@ -52,7 +54,7 @@ def sorted_chunk_attention(
     batch, length, heads, head_dim = query_key.shape
     is_short = length <= chunk_length
     num_hashes = 1 if is_short else buckets.shape[2]
-    shape = {
+    shape: dict[str, Any] = {
         "dtype": type_of(query_key),
         "heads": heads,
         "head_dim": head_dim,
@@ -66,26 +68,23 @@ def sorted_chunk_attention(
         causal=causal,
         target=target_of(query_key),
     )
-    sizes = {"batch": batch, "length": length}
     with on_device_of(query_key):
         # The kernel does not read the order of a short sequence.
         order = buckets if is_short else sort_by_bucket(buckets, num_buckets=num_buckets)
         outputs = value.new_empty((batch, num_hashes, length, heads, head_dim))
         lse = value.new_empty((batch, num_hashes, length, heads), dtype=torch.float32)
-        run(
-            attend,
-            **sizes,
-            query_key=query_key.contiguous(),
-            value=value.contiguous(),
-            order=order,
-            mask=as_bytes(mask),
-            outputs=outputs,
-            lse=lse,
-        )
+        tensors = {
+            "query_key": query_key.contiguous(),
+            "value": value.contiguous(),
+            "order": order,
+            "mask": as_bytes(mask),
+            "outputs": outputs,
+            "lse": lse,
+        }
+        attend.run(tensors, batch=batch, length=length)
         if num_hashes == 1:
             return outputs[:, 0]
-        output = torch.empty_like(value, memory_format=torch.contiguous_format)
-        run(
-            triton_combine.combine_rounds(**shape), **sizes, outputs=outputs, lse=lse, output=output
-        )
-    return output
+        tensors["output"] = torch.empty_like(value, memory_format=torch.contiguous_format)
+        combine = triton_combine.combine_rounds(**shape)
+        combine.run(tensors, batch=batch, length=length)
+    return tensors["output"]

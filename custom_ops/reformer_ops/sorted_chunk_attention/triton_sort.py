@@ -22,7 +22,7 @@ import triton.language as tl
 from reformer_ops.triton_launch import Argument, Grid, Launch
 
 MAX_DIGIT_BITS = 10
-"""Counters of a pass: 2**10 are eight registers of each of 128 threads and 4 KB of shared memory."""
+"""2**10 counters are eight registers of each of 128 threads, and 4 KB of shared memory."""
 
 SEGMENT = 2048
 """Positions that one program places where it also counts."""
