@@ -35,7 +35,7 @@ def calls() -> Iterator[Any]:
                 yield pytest.param(backend, dtype, op, number, id=name, marks=marks)
 
 
-@pytest.mark.parametrize(("backend", "dtype", "op", "number"), calls())
+@pytest.mark.parametrize(("backend", "dtype", "op", "number"), list(calls()))
 def test_backend_keeps_the_law(backend: Backend, dtype: str, op: OpSpec, number: int) -> None:
     case, wanted = prepared(op, number, dtype)
     law.check(op, case, dtype, backend.run(op, case, dtype), wanted)

@@ -56,7 +56,7 @@ def combinations() -> Iterator[Any]:
                     )
 
 
-@pytest.mark.parametrize(("name", "dtype", "target"), combinations())
+@pytest.mark.parametrize(("name", "dtype", "target"), list(combinations()))
 def test_no_spills_and_little_shared_memory(name: str, dtype: str, target: int) -> None:
     for kernel, launch in launches(name, dtype, target).items():
         compiled = compile_launch(launch, target)

@@ -1,6 +1,7 @@
 """`ChunkAttention` in Triton: attention within a window of the sequence, in one launch."""
 
 import math
+from functools import cache
 
 import triton
 import triton.language as tl
@@ -117,6 +118,7 @@ def chunk_attention_kernel(
     )
 
 
+@cache
 def chunk_attention(
     *,
     dtype: str,

@@ -1,7 +1,7 @@
 """`LshBucket` in Triton: projections and their argmax in one launch, in fp32 throughout."""
 
 import math
-from collections.abc import Sequence
+from functools import cache
 
 import triton
 import triton.language as tl
@@ -9,8 +9,9 @@ import triton.language as tl
 from reformer_ops.lsh_bucket.spec import bucket_count
 from reformer_ops.triton_launch import Argument, Grid, Launch, padded, triton_type
 
+# Without tensor cores a thread multiplies 4 x 4 at a time: 64 x 64 is 256 threads' worth.
 _TILE_TOKENS = 64
-_TILE_COLUMNS = 32
+_TILE_COLUMNS = 64
 _TILE_DEPTH = 32
 
 
@@ -73,21 +74,21 @@ def lsh_bucket_kernel(
     COLUMNS: tl.constexpr,
     STARTS: tl.constexpr,
     WEIGHTS: tl.constexpr,
+    WIDTHS: tl.constexpr,
     NUM_BUCKETS: tl.constexpr,
     BLOCK_M: tl.constexpr,
-    BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):
-    """A program hashes BLOCK_M tokens of one head in one round, BLOCK_N columns at a time.
+    """A program hashes BLOCK_M tokens of one head in one round, a tile of columns at a time.
 
     query      [batch, length, HEADS, HEAD_DIM]
     rotations  [HEADS, HEAD_DIM, NUM_HASHES, COLUMNS] fp32
     mask       [batch, length] u8
     buckets    [batch, HEADS, NUM_HASHES, length] i32
 
-    HALVES, STARTS and WEIGHTS are tuples with a number for each factor: half of it, its first
-    column, and what its index is multiplied by. Rounds are neighbours in the grid, since they read
-    the same queries.
+    HALVES, STARTS, WEIGHTS and WIDTHS have a number for each factor: half of it, its first column,
+    what its index is multiplied by, and the columns of a tile. Rounds are neighbours in the grid,
+    since they read the same queries.
     """
     tiles = tl.cdiv(length, BLOCK_M)
     program = tl.program_id(0)
@@ -113,7 +114,7 @@ def lsh_bucket_kernel(
             NUM_HASHES * COLUMNS,
             HALVES[factor],
             BLOCK_M,
-            BLOCK_N,
+            WIDTHS[factor],
             BLOCK_K,
         )
         bucket += WEIGHTS[factor] * index
@@ -127,8 +128,9 @@ def lsh_bucket_kernel(
     )
 
 
+@cache
 def lsh_bucket(
-    *, dtype: str, heads: int, head_dim: int, num_hashes: int, factors: Sequence[int]
+    *, dtype: str, heads: int, head_dim: int, num_hashes: int, factors: tuple[int, ...]
 ) -> Launch:
     """The launch for one model type ("float32", "float16", "bfloat16") and shape."""
     return Launch(
@@ -147,13 +149,13 @@ def lsh_bucket(
             "COLUMNS": sum(factors) // 2,
             "STARTS": tuple(sum(factors[:i]) // 2 for i in range(len(factors))),
             "WEIGHTS": tuple(math.prod(factors[:i]) for i in range(len(factors))),
+            "WIDTHS": tuple(min(_TILE_COLUMNS, padded(factor // 2)) for factor in factors),
             "NUM_BUCKETS": bucket_count(factors),
             "BLOCK_M": _TILE_TOKENS,
-            "BLOCK_N": _TILE_COLUMNS,
             "BLOCK_K": min(_TILE_DEPTH, padded(head_dim)),
         },
         grid=Grid(times=heads * num_hashes, divisor=_TILE_TOKENS),
-        num_warps=4,
+        num_warps=8,
         num_stages=1,
         max_registers=128,
     )

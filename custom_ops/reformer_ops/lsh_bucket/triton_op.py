@@ -21,7 +21,7 @@ def lsh_bucket(
         heads=heads,
         head_dim=head_dim,
         num_hashes=num_hashes,
-        factors=factors,
+        factors=tuple(factors),
     )
     with on_device_of(query):
         buckets = query.new_empty((batch, heads, num_hashes, length), dtype=torch.int32)

@@ -1,5 +1,7 @@
 """The sum over rounds in Triton: each round weighs in by the share of attention it found."""
 
+from functools import cache
+
 import triton
 import triton.language as tl
 
@@ -63,6 +65,7 @@ def combine_rounds_kernel(
     )
 
 
+@cache
 def combine_rounds(
     *, dtype: str, heads: int, head_dim: int, num_hashes: int, chunk_length: int
 ) -> Launch:

@@ -1,6 +1,7 @@
 """Attention of every round in Triton: sorted chunks in, output and logsumexp of each round out."""
 
 import math
+from functools import cache
 
 import triton
 import triton.language as tl
@@ -121,7 +122,7 @@ def attend_rounds_kernel(
         # Normalising a key is scaling its column of the scores: so keys go to the tensor cores as
         # they are, unrounded, and fp32 sums hold what fp16 would not. Rounded division and root:
         # they are one a key, and large scores show every bit of them.
-        norm = tl.sqrt_rn(squares / HEAD_DIM + _EPSILON) * ROOT
+        norm = tl.sqrt_rn(tl.div_rn(squares, 1.0 * HEAD_DIM) + _EPSILON) * ROOT
         scores = scores * tl.div_rn(1.0, norm)[None, :]
         scores = hide(scores, query_position, position, valid, present, CAUSAL)
         own = tl.where(present, position, -1)
@@ -142,6 +143,7 @@ def attend_rounds_kernel(
     )
 
 
+@cache
 def attend_rounds(
     *,
     dtype: str,

@@ -13,8 +13,8 @@ A pass is one launch or two:
   counts. It is what torch runs.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import triton
 import triton.language as tl
@@ -158,7 +158,8 @@ class Pass:
     """Without counts, in one launch."""
 
 
-def sort_passes(*, heads: int, num_hashes: int, num_buckets: int) -> Iterator[Pass]:
+@cache
+def sort_passes(*, heads: int, num_hashes: int, num_buckets: int) -> tuple[Pass, ...]:
     """The passes that sort buckets 0 ... num_buckets, the last one being padding's.
 
     The first reads no order, since positions are in theirs. The passes after the first take the
@@ -168,8 +169,7 @@ def sort_passes(*, heads: int, num_hashes: int, num_buckets: int) -> Iterator[Pa
     passes = -(-bits // MAX_DIGIT_BITS)
     width = -(-bits // passes)
     rows = heads * num_hashes
-    for number in range(passes):
-        yield _sort_pass(rows, number * width, width)
+    return tuple(_sort_pass(rows, number * width, width) for number in range(passes))
 
 
 def _sort_pass(rows: int, shift: int, bits: int) -> Pass:
