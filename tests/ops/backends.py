@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +130,11 @@ BACKENDS: tuple[Backend, ...] = (
         for optimised in (True, False)
     ),
     Backend("onnx-evaluator", ("float32", "float16"), _onnx_evaluator),
-    Backend("triton-interpreter", ("float32", *HALF_TYPES), _triton, slow=True),
+    *(
+        [Backend("triton-interpreter", ("float32", *HALF_TYPES), _triton, slow=True)]
+        if find_spec("triton")  # otherwise test_triton.py is skipped, and says why
+        else []
+    ),
     *(
         Backend(
             f"native-onnxruntime-{isa}",
