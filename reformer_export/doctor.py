@@ -62,6 +62,7 @@ def diagnose() -> list[Fact]:
     with ThreadPoolExecutor(max_workers=4) as pool:  # the probes wait on other processes
         probes = [
             pool.submit(_torch),
+            pool.submit(_triton),
             pool.submit(_onnxruntime),
             pool.submit(_tensorrt, "tensorrt"),
             pool.submit(_tensorrt, "tensorrt-rtx"),
@@ -140,6 +141,11 @@ def _tensorrt(package: str) -> Fact:
     # A package and not a runtime: an artifact of this schema has no engine to run.
     code = f"import {package.replace('-', '_')} as t; t.Builder; print(t.__version__)"
     return _loaded(PACKAGE, package, "NVIDIA GPUs", code)
+
+
+def _triton() -> Fact:
+    code = "import triton; print(triton.__version__)"
+    return _loaded(KERNEL, "triton", "build-kernels and CUDA tensors", code)
 
 
 def _loaded(group: str, name: str, use: str, code: str) -> Fact:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
 
 from reformer_ops.errors import NativeLibraryError, OpError
-from reformer_ops.native import load_into_torch
+from reformer_ops.native import CHOICE_VARIABLE, load_into_torch, requested
 from reformer_ops.spec import DOMAIN, OpSpec
 
 MODEL_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -22,19 +24,24 @@ PORTABLE: dict[str, Callable[..., torch.Tensor]] = {}
 
 _LIBRARY = torch.library.Library(DOMAIN, "FRAGMENT")
 
+_logger = logging.getLogger(__name__)
 _DECOMPOSED: ContextVar[bool] = ContextVar("reformer_ops_decomposed", default=False)
 
 load_into_torch()  # before anything is defined: a library of kernels brings the schemas along
 
 
 def register(
-    op: OpSpec, portable: Callable[..., torch.Tensor], fake: Callable[..., torch.Tensor]
+    op: OpSpec,
+    check: Callable[..., object],
+    portable: Callable[..., torch.Tensor],
+    fake: Callable[..., torch.Tensor],
 ) -> None:
     """Define `torch.ops.reformer.<torch_name>`, unless the native library has.
 
-    `portable` serves every device that has no kernel of its own, and gives the gradients on all;
-    `fake` gives the output's shape and type, so that torch.export and torch.compile keep the
-    operator as one node.
+    `check` raises an OpError for what the operator does not take. `portable` serves every device
+    that has no kernel of its own, and gives the gradients on all. On CUDA the Triton kernels run,
+    unless REFORMER_OPS=portable. `fake` gives the output's shape and type, so that torch.export
+    and torch.compile keep the operator as one node.
 
     Raises:
         NativeLibraryError: the library that is loaded has another schema.
@@ -42,6 +49,7 @@ def register(
     name = f"{DOMAIN}::{op.torch_name}"
 
     def kernel(*arguments: Any) -> torch.Tensor:
+        check(*arguments)
         # What the numeric law wants in fp32, autocast would round.
         with torch.autocast(arguments[0].device.type, enabled=False):
             return portable(*arguments)
@@ -49,10 +57,44 @@ def register(
     PORTABLE[op.torch_name] = kernel
     _define(op)
     _LIBRARY.impl(op.torch_name, kernel, "CompositeExplicitAutograd")
+    if requested() != "portable":
+        _LIBRARY.impl(op.torch_name, partial(_on_cuda, op, check, kernel), "CUDA")
     torch.library.register_fake(name, fake, lib=_LIBRARY)
     if op.outputs[0].dtype == "float":
         backward = partial(_backward, kernel)
         torch.library.register_autograd(name, backward, setup_context=_save_arguments, lib=_LIBRARY)
+
+
+def _on_cuda(
+    op: OpSpec,
+    check: Callable[..., object],
+    portable: Callable[..., torch.Tensor],
+    *arguments: Any,
+) -> torch.Tensor:
+    """By the Triton kernels where Triton is installed, as it is with torch for CUDA."""
+    kernels = _triton_kernels(op)
+    if kernels is None:
+        return portable(*arguments)
+    check(*arguments)
+    return kernels(*arguments)
+
+
+@cache
+def _triton_kernels(op: OpSpec) -> Callable[..., torch.Tensor] | None:
+    """`<op>/triton_op.py`; None without Triton, which REFORMER_OPS=native makes an error."""
+    try:
+        importlib.import_module("triton")
+    except ImportError as error:
+        reason = f"{op.torch_name} on CUDA needs triton, which does not load ({error})"
+        if requested() == "native":
+            raise NativeLibraryError(
+                f"{reason}: pip install triton, or set {CHOICE_VARIABLE}=portable"
+            ) from error
+        _logger.warning("%s; the portable operators run instead, slowly", reason)
+        return None
+    module = importlib.import_module(f"reformer_ops.{op.torch_name}.triton_op")
+    function: Callable[..., torch.Tensor] = getattr(module, op.torch_name)
+    return function
 
 
 def _define(op: OpSpec) -> None:
@@ -142,15 +184,16 @@ def check_operands(op: OpSpec, *tensors: torch.Tensor) -> None:
             raise OpError(f"{op.torch_name} takes {wanted} for {operand.name}; got {tensor.dtype}")
 
 
-def whole_chunks(op: OpSpec, length: int, chunk_length: int) -> tuple[int, int]:
-    """How many chunks a sequence takes, and how many slots of the last one it leaves empty.
-
-    OpError unless `length`, where it is known, is at most one chunk or a whole number of chunks.
-    """
+def check_chunking(op: OpSpec, length: int, chunk_length: int) -> None:
+    """OpError unless `length`, where it is known, is at most one chunk or several whole ones."""
     if type(length) is int and length > chunk_length and length % chunk_length:
         raise OpError(
             f"{op.torch_name} takes a length of at most chunk_length or a multiple of it; got "
             f"length {length} with chunk_length {chunk_length}: pad the sequence, mask the padding"
         )
+
+
+def whole_chunks(length: int, chunk_length: int) -> tuple[int, int]:
+    """How many chunks a sequence takes, and how many slots of the last one it leaves empty."""
     chunks = (length + chunk_length - 1) // chunk_length
     return chunks, chunks * chunk_length - length

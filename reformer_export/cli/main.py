@@ -30,6 +30,7 @@ _VERBS = {
     "run": "Run an artifact on token ids or a text.",
     "bench": "Measure an artifact's speed and memory.",
     "inspect": "Show what is in an artifact; check its hashes.",
+    "build-kernels": "Compile GPU kernels ahead of time; it takes no GPU.",
     "doctor": "Show what is installed and usable here, and why not.",
 }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from reformer_ops.torch_library import PORTABLE
 
 from .isa_libraries import isa_libraries
 from .onnx_models import Form, cached_session, make_model
+from .triton_interpreter import interpret
 
 Array = NDArray[Any]
 HALF_TYPES = ("float16", "bfloat16")
@@ -34,12 +36,14 @@ class Backend:
     """An implementation of all operators, in each of `dtypes`.
 
     `run` takes the operator, the case and the model's type; it gives the output in any float type
-    that holds it, or in int32.
+    that holds it, or in int32. Of a `slow` one `make test` runs a case in four, spread over the
+    types, and `make test-all` the rest.
     """
 
     name: str
     dtypes: tuple[str, ...]
     run: Callable[[OpSpec, Case, str], Array]
+    slow: bool = False
 
     def __str__(self) -> str:
         return self.name
@@ -65,6 +69,11 @@ def _torch_portable(op: OpSpec, case: Case, dtype: str) -> Array:
 def _torch(op: OpSpec, case: Case, dtype: str) -> Array:
     operator = getattr(torch.ops.reformer, op.torch_name)
     return _as_numpy(operator(*torch_arguments(op, case, dtype)))
+
+
+def _triton(op: OpSpec, case: Case, dtype: str) -> Array:
+    """By the kernels for GPUs, interpreted."""
+    return _as_numpy(interpret(op.torch_name, *torch_arguments(op, case, dtype)))
 
 
 def _onnxruntime(op: OpSpec, case: Case, dtype: str, *, form: Form, optimised: bool) -> Array:
@@ -121,6 +130,11 @@ BACKENDS: tuple[Backend, ...] = (
         for optimised in (True, False)
     ),
     Backend("onnx-evaluator", ("float32", "float16"), _onnx_evaluator),
+    *(
+        [Backend("triton-interpreter", ("float32", *HALF_TYPES), _triton, slow=True)]
+        if find_spec("triton")  # otherwise test_triton.py is skipped, and says why
+        else []
+    ),
     *(
         Backend(
             f"native-onnxruntime-{isa}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -22,21 +23,19 @@ def prepared(op: OpSpec, number: int, dtype: str) -> tuple[Case, NDArray[Any]]:
     return case, law.expected(op, case)
 
 
-@pytest.mark.parametrize(
-    ("op", "number"),
-    [
-        pytest.param(op, number, id=f"{op.name}-{law.cases(op)[number].name}")
-        for op, number in law.ALL_CASES
-    ],
-)
-@pytest.mark.parametrize(
-    ("backend", "dtype"),
-    [
-        pytest.param(backend, dtype, id=f"{backend}-{dtype}")
-        for backend in BACKENDS
-        for dtype in backend.dtypes
-    ],
-)
+def calls() -> Iterator[Any]:
+    """Every case on every backend in every type."""
+    for backend in BACKENDS:
+        for place, dtype in enumerate(backend.dtypes):
+            for count, (op, number) in enumerate(law.ALL_CASES):
+                # Each type takes other cases than the one before.
+                late = backend.slow and (count + place) % 4
+                name = f"{backend}-{dtype}-{op.name}-{law.cases(op)[number].name}"
+                marks = [pytest.mark.slow] if late else []
+                yield pytest.param(backend, dtype, op, number, id=name, marks=marks)
+
+
+@pytest.mark.parametrize(("backend", "dtype", "op", "number"), list(calls()))
 def test_backend_keeps_the_law(backend: Backend, dtype: str, op: OpSpec, number: int) -> None:
     case, wanted = prepared(op, number, dtype)
     law.check(op, case, dtype, backend.run(op, case, dtype), wanted)

@@ -69,6 +69,7 @@ def test_reference(backend: Backend, op: OpSpec, data: st.DataObject) -> None:
     [
         pytest.param(backend, dtype, id=f"{backend}-{dtype}")
         for backend in BACKENDS
+        if not backend.slow
         for dtype in backend.dtypes
     ],
 )

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from reformer_ops.attention_masks import ABSENT, MASKED
 from reformer_ops.chunk_attention.spec import CHUNK_ATTENTION
-from reformer_ops.torch_library import call, check_operands, register, whole_chunks
+from reformer_ops.torch_library import call, check_chunking, check_operands, register, whole_chunks
 
 
 class Ring:
@@ -53,6 +53,26 @@ def softmax_attend(scores: torch.Tensor, values: torch.Tensor) -> tuple[torch.Te
     return torch.exp(scores - lse).to(values.dtype) @ values, lse
 
 
+def _check(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor,
+    chunk_length: int,
+    num_chunks_before: int,
+    num_chunks_after: int,
+    causal: bool,
+) -> None:
+    check_operands(CHUNK_ATTENTION, query, key, value, mask)
+    CHUNK_ATTENTION.check_attributes(
+        chunk_length=chunk_length,
+        num_chunks_before=num_chunks_before,
+        num_chunks_after=num_chunks_after,
+        causal=causal,
+    )
+    check_chunking(CHUNK_ATTENTION, query.shape[1], chunk_length)
+
+
 def _portable(
     query: torch.Tensor,
     key: torch.Tensor,
@@ -63,15 +83,8 @@ def _portable(
     num_chunks_after: int,
     causal: bool,
 ) -> torch.Tensor:
-    check_operands(CHUNK_ATTENTION, query, key, value, mask)
-    CHUNK_ATTENTION.check_attributes(
-        chunk_length=chunk_length,
-        num_chunks_before=num_chunks_before,
-        num_chunks_after=num_chunks_after,
-        causal=causal,
-    )
     batch, length, heads, head_dim = query.shape
-    chunks, padding = whole_chunks(CHUNK_ATTENTION, length, chunk_length)
+    chunks, padding = whole_chunks(length, chunk_length)
     ring = Ring(chunks, num_chunks_before, num_chunks_after, query.device)
 
     def chunked(tensor: torch.Tensor) -> torch.Tensor:
@@ -109,7 +122,7 @@ def _fake(
     return torch.empty_like(query, memory_format=torch.contiguous_format)
 
 
-register(CHUNK_ATTENTION, _portable, _fake)
+register(CHUNK_ATTENTION, _check, _portable, _fake)
 
 
 def chunk_attention(

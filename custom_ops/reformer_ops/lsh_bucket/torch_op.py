@@ -11,17 +11,23 @@ from reformer_ops.lsh_bucket.spec import LSH_BUCKET, bucket_count
 from reformer_ops.torch_library import call, check_operands, register
 
 
-def _portable(
+def _check(
     query: torch.Tensor, rotations: torch.Tensor, mask: torch.Tensor, factors: Sequence[int]
-) -> torch.Tensor:
+) -> None:
     check_operands(LSH_BUCKET, query, rotations, mask)
-    num_buckets = bucket_count(factors)
+    bucket_count(factors)
     columns_found = rotations.shape[3]
     if type(columns_found) is int and columns_found != sum(factors) // 2:
         raise OpError(
             f"lsh_bucket takes rotations with {sum(factors) // 2} columns for the factors "
             f"{list(factors)}; got shape {list(rotations.shape)}"
         )
+
+
+def _portable(
+    query: torch.Tensor, rotations: torch.Tensor, mask: torch.Tensor, factors: Sequence[int]
+) -> torch.Tensor:
+    num_buckets = bucket_count(factors)
     # Which bucket wins must not depend on the model's type: hashing is fp32 throughout.
     query = query.to(torch.float32)
     stride, start = 1, 0
@@ -47,7 +53,7 @@ def _fake(
     return query.new_empty((batch, heads, rotations.shape[2], length), dtype=torch.int32)
 
 
-register(LSH_BUCKET, _portable, _fake)
+register(LSH_BUCKET, _check, _portable, _fake)
 
 
 def lsh_bucket(

@@ -10,7 +10,30 @@ from torch.nn import functional
 from reformer_ops.attention_masks import ABSENT, KEY_NORM_EPSILON, MASKED, SELF
 from reformer_ops.chunk_attention.torch_op import Ring, softmax_attend
 from reformer_ops.sorted_chunk_attention.spec import SORTED_CHUNK_ATTENTION
-from reformer_ops.torch_library import call, check_operands, register, whole_chunks
+from reformer_ops.torch_library import call, check_chunking, check_operands, register, whole_chunks
+
+
+def _check(
+    query_key: torch.Tensor,
+    value: torch.Tensor,
+    buckets: torch.Tensor,
+    mask: torch.Tensor,
+    num_buckets: int,
+    chunk_length: int,
+    num_chunks_before: int,
+    num_chunks_after: int,
+    causal: bool,
+) -> None:
+    op = SORTED_CHUNK_ATTENTION
+    check_operands(op, query_key, value, buckets, mask)
+    op.check_attributes(
+        num_buckets=num_buckets,
+        chunk_length=chunk_length,
+        num_chunks_before=num_chunks_before,
+        num_chunks_after=num_chunks_after,
+        causal=causal,
+    )
+    check_chunking(op, query_key.shape[1], chunk_length)
 
 
 def _portable(
@@ -24,18 +47,9 @@ def _portable(
     num_chunks_after: int,
     causal: bool,
 ) -> torch.Tensor:
-    op = SORTED_CHUNK_ATTENTION
-    check_operands(op, query_key, value, buckets, mask)
     batch, length, heads, head_dim = query_key.shape
     rounds = buckets.shape[2]
-    op.check_attributes(
-        num_buckets=num_buckets,
-        chunk_length=chunk_length,
-        num_chunks_before=num_chunks_before,
-        num_chunks_after=num_chunks_after,
-        causal=causal,
-    )
-    chunks, padding = whole_chunks(op, length, chunk_length)
+    chunks, padding = whole_chunks(length, chunk_length)
     padded = chunks * chunk_length
     # A short sequence is padded to a chunk of which only its own slots exist, and only the first
     # round of it counts. The order does not matter within one chunk.
@@ -102,7 +116,7 @@ def _fake(
     return torch.empty_like(value, memory_format=torch.contiguous_format)
 
 
-register(SORTED_CHUNK_ATTENTION, _portable, _fake)
+register(SORTED_CHUNK_ATTENTION, _check, _portable, _fake)
 
 
 def sorted_chunk_attention(

@@ -1,0 +1,161 @@
+"""`LshBucket` in Triton: projections and their argmax in one launch, in fp32 throughout."""
+
+import math
+from functools import cache
+
+import triton
+import triton.language as tl
+
+from reformer_ops.lsh_bucket.spec import bucket_count
+from reformer_ops.triton_launch import Argument, Grid, Launch, padded, triton_type
+
+# Without tensor cores a thread multiplies 4 x 4 at a time: 64 x 64 is 256 threads' worth.
+_TILE_TOKENS = 64
+_TILE_COLUMNS = 64
+_TILE_DEPTH = 32
+
+
+@triton.jit
+def hash_once(
+    query,
+    rotations,
+    present,
+    HEAD_DIM: tl.constexpr,
+    STRIDE: tl.constexpr,
+    HALF: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
+    """`[BLOCK_M]` indices of the largest of [x R, -x R] with R of HALF columns, STRIDE apart in d.
+
+    query      [BLOCK_M, 1] pointers to rows of HEAD_DIM
+    rotations  pointer to the first column
+    """
+    best = tl.full((BLOCK_M,), -1.0, tl.float32)
+    winner = tl.zeros((BLOCK_M,), tl.int32)
+    for start in range(0, HALF, BLOCK_N):
+        column = start + tl.arange(0, BLOCK_N)
+        exists = column < HALF
+        projected = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
+        for depth in range(0, HEAD_DIM, BLOCK_K):
+            d = depth + tl.arange(0, BLOCK_K)
+            inside = d < HEAD_DIM
+            x = tl.load(query + d[None, :], mask=present[:, None] & inside[None, :], other=0.0)
+            r = tl.load(
+                rotations + d[:, None] * STRIDE + column[None, :],
+                mask=inside[:, None] & exists[None, :],
+                other=0.0,
+            )
+            projected = tl.dot(x.to(tl.float32), r, acc=projected, input_precision="ieee")
+        # The largest of [p, -p] is the largest |p|; p itself has the lower index. The larger of a
+        # number and NaN is the number: so NaN has a bucket too, if a meaningless one.
+        strength = tl.where(exists[None, :], tl.maximum(tl.abs(projected), 0.0), -1.0)
+        index = tl.where(projected >= 0.0, column[None, :], column[None, :] + HALF)
+        top = tl.max(strength, axis=1)
+        index = tl.min(tl.where(strength == top[:, None], index, 2 * HALF), axis=1)
+        takes = (top > best) | ((top == best) & (index < winner))
+        best = tl.where(takes, top, best)
+        winner = tl.where(takes, index, winner)
+    return winner
+
+
+@triton.jit(do_not_specialize=["length"])
+def lsh_bucket_kernel(
+    query,
+    rotations,
+    mask,
+    length,
+    buckets,
+    HEADS: tl.constexpr,
+    HEAD_DIM: tl.constexpr,
+    NUM_HASHES: tl.constexpr,
+    HALVES: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    STARTS: tl.constexpr,
+    WEIGHTS: tl.constexpr,
+    WIDTHS: tl.constexpr,
+    NUM_BUCKETS: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
+    """A program hashes BLOCK_M tokens of one head in one round, a tile of columns at a time.
+
+    query      [batch, length, HEADS, HEAD_DIM]
+    rotations  [HEADS, HEAD_DIM, NUM_HASHES, COLUMNS] fp32
+    mask       [batch, length] u8
+    buckets    [batch, HEADS, NUM_HASHES, length] i32
+
+    HALVES, STARTS, WEIGHTS and WIDTHS have a number for each factor: half of it, its first column,
+    what its index is multiplied by, and the columns of a tile. Rounds are neighbours in the grid,
+    since they read the same queries.
+    """
+    tiles = tl.cdiv(length, BLOCK_M)
+    program = tl.program_id(0)
+    hash_round = program % NUM_HASHES
+    tile = program // NUM_HASHES % tiles
+    row = program // NUM_HASHES // tiles  # of the sequences' heads
+    sequence = (row // HEADS).to(tl.int64)
+    head = row % HEADS
+
+    position = tile * BLOCK_M + tl.arange(0, BLOCK_M)
+    present = position < length
+    token = (sequence * length + position) * HEADS + head
+    rows = query + token[:, None] * HEAD_DIM
+    rotations += (head * HEAD_DIM * NUM_HASHES + hash_round) * COLUMNS
+
+    bucket = tl.zeros((BLOCK_M,), tl.int32)
+    for factor in tl.static_range(len(HALVES)):
+        index = hash_once(
+            rows,
+            rotations + STARTS[factor],
+            present,
+            HEAD_DIM,
+            NUM_HASHES * COLUMNS,
+            HALVES[factor],
+            BLOCK_M,
+            WIDTHS[factor],
+            BLOCK_K,
+        )
+        bucket += WEIGHTS[factor] * index
+
+    valid = tl.load(mask + sequence * length + position, mask=present, other=0) != 0
+    bucket = tl.where(valid, bucket, NUM_BUCKETS)
+    tl.store(
+        buckets + (row.to(tl.int64) * NUM_HASHES + hash_round) * length + position,
+        bucket,
+        mask=present,
+    )
+
+
+@cache
+def lsh_bucket(
+    *, dtype: str, heads: int, head_dim: int, num_hashes: int, factors: tuple[int, ...]
+) -> Launch:
+    """The launch for one model type ("float32", "float16", "bfloat16") and shape."""
+    return Launch(
+        kernel=lsh_bucket_kernel,
+        inputs=(
+            Argument("query", f"*{triton_type(dtype)}"),
+            Argument("rotations", "*fp32"),
+            Argument("mask", "*u8"),
+        ),
+        outputs=(Argument("buckets", "*i32"),),
+        constants={
+            "HEADS": heads,
+            "HEAD_DIM": head_dim,
+            "NUM_HASHES": num_hashes,
+            "HALVES": tuple(factor // 2 for factor in factors),
+            "COLUMNS": sum(factors) // 2,
+            "STARTS": tuple(sum(factors[:i]) // 2 for i in range(len(factors))),
+            "WEIGHTS": tuple(math.prod(factors[:i]) for i in range(len(factors))),
+            "WIDTHS": tuple(min(_TILE_COLUMNS, padded(factor // 2)) for factor in factors),
+            "NUM_BUCKETS": bucket_count(factors),
+            "BLOCK_M": _TILE_TOKENS,
+            "BLOCK_K": min(_TILE_DEPTH, padded(head_dim)),
+        },
+        grid=Grid(times=heads * num_hashes, divisor=_TILE_TOKENS),
+        num_warps=8,
+        num_stages=1,
+        max_registers=128,
+    )

@@ -1,0 +1,90 @@
+"""`SortedChunkAttention` on CUDA tensors: sort, attend in every round, sum the rounds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from reformer_ops.sorted_chunk_attention import triton_combine, triton_kernel, triton_sort
+from reformer_ops.triton_torch import as_bytes, on_device_of, target_of, type_of
+
+
+def sort_by_bucket(buckets: torch.Tensor, *, num_buckets: int, alone: bool = False) -> torch.Tensor:
+    """Positions ordered by (bucket, position) along the last axis.
+
+    Args:
+        buckets: `[batch, heads, num_hashes, length]` int32 in `0..num_buckets`.
+        alone: each pass in one launch, as plugins have it, instead of two.
+
+    Returns:
+        The same shape, int32.
+    """
+    batch, heads, num_hashes, length = buckets.shape
+    buckets = buckets.contiguous()
+    order = buckets  # the first pass reads none
+    for step in triton_sort.sort_passes(
+        heads=heads, num_hashes=num_hashes, num_buckets=num_buckets
+    ):
+        after = torch.empty_like(buckets)
+        tensors = {"buckets": buckets, "order": order, "sorted_order": after}
+        order = after
+        if alone:
+            step.place_alone.run(tensors, batch=batch, length=length)
+            continue
+        segments = step.count.grid.programs(batch, length)
+        tensors["counts"] = buckets.new_empty((segments, 1 << step.bits))
+        step.count.run(tensors, batch=batch, length=length)
+        step.place.run(tensors, batch=batch, length=length)
+    return order
+
+
+def sorted_chunk_attention(
+    query_key: torch.Tensor,
+    value: torch.Tensor,
+    buckets: torch.Tensor,
+    mask: torch.Tensor,
+    num_buckets: int,
+    chunk_length: int,
+    num_chunks_before: int,
+    num_chunks_after: int,
+    causal: bool,
+) -> torch.Tensor:
+    """As the torch operator; operands are already checked."""
+    batch, length, heads, head_dim = query_key.shape
+    is_short = length <= chunk_length
+    num_hashes = 1 if is_short else buckets.shape[2]
+    shape: dict[str, Any] = {
+        "dtype": type_of(query_key),
+        "heads": heads,
+        "head_dim": head_dim,
+        "num_hashes": num_hashes,
+        "chunk_length": chunk_length,
+    }
+    attend = triton_kernel.attend_rounds(
+        **shape,
+        num_chunks_before=num_chunks_before,
+        num_chunks_after=num_chunks_after,
+        causal=causal,
+        target=target_of(query_key),
+    )
+    with on_device_of(query_key):
+        # The kernel does not read the order of a short sequence.
+        order = buckets if is_short else sort_by_bucket(buckets, num_buckets=num_buckets)
+        outputs = value.new_empty((batch, num_hashes, length, heads, head_dim))
+        lse = value.new_empty((batch, num_hashes, length, heads), dtype=torch.float32)
+        tensors = {
+            "query_key": query_key.contiguous(),
+            "value": value.contiguous(),
+            "order": order,
+            "mask": as_bytes(mask),
+            "outputs": outputs,
+            "lse": lse,
+        }
+        attend.run(tensors, batch=batch, length=length)
+        if num_hashes == 1:
+            return outputs[:, 0]
+        tensors["output"] = torch.empty_like(value, memory_format=torch.contiguous_format)
+        combine = triton_combine.combine_rounds(**shape)
+        combine.run(tensors, batch=batch, length=length)
+    return tensors["output"]

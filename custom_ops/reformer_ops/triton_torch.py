@@ -1,0 +1,33 @@
+"""The Triton kernels on torch tensors: what `torch.ops.reformer` runs on CUDA."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+
+import torch
+
+_NO_GPU = 80
+"""Whose tiles the interpreter goes by, which runs on tensors of the CPU."""
+
+
+def target_of(tensor: torch.Tensor) -> int:
+    """The compute capability of the GPU a tensor is on: 80 for sm_80."""
+    if not tensor.is_cuda:
+        return _NO_GPU
+    major, minor = torch.cuda.get_device_capability(tensor.device)
+    return 10 * major + minor
+
+
+def type_of(tensor: torch.Tensor) -> str:
+    """The name of a tensor's type: "float16"."""
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def on_device_of(tensor: torch.Tensor) -> AbstractContextManager[object]:
+    """Triton launches on the current device, which need not be the tensor's."""
+    return torch.cuda.device_of(tensor)
+
+
+def as_bytes(mask: torch.Tensor) -> torch.Tensor:
+    """A mask as kernels read it: a byte a token."""
+    return mask.contiguous().view(torch.uint8)

@@ -1,0 +1,106 @@
+"""reformer-export build-kernels"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from reformer_export.cli.options import PATH, IntegerList, common_options, pass_output
+from reformer_export.cli.output import Output
+from reformer_export.errors import UsageError
+
+
+class _Names(click.ParamType[tuple[str, ...]]):
+    """Names separated by commas."""
+
+    def __init__(self, example: str) -> None:
+        self.name = example
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        """Split the list; what the names mean is for the library to judge."""
+        return value if isinstance(value, tuple) else tuple(str(value).split(","))
+
+
+@click.command("build-kernels")
+@click.argument("out", type=PATH)
+@click.option("--artifact", type=PATH, help="Take shapes and type from what to-onnx made.")
+@click.option("--heads", type=click.IntRange(min=1), metavar="N", help="Attention heads.")
+@click.option("--head-dim", type=click.IntRange(min=1), metavar="N", help="Size of a head.")
+@click.option("--chunk-length", type=click.IntRange(min=1), metavar="N", help="Tokens in a chunk.")
+@click.option("--num-chunks-before", type=click.IntRange(min=0), default=1, show_default=True)
+@click.option("--num-chunks-after", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--causal", is_flag=True, help="Hide keys that come later in the sequence.")
+@click.option(
+    "--num-buckets",
+    type=IntegerList(minimum=2),
+    help="Hash buckets, in one factor or more: an LSH layer. Without, a local one.",
+)
+@click.option("--num-hashes", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option("--dtype", "dtypes", type=_Names("fp32,fp16"), help="Of fp32, fp16, bf16.")
+@click.option(
+    "--target", "targets", type=_Names("sm80,sm90"), help="GPUs to compile for.  [default: all]"
+)
+@click.option("--force", is_flag=True, help="Replace the kernels at OUT.")
+@common_options
+@pass_output
+def command(
+    output: Output,
+    out: Path,
+    artifact: Path | None,
+    heads: int | None,
+    head_dim: int | None,
+    chunk_length: int | None,
+    num_chunks_before: int,
+    num_chunks_after: int,
+    causal: bool,
+    num_buckets: tuple[int, ...] | None,
+    num_hashes: int,
+    dtypes: tuple[str, ...] | None,
+    targets: tuple[str, ...] | None,
+    force: bool,
+) -> int:
+    """Compile GPU kernels to the folder OUT: PTX, cubin and a manifest. It takes no GPU.
+
+    Give --artifact, or the shape of one layer by --heads, --head-dim and --chunk-length.
+    """
+    with output.working() as progress:
+        from reformer_export.exporters.kernels import build_kernels, layer_of, layers_of, target
+
+        shape = (heads, head_dim, chunk_length)
+        if (artifact is None) == (shape == (None, None, None)):
+            raise UsageError("give either --artifact or --heads, --head-dim and --chunk-length")
+        if artifact is not None:
+            layers, dtype = layers_of(artifact)
+            dtypes = dtypes or (dtype,)
+        elif heads is None or head_dim is None or chunk_length is None:
+            raise UsageError("a layer's shape is --heads, --head-dim and --chunk-length together")
+        else:
+            layers = layer_of(
+                heads=heads,
+                head_dim=head_dim,
+                chunk_length=chunk_length,
+                num_chunks_before=num_chunks_before,
+                num_chunks_after=num_chunks_after,
+                causal=causal,
+                num_buckets=num_buckets,
+                num_hashes=num_hashes,
+            )
+        kernels = build_kernels(
+            out,
+            **layers,
+            dtypes=dtypes or ("fp32", "fp16"),
+            targets=None if targets is None else [target(name) for name in targets],
+            force=force,
+            progress=progress,
+        )
+    if output.as_json:
+        output.document(kernels.to_json())
+        return 0
+    for note in kernels.notes:
+        output.note(note)
+    output.rows(kernels.rows())
+    return 0

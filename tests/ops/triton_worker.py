@@ -1,0 +1,68 @@
+"""Runs the Triton kernels on tensors of the CPU, in Triton's interpreter.
+
+A process of its own: TRITON_INTERPRET decides how kernels are defined, for a whole process. Reads
+pickles of (what, arguments, keywords) from stdin and answers each with a pickle of the result or of
+the error. `what` is an operator's name, called through torch's dispatcher as tensors of a GPU would
+call it, or "module:function".
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pickle
+import sys
+from collections.abc import Callable
+from typing import Any
+
+
+def find(what: str) -> Callable[..., Any]:
+    import torch
+
+    from reformer_ops import torch_ops  # noqa: F401  (registers the operators)
+
+    module, _, function = what.rpartition(":")
+    if module:
+        return getattr(importlib.import_module(module), function)  # type: ignore[no-any-return]
+    operator = getattr(torch.ops.reformer, function).default
+    cuda = torch._C.DispatchKeySet(torch._C.DispatchKey.CUDA)
+    return lambda *arguments: operator.redispatch(cuda, *arguments)
+
+
+def multiply_bfloat16_by_value() -> None:
+    """Triton 3.9 interprets a dot of bfloat16 as one of the integers that hold it.
+
+    Widened to fp32, in which their products are exact, it is what tensor cores do.
+    """
+    import triton.language as tl
+    from triton.runtime.interpreter import InterpreterBuilder
+
+    multiply = InterpreterBuilder.create_dot
+
+    def create_dot(self: Any, a: Any, b: Any, *rest: Any) -> Any:
+        if a.dtype.scalar == tl.bfloat16:
+            a, b = (self.cast_impl(operand, tl.float32) for operand in (a, b))
+        return multiply(self, a, b, *rest)
+
+    InterpreterBuilder.create_dot = create_dot
+
+
+def main() -> None:
+    multiply_bfloat16_by_value()
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whoever prints must not spoil a pickle
+    while True:
+        try:
+            what, arguments, keywords = pickle.load(sys.stdin.buffer)
+        except EOFError:
+            return
+        try:
+            answer = find(what)(*arguments, **keywords)
+        except Exception as error:
+            answer = error
+        pickle.dump(answer, answers)
+        answers.flush()
+
+
+if __name__ == "__main__":
+    main()
