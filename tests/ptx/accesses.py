@@ -111,9 +111,7 @@ def decode_ld(ins: Instruction, kernel: Kernel) -> Action:
     return act
 
 
-def load(
-    lanes: Lanes, mask: Mask, space: str, addresses: Array, size: int, count: int
-) -> Array:
+def load(lanes: Lanes, mask: Mask, space: str, addresses: Array, size: int, count: int) -> Array:
     """`[all lanes, count]`, zeros where the mask is not set."""
     where = lanes.indices(mask)
     if space == "shared":

@@ -344,7 +344,9 @@ def decode_count(ins: Instruction, kernel: Kernel) -> Action:
             rows = np.unpackbits(
                 bits.astype(f">u{kind.size}").view(np.uint8).reshape(-1, kind.size), axis=1
             )
-            return np.packbits(rows[:, ::-1], axis=1).view(f">u{kind.size}")[:, 0].astype(bits.dtype)
+            return (
+                np.packbits(rows[:, ::-1], axis=1).view(f">u{kind.size}")[:, 0].astype(bits.dtype)
+            )
         top = np.full(bits.shape, 0xFFFFFFFF, np.uint32)
         for place in range(kind.bits):
             top = np.where(bits >> kind.unsigned(place) & kind.unsigned(1), np.uint32(place), top)

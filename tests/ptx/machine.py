@@ -19,7 +19,7 @@ from .decode import DECODERS, Action, Modifiers, Read, operand_count, reader, un
 from .errors import KernelFault, LaunchError, PtxError
 from .lanes import WARP, Lanes, Mask
 from .memory import Buffer, GlobalMemory, SharedMemory
-from .parser import Immediate, Instruction, Kernel, Symbol, parse_kernel
+from .parser import Immediate, Instruction, Symbol, parse_kernel
 from .types import type_named
 
 LANES = 4096

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .decode import Action, Modifiers, elements, instruction, operand_count, reader, unknown, writer
 from .accesses import address_of
+from .decode import Action, Modifiers, elements, instruction, operand_count, reader, unknown, writer
 from .errors import KernelFault
 from .lanes import WARP, Lanes, Mask
 from .parser import Instruction, Kernel
@@ -75,9 +75,7 @@ def _counts(depth: int, *, halves: bool, result: str) -> tuple[int, int, int, in
 
 
 def _two_halves(bits: Array, kind: Type) -> list[Array]:
-    return [
-        widen((bits >> np.uint32(shift)).astype(np.uint16), kind) for shift in (0, 16)
-    ]
+    return [widen((bits >> np.uint32(shift)).astype(np.uint16), kind) for shift in (0, 16)]
 
 
 def _halves_a(bits: list[Array], kind: Type, depth: int) -> Array:
@@ -134,9 +132,7 @@ def _fragments(tile: Array, kind: str) -> list[Array]:
     """The reverse of `_accumulators`: `[warps, lanes]` for each register."""
     if kind == "f32":
         bits = tile.astype(np.float32).view(np.uint32)
-        return [
-            bits[:, _GROUP + number // 2 * 8, _MEMBER * 2 + number % 2] for number in range(4)
-        ]
+        return [bits[:, _GROUP + number // 2 * 8, _MEMBER * 2 + number % 2] for number in range(4)]
     bits = narrow(tile, type_named("f16")).astype(np.uint32)
     return [
         bits[:, _GROUP + number * 8, _MEMBER * 2]

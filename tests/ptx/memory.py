@@ -22,7 +22,7 @@ _BUFFER_BITS = 40
 
 
 class Plain:
-    """Bytes that can be read and written in elements of any size, and which of them were written."""
+    """Bytes that can be read and written in elements of any size, and which were written."""
 
     def __init__(self, contents: NDArray[np.uint8], *, written: bool) -> None:
         self.size = contents.size
@@ -224,8 +224,8 @@ class SharedMemory:
         unwritten = self.plain.unwritten(offsets, size, count)
         if unwritten.any():
             raise KernelFault(
-                f"read of shared memory at byte {addresses[int(unwritten.argmax())]}, where nothing "
-                "was written"
+                f"read of shared memory at byte {addresses[int(unwritten.argmax())]}, where "
+                "nothing was written"
             )
         places = self._granules(offsets, size * count)
         self._written.check(access, places)

@@ -216,9 +216,7 @@ def decode_cvt(ins: Instruction, kernel: Kernel) -> Action:
     return act
 
 
-def _packing(
-    ins: Instruction, kernel: Kernel, target: Type, *, relu: bool, finite: bool
-) -> Action:
+def _packing(ins: Instruction, kernel: Kernel, target: Type, *, relu: bool, finite: bool) -> Action:
     """`cvt.rn.f16x2.f32 d, high, low`."""
     operand_count(ins, 3)
     reads = [reader(ins, operand, type_named("f32"), kernel) for operand in ins.operands[1:]]
@@ -251,7 +249,11 @@ def _conversion(
 ) -> Callable[[Array], Array]:
     """A function of the source's dtype that gives the target's dtype or bits."""
     refused = unknown(ins, f"cvt{'.' if rounding else ''}{rounding} from {source} to {target}")
-    if source.count > 1 or "b" in (source.kind, target.kind) or "pred" in (source.kind, target.kind):
+    if (
+        source.count > 1
+        or "b" in (source.kind, target.kind)
+        or "pred" in (source.kind, target.kind)
+    ):
         raise refused
     if not source.is_float and not target.is_float:
         if rounding:
@@ -260,7 +262,9 @@ def _conversion(
     if source.is_float and not target.is_float:
         if rounding not in _INTEGRAL:
             raise refused
-        return lambda value: _to_integer(widen(value.view(source.unsigned), source), target, rounding)
+        return lambda value: _to_integer(
+            widen(value.view(source.unsigned), source), target, rounding
+        )
     if not source.is_float:
         if rounding != "rn" or saturate:
             raise refused

@@ -104,7 +104,7 @@ class Kernel:
     labels: dict[str, int] = field(default_factory=dict)
     registers: int = 0
     shared: dict[str, int] = field(default_factory=dict)
-    """Offset of each variable in shared memory; the dynamic one (`extern`) lies after all others."""
+    """Offset of each variable in shared memory; the dynamic one (`extern`) comes last."""
     static_shared: int = 0
     """Bytes of shared memory that the kernel declares itself."""
 
@@ -233,7 +233,9 @@ class _Parser:
             elif word == ".entry":
                 kernels.append(self.entry())
             else:
-                raise PtxSyntaxError(f"line {self.next.line}: {word!r} is not known at module level")
+                raise PtxSyntaxError(
+                    f"line {self.next.line}: {word!r} is not known at module level"
+                )
         return kernels
 
     def skip_line_of_target(self) -> None:
