@@ -69,12 +69,21 @@ def _elements(offsets: Array, size: int, count: int) -> Array:
 
 @dataclass
 class Buffer:
-    """A kernel's argument in global memory. Outputs start out unwritten."""
+    """A kernel's argument in global memory.
+
+    Inputs may not be written. Outputs start out unwritten, and all of one must have been written
+    when the kernel ends, unless it is `partial`. With read_only=False one is read and written.
+    """
 
     name: str
     array: NDArray[Any]
     output: bool = False
-    read_only: bool = False
+    partial: bool = False
+    read_only: bool | None = None
+
+    def __post_init__(self) -> None:
+        if self.read_only is None:
+            self.read_only = not self.output
 
 
 class GlobalMemory:
@@ -153,7 +162,7 @@ class GlobalMemory:
         Raises KernelFault where an output has bytes that nothing was written to.
         """
         for buffer, plain in zip(self.buffers, self.plain, strict=True):
-            if buffer.output and not plain.marks[: plain.size].all():
+            if buffer.output and not buffer.partial and not plain.marks[: plain.size].all():
                 first = int((plain.marks[: plain.size] == 0).argmax())
                 raise KernelFault(f"nothing was written to byte {first} of output {buffer.name}")
             if not buffer.read_only:
