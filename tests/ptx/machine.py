@@ -1,15 +1,15 @@
 """Launching a kernel: several CTAs at a time, all their threads in step, diverging by masks.
 
-The threads that are furthest behind go first, so threads that took different ways at a branch meet
-again where the ways do.
+Threads that take different ways at a branch go them one after another, and meet again where all
+ways do: at the branch's immediate post-dominator, as the hardware's compiler has it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
+import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
@@ -41,6 +41,8 @@ class _Step:
     action: Action | None = None
     control: str = ""
     target: int = 0
+    meeting: int = 0
+    """Of a branch that may divide threads: where they meet again."""
     members: Read | None = None
 
 
@@ -62,6 +64,7 @@ class Program:
         self.threads = x
         self._steps = [self._decode(ins) for ins in self.kernel.instructions]
         self._granule = min(widths(self.kernel), default=4)
+        self._find_meetings()
 
     def _decode(self, ins: Instruction) -> _Step:
         guard = ins.guard
@@ -181,31 +184,49 @@ class Program:
                 values[parameter.name] = argument or 0
         return memory, values
 
+    def _find_meetings(self) -> None:
+        """The immediate post-dominator of every guarded branch, in the graph of instructions."""
+        end = len(self._steps)
+        backwards = nx.DiGraph()
+        backwards.add_node(end)
+        for at, step in enumerate(self._steps):
+            leaves = step.control in ("ret", "exit", "trap")
+            targets = {end} if leaves else {step.target} if step.control == "bra" else {at + 1}
+            if step.guard is not None:
+                targets.add(at + 1)
+            backwards.add_edges_from((target, at) for target in targets)
+        nearest = nx.immediate_dominators(backwards, end)
+        for at, step in enumerate(self._steps):
+            if step.control == "bra":
+                step.meeting = nearest.get(at, end)
+
     def _run(self, lanes: Lanes) -> None:
-        groups: dict[int, Mask] = {0: None}
-        while groups:
-            at = min(groups)
-            mask = groups.pop(at)
-            stop = min(groups, default=len(self._steps) + 1)
+        """A stack of lanes that wait for those above them to arrive: (next, lanes, up to where)."""
+        stack: list[tuple[int, Mask, int]] = [(0, None, len(self._steps))]
+        while stack:
+            at, mask, stop = stack.pop()
+            if lanes.exited.any():
+                mask = ~lanes.exited if mask is None else mask & ~lanes.exited
+                if not mask.any():
+                    continue
             try:
-                at, mask = self._advance(lanes, groups, at, mask, stop)
+                self._advance(lanes, stack, at, mask, stop)
             except PtxError as error:
                 raise type(error)(f"{error}; {self._steps[lanes.at].ins}") from None
-            if at >= 0:
-                _join(groups, at, mask)
 
     def _advance(
-        self, lanes: Lanes, groups: dict[int, Mask], at: int, mask: Mask, stop: int
-    ) -> tuple[int, Mask]:
-        """Run a group of lanes up to where others wait, or it splits or ends (-1)."""
-        steps = self._steps
-        registers = lanes.registers
-        while at < stop:
+        self, lanes: Lanes, stack: list[tuple[int, Mask, int]], at: int, mask: Mask, stop: int
+    ) -> None:
+        """Run lanes up to where others wait for them, or until they divide or end."""
+        steps, registers = self._steps, lanes.registers
+        while at != stop:
             if at >= len(steps):
                 raise KernelFault(f"{self.kernel.name} runs past its end")
             step = steps[at]
             lanes.now += 1
             lanes.at = at
+            if lanes.now > STEPS:
+                raise KernelFault(f"not done after {STEPS} instructions")
             chosen = mask
             if step.guard is not None:
                 guard = registers[step.guard]
@@ -223,27 +244,25 @@ class Program:
                 step.action(lanes, chosen)
                 at += 1
             elif step.control == "bra":
-                rest = _without(mask, chosen, lanes.size)
+                rest = _without(mask, chosen)
                 if rest is None:
                     at = step.target
-                else:
-                    _join(groups, step.target, chosen)
-                    _join(groups, at + 1, rest)
-                    return -1, None
+                    continue
+                stack.append((step.meeting, mask, stop))
+                stack.append((at + 1, rest, step.meeting))
+                stack.append((step.target, chosen, step.meeting))
+                return
             elif step.control in ("ret", "exit"):
                 lanes.exited[lanes.indices(chosen)] = True
-                rest = _without(mask, chosen, lanes.size)
+                rest = _without(mask, chosen)
                 if rest is None:
-                    return -1, None
+                    return
                 mask, at = rest, at + 1
             elif step.control == "trap":
                 raise KernelFault("trap")
             else:
                 self._wait(lanes, step, chosen)
                 at += 1
-            if lanes.now > STEPS:
-                raise KernelFault(f"not done after {STEPS} instructions")
-        return at, mask
 
     def _wait(self, lanes: Lanes, step: _Step, mask: Mask) -> None:
         where = lanes.indices(mask)
@@ -262,18 +281,9 @@ class Program:
         lanes.warp_barrier[where] = lanes.now
 
 
-def _without(mask: Mask, chosen: Mask, size: int) -> NDArray[np.bool_] | None:
+def _without(mask: Mask, chosen: Mask) -> NDArray[np.bool_] | None:
     """The lanes of a mask that were not chosen; None when there are none."""
     if chosen is None:
         return None
     rest = ~chosen if mask is None else mask & ~chosen
     return rest if rest.any() else None
-
-
-def _join(groups: dict[int, Any], at: int, mask: Mask) -> None:
-    """Let lanes wait at an instruction, with those that are there already."""
-    if at in groups and mask is not None and groups[at] is not None:
-        mask = mask | groups[at]
-    if mask is not None and mask.all():
-        mask = None
-    groups[at] = mask
