@@ -77,14 +77,14 @@ PLUGINS: tuple[Plugin, ...] = (
             _MASK,
         ),
         (
-            Operand("outputs", ("batch", "num_hashes", "length", "heads", "head_dim"), "float"),
+            Operand("rounds", ("batch", "num_hashes", "length", "heads", "head_dim"), "float"),
             Operand("lse", ("batch", "num_hashes", "length", "heads"), "float32"),
         ),
     ),
     Plugin(
         "combine_rounds",
         (
-            Operand("outputs", ("batch", "num_hashes", "length", "heads", "head_dim"), "float"),
+            Operand("rounds", ("batch", "num_hashes", "length", "heads", "head_dim"), "float"),
             Operand("lse", ("batch", "num_hashes", "length", "heads"), "float32"),
         ),
         (Operand("output", _ROWS, "float"),),
