@@ -1,9 +1,8 @@
 """What TensorRT must know to run plugin nodes: quickly deployable plugins, compiled ahead of time.
 
-    import tensorrt
-    kernels = load_kernels("kernels")
+    kernels = load_kernels("kernels", target=90)
     define_plugins(kernels)
-    # From here on tensorrt.OnnxParser takes a model that `use_plugins` made.
+    # From here on tensorrt.OnnxParser takes a model that `use_plugins` made with such kernels.
 
 TensorRT >= 10.10. The definitions are used while an engine is built; the engine holds the kernels
 themselves, so that neither Python nor any library of ours is needed to run it.
@@ -150,8 +149,10 @@ def _kernel(
             "model and kernels must come from one run"
         )
     kernel = _kernels[name]
-    if kernel.plugin != plugin.name:
-        raise ExportError(f"kernel {name} is for {kernel.plugin}, and a {plugin.name} names it")
+    if kernel.plugin != plugin:
+        raise ExportError(
+            f"kernel {name} is for {kernel.plugin.name}, and a {plugin.name} names it"
+        )
     for operand, tensor in zip(plugin.inputs, tensors, strict=True):
         wanted = _type(tensorrt, operand.dtype, _type(tensorrt, kernel.dtype, None))
         if tensor.dtype != wanted:

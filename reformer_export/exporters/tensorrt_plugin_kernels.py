@@ -1,7 +1,6 @@
-"""Compiled kernels for TensorRT plugins: made on any machine, kept in a folder, read for a build.
+"""Compiled kernels as TensorRT plugins launch them, read from what `build-kernels` wrote.
 
-The folder has one PTX file a kernel and `plugins.json`, which says how each is launched. Reading it
-needs neither Triton nor a GPU.
+Reading needs neither Triton nor a GPU.
 """
 
 from __future__ import annotations
@@ -9,30 +8,34 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reformer_export.errors import ArtifactError, ExportError
-from reformer_export.exporters.tensorrt_plugins import KernelRequest
-from reformer_export.optional import require
-from reformer_export.staging import stage
+from reformer_export.errors import ArtifactError, ExportError, UsageError
+from reformer_export.exporters.kernels import KIND, SCHEMA_VERSION
+from reformer_export.exporters.tensorrt_plugins import Plugin, plugin_named
+from reformer_export.manifest import MANIFEST
+from reformer_export.source import DTYPES
 
-PLUGINS_FILE = "plugins.json"
-SCHEMA = 1
+_TILES = re.compile(r"BLOCK_\w+|WIDE|\w*TILE|SEGMENT")
+"""Constants that have no influence on what a kernel computes."""
 
 
 @dataclass(frozen=True)
 class PluginKernel:
-    """A kernel as a plugin launches it.
+    """A kernel for one GPU and type.
 
     Its arguments are the plugin's inputs, `length` as a 32-bit integer, and the plugin's outputs.
     There are `times * batch * ceil(length * multiplier / divisor)` programs on one axis.
     """
 
     name: str
-    plugin: str
+    """Unique; it changes with what the kernel computes, but not with the GPU."""
+    plugin: Plugin
+    step: str
+    """Its name among the launches of a layer: "sort_pass_0"."""
     entry: str
     ptx: str
     target: int
@@ -42,39 +45,91 @@ class PluginKernel:
     multiplier: int
     divisor: int
     dtype: str
-    sizes: Mapping[str, int]
-    """Axes of the plugin's inputs that are compiled in."""
+    constants: Mapping[str, Any]
+    """What is compiled in, under the kernel's names."""
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Axes of the plugin's inputs that are compiled in."""
+        names = {"HEADS": "heads", "HEAD_DIM": "head_dim", "NUM_HASHES": "num_hashes"}
+        names |= {"COLUMNS": "half_factors"}
+        return {axis: self.constants[n] for n, axis in names.items() if n in self.constants}
 
 
-def compile_kernels(requests: Iterable[KernelRequest], *, target: int) -> dict[str, PluginKernel]:
-    """Compile what `use_plugins` asked for, for one GPU; needs Triton, and no GPU.
+def load_kernels(folder: str | Path, *, target: int) -> dict[str, PluginKernel]:
+    """The kernels in a folder that are for one GPU (80 for sm_80), by name.
 
     Raises:
-        ReformerError: a kernel does not compile for the target.
+        ArtifactError: a file is missing, unreadable, of another schema, or not what it was.
+        UsageError: there are no kernels for the GPU.
+        ExportError: a kernel takes more than a plugin passes.
     """
-    require("triton", purpose="compiling kernels for TensorRT plugins")
-    from reformer_ops.triton_compile import compile_launch
-
-    kernels = {}
-    for request in requests:
-        compiled = compile_launch(request.launch, target)
-        grid = request.launch.grid
-        arguments = len(request.plugin.inputs) + 1 + len(request.plugin.outputs)
-        kernels[request.name] = PluginKernel(
-            name=request.name,
-            plugin=request.plugin.name,
-            entry=compiled.entry,
-            ptx=without_scratch(compiled.ptx, arguments),
-            target=target,
-            threads=32 * compiled.num_warps,
-            shared_bytes=compiled.shared_bytes,
-            times=grid.times,
-            multiplier=grid.multiplier,
-            divisor=grid.divisor,
-            dtype=request.dtype,
-            sizes=dict(request.sizes),
+    path = Path(folder) / MANIFEST
+    try:
+        content: Any = json.loads(path.read_text(encoding="utf-8"))
+        if content["kind"] != KIND:
+            raise ArtifactError(f"{folder} is a {content['kind']}, and no folder of kernels")
+        if content["schema_version"] != SCHEMA_VERSION:
+            raise ArtifactError(
+                f"{path} has schema {content['schema_version']}; known is {SCHEMA_VERSION}: "
+                "use the version of reformer-export that wrote it"
+            )
+        targets = dict.fromkeys(record["target"] for record in content["kernels"])
+        kernels = [
+            _kernel(record, _ptx(path.parent, record["ptx"], content["files"]), target)
+            for record in content["kernels"]
+            if record["target"] == f"sm{target}"
+        ]
+    except OSError as error:
+        raise ArtifactError(f"cannot read kernels in {folder}: {error.strerror}") from error
+    except (KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ArtifactError(f"{path} is damaged ({error}): build the kernels anew") from error
+    if not kernels:
+        raise UsageError(
+            f"{folder} has no kernels for sm{target}, but for {', '.join(targets)}: "
+            f"build them with --target sm{target}"
         )
-    return kernels
+    return {kernel.name: kernel for kernel in kernels}
+
+
+def _ptx(folder: Path, name: str, files: Mapping[str, Any]) -> str:
+    if not re.fullmatch(r"[\w.]+\.ptx", name):
+        raise ArtifactError(f"{name!r} is no name that build-kernels gives a file")
+    content = (folder / name).read_bytes()
+    if hashlib.sha256(content).hexdigest() != files[name]["sha256"]:
+        raise ArtifactError(
+            f"{folder / name} is not what the manifest says: build the kernels anew"
+        )
+    return content.decode()
+
+
+def _kernel(record: Mapping[str, Any], ptx: str, target: int) -> PluginKernel:
+    step = record["name"]
+    arguments = [each for each in record["arguments"] if each["use"] != "null"]
+    plugin = step
+    if step.startswith("sort_pass_"):
+        reads_order = any(each["name"] == "order" for each in arguments)
+        plugin = "sort_next_pass" if reads_order else "sort_first_pass"
+    constants = record["constants"]
+    meaning = {name: value for name, value in constants.items() if not _TILES.fullmatch(name)}
+    if step.startswith("sort_pass_"):  # whose rows are in its grid only
+        meaning["ROWS"] = record["grid"]["times"]
+    digest = hashlib.sha256(json.dumps([meaning, record["dtype"]], sort_keys=True).encode())
+    return PluginKernel(
+        name=f"{record['layer']}_{step}_{record['dtype']}_{digest.hexdigest()[:12]}",
+        plugin=plugin_named(plugin),
+        step=step,
+        entry=record["entry"],
+        ptx=without_scratch(ptx, len(arguments)),
+        target=target,
+        threads=record["threads"],
+        shared_bytes=record["shared_bytes"],
+        times=record["grid"]["times"],
+        multiplier=record["grid"]["multiplier"],
+        divisor=record["grid"]["divisor"],
+        dtype=DTYPES[record["dtype"]],
+        constants=constants,
+    )
 
 
 def without_scratch(ptx: str, arguments: int) -> str:
@@ -101,54 +156,3 @@ def without_scratch(ptx: str, arguments: int) -> str:
             )
     kept = ",".join(f"\n\t{parameter}" for parameter in parameters[:arguments])
     return f"{ptx[: entry.start()]}{entry[1]}{kept}\n){body}"
-
-
-def save_kernels(
-    kernels: Mapping[str, PluginKernel], folder: str | Path, *, force: bool = False
-) -> None:
-    """Write all into a new folder, or nothing.
-
-    Raises:
-        UsageError: the folder exists and is not to be replaced.
-    """
-    with stage(folder, force=force) as staged:
-        records = []
-        for kernel in kernels.values():
-            record = asdict(kernel)
-            ptx = record.pop("ptx")
-            path = staged / f"{kernel.name}.ptx"
-            path.write_text(ptx, encoding="utf-8")
-            records.append(record | {"sha256": hashlib.sha256(ptx.encode()).hexdigest()})
-        text = json.dumps({"schema": SCHEMA, "kernels": records}, indent=2)
-        (staged / PLUGINS_FILE).write_text(f"{text}\n", encoding="utf-8")
-
-
-def load_kernels(folder: str | Path) -> dict[str, PluginKernel]:
-    """Read what `save_kernels` wrote.
-
-    Raises:
-        ArtifactError: a file is missing, unreadable, of another schema, or not what it was.
-    """
-    path = Path(folder) / PLUGINS_FILE
-    try:
-        content: Any = json.loads(path.read_text(encoding="utf-8"))
-        if content["schema"] != SCHEMA:
-            raise ArtifactError(
-                f"{path} has schema {content['schema']}; known is {SCHEMA}: use the version of "
-                "reformer-export that wrote it"
-            )
-        kernels = {}
-        for record in content["kernels"]:
-            digest = record.pop("sha256")
-            name = record["name"]
-            if not re.fullmatch(r"\w+", name):
-                raise ArtifactError(f"{path} names a kernel {name!r}, which is no name of ours")
-            ptx = (path.parent / f"{name}.ptx").read_bytes()
-            if hashlib.sha256(ptx).hexdigest() != digest:
-                raise ArtifactError(f"{name}.ptx in {folder} is not what {path.name} says it is")
-            kernels[name] = PluginKernel(ptx=ptx.decode(), **record)
-    except OSError as error:
-        raise ArtifactError(f"cannot read kernels in {folder}: {error.strerror}") from error
-    except (KeyError, TypeError, ValueError) as error:
-        raise ArtifactError(f"{path} is damaged ({error}): compile the kernels anew") from error
-    return kernels

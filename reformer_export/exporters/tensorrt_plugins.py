@@ -6,26 +6,25 @@ A plugin has neither memory of its own nor a second launch, so an operator becom
     SortedChunkAttention  sort_first_pass [sort_next_pass ...] attend_rounds combine_rounds
     ChunkAttention        chunk_attention
 
-Each node names its kernel in its only attribute. `tensorrt_plugin_kernels.py` compiles and keeps
-the kernels, `tensorrt_plugin_defs.py` tells TensorRT about plugins and kernels.
+With one round of hashing there is nothing to combine. Each node names its kernel in its only
+attribute. `reformer-export build-kernels` compiles the kernels, `tensorrt_plugin_kernels.py` reads
+them, `tensorrt_plugin_defs.py` tells TensorRT about plugins and kernels.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from reformer_export.errors import ExportError
-from reformer_export.optional import require
 from reformer_ops.registry import by_onnx_name
 from reformer_ops.spec import DOMAIN, Operand, OpSpec
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from reformer_ops.triton_launch import Launch
+    from reformer_export.exporters.tensorrt_plugin_kernels import PluginKernel
 
 KERNEL = "kernel"
 """The attribute of every plugin node: which of the compiled kernels it launches."""
@@ -107,131 +106,140 @@ def plugin_named(name: str) -> Plugin:
     return {plugin.name: plugin for plugin in PLUGINS}[name]
 
 
-@dataclass(frozen=True)
-class KernelRequest:
-    """A kernel that nodes of a model name: what is to be compiled, and what it is compiled for.
-
-    `dtype` is the model's type; `sizes` has those axes of the plugin's inputs that are compiled in.
-    """
-
-    name: str
-    plugin: Plugin
-    launch: Launch
-    dtype: str
-    sizes: Mapping[str, int]
-
-
-def use_plugins(model: ir.Model, *, target: int) -> dict[str, KernelRequest]:
+def use_plugins(model: ir.Model, kernels: Mapping[str, PluginKernel]) -> None:
     """Put plugin nodes in the place of our operators, and drop the operators' bodies.
 
     Args:
         model: changed in place. The number of heads and their size must be known for our nodes'
             inputs, as they are in every model that we export with its operators as nodes.
-        target: compute capability of the GPU (80 for sm_80), for which tiles are chosen.
-
-    Returns:
-        The kernels that the plugin nodes name; equal nodes share one.
+        kernels: those of this model, as `load_kernels` reads them.
 
     Raises:
-        ExportError: a model without nodes of ours, or one whose sizes or types are not known.
-        MissingDependencyError: Triton is not installed.
+        ExportError: a model without nodes of ours, one whose sizes or types are not known, or
+            kernels that were compiled for another model.
     """
-    require("triton", purpose="choosing kernels for TensorRT plugins")
-    requests: dict[str, KernelRequest] = {}
-    for node in list(model.graph):
-        if node.domain == DOMAIN:
-            chain = _chain(node, target)
-            _replace(model.graph, node, chain)
-            requests |= {request.name: request for request in chain}
-    if not requests:
+    nodes = [node for node in model.graph if node.domain == DOMAIN]
+    if not nodes:
         raise ExportError(
             "the model has no operators of ours for plugins to run: export it with --ops auto"
         )
+    chains = [_chain(node, kernels) for node in nodes]
+    for node, chain in zip(nodes, chains, strict=True):
+        _replace(model.graph, node, chain)
     model.functions.clear()
-    return requests
 
 
-def _chain(node: ir.Node, target: int) -> list[KernelRequest]:
+def _chain(node: ir.Node, kernels: Mapping[str, PluginKernel]) -> list[PluginKernel]:
     """The kernels that do what the node does, in their order."""
     op = by_onnx_name(node.op_type)
     sizes = _sizes(node, op)
     dtype = _model_type(node)
-    attributes = {a.name: node.attributes[a.name].value for a in op.attributes}
-    attributes |= {a.name: bool(attributes[a.name]) for a in op.attributes if a.kind == "bool"}
-    shape = {name: sizes[name] for name in ("heads", "head_dim", "num_hashes") if name in sizes}
-    return [
-        KernelRequest(_kernel_name(plugin, launch), plugin, launch, dtype, _own(plugin, sizes))
-        for plugin, launch in _launches(op.name, dtype, shape, attributes, target)
-    ]
-
-
-def _launches(
-    op: str, dtype: str, shape: Mapping[str, Any], attributes: Mapping[str, Any], target: int
-) -> Iterator[tuple[Plugin, Launch]]:
-    if op == "LshBucket":
-        from reformer_ops.lsh_bucket.triton_kernel import lsh_bucket
-
-        yield plugin_named("lsh_bucket"), lsh_bucket(dtype=dtype, **shape, **attributes)
-    elif op == "ChunkAttention":
-        from reformer_ops.chunk_attention.triton_kernel import chunk_attention
-
-        launch = chunk_attention(dtype=dtype, **shape, **attributes, target=target)
-        yield plugin_named("chunk_attention"), launch
-    else:
-        from reformer_ops.sorted_chunk_attention.triton_combine import combine_rounds
-        from reformer_ops.sorted_chunk_attention.triton_kernel import attend_rounds
-        from reformer_ops.sorted_chunk_attention.triton_sort import sort_passes
-
-        rest = dict(attributes)
-        num_buckets = rest.pop("num_buckets")
-        for number, each in enumerate(
-            sort_passes(
-                heads=shape["heads"], num_hashes=shape["num_hashes"], num_buckets=num_buckets
+    wanted = _constants(node, op, sizes)
+    names = ["lsh_bucket"] if op.name == "LshBucket" else ["chunk_attention"]
+    if op.name == "SortedChunkAttention":
+        passes = sorted(
+            kernel.step
+            for kernel in kernels.values()
+            if kernel.step.startswith("sort_pass_") and kernel.dtype == dtype
+        )
+        names = [*passes, "attend_rounds"]
+        names += ["combine_rounds"] if sizes["num_hashes"] > 1 else []
+    chain = [_find(kernels, name, dtype, node) for name in names]
+    for kernel in chain:
+        found = {name: kernel.constants[name] for name in wanted if name in kernel.constants}
+        if different := [name for name, value in found.items() if value != wanted[name]]:
+            name = different[0]
+            raise ExportError(
+                f"{kernel.name} is compiled for {name} = {found[name]}, but {node.name} has "
+                f"{wanted[name]}: build the kernels of this model"
             )
-        ):
-            plugin = plugin_named("sort_next_pass" if number else "sort_first_pass")
-            yield plugin, each.place_alone
-        launch = attend_rounds(dtype=dtype, **shape, **rest, target=target)
-        yield plugin_named("attend_rounds"), launch
-        launch = combine_rounds(dtype=dtype, **shape, chunk_length=rest["chunk_length"])
-        yield plugin_named("combine_rounds"), launch
+    if op.name == "SortedChunkAttention":
+        _check_sort(node, chain, sizes["heads"] * sizes["num_hashes"])
+    return chain
 
 
-def _replace(graph: ir.Graph, node: ir.Node, chain: list[KernelRequest]) -> None:
+def _find(
+    kernels: Mapping[str, PluginKernel], step: str, dtype: str, node: ir.Node
+) -> PluginKernel:
+    for kernel in kernels.values():
+        if kernel.step == step and kernel.dtype == dtype:
+            return kernel
+    raise ExportError(
+        f"no kernel {step} of type {dtype} for {node.name}: build the kernels of this model"
+    )
+
+
+def _constants(node: ir.Node, op: OpSpec, sizes: Mapping[str, int]) -> dict[str, Any]:
+    """What must be compiled into the kernels of a node, by the kernels' names for it."""
+    wanted: dict[str, Any] = {
+        axis.upper(): sizes[axis] for axis in ("heads", "head_dim", "num_hashes") if axis in sizes
+    }
+    values = {a.name: node.attributes[a.name].value for a in op.attributes}
+    if op.name == "LshBucket":
+        halves = [factor // 2 for factor in values["factors"]]
+        return wanted | {"HALVES": halves, "COLUMNS": sizes["half_factors"]}
+    return wanted | {
+        "CHUNK_LENGTH": values["chunk_length"],
+        "CHUNKS_BEFORE": values["num_chunks_before"],
+        "CHUNKS_AFTER": values["num_chunks_after"],
+        "CAUSAL": bool(values["causal"]),
+    }
+
+
+def _check_sort(node: ir.Node, chain: Sequence[PluginKernel], rows: int) -> None:
+    """ExportError unless the passes sort every bucket, padding's too, of so many rows."""
+    bits = 0
+    passes = [kernel for kernel in chain if kernel.step.startswith("sort_pass_")]
+    for kernel in passes:
+        if kernel.constants["SHIFT"] != bits or kernel.times != rows:
+            raise ExportError(f"{kernel.name} does not belong to {node.name}: build its kernels")
+        bits += kernel.constants["DIGITS"].bit_length() - 1
+    if bits < node.attributes["num_buckets"].as_int().bit_length():
+        raise ExportError(
+            f"the kernels sort {bits} bits of a bucket, and {node.name} has "
+            f"{node.attributes['num_buckets'].value} buckets: build its kernels"
+        )
+
+
+def _replace(graph: ir.Graph, node: ir.Node, chain: Sequence[PluginKernel]) -> None:
     import onnx_ir as ir
 
     op = by_onnx_name(node.op_type)
-    values: dict[str, Any] = {}
+    values: dict[str, ir.Value | None] = {}
     axes: dict[str, Any] = {}
     for operand, value in zip(op.inputs, node.inputs, strict=True):
         values[operand.name] = value
         if value is not None and value.shape is not None:
             axes |= dict(zip(operand.axes, value.shape, strict=True))
     nodes: list[ir.Node] = []
-    for number, request in enumerate(chain):
-        name = f"{node.name}/{number}_{request.plugin.name}"
+    for kernel in chain:
+        name = f"{node.name}/{kernel.step}"
         outputs = [
             ir.Value(
                 name=f"{name}/{operand.name}",
-                type=ir.TensorType(_onnx_type(operand.dtype, request.dtype)),
+                type=ir.TensorType(_onnx_type(operand.dtype, kernel.dtype)),
                 shape=ir.Shape([axes[axis] for axis in operand.axes]),
             )
-            for operand in request.plugin.outputs
+            for operand in kernel.plugin.outputs
         ]
-        inputs = [values[operand.name] for operand in request.plugin.inputs]
+        inputs = [values[operand.name] for operand in kernel.plugin.inputs]
+        attribute = ir.AttrString(KERNEL, kernel.name)
         nodes.append(
-            ir.Node(
-                DOMAIN,
-                request.plugin.name,
-                inputs,
-                [ir.AttrString(KERNEL, request.name)],
-                outputs=outputs,
-                name=name,
-            )
+            ir.Node(DOMAIN, kernel.plugin.name, inputs, [attribute], outputs=outputs, name=name)
         )
-        for operand, value in zip(request.plugin.outputs, outputs, strict=True):
-            values[operand.name] = value
+        values |= {o.name: v for o, v in zip(kernel.plugin.outputs, outputs, strict=True)}
     old, new = node.outputs[0], nodes[-1].outputs[0]
+    if chain[-1].plugin.name == "attend_rounds":  # of one round, whose axis goes
+        axis = ir.Value(
+            name=f"{node.name}/round",
+            type=ir.TensorType(ir.DataType.INT64),
+            shape=ir.Shape([1]),
+            const_value=ir.tensor([1], dtype=ir.DataType.INT64),
+        )
+        graph.register_initializer(axis)
+        nodes.append(ir.node("Squeeze", [new, axis], name=f"{node.name}/squeeze"))
+        new = nodes[-1].outputs[0]
+        new.type, new.shape = old.type, old.shape
     name = str(old.name)
     graph.insert_before(node, nodes)
     ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
@@ -259,12 +267,6 @@ def _sizes(node: ir.Node, op: OpSpec) -> dict[str, int]:
     return found
 
 
-def _own(plugin: Plugin, sizes: Mapping[str, int]) -> dict[str, int]:
-    """Sizes of the plugin's inputs; batch and length stay open even where a model fixes them."""
-    axes = dict.fromkeys(axis for operand in plugin.inputs for axis in operand.axes)
-    return {axis: sizes[axis] for axis in axes if axis in sizes and axis not in ("batch", "length")}
-
-
 def _model_type(node: ir.Node) -> str:
     """The type of the node's first input that is of the model's type, by its NumPy name."""
     op = by_onnx_name(node.op_type)
@@ -286,9 +288,3 @@ def _onnx_type(dtype: str, model_type: str) -> ir.DataType:
         "int32": ir.DataType.INT32,
         "bool": ir.DataType.BOOL,
     }[model_type if dtype == "float" else dtype]
-
-
-def _kernel_name(plugin: Plugin, launch: Launch) -> str:
-    """Readable, and different for whatever compiles to something else."""
-    what = repr((launch.inputs, launch.outputs, sorted(launch.constants.items()), launch.options))
-    return f"{plugin.name}_{hashlib.sha256(what.encode()).hexdigest()[:12]}"

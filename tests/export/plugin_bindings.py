@@ -1,6 +1,6 @@
 """TensorRT's own Python code evaluating our plugin definitions, in a process of its own.
 
-    python -m tests.export.plugin_bindings FOLDER_OF_KERNELS STUBS
+    python -m tests.export.plugin_bindings FOLDER_OF_KERNELS TARGET STUBS
 
 What is TensorRT's: the package `tensorrt_bindings` from PyPI, with its decorators that validate
 signatures, its plugin creator, its plugin class and its symbolic shapes. What is missing:
@@ -172,13 +172,13 @@ class Evaluator:
 
 
 def main() -> None:
-    trt = load_bindings(Path(sys.argv[2]))
+    trt = load_bindings(Path(sys.argv[3]))
     evaluator = Evaluator(trt)
     from reformer_export.errors import ReformerError
     from reformer_export.exporters.tensorrt_plugin_defs import define_plugins
     from reformer_export.exporters.tensorrt_plugin_kernels import load_kernels
 
-    define_plugins(load_kernels(sys.argv[1]))
+    define_plugins(load_kernels(sys.argv[1], target=int(sys.argv[2])))
     answers = open(1, "w", buffering=1)  # noqa: SIM115  (TensorRT logs to sys.stdout)
     for line in sys.stdin:
         try:

@@ -1,4 +1,4 @@
-"""Models with plugin nodes on the CPU: our nodes by the PTX emulator, all others by onnx's evaluator.
+"""Models with plugin nodes on the CPU: these by the PTX emulator, others by onnx's evaluator.
 
 Each launch is what TensorRT's own Python code makes of our definitions (`plugin_bindings.py`):
 entry, PTX, grid, block, shared memory, scalars, and output shapes.
@@ -44,10 +44,11 @@ _TYPES = {
 class Bindings:
     """The process that has TensorRT's bindings; a context manager."""
 
-    def __init__(self, kernels: Path, stubs: Path) -> None:
+    def __init__(self, kernels: Path, target: int, stubs: Path) -> None:
         stubs.mkdir(exist_ok=True)
+        arguments = [str(kernels), str(target), str(stubs)]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.export.plugin_bindings", str(kernels), str(stubs)],
+            [sys.executable, "-m", "tests.export.plugin_bindings", *arguments],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

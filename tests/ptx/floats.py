@@ -23,6 +23,7 @@ from .types import (
     fused_multiply_add,
     narrow,
     round_to_odd_sum,
+    type_named,
     widen,
 )
 
@@ -76,11 +77,31 @@ def decode_mul(ins: Instruction, kernel: Kernel) -> Action:
 def decode_mad(ins: Instruction, kernel: Kernel) -> Action:
     modifiers = Modifiers(ins)
     kind = modifiers.type()
+    if ins.opcode == "fma" and kind.name in ("f16", "bf16") and modifiers.has("f32"):
+        return _mixed_fma(ins, kernel, modifiers, kind)
     if kind.is_float:
         return float_arithmetic(ins, kernel, modifiers, kind)
     if ins.opcode == "fma":
         raise unknown(ins, f"fma of {kind}")
     return integers.integer_mad(ins, kernel, modifiers, kind)
+
+
+def _mixed_fma(ins: Instruction, kernel: Kernel, modifiers: Modifiers, kind: Type) -> Action:
+    """`fma.rn.f32.f16`: factors of a half type, a summand and a result of f32."""
+    operand_count(ins, 4)
+    modifiers.one_of(("rn",))
+    modifiers.done()
+    single = type_named("f32")
+    factors = [reader(ins, operand, kind, kernel) for operand in ins.operands[1:3]]
+    summand = reader(ins, ins.operands[3], single, kernel)
+    write = writer(ins, ins.operands[0], single)
+
+    def act(lanes: Lanes, mask: Mask) -> None:
+        a, b = (widen(np.asarray(factor(lanes)), kind) for factor in factors)
+        total = round_to_odd_sum(a * b, widen(np.asarray(summand(lanes)), single))
+        write(lanes, mask, narrow(total, single))
+
+    return act
 
 
 @instruction("div")

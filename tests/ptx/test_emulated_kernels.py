@@ -67,7 +67,7 @@ def combinations() -> Iterator[Any]:
                     )
 
 
-@pytest.mark.parametrize(("op", "number", "dtype", "target"), combinations())
+@pytest.mark.parametrize(("op", "number", "dtype", "target"), list(combinations()))
 def test_emulated_ptx_keeps_the_law(op: OpSpec, number: int, dtype: str, target: int) -> None:
     case = law.exact_in(law.cases(op)[number], op, dtype)
     law.check(op, case, dtype, emulate(op, case, dtype, target))

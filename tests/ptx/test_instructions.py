@@ -437,6 +437,27 @@ def test_fma_differs_from_rounding_twice() -> None:
     assert tie[0] == np.float32(1 + 2**-23)
 
 
+@pytest.mark.parametrize("kind", ["f16", "bf16"])
+@settings(max_examples=40)
+@given(data=st.data())
+def test_fma_of_halves_into_single_is_rounded_once(kind: str, data: st.DataObject) -> None:
+    found = data.draw(rows(floats(kind), floats(kind), floats("f32")))
+    columns = list(zip(*found, strict=True))
+    result = apply(
+        f"fma.rn.f32.{kind} %r, %a, %b, %c;",
+        ("b16", columns[0]),
+        ("b16", columns[1]),
+        ("b32", columns[2]),
+        result="b32",
+    )
+    for (a, b, c), bits in zip(found, result.tolist(), strict=True):
+        wanted = Fraction(exact(kind, a)) * Fraction(exact(kind, b)) + Fraction(exact("f32", c))
+        if wanted == 0:
+            assert bits in (0, 1 << 31)
+        else:
+            assert bits == nearest(wanted, "f32")
+
+
 def test_flushing_and_saturation() -> None:
     tiny = np.float32(2**-130)
     apply_to = [("f32", [tiny, -tiny, 1.5, np.nan]), ("f32", [1.0, 1.0, 1.0, 1.0])]
