@@ -9,6 +9,7 @@ Not shown here: that TensorRT's parser and builder take it, and that a GPU does.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 from collections.abc import Iterator
@@ -61,6 +62,13 @@ def rewrite(artifact: Artifact, folder: Path) -> Rewritten:
     return Rewritten(artifact, model, kernels, folder, layers)
 
 
+def need_bindings() -> None:
+    if importlib.util.find_spec("tensorrt_bindings") is None:
+        pytest.skip("tensorrt_cu13_bindings is not installed, which is for Linux only")
+    if shutil.which("cc") is None:
+        pytest.skip("there is no C compiler to make the libraries that the bindings load with")
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("plugins")
@@ -73,6 +81,7 @@ def fp32(workshop: Workshop, folder: Path) -> Rewritten:
 
 @pytest.fixture(scope="module")
 def bindings(fp32: Rewritten, folder: Path) -> Iterator[Bindings]:
+    need_bindings()
     with Bindings(fp32.folder, TARGET, folder / "stubs") as found:
         yield found
 
@@ -302,6 +311,7 @@ def test_emulated_plugins_of_a_model_equal_onnxruntime(
 
 def test_emulated_plugins_of_one_round_equal_onnxruntime(workshop: Workshop, folder: Path) -> None:
     """Nothing to combine, and buckets that take two passes of sorting."""
+    need_bindings()
     config = TINY | {"num_hashes": 1, "num_buckets": [32, 64]}
     found = rewrite(workshop.artifact("text-generation", config), folder / "one-round")
     chain = [node.op_type for node in found.model.graph if node.domain == "reformer"]
@@ -321,6 +331,7 @@ def test_emulated_plugins_of_a_half_precision_model_equal_onnxruntime(
     workshop: Workshop, folder: Path
 ) -> None:
     """Nine of ten numbers: fp16 activations differ, and one other bucket moves whole rows."""
+    need_bindings()
     half = rewrite(workshop.artifact("text-generation", TINY, dtype="fp16"), folder / "fp16")
     with Bindings(half.folder, TARGET, folder / "stubs") as bindings:
         check_model(half, bindings, 64, tolerance=5e-3, share=0.9)
