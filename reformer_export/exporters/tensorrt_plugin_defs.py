@@ -18,7 +18,7 @@ from typing import Any
 
 from reformer_export.errors import ExportError
 from reformer_export.exporters.tensorrt_plugin_kernels import PluginKernel
-from reformer_export.exporters.tensorrt_plugins import KERNEL, PLUGINS, Plugin
+from reformer_export.exporters.tensorrt_plugin_nodes import KERNEL, PLUGINS, Plugin
 from reformer_export.optional import require
 from reformer_ops.spec import DOMAIN
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from reformer_export.errors import ArtifactError, ExportError, UsageError
 from reformer_export.exporters.kernels import KIND, SCHEMA_VERSION
-from reformer_export.exporters.tensorrt_plugins import Plugin, plugin_named
+from reformer_export.exporters.tensorrt_plugin_nodes import Plugin, plugin_named
 from reformer_export.manifest import MANIFEST
 from reformer_export.source import DTYPES
 

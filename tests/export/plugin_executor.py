@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
-from reformer_export.exporters.tensorrt_plugins import PLUGINS, Plugin
+from reformer_export.exporters.tensorrt_plugin_nodes import PLUGINS, Plugin
 from reformer_ops.spec import DOMAIN
 
 from ..ops.backends import GatherElements

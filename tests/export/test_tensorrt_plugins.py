@@ -22,6 +22,8 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 
+pytest.importorskip("triton", reason="Triton is not installed: it is made for Linux")
+
 from reformer_export.artifact import Artifact
 from reformer_export.errors import ArtifactError, ExportError, UsageError
 from reformer_export.exporters.kernels import build_kernels, layers_of
@@ -30,7 +32,8 @@ from reformer_export.exporters.tensorrt_plugin_kernels import (
     load_kernels,
     without_scratch,
 )
-from reformer_export.exporters.tensorrt_plugins import PLUGINS, use_plugins
+from reformer_export.exporters.tensorrt_plugin_nodes import PLUGINS
+from reformer_export.exporters.tensorrt_plugins import use_plugins
 from reformer_export.manifest import MANIFEST
 from reformer_ops.triton_kernels import local_layer, lsh_layer
 from reformer_ops.triton_launch import Launch

@@ -79,11 +79,16 @@ class Modifiers:
             raise unknown(self.ins, f".{self.rest[0]} on {self.ins.opcode}")
 
 
-def reader(ins: Instruction, operand: Operand, kind: Type, kernel: Kernel) -> Read:
-    """A function that gives the operand as `kind`: its dtype, over all lanes or as a scalar."""
+def reader(
+    ins: Instruction, operand: Operand, kind: Type, kernel: Kernel, *, unwritten: bool = False
+) -> Read:
+    """A function that gives the operand as `kind`: its dtype, over all lanes or as a scalar.
+
+    `unwritten`: a register may be read that was never written, and gives poison.
+    """
     dtype = kind.dtype
     if isinstance(operand, Register):
-        return _register_reader(ins, operand, kind)
+        return _register_reader(ins, operand, kind, unwritten=unwritten)
     if isinstance(operand, Special):
         name = operand.name
         return lambda lanes: lanes.specials[name].astype(dtype)
@@ -96,12 +101,14 @@ def reader(ins: Instruction, operand: Operand, kind: Type, kernel: Kernel) -> Re
     raise unknown(ins, f"operand {operand}")
 
 
-def _register_reader(ins: Instruction, operand: Register, kind: Type) -> Read:
+def _register_reader(ins: Instruction, operand: Register, kind: Type, *, unwritten: bool) -> Read:
     index, dtype, unsigned = operand.index, kind.dtype, kind.unsigned
 
     def bits(lanes: Lanes) -> Array:
         value = lanes.registers[index]
         if value is None:
+            if unwritten:
+                return np.full(lanes.size, operand.type.unsigned(POISON[operand.type.bits]))
             raise KernelFault(f"read of {operand.name}, which was never written")
         return value
 

@@ -48,7 +48,8 @@ def decode_mov(ins: Instruction, kernel: Kernel) -> Action:
     write = writer(ins, target, kind)
     if isinstance(source, Vector):
         part = type_named(f"b{kind.bits // len(source.items)}")
-        reads = [reader(ins, item, part, kernel) for item in source.items]
+        # Compilers fill up packed registers with whatever is there, and don't use the result.
+        reads = [reader(ins, item, part, kernel, unwritten=True) for item in source.items]
 
         def join(lanes: Lanes, mask: Mask) -> None:
             value = np.zeros((), kind.unsigned)

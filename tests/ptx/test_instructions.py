@@ -738,6 +738,13 @@ def test_moving_and_taking_apart() -> None:
     assert (low[0], high[0]) == (0x55667788, 0x11223344)
     joined = apply("mov.b64 %r, {%a, %b};", ("b32", [1]), ("b32", [2]), result="b64")
     assert joined[0] == 2 << 32 | 1
+    half = apply(
+        "mov.b64 %w, {%a, %never}; mov.b64 {%r, _}, %w;",
+        ("b32", [5]),
+        result="b32",
+        more=".reg .b64 %w; .reg .b32 %never;",
+    )
+    assert half[0] == 5
     discarded = apply(
         "mov.b32 {_, %h}, %a; mov.b32 %r, {%h, %h};",
         ("b32", [0xABCD1234]),
