@@ -10,7 +10,6 @@ import numpy as np
 from .decode import (
     Action,
     Modifiers,
-    Write,
     elements,
     instruction,
     operand_count,
@@ -21,7 +20,7 @@ from .decode import (
 )
 from .errors import KernelFault
 from .lanes import Lanes, Mask
-from .parser import Address, Immediate, Instruction, Kernel, Operand, Register, Symbol
+from .parser import Address, Immediate, Instruction, Kernel, Operand, Symbol
 from .types import Array, Type, type_named
 
 # Hints and orders that say nothing about values as long as every barrier is there, which the
@@ -97,7 +96,7 @@ def decode_ld(ins: Instruction, kernel: Kernel) -> Action:
     count, space = vector_count(modifiers), state_space(modifiers)
     take_hints(modifiers)
     modifiers.done()
-    targets = elements(ins, operands[0])
+    targets = elements(operands[0])
     if len(operands) != 2 or len(targets) != count:
         raise unknown(ins, f"{len(targets)} registers for a vector of {count}")
     writes = [writer(ins, target, kind) for target in targets]
@@ -161,7 +160,7 @@ def decode_st(ins: Instruction, kernel: Kernel) -> Action:
     count, space = vector_count(modifiers), state_space(modifiers)
     take_hints(modifiers)
     modifiers.done()
-    sources = elements(ins, operands[1])
+    sources = elements(operands[1])
     if len(operands) != 2 or len(sources) != count:
         raise unknown(ins, f"{len(sources)} registers for a vector of {count}")
     reads = [reader(ins, source, kind, kernel) for source in sources]
@@ -316,6 +315,3 @@ def widths(kernel: Kernel) -> list[int]:
         elif ins.opcode in ("cp", "ldmatrix", "stmatrix"):
             found.append(4)
     return found
-
-
-__all__ = ["Register", "Write", "load", "store", "widths"]

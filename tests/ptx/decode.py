@@ -165,7 +165,7 @@ def writer(ins: Instruction, operand: Operand, kind: Type) -> Write:
     return write
 
 
-def elements(ins: Instruction, operand: Operand) -> tuple[Operand, ...]:
+def elements(operand: Operand) -> tuple[Operand, ...]:
     """The items of `{a, b}`; of anything else, itself."""
     return operand.items if isinstance(operand, Vector) else (operand,)
 

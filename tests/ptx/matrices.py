@@ -42,7 +42,7 @@ def decode_mma(ins: Instruction, kernel: Kernel) -> Action:
         or not (result == "f32" or (result == "f16" and left == "f16"))
     ):
         raise unknown(ins, f"mma of {shape} with {' '.join(types)}")
-    a, b, c, d = (elements(ins, ins.operands[number]) for number in (1, 2, 3, 0))
+    a, b, c, d = (elements(ins.operands[number]) for number in (1, 2, 3, 0))
     numbers = _counts(depth, halves=halves, result=result)
     if tuple(map(len, (a, b, c, d))) != numbers:
         raise unknown(ins, f"{shape} with fragments of {[len(each) for each in (a, b, c, d)]}")
@@ -164,7 +164,7 @@ def _row_lanes(lanes: Lanes, mask: Mask, count: int) -> Array:
 def decode_ldmatrix(ins: Instruction, kernel: Kernel) -> Action:
     """Lane 8 i + j has the address of matrix i's row j; each lane gets two elements of a row."""
     count, transposed = _matrix_modifiers(ins)
-    targets = elements(ins, ins.operands[0])
+    targets = elements(ins.operands[0])
     if len(targets) != count:
         raise unknown(ins, f"{len(targets)} registers for {count} matrices")
     writes = [writer(ins, target, _B32) for target in targets]
@@ -191,7 +191,7 @@ def decode_ldmatrix(ins: Instruction, kernel: Kernel) -> Action:
 def decode_stmatrix(ins: Instruction, kernel: Kernel) -> Action:
     """The reverse of `ldmatrix`."""
     count, transposed = _matrix_modifiers(ins)
-    sources = elements(ins, ins.operands[1])
+    sources = elements(ins.operands[1])
     if len(sources) != count:
         raise unknown(ins, f"{len(sources)} registers for {count} matrices")
     reads = [reader(ins, source, _B32, kernel) for source in sources]
