@@ -312,6 +312,6 @@ def widths(kernel: Kernel) -> list[int]:
         spaces = {"shared", "shared::cta"} & set(ins.modifiers)
         if ins.opcode in ("ld", "st", "atom", "red") and spaces:
             found.append(Modifiers(ins).type().size)
-        elif ins.opcode in ("cp", "ldmatrix", "stmatrix"):
+        elif ins.opcode in ("cp", "ldmatrix", "stmatrix", "wgmma"):
             found.append(4)
     return found

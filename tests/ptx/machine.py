@@ -13,7 +13,7 @@ import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
-from . import accesses, floats, integers, matrices, moves, warps  # noqa: F401  (they register)
+from . import accesses, floats, integers, matrices, moves, warpgroups, warps  # noqa: F401  (they register)
 from .accesses import widths
 from .decode import DECODERS, Action, Modifiers, Read, operand_count, reader, unknown
 from .errors import KernelFault, LaunchError, PtxError

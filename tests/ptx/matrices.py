@@ -57,7 +57,7 @@ def decode_mma(ins: Instruction, kernel: Kernel) -> Action:
         )
         if halves:
             kind = type_named(left)
-            a_tile, b_tile = _halves_a(a_bits, kind, depth), _halves_b(b_bits, kind, depth)
+            a_tile, b_tile = halves_of_a(a_bits, kind, depth), _halves_b(b_bits, kind, depth)
         else:
             a_tile, b_tile = _tf32_a(a_bits, depth), _tf32_b(b_bits, depth)
         total = a_tile @ b_tile + _accumulators(c_bits, result)
@@ -78,7 +78,7 @@ def _two_halves(bits: Array, kind: Type) -> list[Array]:
     return [widen((bits >> np.uint32(shift)).astype(np.uint16), kind) for shift in (0, 16)]
 
 
-def _halves_a(bits: list[Array], kind: Type, depth: int) -> Array:
+def halves_of_a(bits: list[Array], kind: Type, depth: int) -> Array:
     """`[warps, 16, depth]` from registers that go down by 8 rows first, then along by 8 columns."""
     tile = np.zeros((len(bits[0]), 16, depth))
     for number, register in enumerate(bits):

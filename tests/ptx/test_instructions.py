@@ -871,5 +871,5 @@ def test_what_is_unknown_is_refused(code: str) -> None:
 
 
 def test_unknown_instructions_are_refused_even_where_nothing_reaches_them() -> None:
-    with pytest.raises(UnknownInstructionError, match="opcode wgmma"):
-        Program(kernel([], "    bra $end;\n    wgmma.fence.sync.aligned;\n$end:"))
+    with pytest.raises(UnknownInstructionError, match="opcode tcgen05"):
+        Program(kernel([], "    bra $end;\n    tcgen05.wait::ld.sync.aligned;\n$end:"))

@@ -164,3 +164,69 @@ def test_loading_and_storing_matrices(count: int, transposed: bool) -> None:
             pair = matrix[lane // 4, 2 * (lane % 4) : 2 * (lane % 4) + 2]
             assert fragments[lane, i] == int(pair[0]) | int(pair[1]) << 16
     assert (again == matrices).all()
+
+
+@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize("turned", [False, True])
+def test_matrix_product_of_four_warps(keep: bool, turned: bool) -> None:
+    """`wgmma` of 64 x 16, in registers, and 16 x 8 (16 x 16 turned), in swizzled shared memory.
+
+    Swizzled by 32 bytes: bit 7 of an address turns over bit 4.
+    """
+    columns = 16 if turned else 8
+    rng = np.random.default_rng(0)
+    a = rng.standard_normal((64, 16)).astype(np.float16)
+    b = rng.standard_normal((16, columns)).astype(np.float16)
+    c = rng.standard_normal((64, columns)).astype(np.float32)
+    fragments = [
+        [a[16 * (t // 32) + row, column] for row, column in places]
+        for t in range(128)
+        for places in [[a_place(t % 32, i, 16, words=False) for i in range(8)]]
+    ]
+    a_words = np.array(fragments, np.float16).view(np.uint32)
+    rows = np.ascontiguousarray(b if turned else b.T)  # of 32 bytes
+    memory = np.zeros((len(rows) * 2, 8), np.float16)
+    for number, row in enumerate(rows):
+        for half in range(2):
+            address = 32 * number + 16 * half
+            memory[(address ^ (address >> 7 & 1) << 4) // 16] = row[8 * half : 8 * half + 8]
+
+    def c_index(thread: int, i: int) -> tuple[int, int]:
+        row, column = c_place(thread % 32, i % 4)
+        return 16 * (thread // 32) + row, column + 8 * (i // 4)
+
+    count = columns // 2
+    c_words = np.array([[c[c_index(t, i)] for i in range(count)] for t in range(128)], np.float32)
+    sums = ", ".join(f"%d{i}" for i in range(count))
+    descriptor = 256 >> 4 << 32 | 3 << 62
+    body = f"""
+        .reg .b32 %tid, %place, %a<4>, %d<{count}>, %w<4>; .reg .b64 %at, %base, %layout;
+        .reg .pred %p, %keep;
+        mov.u32 %tid, %tid.x; mov.u32 %place, tile; mad.lo.u32 %place, %tid, 16, %place;
+        ld.param.b64 %base, [b]; mad.wide.u32 %at, %tid, 16, %base;
+        setp.lt.u32 %p, %tid, {len(memory)};
+        @%p ld.global.v4.b32 {{%w0, %w1, %w2, %w3}}, [%at];
+        @%p st.shared.v4.b32 [%place], {{%w0, %w1, %w2, %w3}};
+        fence.proxy.async.shared::cta;
+        bar.sync 0;
+        ld.param.b64 %base, [a]; mad.wide.u32 %at, %tid, 16, %base;
+        ld.global.v4.b32 {{%a0, %a1, %a2, %a3}}, [%at];
+        ld.param.b64 %base, [c]; mad.wide.u32 %at, %tid, {4 * count}, %base;
+        {" ".join(f"ld.global.b32 %d{i}, [%at+{4 * i}];" for i in range(count))}
+        mov.b64 %layout, {descriptor}; mov.pred %keep, {int(keep)};
+        wgmma.fence.sync.aligned;
+        wgmma.mma_async.sync.aligned.m64n{columns}k16.f32.f16.f16
+            {{{sums}}}, {{%a0, %a1, %a2, %a3}}, %layout, %keep, 1, 1, {int(turned)};
+        wgmma.commit_group.sync.aligned;
+        wgmma.wait_group.sync.aligned 0;
+        ld.param.b64 %base, [d]; mad.wide.u32 %at, %tid, {4 * count}, %base;
+        {" ".join(f"st.global.b32 [%at+{4 * i}], %d{i};" for i in range(count))}
+    """
+    text = kernel([f".u64 .ptr .global {n}" for n in "abcd"], body, threads=128, shared=512)
+    found = np.zeros((128, count), np.float32)
+    buffers = [Buffer(n, x) for n, x in (("a", a_words), ("b", memory), ("c", c_words))]
+    Program(text).launch((1,), [*buffers, Buffer("d", found, output=True)])
+    wanted = a.astype(np.float64) @ b.astype(np.float64) + (c if keep else 0)
+    for t in range(128):
+        for i in range(count):
+            assert found[t, i] == np.float32(wanted[c_index(t, i)])
