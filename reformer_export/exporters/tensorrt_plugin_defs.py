@@ -13,7 +13,7 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Callable, Mapping
-from types import ModuleType
+from types import GenericAlias, ModuleType
 from typing import Any
 
 from reformer_export.errors import ExportError
@@ -76,7 +76,7 @@ def shape_function(tensorrt: ModuleType, library: ModuleType, plugin: Plugin) ->
     # TensorRT reads signatures. All plugins being alike, theirs are made from the declarations.
     one = library.TensorDesc
     count = len(plugin.outputs)
-    result = one if count == 1 else tuple[(one,) * count]  # type: ignore[misc]
+    result = one if count == 1 else GenericAlias(tuple, (one,) * count)
     parameters = [(operand.name, one) for operand in plugin.inputs] + [(KERNEL, str)]
     return _with_signature(describe, f"describe_{plugin.name}", parameters, result)
 
@@ -102,9 +102,9 @@ def launch_function(
 
     one = library.TensorDesc
     text = typing.Union[str, bytes]  # noqa: UP007  (TensorRT 10 does not know str | bytes)
-    result = tuple[text, text, library.KernelLaunchParams, library.SymExprs]  # type: ignore[valid-type,name-defined]
+    result = GenericAlias(tuple, (text, text, library.KernelLaunchParams, library.SymExprs))
     parameters = [(operand.name, one) for operand in plugin.inputs] + [(KERNEL, str)]
-    outputs = tuple[(one,) * len(plugin.outputs)]  # type: ignore[misc]
+    outputs = GenericAlias(tuple, (one,) * len(plugin.outputs))
     parameters += [("outputs", outputs), ("tactic", int)]
     return _with_signature(implement, f"launch_{plugin.name}", parameters, result)
 
