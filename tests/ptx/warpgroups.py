@@ -1,0 +1,138 @@
+"""Matrix products of four warps (sm_90), whose operands lie in shared memory.
+
+Everything is done when the product is issued: a kernel that does not wait for it goes unnoticed.
+"""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+
+from .decode import Action, Modifiers, elements, instruction, operand_count, reader, unknown, writer
+from .errors import KernelFault
+from .lanes import WARP, Lanes, Mask
+from .matrices import halves_of_a
+from .parser import Immediate, Instruction, Kernel, Vector
+from .types import Array, Type, type_named, widen
+
+GROUP = 4 * WARP
+_DEPTH = 16
+_ROWS = 64
+_SWIZZLES = {1: 128, 2: 64, 3: 32}
+"""Bytes of a row that is swizzled, by the descriptor's upper two bits."""
+
+
+@instruction("wgmma")
+def decode_wgmma(ins: Instruction, kernel: Kernel) -> Action:
+    modifiers = Modifiers(ins)
+    what = modifiers.one_of(("fence", "commit_group", "wait_group", "mma_async"))
+    modifiers.one_of(("sync",))
+    modifiers.one_of(("aligned",))
+    if what == "mma_async":
+        return _product(ins, kernel, modifiers)
+    modifiers.done()
+    return lambda lanes, mask: _require_groups(lanes, mask)
+
+
+def _require_groups(lanes: Lanes, mask: Mask) -> None:
+    if lanes.threads % GROUP:
+        raise KernelFault("wgmma in a CTA that is not made of groups of four warps")
+    if mask is not None:
+        groups = mask.reshape(-1, GROUP)
+        if (groups.any(axis=1) != groups.all(axis=1)).any():
+            raise KernelFault("wgmma by some threads of four warps, where all must take part")
+
+
+def _product(ins: Instruction, kernel: Kernel, modifiers: Modifiers) -> Action:
+    """`m64nNk16.f32.f16.f16 D, A, B, keep D, 1, 1, A turned, B turned`; A may be registers."""
+    shape = re.fullmatch(r"m64n(\d+)k16", modifiers.rest.pop(0))
+    kinds = tuple(modifiers.rest)
+    a_is_held = isinstance(ins.operands[1], Vector)
+    operand_count(ins, 7 if a_is_held else 8)
+    if shape is None or kinds not in (("f32", "f16", "f16"), ("f32", "bf16", "bf16")):
+        raise unknown(ins, f"wgmma of {' '.join(ins.modifiers)}")
+    columns, kind = int(shape[1]), type_named(kinds[1])
+    flags = ins.operands[4:]
+    if not all(isinstance(flag, Immediate) for flag in flags) or flags[:2] != (Immediate(1),) * 2:
+        raise unknown(ins, f"wgmma with {flags}")
+    a_turned = not a_is_held and flags[2] != Immediate(0)
+    b_turned = flags[-1] != Immediate(0)
+    word, b64 = type_named("b32"), type_named("b64")
+    sums = elements(ins.operands[0])
+    if len(sums) != columns // 2:
+        raise unknown(ins, f"{len(sums)} registers for 64 x {columns}")
+    keeps = reader(ins, ins.operands[3], type_named("pred"), kernel)
+    reads = [reader(ins, each, word, kernel, unwritten=True) for each in sums]
+    writes = [writer(ins, each, word) for each in sums]
+    a_reads = [
+        reader(ins, e, word if a_is_held else b64, kernel) for e in elements(ins.operands[1])
+    ]
+    b_read = reader(ins, ins.operands[2], b64, kernel)
+
+    def act(lanes: Lanes, mask: Mask) -> None:
+        _require_groups(lanes, mask)
+        active = np.ones(lanes.size, np.bool_) if mask is None else mask
+        groups = np.flatnonzero(active.reshape(-1, GROUP).all(axis=1))
+        if a_is_held:
+            bits = [np.broadcast_to(read(lanes), lanes.size).reshape(-1, WARP) for read in a_reads]
+            a = halves_of_a(bits, kind, _DEPTH).reshape(-1, _ROWS, _DEPTH)[groups]
+        else:
+            a = _tile(lanes, groups, a_reads[0](lanes), _ROWS, kind, turned=a_turned)
+        b = _tile(lanes, groups, b_read(lanes), columns, kind, turned=b_turned)
+        total = a @ b.swapaxes(1, 2)
+        keep = np.broadcast_to(keeps(lanes), lanes.size)
+        for number, (read, write) in enumerate(zip(reads, writes, strict=True)):
+            rows, column = _place(number)
+            product = np.zeros((lanes.size // GROUP, GROUP))
+            product[groups] = total[:, rows, column]
+            before = np.ascontiguousarray(np.broadcast_to(read(lanes), lanes.size))
+            start = np.where(keep, before.view(np.float32).astype(np.float64), 0.0)
+            write(lanes, mask, (start + product.reshape(-1)).astype(np.float32))
+
+    return act
+
+
+def _place(number: int) -> tuple[Array, Array]:
+    """Row and column of each thread's numbered sum."""
+    thread = np.arange(GROUP)
+    lane = thread % WARP
+    row = thread // WARP * 16 + lane // 4 + number // 2 % 2 * 8
+    return row, number // 4 * 8 + lane % 4 * 2 + number % 2
+
+
+def _tile(
+    lanes: Lanes, groups: Array, descriptors: Array, rows: int, kind: Type, *, turned: bool
+) -> Array:
+    """`[groups, rows, 16]` from shared memory, in chunks of 16 bytes, which swizzling moves.
+
+    As it stands, a row's depth is contiguous; turned, a depth's rows are, as many as the swizzle is
+    wide, and then comes the next such block.
+    """
+    values = np.broadcast_to(descriptors, lanes.size).reshape(-1, GROUP)[groups].astype(np.int64)
+    if (values != values[:, :1]).any():
+        raise KernelFault("wgmma with other descriptors in one group of four warps")
+    descriptor = values[:, 0]
+    start = (descriptor & 0x3FFF) << 4
+    leading, stride = (descriptor >> 16 & 0x3FFF) << 4, (descriptor >> 32 & 0x3FFF) << 4
+    modes = np.unique(descriptor >> 62 & 3)
+    if len(modes) != 1 or int(modes[0]) not in _SWIZZLES or (descriptor >> 49 & 7).any():
+        raise KernelFault(f"wgmma with a matrix layout {modes} that the emulator does not know")
+    width = _SWIZZLES[int(modes[0])]
+    if turned:
+        outer, inner = np.meshgrid(np.arange(_DEPTH), np.arange(0, 2 * rows, 16), indexing="ij")
+    else:
+        outer, inner = np.meshgrid(np.arange(rows), np.arange(0, 2 * _DEPTH, 16), indexing="ij")
+    outer, inner = outer.reshape(-1), inner.reshape(-1)
+    address = start[:, None] + outer // 8 * stride[:, None] + outer % 8 * width + inner % width
+    address = address + inner // width * leading[:, None]
+    address ^= (address >> 7 & (width // 16 - 1)) << 4
+    # Chunks are dealt out to the threads of the group.
+    reader_lane = groups[:, None] * GROUP + np.arange(len(outer)) % GROUP
+    words = lanes.shared.read(
+        lanes.access(reader_lane.reshape(-1)), address.reshape(-1).astype(np.int64), 4, 4
+    )
+    halves = widen(np.ascontiguousarray(words).view(np.uint16), kind)
+    if turned:
+        return halves.reshape(len(groups), _DEPTH, rows).swapaxes(1, 2)
+    return halves.reshape(len(groups), rows, _DEPTH)
