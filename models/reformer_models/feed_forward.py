@@ -19,7 +19,8 @@ def in_chunks(
     Positions do not see each other here, so this changes memory and not numbers. An exported graph
     has one piece: how to tile it is for the runtime to say.
     """
-    if chunk_size == 0 or torch.compiler.is_compiling() or torch.jit.is_tracing():
+    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined]
+    if chunk_size == 0 or traced:
         # As a matrix: runtimes have one kernel for a product, its bias and its activation, but
         # only for matrices.
         return function(hidden.flatten(0, 1)).unflatten(0, hidden.shape[:2])

@@ -6,7 +6,7 @@ scripted. All else is traced: it computes with sizes and never asks for them.
 
 # No `from __future__ import annotations`: TorchScript reads the annotations themselves.
 
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 import torch
 from torch import nn
@@ -26,14 +26,15 @@ class Traced(nn.Module):
 
     def hidden(self, ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """`[batch, padded]` int64 and bool -> hidden states, and buckets by `stacked`."""
-        reformer = self.model.reformer
+        reformer: Any = self.model.reformer
         trace = new_trace()
         hidden = reformer.encoder(reformer.embeddings(ids), mask, trace)
         return hidden, stacked(trace.computed)
 
     def head(self, hidden: torch.Tensor) -> dict[str, torch.Tensor]:
         """`[batch, length, 2 * hidden_size]` -> the task's outputs."""
-        outputs: dict[str, torch.Tensor] = self.model.head(hidden)
+        head: Any = self.model.head
+        outputs: dict[str, torch.Tensor] = head(hidden)
         return outputs
 
 

@@ -68,10 +68,12 @@ def _compare(
         again = candidate.run(inputs)
     repeats = all(np.array_equal(free[name], again[name], equal_nan=True) for name in free)
     _check_types(free, candidate.signature)
-    staged = _reference_leads if isinstance(candidate, ProbingRunner) else _candidate_leads
-    for reference, stages in zip(
-        references, staged(candidate, references, inputs, baseline), strict=True
-    ):
+    staged = (
+        _reference_leads(candidate, references, inputs, baseline)
+        if isinstance(candidate, ProbingRunner)
+        else _candidate_leads(candidate, references, inputs, baseline)
+    )
+    for reference, stages in zip(references, staged, strict=True):
         yield _row(reference.name, example, tolerance, stages, free, repeats)
 
 
