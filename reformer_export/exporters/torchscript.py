@@ -96,5 +96,6 @@ def scripted(loaded: LoadedModel, longest: int, *, portable: bool) -> torch.jit.
             f"torch could not turn the model into TorchScript: {reason[-1] if reason else error}"
         ) from error
     # Whoever loads it wants numbers, and no graph of gradients for them.
-    module.requires_grad_(False)
+    for parameter in module.parameters():
+        parameter.requires_grad_(False)
     return module
