@@ -129,9 +129,9 @@ class Manifest:
                 "name": self.source.name,
                 "revision": self.source.revision,
                 "ignored_keys": list(self.source.ignored_keys),
-                "files": _files_to_json(self.source.files),
+                "files": files_to_json(self.source.files),
             },
-            "files": _files_to_json(self.files),
+            "files": files_to_json(self.files),
             "tools": dict(self.tools),
             "parity": None if self.parity is None else dict(self.parity),
             "created": self.created,
@@ -176,10 +176,10 @@ class Manifest:
             source=SourceRecord(
                 name=source.text("name"),
                 revision=source.text_or_none("revision"),
-                files=_files_from_json(source.child("files")),
+                files=files_from_json(source.child("files")),
                 ignored_keys=source.texts("ignored_keys"),
             ),
-            files=_files_from_json(fields.child("files")),
+            files=files_from_json(fields.child("files")),
             tools={name: tools.text(name) for name in tools.names()},
             parity=None if fields.value("parity") is None else dict(_object(fields, "parity")),
             created=fields.text("created"),
@@ -223,11 +223,13 @@ def record_files(folder: Path, names: Iterable[str] | None = None) -> dict[str, 
     return {name: FileRecord.of(folder / name) for name in sorted(names)}
 
 
-def _files_to_json(files: Mapping[str, FileRecord]) -> dict[str, dict[str, Any]]:
+def files_to_json(files: Mapping[str, FileRecord]) -> dict[str, dict[str, Any]]:
+    """Files and their hashes as an object of a manifest."""
     return {name: {"sha256": r.sha256, "bytes": r.bytes} for name, r in files.items()}
 
 
-def _files_from_json(fields: Fields) -> dict[str, FileRecord]:
+def files_from_json(fields: Fields) -> dict[str, FileRecord]:
+    """Read what `files_to_json` wrote; raises ArtifactError."""
     return {
         name: FileRecord(entry.text("sha256"), entry.integer("bytes", minimum=0))
         for name in fields.names()

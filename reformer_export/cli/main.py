@@ -24,6 +24,7 @@ PROGRAM = "reformer-export"
 
 _VERBS = {
     "to-onnx": "Export a checkpoint to a verified ONNX artifact.",
+    "to-tensorrt": "Build a TensorRT engine from an artifact.",
     "verify": "Compare an artifact with the checkpoint it came from.",
     "run": "Run an artifact on token ids or a text.",
     "bench": "Measure an artifact's speed and memory.",

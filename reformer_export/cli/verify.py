@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from reformer_export.cli.options import (
+    PATH,
     IntegerList,
     artifact_argument,
     common_options,
@@ -28,6 +29,9 @@ from reformer_ops.native import Choice
 @click.option("--lengths", type=IntegerList(), help="Sequence lengths to try.")
 @click.option("--batch", "batches", type=IntegerList(), help="Batch sizes to try.")
 @ops_option
+@click.option(
+    "--save-io", type=PATH, metavar="DIR", help="Save inputs and outputs there, for Polygraphy."
+)
 @common_options
 @pass_output
 def command(
@@ -37,6 +41,7 @@ def command(
     lengths: tuple[int, ...] | None,
     batches: tuple[int, ...] | None,
     ops: Choice,
+    save_io: Path | None,
 ) -> int:
     """Compare ARTIFACT with the checkpoint it came from, stage by stage.
 
@@ -52,6 +57,7 @@ def command(
             lengths=lengths,
             batches=batches,
             ops=ops,
+            save_to=save_io,
             progress=progress,
         )
     if output.as_json:

@@ -116,7 +116,7 @@ def write_artifact(
     say("tracing the model")
     model = _graph(loaded, signature, opset, options.ops)
     say("writing the artifact")
-    _save(model, folder, external_data=options.external_data)
+    save_model(model, folder, external_data=options.external_data)
     write_manifest(folder, _manifest(loaded, signature, opset, options, folder))
     return loaded
 
@@ -187,7 +187,8 @@ def _graph(loaded: LoadedModel, signature: Signature, opset: int, ops: str) -> i
     return model
 
 
-def _save(model: ir.Model, folder: Path, *, external_data: bool) -> None:
+def save_model(model: ir.Model, folder: Path, *, external_data: bool = False) -> None:
+    """Write `folder`/model.onnx, the weights beside it where asked or too many for one file."""
     import onnx_ir as ir
 
     size = sum(

@@ -88,7 +88,7 @@ def _row(
     bound = tolerance.output
     if baseline is not None:
         own_error = relative_error(baseline.outputs, expected.outputs)
-        bound = min(bound, 2 * own_error + float(np.finfo(np.float16).eps))
+        bound = min(bound, 2 * own_error + tolerance.rounding)
 
     def misses() -> Iterator[str]:
         if not repeats:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from reformer_export.artifact import Artifact
+from reformer_export.engine import Engine, is_engine
 from reformer_export.errors import UsageError
 from reformer_export.runtimes.base import Runner
 from reformer_ops.native import CHOICES, Choice
@@ -23,18 +24,22 @@ RUNTIMES: dict[str, _Opener] = {"onnxruntime": _onnxruntime}
 """Runtime by name, best first: "auto" takes the first."""
 
 
+TENSORRT = "tensorrt"
+"""The runtime of engines, which are folders of another kind."""
+
+
 def open_runner(
-    artifact: str | Path | Artifact,
+    artifact: str | Path | Artifact | Engine,
     *,
     runtime: str = "auto",
     threads: int | None = None,
     ops: Choice = "auto",
 ) -> Runner:
-    """Open an artifact for inference.
+    """Open an artifact, or a TensorRT engine, for inference.
 
     Args:
-        artifact: the folder, or an artifact already opened.
-        runtime: a name of `RUNTIMES`, or "auto".
+        artifact: the folder, or what has been opened of it.
+        runtime: a name of `RUNTIMES`, or "auto"; an engine runs in "tensorrt".
         threads: at most this many; the runtime's own choice when left out.
         ops: "native" runs the operators by our kernels, "portable" by their standard bodies;
             "auto" does what REFORMER_OPS says, else what is installed.
@@ -45,15 +50,37 @@ def open_runner(
         ArtifactError: the folder is no sound artifact.
         MissingDependencyError: the runtime's package is not installed.
         RuntimeUnavailableError: the runtime does not take the model.
+        DeviceUnavailableError: an engine, and no GPU to run it on.
     """
-    if runtime != "auto" and runtime not in RUNTIMES:
-        raise UsageError(
-            f"unknown runtime {runtime!r}: choose auto or one of {', '.join(RUNTIMES)}"
-        )
+    names = [*RUNTIMES, TENSORRT]
+    if runtime not in ("auto", *names):
+        raise UsageError(f"unknown runtime {runtime!r}: choose auto or one of {', '.join(names)}")
     if ops not in CHOICES:
         raise UsageError(f"unknown operators {ops!r}: choose one of {', '.join(CHOICES)}")
     if threads is not None and threads < 1:
         raise UsageError(f"--threads {threads}: at least one thread is needed")
-    opened = artifact if isinstance(artifact, Artifact) else Artifact.open(artifact)
+    opened = open_folder(artifact)
+    if isinstance(opened, Engine):
+        return _tensorrt(opened, runtime)
+    if runtime == TENSORRT:
+        raise UsageError(
+            f"{opened.path} is an artifact, and TensorRT runs engines: build one with "
+            "reformer-export to-tensorrt"
+        )
     name = next(iter(RUNTIMES)) if runtime == "auto" else runtime
     return RUNTIMES[name](opened, threads, ops)
+
+
+def open_folder(path: str | Path | Artifact | Engine) -> Artifact | Engine:
+    """Open what is in a folder, with all its checks; ArtifactError where it is neither."""
+    if isinstance(path, (Artifact, Engine)):
+        return path
+    return Engine.open(path) if is_engine(path) else Artifact.open(path)
+
+
+def _tensorrt(engine: Engine, runtime: str) -> Runner:
+    if runtime not in ("auto", TENSORRT):
+        raise UsageError(f"{engine.path} is a TensorRT engine: {runtime} runs artifacts only")
+    from reformer_export.runtimes.tensorrt import TensorRTRunner
+
+    return TensorRTRunner(engine)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,7 +36,7 @@ class TorchRunner:
         """Outputs by name."""
         with torch.inference_mode():
             outputs = self._loaded.model(*_tensors(inputs))
-        return {name: tensor.numpy() for name, tensor in outputs.items()}
+        return _arrays(outputs)
 
     def probe(self, inputs: Arrays, forced: Buckets | None = None) -> Probe:
         """Outputs and buckets; with `forced` ones where given."""
@@ -43,7 +44,7 @@ class TorchRunner:
         with torch.inference_mode():
             outputs = self._loaded.model(*_tensors(inputs), trace)
         return Probe(
-            {name: tensor.numpy() for name, tensor in outputs.items()},
+            _arrays(outputs),
             [computed.numpy() for computed in trace.computed],
             functools.partial(self._margins, trace.queries),
         )
@@ -62,6 +63,14 @@ def _tensors(inputs: Arrays) -> tuple[torch.Tensor, torch.Tensor]:
         torch.from_numpy(np.ascontiguousarray(inputs[n])) for n in (INPUT_IDS, ATTENTION_MASK)
     )
     return ids, mask
+
+
+def _arrays(outputs: Mapping[str, torch.Tensor]) -> dict[str, Array]:
+    """Tensors as arrays; NumPy has no bf16, so that comes as fp32."""
+    return {
+        name: (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+        for name, tensor in outputs.items()
+    }
 
 
 def _bucket_tensor(buckets: Array | None) -> torch.Tensor | None:
