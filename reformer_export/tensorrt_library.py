@@ -112,7 +112,7 @@ def tidy_message(message: str) -> str:
     """A message of the library without its error codes and places in its own sources."""
     message = re.sub(r"\s*In \w+ at /_?src/\S+\s*", "", message)
     message = re.sub(r"\[\w+\.(cpp|h):\d+: \w+\]\s*", "", message)
-    message = re.sub(r"^\w+::\w+: Error Code \d+: ", "", message)
+    message = re.sub(r"^\w+::\w+: Error Code \d+: (Myelin \()?", "", message)
     return " ".join(message.split()).rstrip(")")
 
 

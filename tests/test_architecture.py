@@ -36,7 +36,7 @@ FORBIDDEN = {
     ("bench", "exporters"): "bench measures what runs, whoever made it",
 }
 
-HEAVY = {"onnx", "onnx_ir", "onnxruntime", "onnxscript", "torch", "transformers"}
+HEAVY = {"onnx", "onnx_ir", "onnxruntime", "onnxscript", "tensorrt_rtx", "torch", "transformers"}
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ from reformer_export.exporters.tensorrt_builder import (
     known_targets,
 )
 from reformer_export.exporters.tensorrt_profiles import make_profiles
+from reformer_export.gpu import require_gpu
 from reformer_export.manifest import MANIFEST, MODEL, FileRecord, record_files, write_manifest
 from reformer_export.optional import installed_version
 from reformer_export.signature import Signature
@@ -185,7 +186,8 @@ def write_engine(
     """
     builder = EngineBuilder(plan.library, log)
     progress("parsing the graph")
-    layers = builder.parse(_parsed_path(plan, graph), graph.signature)
+    parsed = graph.model_path if plan.ops == "portable" else _write_plugin_graph(plan, graph.path)
+    layers = builder.parse(parsed, graph.signature)
     data, seconds = builder.build(plan.profiles, plan.build, progress)
     progress("writing the engine")
     (folder / ENGINE).write_bytes(memoryview(data))
@@ -223,9 +225,26 @@ def write_engine(
     write_record(folder, record)
 
 
-def _parsed_path(plan: EnginePlan, graph: Artifact) -> Path:
-    """The file the parser gets: the verified graph, or with plugins a rewriting of it."""
-    return graph.model_path
+def _write_plugin_graph(plan: EnginePlan, folder: Path) -> Path:
+    """The graph with plugins in the place of our operators, and the plugins made known.
+
+    Kernels are compiled for the GPU that the engine is built on.
+    """
+    import onnx_ir as ir
+
+    from reformer_export.exporters.tensorrt_graph import set_types
+    from reformer_export.exporters.tensorrt_plugin_defs import define_plugins
+    from reformer_export.exporters.tensorrt_plugin_kernels import compile_kernels
+    from reformer_export.exporters.tensorrt_plugins import use_plugins
+
+    capability = require_gpu("building with plugins").capability
+    model = ir.load(plan.artifact.model_path)
+    set_types(model, plan.dtype)
+    requests = use_plugins(model, target=capability)
+    define_plugins(compile_kernels(requests.values(), target=capability))
+    path = folder / "plugins.onnx"
+    ir.save(model, path, external_data=f"{path.name}_data")
+    return path
 
 
 def _dtype(artifact: Artifact, wanted: str | None) -> str:

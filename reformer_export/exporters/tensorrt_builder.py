@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,10 +110,8 @@ class EngineBuilder:
         config.progress_monitor = monitor
         cache = self._timing_cache(config, options.timing_cache)
         start = time.perf_counter()
-        data = self._builder.build_serialized_network(self._network, config)
+        data = self._build(config, monitor)
         seconds = time.perf_counter() - start
-        if monitor.interruption is not None:
-            raise monitor.interruption
         if data is None:
             raise ExportError(
                 f"{self._library} could not build the engine: {self._reason()}. Smaller shapes "
@@ -121,6 +120,19 @@ class EngineBuilder:
         if cache is not None and options.timing_cache is not None:
             options.timing_cache.write_bytes(memoryview(config.get_timing_cache().serialize()))
         return data, seconds
+
+    def _build(self, config: Any, monitor: Any) -> Any:
+        """The library's own build, in a thread of its own so that Ctrl-C reaches us during it."""
+        with ThreadPoolExecutor(1) as pool:
+            future = pool.submit(self._builder.build_serialized_network, self._network, config)
+            try:
+                data = future.result()
+            except BaseException as error:
+                monitor.interruption = error
+                raise  # once the thread has ended, which the library does at its next step
+        if monitor.interruption is not None:
+            raise monitor.interruption
+        return data
 
     def _config(self, options: BuildOptions) -> Any:
         trt = self._trt

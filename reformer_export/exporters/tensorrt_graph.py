@@ -32,8 +32,7 @@ IR_TYPES = {
 def lower(model: ir.Model, dtype: str, *, fp32_products: bool = True) -> None:
     """Rewrite an exported model, in place, for an engine of the type `dtype`.
 
-    Inputs and outputs keep their names, types and axes; values inside get the engine's type. Our
-    operators become standard ones, each node's under the node's name.
+    `set_types`, and our operators become standard ones, each node's under the node's name.
 
     Args:
         model: as `to-onnx` writes it, in fp32 or already in `dtype`.
@@ -44,15 +43,29 @@ def lower(model: ir.Model, dtype: str, *, fp32_products: bool = True) -> None:
     Raises:
         ExportError: a weight is beyond the range of `dtype`.
     """
-    float_type = IR_TYPES[dtype]
-    outputs = [value.type for value in model.graph.outputs]
-    if float_type != ir.DataType.FLOAT:
-        _narrow(model.graph, float_type)
-        _raise_norms(model.graph, float_type)
-        _restore_outputs(model.graph, outputs)
-    inline_bodies(model, float_type, write_body if fp32_products else _write_without_fp32_products)
+    set_types(model, dtype)
+    write = write_body if fp32_products else _write_without_fp32_products
+    inline_bodies(model, IR_TYPES[dtype], write)
     common_passes.RemoveUnusedNodesPass()(model)  # and weights that another form has replaced
     lint(model)
+
+
+def set_types(model: ir.Model, dtype: str) -> None:
+    """Give weights and values of a model, in place, the engine's type; norms stay fp32.
+
+    Inputs and outputs keep their names, types and axes. Our operators stay nodes, without bodies.
+
+    Raises:
+        ExportError: a weight is beyond the range of `dtype`.
+    """
+    float_type = IR_TYPES[dtype]
+    model.functions.clear()  # written in the type of before
+    if float_type == ir.DataType.FLOAT:
+        return
+    outputs = [value.type for value in model.graph.outputs]
+    _narrow(model.graph, float_type)
+    _raise_norms(model.graph, float_type)
+    _restore_outputs(model.graph, outputs)
 
 
 def _narrow(graph: ir.Graph, float_type: ir.DataType) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reformer_export.artifact import Artifact
-from reformer_export.errors import RuntimeUnavailableError
+from reformer_export.errors import RuntimeUnavailableError, UsageError
 from reformer_export.optional import installed_version
 from reformer_export.parity.compare import compare
 from reformer_export.parity.inputs import choose_sizes, parity_inputs
@@ -87,6 +88,8 @@ def verify_against(
 ) -> ParityReport:
     """`verify_artifact` with the checkpoint already loaded in the artifact's type."""
     say = progress or (lambda message: None)
+    if save_to is not None and os.path.lexists(save_to):  # rather than after all the work
+        raise UsageError(f"{save_to} exists: choose another folder to save inputs and outputs in")
     bounds = TOLERANCES[artifact.manifest.dtype]
     if tolerance is not None:
         bounds = dataclasses.replace(bounds, output=tolerance)
