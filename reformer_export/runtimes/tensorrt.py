@@ -32,7 +32,7 @@ class TensorRTRunner:
         Raises:
             MissingDependencyError: its TensorRT, or what handles GPU memory, is not installed.
             RuntimeUnavailableError: the library is another release, or refuses the engine.
-            DeviceUnavailableError: there is no GPU, or not one the engine was built for.
+            DeviceUnavailableError: there is no GPU.
         """
         record = engine.record
         self.signature = engine.signature
@@ -40,14 +40,16 @@ class TensorRTRunner:
         library = load_library(record.flavor, purpose=f"running {engine.path}")
         _check_release(library, engine)
         gpu = require_gpu(f"running {engine.path}, a {library.flavor.title} engine,")
-        _check_target(gpu.capability, engine)
         self._memory: DeviceMemory = open_memory()
         self._trt = library.trt
         self._logger = make_logger(library, None)
         self._runtime = self._trt.Runtime(self._logger)
         self._engine: Any = self._runtime.deserialize_cuda_engine(engine.engine_path.read_bytes())
         if self._engine is None:
-            raise RuntimeUnavailableError(f"{library} refuses {engine.path}: {self._reason()}")
+            raise RuntimeUnavailableError(
+                f"{library} refuses {engine.path} on {gpu}: {self._reason()}; it was built for "
+                f"{', '.join(record.targets) or 'the GPU of another machine'}"
+            )
         self._context: Any = self._engine.create_execution_context()
         if self._context is None:
             raise RuntimeUnavailableError(f"{library} cannot run {engine.path}: {self._reason()}")
@@ -67,8 +69,7 @@ class TensorRTRunner:
         outputs: dict[str, Array] = {}
         places: dict[str, int] = {}
         for spec in self.signature.outputs:
-            shape = tuple(self._context.get_tensor_shape(spec.name))
-            outputs[spec.name] = np.empty(shape, _NUMPY[spec.dtype])
+            outputs[spec.name] = np.empty(spec.shape(batch, length), _NUMPY[spec.dtype])
             places[spec.name] = self._memory.allocate(outputs[spec.name].nbytes)
             self._context.set_tensor_address(spec.name, places[spec.name])
         if not self._context.execute_async_v3(stream):
@@ -118,13 +119,4 @@ def _check_release(library: Library, engine: Engine) -> None:
         raise RuntimeUnavailableError(
             f"{engine.path} was built by {library.flavor.title} {wanted}, and {library.version} is "
             f"installed: pip install {library.flavor.package}=={wanted}, or build it again"
-        )
-
-
-def _check_target(capability: int, engine: Engine) -> None:
-    targets = engine.record.targets
-    if targets and f"sm{capability}" not in targets:
-        raise RuntimeUnavailableError(
-            f"{engine.path} was built for {', '.join(targets)} and this GPU is sm{capability}: "
-            f"build it with --target sm{capability}"
         )

@@ -16,10 +16,12 @@ from reformer_export.gpu import find_gpus
 from ..workshop import Workshop
 from .invocation import document, error_line
 
+TASK = "fill-mask"
+
 
 @pytest.fixture(scope="module")
 def engine(workshop: Workshop) -> Engine:
-    return workshop.engine(dtype="fp16")
+    return workshop.engine(TASK, dtype="fp16")
 
 
 def test_a_build_in_words(
@@ -27,7 +29,8 @@ def test_a_build_in_words(
 ) -> None:
     out = tmp_path / "engine"
     arguments = [
-        "to-tensorrt", str(workshop.artifact().path), str(out), "--dtype", "fp16", "--no-verify",
+        "to-tensorrt", str(workshop.artifact(TASK).path), str(out),
+        "--dtype", "fp16", "--no-verify",
         "--minShapes", "input_ids:1x2", "--optShapes=input_ids:1x20",
         "--maxShapes", "input_ids:2x64", "--target", "sm75,sm120", "--workspace", "100", "-v",
     ]  # fmt: skip
@@ -46,7 +49,7 @@ def test_a_build_as_a_document(
 ) -> None:
     out = tmp_path / "engine"
     found = document(
-        capsys, "to-tensorrt", workshop.artifact().path, out, "--no-verify", "--flavor", "rtx"
+        capsys, "to-tensorrt", workshop.artifact(TASK).path, out, "--no-verify", "--flavor", "rtx"
     )
     assert found == Engine.open(out).to_json()
 
@@ -75,7 +78,7 @@ def test_bad_input(
     said: str,
 ) -> None:
     out = tmp_path / "new" / "out"
-    command = ["to-tensorrt", str(workshop.artifact().path), str(out), *arguments]
+    command = ["to-tensorrt", str(workshop.artifact(TASK).path), str(out), *arguments]
     assert main(command) == code
     assert said in error_line(capsys)
     assert os.listdir(tmp_path) == []
@@ -84,7 +87,7 @@ def test_bad_input(
 def test_an_artifact_of_a_newer_schema(
     workshop: Workshop, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    artifact = shutil.copytree(workshop.artifact().path, tmp_path / "artifact")
+    artifact = shutil.copytree(workshop.artifact(TASK).path, tmp_path / "artifact")
     manifest = artifact / "manifest.json"
     text = manifest.read_text()
     manifest.write_text(text.replace('"schema_version": 1', '"schema_version": 9', 1))
