@@ -30,7 +30,7 @@ from reformer_export.exporters.tensorrt_builder import (
     default_targets,
     known_targets,
 )
-from reformer_export.exporters.tensorrt_profiles import make_profiles
+from reformer_export.exporters.tensorrt_profiles import check_volumes, make_profiles
 from reformer_export.gpu import require_gpu
 from reformer_export.manifest import MANIFEST, MODEL, FileRecord, record_files, write_manifest
 from reformer_export.optional import installed_version
@@ -143,6 +143,10 @@ def write_graph(plan: EnginePlan, folder: Path) -> Artifact:
     """Write the graph that TensorRT will parse, as an artifact of its own, into a new folder.
 
     So it can be run and verified like any other.
+
+    Raises:
+        UsageError: a profile is so large that TensorRT cannot address its tensors.
+        ExportError: a weight is beyond the range of the engine's type.
     """
     import onnx_ir as ir
 
@@ -151,6 +155,7 @@ def write_graph(plan: EnginePlan, folder: Path) -> Artifact:
 
     source = plan.artifact
     model = ir.load(source.model_path)
+    check_volumes(model, plan.profiles)
     lower(model, plan.dtype, fp32_products=plan.fp32_products)
     folder.mkdir()
     save_model(model, folder)

@@ -8,11 +8,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from reformer_export.engine import Extent, Profile
 from reformer_export.errors import UsageError
 from reformer_export.signature import INPUT_IDS, Signature
+from reformer_ops.spec import DOMAIN
 
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+_MOST_ELEMENTS = 2**31 - 1  # of one tensor
 _USUAL_LENGTH = 1024  # what an engine is tuned for where nobody says otherwise
 _SHAPE = re.compile(r"([\w.]+):(\d{1,9})x(\d{1,9})")
 
@@ -56,6 +62,46 @@ def make_profiles(
         _check_order(low, middle, high)
         profiles.append(Profile(low, middle, high))
     return tuple(profiles)
+
+
+def check_volumes(model: ir.Model, profiles: Sequence[Profile]) -> None:
+    """Hold the scores of attention, the largest tensors there are, against TensorRT's limit.
+
+    Many of its kernels address with 32 bits, so a tensor has fewer than 2**31 elements. For more,
+    TensorRT-RTX builds an engine without a word.
+
+    Args:
+        model: with our operators as nodes; without, there is nothing to go by.
+
+    Raises:
+        UsageError: the largest shape of a profile goes beyond.
+    """
+    for node in model.graph:
+        if node.domain != DOMAIN or node.op_type not in ("ChunkAttention", "SortedChunkAttention"):
+            continue
+        attributes = {name: attribute.value for name, attribute in node.attributes.items()}
+        chunk = attributes["chunk_length"]
+        reach = attributes["num_chunks_before"] + 1 + attributes["num_chunks_after"]
+        rows = _size(node, 0, 2) * (_size(node, 2, 2) if node.op_type.startswith("Sorted") else 1)
+        for profile in profiles:
+            largest = profile.largest
+            # At most a chunk of padding; other layers' longer chunks do not change the magnitude.
+            tokens = -(-largest.length // chunk) * chunk
+            elements = largest.batch * rows * tokens * chunk * reach
+            if elements > _MOST_ELEMENTS:
+                fitting = _MOST_ELEMENTS // (rows * chunk * reach)
+                raise UsageError(
+                    f"--maxShapes {largest}: the scores of {node.name} would have {elements:,} "
+                    f"elements, and TensorRT takes {_MOST_ELEMENTS:,}: ask for at most "
+                    f"{fitting:,} tokens in a batch"
+                )
+
+
+def _size(node: ir.Node, index: int, axis: int) -> int:
+    """A fixed axis of one of the node's inputs; 1 where the graph does not tell."""
+    value = node.inputs[index]
+    size = None if value is None or value.shape is None else value.shape[axis]
+    return size if isinstance(size, int) else 1
 
 
 def _extent(signature: Signature, option: str, text: str) -> Extent:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import onnx_ir as ir
 import pytest
 
 from reformer_export.engine import Extent, Profile
 from reformer_export.errors import InputError, UsageError
-from reformer_export.exporters.tensorrt_profiles import make_profiles
+from reformer_export.exporters.tensorrt_profiles import check_volumes, make_profiles
 from reformer_export.runtimes.tensorrt import choose_profile
 
 from ..handmade import signature
+from ..workshop import Workshop
 
 SIGNATURE = signature(max_length=5000)
 
@@ -84,3 +86,20 @@ def test_the_profile_tuned_for_the_nearest_length_runs() -> None:
     for batch, length in [(1, 1001), (3, 11), (5, 1)]:
         with pytest.raises(InputError, match=f"not built for {batch}x{length} tokens"):
             choose_profile(profiles, batch, length)
+
+
+def test_tensors_that_tensorrt_does_not_take(workshop: Workshop) -> None:
+    """Scores are batch x heads x rounds x tokens x keys, and must stay below 2**31."""
+    model = ir.load(workshop.artifact("fill-mask").model_path)
+    check_volumes(model, [profile((1, 1), (1, 9), (1000, 96))])
+    for node in model.graph:
+        if node.op_type == "SortedChunkAttention":
+            heads, rounds = node.inputs[2].shape[1:3]
+            chunk = node.attributes["chunk_length"].as_int()
+            keys = chunk * (2 + node.attributes["num_chunks_after"].as_int())
+            assert node.attributes["num_chunks_before"].as_int() == 1
+    tokens = (2**31 - 1) // (heads * rounds * keys)
+    batch = tokens // (8 * chunk)
+    check_volumes(model, [profile((1, 1), (1, 1), (batch, 8 * chunk))])
+    with pytest.raises(UsageError, match=f"ask for at most {tokens:,} tokens in a batch"):
+        check_volumes(model, [profile((1, 1), (1, 1), (2 * batch, 8 * chunk))])
