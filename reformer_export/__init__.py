@@ -11,30 +11,35 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from reformer_export.artifact import Artifact
+    from reformer_export.engine import Engine
     from reformer_export.exporters.onnx import export_onnx
     from reformer_export.parity import verify_artifact
-    from reformer_export.pipeline import to_aoti, to_onnx, to_torchscript
+    from reformer_export.pipeline import to_aoti, to_onnx, to_tensorrt, to_torchscript
     from reformer_export.runtimes import open_runner
 
     __version__: str
 
 __all__ = [
     "Artifact",
+    "Engine",
     "__version__",
     "export_onnx",
     "open_runner",
     "to_aoti",
     "to_onnx",
+    "to_tensorrt",
     "to_torchscript",
     "verify_artifact",
 ]
 
 _HOMES = {
     "Artifact": "artifact",
+    "Engine": "engine",
     "export_onnx": "exporters.onnx",
     "open_runner": "runtimes",
     "to_aoti": "pipeline",
     "to_onnx": "pipeline",
+    "to_tensorrt": "pipeline",
     "to_torchscript": "pipeline",
     "verify_artifact": "parity",
 }

@@ -63,7 +63,7 @@ class Artifact:
             if name == MANIFEST:
                 raise ArtifactError(f"{folder / MANIFEST} lists itself: export again")
             file = contained_file(folder, name, f"the file that {MANIFEST} lists,")
-            _compare(file, expected, check_hashes=check_hashes)
+            check_file(file, expected, check_hashes=check_hashes)
         if MODEL in manifest.files:
             check_external_data(folder / MODEL, manifest.files)
         return cls(folder, manifest)
@@ -116,18 +116,26 @@ def _folder(path: Path) -> Path:
     return path.resolve()
 
 
-def _compare(file: Path, expected: FileRecord, *, check_hashes: bool) -> None:
+def check_file(
+    file: Path,
+    expected: FileRecord,
+    *,
+    check_hashes: bool,
+    listing: str = "the manifest",
+    remedy: str = "export the model again",
+) -> None:
+    """Hold a file against its record, which stands in `listing`; ArtifactError with `remedy`."""
     try:
         size = file.stat().st_size
         if size != expected.bytes:
             raise ArtifactError(
-                f"{file} has {size} bytes and the manifest says {expected.bytes}: "
-                "it was cut or changed, export the model again"
+                f"{file} has {size} bytes and {listing} says {expected.bytes}: "
+                f"it was cut or changed, {remedy}"
             )
         if check_hashes and (found := FileRecord.of(file).sha256) != expected.sha256:
             raise ArtifactError(
-                f"{file} has sha256 {found[:12]}... and the manifest says "
-                f"{expected.sha256[:12]}...: it was changed or damaged, export the model again"
+                f"{file} has sha256 {found[:12]}... and {listing} says "
+                f"{expected.sha256[:12]}...: it was changed or damaged, {remedy}"
             )
     except OSError as error:
         raise ArtifactError(f"cannot read {file}: {error.strerror}") from error

@@ -101,14 +101,13 @@ def _vector_units() -> str:
 
 
 def _gpu() -> Fact:
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
-        if Path("/proc/driver/nvidia/version").exists():
-            return Fact(SYSTEM, "gpu", INFO, "NVIDIA driver loaded; nvidia-smi is not on the PATH")
-        return Fact(SYSTEM, "gpu", INFO, "no NVIDIA driver found")
-    ok, text = _run([tool, "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"])
-    detail = "; ".join(text.splitlines()) or "nvidia-smi lists none"
-    return Fact(SYSTEM, "gpu", INFO if ok else BROKEN, detail)
+    # Asked in a process of its own: a driver may crash.
+    code = (
+        "from reformer_export.gpu import find_gpus; gpus, reason = find_gpus();"
+        "print('; '.join(map(str, gpus)) or 'none: ' + reason)"
+    )
+    ok, text = _import(code)
+    return Fact(SYSTEM, "gpu", INFO if ok else BROKEN, text)
 
 
 def _packages() -> Iterator[Fact]:
@@ -138,9 +137,15 @@ def _torch() -> Fact:
 
 
 def _tensorrt(package: str) -> Fact:
-    # A package and not a runtime: an artifact of this schema has no engine to run.
-    code = f"import {package.replace('-', '_')} as t; t.Builder; print(t.__version__)"
-    return _loaded(PACKAGE, package, "NVIDIA GPUs", code)
+    # A package and not a runtime: without a GPU it builds engines at most.
+    code = (
+        f"import {package.replace('-', '_')} as t; from reformer_export.gpu import find_gpus;"
+        "t.Builder; gpu = find_gpus()[0]; ahead = hasattr(t, 'ComputeCapability');"
+        "print(t.__version__, 'builds and runs engines' if gpu else"
+        " 'builds engines; runs none without a GPU' if ahead else"
+        " 'neither builds nor runs engines without a GPU')"
+    )
+    return _loaded(PACKAGE, package, "to-tensorrt and running engines", code)
 
 
 def _triton() -> Fact:

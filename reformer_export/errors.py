@@ -12,6 +12,7 @@ from reformer_ops.errors import ReformerError
 
 __all__ = [
     "ArtifactError",
+    "DeviceUnavailableError",
     "ExportError",
     "InferenceError",
     "InputError",
@@ -61,3 +62,7 @@ class MissingDependencyError(ReformerError):
 
 class RuntimeUnavailableError(ReformerError):
     """The runtime that was asked for cannot run here."""
+
+
+class DeviceUnavailableError(ReformerError):
+    """The device that the request needs, an NVIDIA GPU, is not here or cannot be used."""

@@ -47,6 +47,13 @@ class Fields:
             raise ArtifactError(f"{self.where}.{key} must be at least {minimum}, found {value}")
         return value
 
+    def number(self, key: str) -> float:
+        """A number, whole or not."""
+        value = self.value(key)
+        if not isinstance(value, (int, float)) or isinstance(value, bool):
+            raise _mismatch(f"{self.where}.{key}", "a number", value)
+        return float(value)
+
     def integer_or_none(self, key: str) -> int | None:
         """A whole number or null."""
         return None if self.value(key) is None else self.integer(key)

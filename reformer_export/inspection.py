@@ -10,6 +10,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from reformer_export.artifact import Artifact
+from reformer_export.engine import Engine, is_engine
 from reformer_export.external_data import load_graph, tensors
 from reformer_export.manifest import ONNX
 
@@ -94,6 +95,11 @@ class Inspection:
             yield "", f"{count:6d}  {op}"
         for name, count in self.functions.items():
             yield "function", f"{name}, {count} nodes"
+
+
+def inspect_folder(path: str | os.PathLike[str]) -> Inspection | Engine:
+    """What is in the folder of an artifact or of an engine, whose record tells; ArtifactError."""
+    return Engine.open(path) if is_engine(path) else inspect_artifact(path)
 
 
 def inspect_artifact(artifact: str | os.PathLike[str]) -> Inspection:

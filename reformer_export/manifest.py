@@ -156,9 +156,9 @@ class Manifest:
                 "name": self.source.name,
                 "revision": self.source.revision,
                 "ignored_keys": list(self.source.ignored_keys),
-                "files": _files_to_json(self.source.files),
+                "files": files_to_json(self.source.files),
             },
-            "files": _files_to_json(self.files),
+            "files": files_to_json(self.files),
             "tools": dict(self.tools),
             "parity": None if self.parity is None else dict(self.parity),
             "formats": {
@@ -188,7 +188,7 @@ class Manifest:
                 f"{SCHEMA_VERSION}: pip install --upgrade reformer-export"
             )
         ops, hashing, source = (fields.child(key) for key in ("ops", "hashing", "source"))
-        files = _files_from_json(fields.child("files"))
+        files = files_from_json(fields.child("files"))
         onnx = MODEL in files
         return cls(
             task=fields.text("task"),
@@ -214,7 +214,7 @@ class Manifest:
             source=SourceRecord(
                 name=source.text("name"),
                 revision=source.text_or_none("revision"),
-                files=_files_from_json(source.child("files")),
+                files=files_from_json(source.child("files")),
                 ignored_keys=source.texts("ignored_keys"),
             ),
             files=files,
@@ -262,11 +262,13 @@ def record_files(folder: Path, names: Iterable[str] | None = None) -> dict[str, 
     return {name: FileRecord.of(folder / name) for name in sorted(names)}
 
 
-def _files_to_json(files: Mapping[str, FileRecord]) -> dict[str, dict[str, Any]]:
+def files_to_json(files: Mapping[str, FileRecord]) -> dict[str, dict[str, Any]]:
+    """Files and their hashes as an object of a manifest."""
     return {name: {"sha256": r.sha256, "bytes": r.bytes} for name, r in files.items()}
 
 
-def _files_from_json(fields: Fields) -> dict[str, FileRecord]:
+def files_from_json(fields: Fields) -> dict[str, FileRecord]:
+    """Read what `files_to_json` wrote; raises ArtifactError."""
     return {
         name: FileRecord(entry.text("sha256"), entry.integer("bytes", minimum=0))
         for name in fields.names()

@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from reformer_export.artifact import Artifact
+from reformer_export.engine import Engine
 from reformer_export.errors import ParityError
 from reformer_export.exporters.aoti import TOOLS as AOTI_TOOLS
 from reformer_export.exporters.aoti import AotiOptions, write_aoti
 from reformer_export.exporters.base import ExportOptions, draft_manifest
 from reformer_export.exporters.onnx import TOOLS as ONNX_TOOLS
 from reformer_export.exporters.onnx import OnnxOptions, write_onnx
+from reformer_export.exporters.tensorrt import (
+    EnginePlan,
+    TensorRTOptions,
+    plan_engine,
+    write_engine,
+    write_graph,
+)
 from reformer_export.exporters.torchscript import TOOLS as TORCHSCRIPT_TOOLS
 from reformer_export.exporters.torchscript import TorchScriptOptions, write_torchscript
 from reformer_export.manifest import AOTI, ONNX, TORCHSCRIPT, Manifest, write_manifest
 from reformer_export.merging import check_room, check_same_model, merge
 from reformer_export.optional import require
+from reformer_export.source import load_original
 from reformer_export.staging import stage
 from reformer_ops.native import Choice
 
@@ -149,6 +159,97 @@ def _export(
             manifest = merge(Artifact.open(out), manifest, folder, target.format)
         write_manifest(folder, manifest)
     return Artifact.open(out)
+
+
+def to_tensorrt(
+    artifact: str | Path,
+    out: str | Path,
+    *,
+    verify: bool = True,
+    against: str | Path | None = None,
+    force: bool = False,
+    progress: Callable[[str], None] | None = None,
+    log: Callable[[str], None] | None = None,
+    **options: Any,
+) -> Engine:
+    """Build a TensorRT engine from an artifact, after proving the graph it is built from.
+
+    What TensorRT's parser gets is run in onnxruntime on the CPU and held to the parity law. The
+    engine itself needs a GPU to run, and nothing here runs on one; its record says so.
+
+    Args:
+        artifact: the folder of an artifact.
+        out: the folder to make: `model.engine`, `engine.json` and the tokenizer.
+        verify: compare the graph with the checkpoint the artifact came from.
+        against: where that checkpoint is now, when it is not where it was.
+        force: replace an engine that is there.
+        progress: told what is going on, a sentence at a time.
+        log: told what TensorRT logs, a message at a time.
+        options: fields of `TensorRTOptions`: flavor, dtype, min_shapes, opt_shapes, max_shapes,
+            targets, workspace, ops, timing_cache, version_compatible, hardware_compatible.
+
+    Raises:
+        UsageError: what was asked for cannot be built; said before work begins.
+        ParityError: the graph does not give the model's numbers. Nothing is left of it.
+        ReformerError: anything else that went wrong, likewise.
+    """
+    choices = TensorRTOptions(**options)
+    say = progress or (lambda message: None)
+    say("checking the artifact")
+    plan = plan_engine(Artifact.open(artifact), choices)
+    if verify:
+        require("onnxruntime", purpose="verifying the graph (--no-verify leaves that out)")
+    with stage(out, force=force) as folder, tempfile.TemporaryDirectory() as scratch:
+        say(f"writing the graph for {plan.library}")
+        graph = write_graph(plan, Path(scratch) / "graph")
+        parity = _verify_graph(plan, graph, against, progress) if verify else None
+        write_engine(
+            plan, graph, folder, evidence=_evidence(plan, parity), parity=parity,
+            progress=say, log=log,
+        )  # fmt: skip
+    return Engine.open(out)
+
+
+def _verify_graph(
+    plan: EnginePlan,
+    graph: Artifact,
+    against: str | Path | None,
+    progress: Callable[[str], None] | None,
+) -> Mapping[str, Any]:
+    """The parity record of the graph; ParityError when it misses."""
+    from reformer_export.parity import verify_against
+
+    loaded = load_original(graph.manifest, against)
+    report = verify_against(graph, loaded, ops="portable", progress=progress)
+    if not report.passed:
+        raise ParityError(
+            f"the {plan.dtype} graph for {plan.library} does not give the model's numbers: "
+            f"{report.first_miss}; no engine was built",
+            report.to_json(),
+        )
+    return report.to_json()
+
+
+def _evidence(plan: EnginePlan, parity: Mapping[str, Any] | None) -> str:
+    """What is known of the engine's numbers, and what is not."""
+    ran = "The engine was built and not run: nothing here ran on a GPU."
+    if parity is None:
+        return f"Its graph was not verified (--no-verify). {ran}"
+    how = {
+        "fp32": "",
+        "fp16": " (where it may compute an operation in fp32 and round the result)",
+        "bf16": " with every bf16 tensor held in fp32 and rounded to bf16 by the operation that "
+        "makes it, since onnxruntime has no bf16 kernels there",
+    }[plan.dtype]
+    plugins = (
+        " What was run has the operators in standard ONNX; the engine has plugins in their place."
+        if plan.ops == "plugin"
+        else ""
+    )
+    return (
+        "The graph that TensorRT parsed gives the model's numbers in onnxruntime on the "
+        f"CPU{how}.{plugins} {ran}"
+    )
 
 
 def _with_record(manifest: Manifest, name: str, record: dict[str, Any]) -> Manifest:

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from reformer_export.artifact import Artifact
 from reformer_export.errors import ExportError, UsageError
 from reformer_export.inputs import read_array, read_bytes
 from reformer_export.signature import ATTENTION_MASK, INPUT_IDS
@@ -109,12 +108,13 @@ def run_artifact(
     output: str | os.PathLike[str] | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> RunResult:
-    """Open an artifact, run it once on exactly one of `input_ids`, `text`, `text_file`.
+    """Open a folder (an artifact, an engine) and run it on one of `input_ids`, `text`, `text_file`.
 
     `input_ids` and `attention_mask` are .npy files of [length] or [batch, length]; `output` is a
     .npz file that gets every output under its name, written whole or not at all. Raises
-    UsageError, InputError, ArtifactError, RuntimeUnavailableError, NativeLibraryError or
-    MissingDependencyError before the run, ExportError when `output` cannot be written.
+    UsageError, InputError, ArtifactError, RuntimeUnavailableError, DeviceUnavailableError,
+    NativeLibraryError or MissingDependencyError before the run, ExportError when `output` cannot
+    be written.
     """
     if sum(source is not None for source in (input_ids, text, text_file)) != 1:
         raise UsageError("give exactly one of --input-ids, --text and --text-file")
@@ -124,7 +124,9 @@ def run_artifact(
     say = progress or (lambda message: None)
 
     say("checking the artifact")
-    opened = Artifact.open(artifact)
+    from reformer_export.runtimes import open_folder, open_runner
+
+    opened = open_folder(Path(artifact))
     codec: TextCodec | None = None
     inputs: dict[str, np.ndarray] = {}
     if input_ids is not None:
@@ -138,8 +140,6 @@ def run_artifact(
     checked = opened.signature.check(inputs)
 
     say("opening the runtime")
-    from reformer_export.runtimes import open_runner
-
     start = time.perf_counter()
     runner = open_runner(opened, runtime=runtime, threads=threads, ops=ops)
     try:

@@ -32,6 +32,11 @@ class TensorSpec:
     def __str__(self) -> str:
         return f"{self.name}: {self.dtype} [{', '.join(map(str, self.axes))}]"
 
+    def shape(self, batch: int, length: int) -> tuple[int, ...]:
+        """Its sizes for `batch` sequences of `length` tokens."""
+        sizes = {"batch": batch, "sequence": length}
+        return tuple(sizes[axis] if isinstance(axis, str) else axis for axis in self.axes)
+
     def to_json(self) -> dict[str, Any]:
         """The tensor as an object of a manifest."""
         return {"name": self.name, "dtype": self.dtype, "axes": list(self.axes)}

@@ -102,11 +102,12 @@ def _check_target(target: Path, *, force: bool) -> None:
 
 
 def _listed_files(folder: Path) -> set[str] | None:
-    """The names an artifact's manifest accounts for; None when it has no manifest of ours.
+    """The names an artifact's manifest accounts for, or an engine's record; None without either.
 
     Read loosely on purpose: an artifact of a newer schema, or a damaged one, may be replaced.
     """
-    manifest = folder / "manifest.json"
+    names = ("manifest.json", "engine.json")
+    manifest = next((folder / name for name in names if (folder / name).exists()), folder)
     try:
         raw = json.loads(manifest.read_bytes())
     except (OSError, ValueError, RecursionError):

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from reformer_export.artifact import Artifact
+from reformer_export.engine import Engine
 from reformer_export.errors import ArtifactError, InputError, UsageError
 from reformer_export.optional import require
 
@@ -46,7 +47,7 @@ class TextCodec(Protocol):
         ...
 
 
-def open_codec(artifact: Artifact, *, tokenizer: str = "auto") -> TextCodec:
+def open_codec(artifact: Artifact | Engine, *, tokenizer: str = "auto") -> TextCodec:
     """The codec of an artifact; `tokenizer="bytes"` insists on bytes as tokens.
 
     Raises InputError when no encoding is known to fit the vocabulary, MissingDependencyError

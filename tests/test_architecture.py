@@ -36,7 +36,16 @@ FORBIDDEN = {
     ("bench", "exporters"): "bench measures what runs, whoever made it",
 }
 
-HEAVY = {"onnx", "onnx_ir", "onnxruntime", "onnxscript", "torch", "transformers", "triton"}
+HEAVY = {
+    "onnx",
+    "onnx_ir",
+    "onnxruntime",
+    "onnxscript",
+    "tensorrt_rtx",
+    "torch",
+    "transformers",
+    "triton",
+}
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,9 @@ import numpy as np
 import torch
 
 from reformer_export.artifact import Artifact
+from reformer_export.engine import Engine
 from reformer_export.exporters.onnx import OnnxOptions, export_onnx
+from reformer_export.pipeline import to_tensorrt
 
 from .models.reformers import SMALL, theirs
 
@@ -61,6 +63,17 @@ class Workshop:
             self._made[key] = export_onnx(self.checkpoint(task, config), out, options=chosen)
         artifact: Artifact = self._made[key]
         return artifact
+
+    def engine(self, task: str = "text-generation", **options: Any) -> Engine:
+        """What `to_tensorrt` builds of that artifact for TensorRT-RTX, verified."""
+        key = f"engine {task} {options}"
+        if key not in self._made:
+            out = self._folder / f"engine-{len(self._made)}"
+            self._made[key] = to_tensorrt(
+                self.artifact(task).path, out, **{"flavor": "rtx", **options}
+            )
+        engine: Engine = self._made[key]
+        return engine
 
     def _model(self, task: str, config: Mapping[str, Any] | None) -> tuple[Any, Path]:
         key = f"model {task} {config}"

@@ -15,14 +15,14 @@ from reformer_export.cli.output import Output
 @common_options
 @pass_output
 def command(output: Output, artifact: Path) -> int:
-    """Show what is in ARTIFACT: operators, sizes, axes, provenance.
+    """Show what is in ARTIFACT: operators, sizes, axes, provenance. It may be an engine too.
 
     Every file is checked against its hash first.
     """
     with output.working():
-        from reformer_export.inspection import inspect_artifact
+        from reformer_export.inspection import inspect_folder
 
-        inspection = inspect_artifact(artifact)
+        inspection = inspect_folder(artifact)
     if output.as_json:
         output.document(inspection.to_json())
     else:

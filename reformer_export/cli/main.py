@@ -26,6 +26,7 @@ _VERBS = {
     "to-onnx": "Export a checkpoint to a verified ONNX artifact.",
     "to-torchscript": "Export a checkpoint to verified TorchScript.",
     "to-aoti": "Compile a checkpoint to a verified AOTInductor package.",
+    "to-tensorrt": "Build a TensorRT engine from an artifact.",
     "verify": "Compare an artifact with the checkpoint it came from.",
     "run": "Run an artifact on token ids or a text.",
     "bench": "Measure an artifact's speed and memory.",

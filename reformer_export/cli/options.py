@@ -53,6 +53,23 @@ class IntegerList(click.ParamType[tuple[int, ...]]):
         return numbers
 
 
+class NameList(click.ParamType[tuple[str, ...]]):
+    """Names separated by commas: sm80,sm89."""
+
+    name = "NAME[,NAME...]"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        """Split the list; click tells a failure as an error of usage."""
+        if isinstance(value, tuple):
+            return value
+        names = tuple(part.strip() for part in str(value).split(","))
+        if not all(names):
+            self.fail(f"{value!r} is not a list of names such as sm80,sm89.", param, ctx)
+        return names
+
+
 def common_options(command: Command) -> Command:
     """--json and -v. `main` reads both off the command line, since an error in parsing it must
     already be told in the right form; here they are declared for the parser and the help."""
@@ -62,7 +79,7 @@ def common_options(command: Command) -> Command:
             "--verbose",
             is_flag=True,
             expose_value=False,
-            help="Show the traceback of an error.",
+            help="Show the traceback of an error, and what libraries log.",
         ),
         click.option(
             "--json",

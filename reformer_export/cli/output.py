@@ -36,6 +36,10 @@ class Output:
         """Something the user should know about a success; a document carries its own notes."""
         click.echo(f"note: {one_line(message)}", err=True)
 
+    def log(self, message: str) -> None:
+        """What a library logs, for those who asked by -v."""
+        click.echo(printable(message.rstrip()), err=True)
+
     def rows(self, rows: Iterable[tuple[str, str]]) -> None:
         """Lines of a label and a text, aligned."""
         lines = [(label, printable(text)) for label, text in rows]

@@ -38,6 +38,9 @@ from reformer_ops.native import Choice
 @click.option(
     "--out", type=PATH, metavar="DIR", help="With --matrix: write matrix.json and matrix.html."
 )
+@click.option(
+    "--save-io", type=PATH, metavar="DIR", help="Save inputs and outputs there, for Polygraphy."
+)
 @common_options
 @pass_output
 def command(
@@ -50,6 +53,7 @@ def command(
     ops: Choice,
     matrix: bool,
     out: Path | None,
+    save_io: Path | None,
 ) -> int:
     """Compare ARTIFACT with the checkpoint it came from, stage by stage.
 
@@ -72,6 +76,7 @@ def command(
             batches=batches,
             runtime=runtime,
             ops=ops,
+            save_to=save_io,
             progress=progress,
         )
     if output.as_json:

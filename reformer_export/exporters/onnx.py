@@ -80,7 +80,7 @@ def write_onnx(
     say("tracing the model")
     model = _graph(loaded, draft.signature, opset, options.ops)
     say("writing the artifact")
-    _save(model, folder, external_data=options.external_data)
+    save_model(model, folder, external_data=options.external_data)
     manifest = dataclasses.replace(
         draft,
         opset=opset,
@@ -125,7 +125,8 @@ def _graph(loaded: LoadedModel, signature: Signature, opset: int, ops: str) -> i
     return model
 
 
-def _save(model: ir.Model, folder: Path, *, external_data: bool) -> None:
+def save_model(model: ir.Model, folder: Path, *, external_data: bool = False) -> None:
+    """Write `folder`/model.onnx, the weights beside it where asked or too many for one file."""
     import onnx_ir as ir
 
     size = sum(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -61,22 +61,28 @@ def attach_bodies(model: ir.Model, float_type: ir.DataType) -> None:
         model.functions[body.identifier()] = body
 
 
-def inline_bodies(model: ir.Model, float_type: ir.DataType) -> None:
-    """Replace every operator of ours by its body, under the node's own name."""
+def inline_bodies(
+    model: ir.Model, float_type: ir.DataType, write: Callable[..., ir.Value] = write_body
+) -> None:
+    """Replace every operator of ours by its body, under the node's own name.
+
+    `write` writes the bodies; it is called as `write_body` is.
+    """
     for node in list(model.graph):
         op = _op_of(node)
         if op is None:
             continue
         writer = OnnxWriter(float_type, prefix=f"{node.name}/")
         operands = [value for value in node.inputs if value is not None]
-        result = write_body(op, writer, *operands, **_attributes(op, node))
+        result = write(op, writer, *operands, **_attributes(op, node))
         output = node.outputs[0]
         result.shape, result.type, name = output.shape, output.type, output.name
         model.graph.insert_before(node, writer.nodes)
         ir.convenience.replace_all_uses_with(output, result, replace_graph_outputs=True)
         model.graph.remove(node, safe=True)
         result.name = name
-    del model.opset_imports[DOMAIN]
+    model.functions.clear()
+    model.opset_imports.pop(DOMAIN, None)
 
 
 def bucket_values(model: ir.Model) -> list[str]:

@@ -147,7 +147,7 @@ def _row(
     bound = tolerance.output
     if stages.baseline is not None:
         own_error = relative_error(stages.baseline.outputs, expected.outputs)
-        bound = min(bound, 2 * own_error + float(np.finfo(np.float16).eps))
+        bound = min(bound, 2 * own_error + tolerance.rounding)
 
     def misses() -> Iterator[str]:
         if not repeats:

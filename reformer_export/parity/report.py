@@ -19,15 +19,22 @@ class Tolerance:
         flip_margin: a hash decision may differ only if best and second best were closer than this,
             relative to a usual projection (`bucket_margins`).
         flip_fraction: the most decisions that may differ at all.
+        rounding: what rounding the outputs alone may cost, in half precision.
     """
 
     output: float = 1e-4
     flip_margin: float = 1e-4
     flip_fraction: float = 1e-4
+    rounding: float = 0.0
 
 
-HALF = Tolerance(output=2e-2, flip_margin=0.1, flip_fraction=2e-2)
+HALF = Tolerance(output=2e-2, flip_margin=0.1, flip_fraction=2e-2, rounding=2**-10)
 """For fp16: hidden states are rounded to three digits before they are hashed."""
+
+BF16 = Tolerance(output=0.16, flip_margin=0.8, flip_fraction=0.16, rounding=2**-7)
+"""For bf16, which has three bits less."""
+
+TOLERANCES = {"fp32": Tolerance(), "fp16": HALF, "bf16": BF16}
 
 
 @dataclass(frozen=True)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reformer_export.artifact import Artifact
-from reformer_export.errors import RuntimeUnavailableError
+from reformer_export.errors import RuntimeUnavailableError, UsageError
 from reformer_export.optional import installed_version
 from reformer_export.parity.compare import compare
 from reformer_export.parity.inputs import choose_sizes, parity_inputs
-from reformer_export.parity.report import HALF, ParityReport, ParityRow, Tolerance, collect
+from reformer_export.parity.report import TOLERANCES, ParityReport, ParityRow, collect
+from reformer_export.parity.saved_io import save_io
 from reformer_export.runtimes import ProbingRunner, ShowingRunner, open_runner
+from reformer_export.runtimes.base import Arrays
 from reformer_export.source import load_original
 from reformer_ops.native import Choice
 
@@ -31,6 +35,7 @@ def verify_artifact(
     tolerance: float | None = None,
     runtime: str = "auto",
     ops: Choice = "auto",
+    save_to: str | Path | None = None,
     progress: Progress | None = None,
 ) -> ParityReport:
     """Run an artifact beside our torch model and, where installed, transformers' own.
@@ -43,13 +48,14 @@ def verify_artifact(
         tolerance: replaces the bound on outputs, relative to their scale.
         runtime: which runtime runs the artifact.
         ops: whether native operators do, see `open_runner`.
+        save_to: a folder to make, with the inputs and the artifact's outputs for Polygraphy.
 
     Returns:
         The report. A miss is not an exception: look at `passed`.
 
     Raises:
         ArtifactError: the artifact is damaged, or its checkpoint is not there any more.
-        UsageError: a length or batch that the model does not take.
+        UsageError: a length or batch that the model does not take, or `save_to` exists.
     """
     say = progress or (lambda message: None)
     opened = Artifact.open(artifact)
@@ -63,6 +69,7 @@ def verify_artifact(
         tolerance=tolerance,
         runtime=runtime,
         ops=ops,
+        save_to=save_to,
         progress=progress,
     )
 
@@ -76,13 +83,16 @@ def verify_against(
     tolerance: float | None = None,
     runtime: str = "auto",
     ops: Choice = "auto",
+    save_to: str | Path | None = None,
     progress: Progress | None = None,
 ) -> ParityReport:
     """`verify_artifact` with the checkpoint already loaded in the artifact's type."""
     say = progress or (lambda message: None)
-    bounds = HALF if artifact.manifest.dtype == "fp16" else Tolerance()
+    if save_to is not None and os.path.lexists(save_to):  # rather than after all the work
+        raise UsageError(f"{save_to} exists: choose another folder to save inputs and outputs in")
+    bounds = TOLERANCES[artifact.manifest.dtype]
     if tolerance is not None:
-        bounds = Tolerance(tolerance, bounds.flip_margin, bounds.flip_fraction)
+        bounds = dataclasses.replace(bounds, output=tolerance)
     candidate = open_runner(artifact, runtime=runtime, ops=ops)
     if not isinstance(candidate, (ProbingRunner, ShowingRunner)):
         candidate.close()
@@ -90,13 +100,18 @@ def verify_against(
     references, baseline, notes = _references(artifact, loaded)
     sizes = sizes_to_try(artifact, loaded, lengths, batches)
     rows: list[ParityRow] = []
+    runs: list[tuple[Arrays, Arrays]] = []
     try:
         for example in parity_inputs(artifact.signature, sizes):
             if example.seed == 0:
                 say(f"comparing length {example.length}, batch {example.batch}")
             rows += compare(candidate, references, example, bounds, baseline=baseline)
+            if save_to is not None:
+                runs.append((example.inputs, candidate.run(example.inputs)))
     finally:
         candidate.close()
+    if save_to is not None:
+        save_io(save_to, runs, candidate.name)
     described = {reference.name: reference.description for reference in references}
     return collect(candidate.description, described, bounds, rows, notes)
 
@@ -122,9 +137,9 @@ def _references(
     from reformer_export.runtimes.torch import TorchRunner
 
     signature = artifact.signature
-    if artifact.manifest.dtype == "fp16":
-        # The truth is the same rounded weights computed in fp32; plain torch in fp16 tells how
-        # much of the way the type itself goes astray.
+    if artifact.manifest.dtype != "fp32":
+        # The truth is the same rounded weights computed in fp32; plain torch in half precision
+        # tells how much of the way the type itself goes astray.
         baseline = TorchRunner(loaded, signature)
         return [TorchRunner(loaded.in_fp32(), signature)], baseline, []
     references: list[ProbingRunner] = [TorchRunner(loaded, signature)]

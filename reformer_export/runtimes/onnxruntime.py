@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from reformer_export.signature import INPUT_IDS
 from reformer_ops import NativeStatus
 from reformer_ops.native import Choice, register_with_onnxruntime, requested
 from reformer_ops.registry import OPS
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
 
 
 class OnnxRuntimeRunner:
@@ -34,11 +37,12 @@ class OnnxRuntimeRunner:
         self._artifact = artifact
         self._threads = threads
         self._ops = _usable(artifact, requested() if ops == "auto" else ops)
-        self._session, status = self._open(str(artifact.model_path))
+        self._emulated = artifact.manifest.dtype == "bf16"
+        self._session, status = self._open(self._model())
         self._probing: dict[bool, tuple[Any, int]] = {}
         self.description = (
             f"onnxruntime {self._onnxruntime.__version__}, CPU, {threads or 'all'} threads, "
-            f"{status}"
+            f"{status}{', bf16 emulated in fp32' if self._emulated else ''}"
         )
 
     def run(self, inputs: Arrays) -> dict[str, Array]:
@@ -64,12 +68,18 @@ class OnnxRuntimeRunner:
         del self._session
         self._probing.clear()
 
+    def _model(self) -> str | bytes:
+        """The artifact's file, or a model in types that onnxruntime has kernels for."""
+        if not self._emulated:
+            return str(self._artifact.model_path)
+        import onnx_ir as ir
+
+        return _serialised(ir.load(self._artifact.model_path), emulated=True)
+
     def _probing_session(self, *, force: bool) -> tuple[Any, int]:
         if force not in self._probing:
-            import onnx_ir as ir
-
             model, layers = onnx_probe.probing_model(self._artifact.model_path, force=force)
-            session, _ = self._open(ir.to_proto(model).SerializeToString())
+            session, _ = self._open(_serialised(model, emulated=self._emulated))
             self._probing[force] = (session, layers)
         return self._probing[force]
 
@@ -94,6 +104,17 @@ class OnnxRuntimeRunner:
                 f"onnxruntime {self._onnxruntime.__version__} cannot load the model: {error}"
             ) from error
         return session, status
+
+
+def _serialised(model: ir.Model, *, emulated: bool) -> bytes:
+    import onnx_ir as ir
+
+    if emulated:
+        from reformer_export.runtimes.onnx_bf16 import emulate_bf16
+
+        emulate_bf16(model)
+    serialised: bytes = ir.to_proto(model).SerializeToString()
+    return serialised
 
 
 def _usable(artifact: Artifact, ops: Choice) -> Choice:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reformer_export.artifact import Artifact
+from reformer_export.engine import Engine, is_engine
 from reformer_export.errors import UsageError
 from reformer_export.manifest import AOTI, ONNX, TORCHSCRIPT
 from reformer_export.optional import installed
@@ -65,18 +66,22 @@ RUNTIMES: dict[str, Runtime] = {
 artifact holds. "torch" is the model itself, from the checkpoint that the manifest names."""
 
 
+TENSORRT = "tensorrt"
+"""The runtime of engines, which are folders of another kind."""
+
+
 def open_runner(
-    artifact: str | Path | Artifact,
+    artifact: str | Path | Artifact | Engine,
     *,
     runtime: str = "auto",
     threads: int | None = None,
     ops: Choice = "auto",
 ) -> Runner:
-    """Open an artifact for inference.
+    """Open an artifact, or a TensorRT engine, for inference.
 
     Args:
-        artifact: the folder, or an artifact already opened.
-        runtime: a name of `RUNTIMES`, or "auto".
+        artifact: the folder, or what has been opened of it.
+        runtime: a name of `RUNTIMES`, or "auto"; an engine runs in "tensorrt".
         threads: at most this many; the runtime's own choice when left out.
         ops: "native" runs the operators by our kernels, "portable" by their standard bodies;
             "auto" does what REFORMER_OPS says, else what is installed.
@@ -88,14 +93,22 @@ def open_runner(
         ArtifactError: the folder is no sound artifact.
         MissingDependencyError: the runtime's package is not installed.
         RuntimeUnavailableError: the runtime does not take the model.
+        DeviceUnavailableError: an engine, and no GPU to run it on.
     """
-    if runtime != "auto":
+    if runtime not in ("auto", TENSORRT):
         _check_name(runtime)
     if ops not in CHOICES:
         raise UsageError(f"unknown operators {ops!r}: choose one of {', '.join(CHOICES)}")
     if threads is not None and threads < 1:
         raise UsageError(f"--threads {threads}: at least one thread is needed")
-    opened = artifact if isinstance(artifact, Artifact) else Artifact.open(artifact)
+    opened = open_folder(artifact)
+    if isinstance(opened, Engine):
+        return _tensorrt(opened, runtime)
+    if runtime == TENSORRT:
+        raise UsageError(
+            f"{opened.path} is an artifact, and TensorRT runs engines: build one with "
+            "reformer-export to-tensorrt"
+        )
     name = best_runtime(opened) if runtime == "auto" else runtime
     check_runtime(opened, name)
     return RUNTIMES[name].open(opened, threads, ops)
@@ -114,7 +127,8 @@ def check_runtime(artifact: Artifact, name: str) -> None:
 
 def _check_name(name: str) -> None:
     if name not in RUNTIMES:
-        raise UsageError(f"unknown runtime {name!r}: choose auto or one of {', '.join(RUNTIMES)}")
+        names = ", ".join([*RUNTIMES, TENSORRT])
+        raise UsageError(f"unknown runtime {name!r}: choose auto or one of {names}")
 
 
 def best_runtime(artifact: Artifact) -> str:
@@ -125,3 +139,18 @@ def best_runtime(artifact: Artifact) -> str:
     possible = [name for name, runtime in RUNTIMES.items() if runtime.format in artifact.formats]
     usable = [name for name in possible if installed(RUNTIMES[name].module)]
     return (usable or possible or list(RUNTIMES))[0]
+
+
+def open_folder(path: str | Path | Artifact | Engine) -> Artifact | Engine:
+    """Open what is in a folder, with all its checks; ArtifactError where it is neither."""
+    if isinstance(path, (Artifact, Engine)):
+        return path
+    return Engine.open(path) if is_engine(path) else Artifact.open(path)
+
+
+def _tensorrt(engine: Engine, runtime: str) -> Runner:
+    if runtime not in ("auto", TENSORRT):
+        raise UsageError(f"{engine.path} is a TensorRT engine: {runtime} runs artifacts only")
+    from reformer_export.runtimes.tensorrt import TensorRTRunner
+
+    return TensorRTRunner(engine)

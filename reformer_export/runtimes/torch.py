@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -53,7 +54,7 @@ class TorchRunner:
         """Outputs by name."""
         with torch.inference_mode(), self._operators():
             outputs = self._loaded.model(*tensors(inputs))
-        return {name: tensor.numpy() for name, tensor in outputs.items()}
+        return _arrays(outputs)
 
     def probe(self, inputs: Arrays, forced: Buckets | None = None) -> Probe:
         """Outputs and buckets; with `forced` ones where given."""
@@ -61,7 +62,7 @@ class TorchRunner:
         with torch.inference_mode(), self._operators():
             outputs = self._loaded.model(*tensors(inputs), trace)
         return Probe(
-            {name: tensor.numpy() for name, tensor in outputs.items()},
+            _arrays(outputs),
             [computed.numpy() for computed in trace.computed],
             functools.partial(self._margins, trace.queries),
         )
@@ -73,6 +74,14 @@ class TorchRunner:
 
     def close(self) -> None:
         """Nothing is held open."""
+
+
+def _arrays(outputs: Mapping[str, torch.Tensor]) -> dict[str, Array]:
+    """Tensors as arrays; NumPy has no bf16, so that comes as fp32."""
+    return {
+        name: (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+        for name, tensor in outputs.items()
+    }
 
 
 def _bucket_tensor(buckets: Array | None) -> torch.Tensor | None:

@@ -19,7 +19,16 @@ from reformer_export.text import ByteCodec
 from ..handmade import edit_manifest, environment, make_artifact, snapshot
 from .invocation import child, error_line
 
-VERBS = ("to-onnx", "verify", "run", "bench", "inspect", "build-kernels", "doctor")
+VERBS = (
+    "to-onnx",
+    "to-tensorrt",
+    "verify",
+    "run",
+    "bench",
+    "inspect",
+    "build-kernels",
+    "doctor",
+)
 
 
 @pytest.fixture

@@ -1,0 +1,145 @@
+"""reformer-export to-tensorrt"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from reformer_export.cli.options import (
+    PATH,
+    NameList,
+    artifact_argument,
+    common_options,
+    pass_output,
+)
+from reformer_export.cli.output import Output
+
+_SHAPES = "INPUT:BxL"
+
+
+@click.command("to-tensorrt")
+@artifact_argument
+@click.argument("out", type=PATH)
+@click.option(
+    "--flavor",
+    type=click.Choice(["auto", "rtx", "standard"]),
+    default="auto",
+    show_default=True,
+    help="rtx: TensorRT-RTX, which builds without a GPU; standard: TensorRT, on the GPU it is for.",
+)
+@click.option(
+    "--minShapes",
+    "min_shapes",
+    multiple=True,
+    metavar=_SHAPES,
+    help="Smallest input, as input_ids:1x64; repeat for several profiles.  [default: 1x1]",
+)
+@click.option(
+    "--optShapes",
+    "opt_shapes",
+    multiple=True,
+    metavar=_SHAPES,
+    help="Input to tune for.  [default: 1024 tokens]",
+)
+@click.option(
+    "--maxShapes", "max_shapes", multiple=True, metavar=_SHAPES,
+    help="Largest input.  [default: the artifact's longest]",
+)  # fmt: skip
+@click.option(
+    "--dtype",
+    type=click.Choice(["fp32", "fp16", "bf16"]),
+    help="Of weights and activations; hashing, norms and softmax stay fp32.  [default: the "
+    "artifact's]",
+)
+@click.option(
+    "--target",
+    "targets",
+    type=NameList(),
+    help="GPUs to build for, as sm75,sm89 (rtx).  [default: Ampere and later]",
+)
+@click.option(
+    "--workspace", type=click.IntRange(min=1), metavar="MB", help="Most scratch memory on the GPU."
+)
+@click.option(
+    "--ops",
+    type=click.Choice(["portable", "plugin"]),
+    default="portable",
+    show_default=True,
+    help="portable: our operators as standard ones; plugin: by our kernels (standard).",
+)
+@click.option("--timing-cache", type=PATH, metavar="FILE", help="Timings to reuse (standard).")
+@click.option("--version-compatible", is_flag=True, help="For later releases too (standard).")
+@click.option("--hardware-compatible", is_flag=True, help="For all GPUs since Ampere (standard).")
+@click.option(
+    "--against",
+    metavar="PATH_OR_HUB_ID",
+    help="The checkpoint to compare with.  [default: the one the manifest names]",
+)
+@click.option("--no-verify", is_flag=True, help="Do not run the graph against the checkpoint.")
+@click.option("--force", is_flag=True, help="Replace the engine at OUT.")
+@common_options
+@pass_output
+def command(
+    output: Output,
+    artifact: Path,
+    out: Path,
+    flavor: str,
+    min_shapes: tuple[str, ...],
+    opt_shapes: tuple[str, ...],
+    max_shapes: tuple[str, ...],
+    dtype: str | None,
+    targets: tuple[str, ...] | None,
+    workspace: int | None,
+    ops: str,
+    timing_cache: Path | None,
+    version_compatible: bool,
+    hardware_compatible: bool,
+    against: str | None,
+    no_verify: bool,
+    force: bool,
+) -> int:
+    """Build a TensorRT engine from ARTIFACT in the folder OUT.
+
+    The graph that TensorRT gets is first compared with the checkpoint, in onnxruntime on the CPU; a
+    miss is exit code 3 and leaves nothing at OUT.
+    """
+    with output.working() as progress:
+        from reformer_export.pipeline import to_tensorrt
+
+        engine = to_tensorrt(
+            artifact,
+            out,
+            verify=not no_verify,
+            against=against,
+            force=force,
+            progress=progress,
+            log=output.log if output.verbose else None,
+            flavor=flavor,
+            dtype=dtype,
+            min_shapes=min_shapes,
+            opt_shapes=opt_shapes,
+            max_shapes=max_shapes,
+            targets=targets or (),
+            workspace=workspace,
+            ops=ops,
+            timing_cache=timing_cache,
+            version_compatible=version_compatible,
+            hardware_compatible=hardware_compatible,
+        )
+    if output.as_json:
+        output.document(engine.to_json())
+        return 0
+    record = engine.record
+    size = record.files[engine.engine_path.name].bytes
+    output.rows(
+        [
+            ("engine", str(engine.path)),
+            ("built", f"{size / 1e6:.1f} MB in {record.build.seconds:.1f} s, {record.dtype}, "
+                      f"{record.flavor} {record.version}"),
+            ("targets", ", ".join(record.targets) or "the GPU of this machine"),
+            *(("profile", str(profile)) for profile in record.profiles),
+            ("evidence", record.evidence),
+        ]
+    )  # fmt: skip
+    return 0

@@ -1,0 +1,54 @@
+"""The first bytes of an engine, which say what it is: they need no GPU to be read.
+
+Seen in engines of TensorRT-RTX 1.7, not documented: `vtrt`, at 16 the size of the file (8 bytes,
+little endian), at 24 the version (major, minor, patch, build), at 32 a bit for each target.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Collection
+from pathlib import Path
+
+from reformer_export.errors import ArtifactError
+
+_RTX_MAGIC = b"vtrt"
+_RTX = struct.Struct("<4s12xQ4B4xI")
+_TARGET_BITS = {"sm75": 1, "sm80": 2, "sm86": 4, "sm89": 8, "sm120": 16, "sm121": 32}
+_REMEDY = "build it again with reformer-export to-tensorrt"
+
+
+def check_header(path: Path, flavor: str, version: str, targets: Collection[str]) -> None:
+    """Hold an engine's header against what its record says.
+
+    The header of standard TensorRT is not known well enough; such an engine has its hash alone.
+
+    Raises:
+        ArtifactError: it is no engine, was cut, or is another than the record says.
+    """
+    if flavor != "rtx":
+        return
+    try:
+        with path.open("rb") as file:
+            head = file.read(_RTX.size)
+        length = path.stat().st_size
+    except OSError as error:
+        raise ArtifactError(f"cannot read {path}: {error.strerror}") from error
+    if len(head) < _RTX.size or not head.startswith(_RTX_MAGIC):
+        raise ArtifactError(f"{path} is not a TensorRT-RTX engine: {_REMEDY}")
+    _, size, *numbers, mask = _RTX.unpack(head)
+    if size != length:
+        raise ArtifactError(f"{path} has {length} bytes and its header says {size}: {_REMEDY}")
+    found = ".".join(map(str, numbers))
+    if found != version:
+        raise ArtifactError(
+            f"{path} was built by TensorRT-RTX {found} and its record says {version}: {_REMEDY}"
+        )
+    built_for = {name for name, bit in _TARGET_BITS.items() if mask & bit}
+    # A target this release has no bit for is beyond what can be checked.
+    recorded = {name for name in targets if name in _TARGET_BITS}
+    if built_for != recorded:
+        raise ArtifactError(
+            f"{path} was built for {', '.join(sorted(built_for))} and its record says "
+            f"{', '.join(sorted(recorded))}: {_REMEDY}"
+        )

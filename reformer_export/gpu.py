@@ -1,0 +1,59 @@
+"""Which NVIDIA GPUs this machine has, asked of the driver itself: no framework is needed for it."""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+
+from reformer_export.errors import DeviceUnavailableError
+
+_DRIVER = "libcuda.so.1"
+_MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, _MINOR
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A device: its name and compute capability, 89 for 8.9."""
+
+    name: str
+    capability: int
+
+    def __str__(self) -> str:
+        return f"{self.name} (SM{self.capability})"
+
+
+def require_gpu(purpose: str) -> Gpu:
+    """The first GPU; `purpose` ("running a TensorRT engine") is what needs it.
+
+    Raises:
+        DeviceUnavailableError: there is no driver, it does not start, or it sees no device.
+    """
+    gpus, reason = find_gpus()
+    if not gpus:
+        raise DeviceUnavailableError(f"{purpose} needs an NVIDIA GPU, and {reason}")
+    return gpus[0]
+
+
+def find_gpus() -> tuple[list[Gpu], str]:
+    """The GPUs that CUDA programs see here; if there are none, why."""
+    try:
+        driver = ctypes.CDLL(_DRIVER)
+    except OSError:
+        return [], f"the NVIDIA driver ({_DRIVER}) is not found on this machine"
+    if status := driver.cuInit(0):
+        return [], f"the NVIDIA driver does not start here (cuInit gave error {status})"
+    count = ctypes.c_int()
+    if status := driver.cuDeviceGetCount(ctypes.byref(count)):
+        return [], f"the NVIDIA driver lists no devices (error {status})"
+    gpus = [_describe(driver, index) for index in range(count.value)]
+    return gpus, "the NVIDIA driver sees none"
+
+
+def _describe(driver: ctypes.CDLL, index: int) -> Gpu:
+    device, name = ctypes.c_int(), ctypes.create_string_buffer(256)
+    major, minor = ctypes.c_int(), ctypes.c_int()
+    driver.cuDeviceGet(ctypes.byref(device), index)
+    driver.cuDeviceGetName(name, len(name), device)
+    driver.cuDeviceGetAttribute(ctypes.byref(major), _MAJOR, device)
+    driver.cuDeviceGetAttribute(ctypes.byref(minor), _MINOR, device)
+    return Gpu(name.value.decode(errors="replace"), 10 * major.value + minor.value)
