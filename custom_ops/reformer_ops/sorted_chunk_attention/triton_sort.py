@@ -1,7 +1,7 @@
 """The sort by bucket in Triton: a stable radix sort, a digit of the bucket at a time.
 
 A pass orders positions by one digit and keeps the order they came in, so passes from the lowest
-digit to the highest sort by (bucket, position). One pass does for up to 2**10 buckets, two for
+digit to the highest sort by (bucket, position). One pass does for fewer than 2**10 buckets, two for
 2**20. No result depends on timing: ranks are counted, and integers are added in any order.
 
 A pass is one launch or two:
