@@ -40,14 +40,14 @@ def define_plugins(kernels: Mapping[str, PluginKernel]) -> None:
             "install 10.10 or later"
         )
     global _kernels
-    _kernels = dict(kernels)
+    _kernels = {kernel.number: kernel for kernel in kernels.values()}
     for plugin in PLUGINS:
         if plugin.name not in _defined:
             _define(tensorrt, library, plugin)
             _defined.add(plugin.name)
 
 
-_kernels: dict[str, PluginKernel] = {}
+_kernels: dict[int, PluginKernel] = {}
 _defined: set[str] = set()
 
 
@@ -77,7 +77,7 @@ def shape_function(tensorrt: ModuleType, library: ModuleType, plugin: Plugin) ->
     one = library.TensorDesc
     count = len(plugin.outputs)
     result = one if count == 1 else GenericAlias(tuple, (one,) * count)
-    parameters = [(operand.name, one) for operand in plugin.inputs] + [(KERNEL, str)]
+    parameters = [(operand.name, one) for operand in plugin.inputs] + [(KERNEL, int)]
     return _with_signature(describe, f"describe_{plugin.name}", parameters, result)
 
 
@@ -88,8 +88,8 @@ def launch_function(
 
     def implement(*arguments: Any) -> Any:
         count = len(plugin.inputs)
-        tensors, name = arguments[:count], arguments[count]
-        kernel = _kernel(tensorrt, plugin, name, tensors)
+        tensors, number = arguments[:count], arguments[count]
+        kernel = _kernel(tensorrt, plugin, number, tensors)
         sizes = _sizes(plugin, tensors)
         batch, length = sizes["batch"], sizes["length"]
         programs = batch * kernel.times * library.cdiv(length * kernel.multiplier, kernel.divisor)
@@ -103,7 +103,7 @@ def launch_function(
     one = library.TensorDesc
     text = typing.Union[str, bytes]  # noqa: UP007  (TensorRT 10 does not know str | bytes)
     result = GenericAlias(tuple, (text, text, library.KernelLaunchParams, library.SymExprs))
-    parameters = [(operand.name, one) for operand in plugin.inputs] + [(KERNEL, str)]
+    parameters = [(operand.name, one) for operand in plugin.inputs] + [(KERNEL, int)]
     outputs = GenericAlias(tuple, (one,) * len(plugin.outputs))
     parameters += [("outputs", outputs), ("tactic", int)]
     return _with_signature(implement, f"launch_{plugin.name}", parameters, result)
@@ -136,19 +136,20 @@ def _sizes(plugin: Plugin, tensors: tuple[Any, ...]) -> dict[str, Any]:
 
 
 def _kernel(
-    tensorrt: ModuleType, plugin: Plugin, name: str, tensors: tuple[Any, ...]
+    tensorrt: ModuleType, plugin: Plugin, number: int, tensors: tuple[Any, ...]
 ) -> PluginKernel:
     """The kernel a node names, if it is one for the node's tensors.
 
     Raises:
         ExportError: no such kernel, or it was compiled for other types or sizes.
     """
-    if name not in _kernels:
+    if number not in _kernels:
         raise ExportError(
-            f"a node of the model wants kernel {name}, which is not among those that were loaded: "
+            f"a node of the model wants kernel {number}, which is not among those loaded: "
             "model and kernels must come from one run"
         )
-    kernel = _kernels[name]
+    kernel = _kernels[number]
+    name = kernel.name
     if kernel.plugin != plugin:
         raise ExportError(
             f"kernel {name} is for {kernel.plugin.name}, and a {plugin.name} names it"

@@ -32,7 +32,8 @@ class PluginKernel:
     """
 
     name: str
-    """Unique; it changes with what the kernel computes, but not with the GPU."""
+    number: int
+    """Unique, of 31 bits; it changes with what the kernel computes, but not with the GPU."""
     plugin: Plugin
     step: str
     """Its name among the launches of a layer: "sort_pass_0"."""
@@ -89,6 +90,8 @@ def load_kernels(folder: str | Path, *, target: int) -> dict[str, PluginKernel]:
             f"{folder} has no kernels for sm{target}, but for {', '.join(targets)}: "
             f"build them with --target sm{target}"
         )
+    if len({kernel.number for kernel in kernels}) < len(kernels):
+        raise ArtifactError(f"{folder} has two kernels that compute the same: build them anew")
     return {kernel.name: kernel for kernel in kernels}
 
 
@@ -114,9 +117,10 @@ def _kernel(record: Mapping[str, Any], ptx: str, target: int) -> PluginKernel:
     meaning = {name: value for name, value in constants.items() if not _TILES.fullmatch(name)}
     if step.startswith("sort_pass_"):  # whose rows are in its grid only
         meaning["ROWS"] = record["grid"]["times"]
-    digest = hashlib.sha256(json.dumps([meaning, record["dtype"]], sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps([meaning, step, record["dtype"]], sort_keys=True).encode())
     return PluginKernel(
-        name=f"{record['layer']}_{step}_{record['dtype']}_{digest.hexdigest()[:12]}",
+        name=f"{record['layer']}.{step}.{record['dtype']}",
+        number=int(digest.hexdigest()[:8], 16) >> 1,
         plugin=plugin_named(plugin),
         step=step,
         entry=record["entry"],

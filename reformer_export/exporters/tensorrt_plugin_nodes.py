@@ -7,7 +7,11 @@ from dataclasses import dataclass
 from reformer_ops.spec import Operand
 
 KERNEL = "kernel"
-"""The attribute of every plugin node: which of the compiled kernels it launches."""
+"""The attribute of every plugin node: the number of the compiled kernel that it launches.
+
+A single number, since it is the plainest there is: next to NumPy 2.4 the bindings of TensorRT 10.13
+repeat the first element of arrays and of strings.
+"""
 
 _ROWS = ("batch", "length", "heads", "head_dim")
 _BUCKETS = ("batch", "heads", "num_hashes", "length")

@@ -6,9 +6,10 @@ A plugin has neither memory of its own nor a second launch, so an operator becom
     SortedChunkAttention  sort_first_pass [sort_next_pass ...] attend_rounds combine_rounds
     ChunkAttention        chunk_attention
 
-With one round of hashing there is nothing to combine. Each node names its kernel in its only
-attribute. `tensorrt_plugin_nodes.py` declares the nodes, `reformer-export build-kernels` compiles
-the kernels, `tensorrt_plugin_kernels.py` reads them, `tensorrt_plugin_defs.py` tells TensorRT.
+With one round of hashing there is nothing to combine. Each node has the number of its kernel as its
+only attribute. `tensorrt_plugin_nodes.py` declares the nodes, `reformer-export build-kernels`
+compiles the kernels, `tensorrt_plugin_kernels.py` reads them, `tensorrt_plugin_defs.py` tells
+TensorRT.
 """
 
 from __future__ import annotations
@@ -143,7 +144,7 @@ def _replace(graph: ir.Graph, node: ir.Node, chain: Sequence[PluginKernel]) -> N
             for operand in kernel.plugin.outputs
         ]
         inputs = [values[operand.name] for operand in kernel.plugin.inputs]
-        attribute = ir.AttrString(KERNEL, kernel.name)
+        attribute = ir.AttrInt64(KERNEL, kernel.number)
         nodes.append(
             ir.Node(DOMAIN, kernel.plugin.name, inputs, [attribute], outputs=outputs, name=name)
         )

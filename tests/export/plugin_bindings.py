@@ -24,6 +24,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 _FUNCTIONS = (
     "createInferBuilder_INTERNAL",
     "createInferRefitter_INTERNAL",
@@ -121,8 +123,10 @@ class Evaluator:
         """As `_TemplateAOTPlugin` asks: types first, then shapes, then the launch."""
         trt, tensors = self.trt, self.library._tensor
         creator = self.library._lib.QDP_CREATORS[f"reformer::{request['plugin']}"]
-        # As the ONNX parser hands over a node's string.
-        field = trt.PluginField("kernel", request["kernel"].encode(), trt.PluginFieldType.CHAR)
+        # As `PluginDef` hands over an integer of a node.
+        types_of_fields = self.library._utils._built_in_to_plugin_field_type
+        number = np.array([request["kernel"]])
+        field = trt.PluginField("kernel", number, types_of_fields[int])
         plugin = creator.create_plugin(
             request["plugin"],
             "reformer",

@@ -63,7 +63,7 @@ class Bindings:
         self._process.stdin.close()
         self._process.wait(timeout=60)
 
-    def ask(self, plugin: str, kernel: str, inputs: list[tuple[str, list[int]]]) -> dict[str, Any]:
+    def ask(self, plugin: str, kernel: int, inputs: list[tuple[str, list[int]]]) -> dict[str, Any]:
         """The launch of one node, or {"error": what our definition says is wrong}."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -90,7 +90,7 @@ def _program(ptx: str) -> Program:
 
 
 def _operator(plugin: Plugin, bindings: Bindings) -> type[OpRun]:
-    def execute(self: OpRun, *inputs: Array, kernel: str) -> tuple[Array, ...]:
+    def execute(self: OpRun, *inputs: Array, kernel: int) -> tuple[Array, ...]:
         shapes = [(array.dtype.name, list(array.shape)) for array in inputs]
         launch = bindings.ask(plugin.name, kernel, shapes)
         assert "error" not in launch, launch["error"]

@@ -101,7 +101,8 @@ def test_operators_become_chains_of_plugins(fp32: Rewritten) -> None:
     assert not fp32.model.functions
     for node in found:
         assert [*node.attributes] == ["kernel"]
-        plugin = fp32.kernels[node.attributes["kernel"].as_string()].plugin
+        numbers = {kernel.number: kernel for kernel in fp32.kernels.values()}
+        plugin = numbers[node.attributes["kernel"].as_int()].plugin
         assert plugin.name == node.op_type
         assert len(node.inputs) == len(plugin.inputs)
         for operand, value in zip(plugin.outputs, node.outputs, strict=True):
@@ -267,8 +268,8 @@ def test_bindings_evaluate_the_grids_of_the_torch_launches(
     types = {"float": "FLOAT", "float32": "FLOAT", "int32": "INT32"}
     wanted = launches(fp32)
     assert {kernel.step for kernel in fp32.kernels.values()} == wanted.keys()
-    for name, kernel in fp32.kernels.items():
-        answer = bindings.ask(kernel.plugin.name, name, shapes(kernel, batch, length))
+    for kernel in fp32.kernels.values():
+        answer = bindings.ask(kernel.plugin.name, kernel.number, shapes(kernel, batch, length))
         launch = wanted[kernel.step]
         assert answer["grid"] == [launch.grid.programs(batch, length), 1, 1]
         assert answer["block"] == [32 * launch.num_warps, 1, 1]
@@ -290,11 +291,11 @@ def test_bindings_refuse_kernels_that_are_for_something_else(
     kernel = named["attend_rounds"]
     good = shapes(kernel, 1, 64)
 
-    def told(inputs: Any = good, *, name: str = kernel.name) -> str:
-        return str(bindings.ask("attend_rounds", name, inputs)["error"])
+    def told(inputs: Any = good, *, number: int = kernel.number) -> str:
+        return str(bindings.ask("attend_rounds", number, inputs)["error"])
 
-    assert "not among those that were loaded" in told(name="attend_rounds_0")
-    assert "is for combine_rounds" in told(name=named["combine_rounds"].name)
+    assert "not among those loaded" in told(number=0)
+    assert "is for combine_rounds" in told(number=named["combine_rounds"].number)
     half = [("float16" if dtype == "float32" else dtype, shape) for dtype, shape in good]
     assert "takes query_key as" in told(half)
     wide = [(t, [*s[:-1], 2 * s[-1]] if t == "float32" else s) for t, s in good]
