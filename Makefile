@@ -35,8 +35,10 @@ CLANG_FORMAT := $(PYTHON) -c 'from clang_format import clang_format; clang_forma
 # newer than the stamp.
 READY := $(VENV)/.ready
 LAYOUT := $(shell { pwd; find reformer_export custom_ops models -name '*.py' | LC_ALL=C sort; } | cksum)
-CPP := $(shell find custom_ops -name '*.cpp' -o -name '*.h')
-NATIVE := $(CPP) $(shell find custom_ops -name '*.map' -o -path '*cmake/*' -o -name CMakeLists.txt)
+KERNELS := $(shell find custom_ops -name '*.cpp' -o -name '*.h')
+NATIVE := $(KERNELS) $(shell find custom_ops -name '*.map' -o -path '*cmake/*' -o -name CMakeLists.txt)
+RUNTIME := reformer_export/runtimes/cpp
+CPP := $(KERNELS) $(shell find $(RUNTIME) examples tests -name '*.cpp' -o -name '*.h' -o -name '*.c')
 ifneq ($(LAYOUT),$(shell cat $(READY) 2>/dev/null))
 .PHONY: $(READY)
 endif
@@ -72,6 +74,11 @@ format: $(READY)  ## format the code and mend what ruff can mend
 	@$(PYTHON) -m ruff check --fix .
 	@$(PYTHON) -m ruff format .
 	@$(CLANG_FORMAT) -i $(CPP)
+
+# Debug symbols and such: make cpp CMAKE_ARGS=-DCMAKE_BUILD_TYPE=Debug
+.PHONY: cpp
+cpp: $(READY)  ## build the C++ runtime into build/runtime/linux-<this machine>
+	@PATH="$(VENV)/bin:$$PATH" $(SHELL) $(RUNTIME)/build.sh $(CMAKE_ARGS)
 
 .PHONY: bench
 bench: $(READY)  ## measure speed and memory (ARGS=--quick: a part, in minutes)
