@@ -45,7 +45,7 @@ endif
 
 .PHONY: help
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: venv
 venv: $(READY)  ## set up the virtual environment (the others do it when needed)
@@ -75,10 +75,13 @@ format: $(READY)  ## format the code and mend what ruff can mend
 	@$(PYTHON) -m ruff format .
 	@$(CLANG_FORMAT) -i $(CPP)
 
-# Debug symbols and such: make cpp CMAKE_ARGS=-DCMAKE_BUILD_TYPE=Debug
 .PHONY: cpp
 cpp: $(READY)  ## build the C++ runtime into build/runtime/linux-<this machine>
-	@PATH="$(VENV)/bin:$$PATH" $(SHELL) $(RUNTIME)/build.sh $(CMAKE_ARGS)
+	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(SHELL) $(RUNTIME)/build.sh
+
+.PHONY: cross-aarch64
+cross-aarch64: $(READY)  ## build the kernels and the C++ runtime for aarch64 Linux
+	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(SHELL) $(RUNTIME)/cross_aarch64.sh $(CURDIR)/$(PYTHON)
 
 .PHONY: bench
 bench: $(READY)  ## measure speed and memory (ARGS=--quick: a part, in minutes)

@@ -25,7 +25,7 @@ PACKAGES = {
 LAYERS = (
     {"__main__"},
     {"cli"},
-    {"doctor", "inspection", "pipeline", "running"},
+    {"doctor", "inspection", "packaging", "pipeline", "running"},
     {"bench", "parity"},
     {"exporters", "runtimes"},
 )

@@ -26,6 +26,7 @@ _VERBS = {
     "to-onnx": "Export a checkpoint to a verified ONNX artifact.",
     "verify": "Compare an artifact with the checkpoint it came from.",
     "run": "Run an artifact on token ids or a text.",
+    "package": "Pack an artifact and all that runs it for a device.",
     "bench": "Measure an artifact's speed and memory.",
     "inspect": "Show what is in an artifact; check its hashes.",
     "doctor": "Show what is installed and usable here, and why not.",

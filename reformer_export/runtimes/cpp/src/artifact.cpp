@@ -17,7 +17,7 @@ using nlohmann::json;
 
 constexpr const char* kManifest = "manifest.json";
 constexpr const char* kModel = "model.onnx";
-constexpr std::int64_t kSchemaVersion = 1;
+constexpr std::int64_t kSchemaVersion = 2;  // version 1 had model.onnx in every artifact
 // A manifest is a few kB; more is no manifest and is not read.
 constexpr std::size_t kLargestManifest = 16 << 20;
 
@@ -90,19 +90,25 @@ Manifest manifest_from(const json& document) {
     fail(ErrorKind::artifact, kManifest, " has schema version ", std::to_string(version),
          " and this runtime reads up to ", std::to_string(kSchemaVersion), ": take a later one");
   const Fields ops = fields.child("ops"), versions = ops.child("versions");
-  Manifest manifest{fields.text("task"),
-                    fields.text("architecture"),
-                    fields.text("dtype"),
-                    ops.text("mode"),
-                    {},
-                    signature_from(fields.child("signature")),
-                    {}};
+  Manifest manifest{};
+  manifest.task = fields.text("task");
+  manifest.architecture = fields.text("architecture");
+  manifest.dtype = fields.text("dtype");
   for (const std::string& name : versions.names())
     manifest.op_versions[name] = versions.integer(name);
+  manifest.signature = signature_from(fields.child("signature"));
   const Fields files = fields.child("files");
   for (const std::string& name : files.names()) {
     const Fields record = files.child(name);
     manifest.files[name] = {record.text("sha256"), record.integer("bytes", 0)};
+  }
+  if (manifest.files.count(kModel) > 0) manifest.ops_mode = ops.text("mode");
+  if (document.contains("formats")) {
+    const Fields formats = fields.child("formats");
+    for (const std::string& name : formats.names()) {
+      const Fields record = formats.child(name);
+      manifest.formats[name] = {record.text("file"), record.text("ops")};
+    }
   }
   return manifest;
 }
@@ -159,16 +165,28 @@ Artifact Artifact::open(const fs::path& path, bool check_hashes) {
   const fs::path folder = folder_at(path);
   Manifest manifest = read_manifest(contained_file(folder, kManifest, "the manifest"));
   const std::string manifest_path = (folder / kManifest).string();
-  if (manifest.files.count(kModel) == 0)
+  if (manifest.files.count(kModel) == 0 && manifest.formats.empty())
     fail(ErrorKind::artifact, manifest_path, " does not list ", kModel, ": export again");
+  for (const auto& [name, record] : manifest.formats)
+    if (manifest.files.count(record.file) == 0)
+      fail(ErrorKind::artifact, manifest_path, " says that ", name, " is in ", repr(record.file),
+           ", which it does not list: export again");
   const std::string what = std::string("the file that ") + kManifest + " lists,";
   for (const auto& [name, expected] : manifest.files) {
     if (name == kManifest) fail(ErrorKind::artifact, manifest_path, " lists itself: export again");
     compare(contained_file(folder, name, what), expected, check_hashes);
   }
-  check_external_data(folder, kModel,
-                      [&](const std::string& name) { return manifest.files.count(name) > 0; });
+  if (manifest.files.count(kModel) > 0)
+    check_external_data(folder, kModel,
+                        [&](const std::string& name) { return manifest.files.count(name) > 0; });
   return {folder, std::move(manifest)};
+}
+
+std::vector<std::string> Artifact::formats() const {
+  std::vector<std::string> names;
+  if (!file(kModel).empty()) names.emplace_back("onnx");
+  for (const auto& [name, record] : manifest_.formats) names.push_back(name);
+  return names;
 }
 
 fs::path Artifact::file(const std::string& name) const {

@@ -22,8 +22,8 @@ class Backend {
 // A runtime that this library was built with.
 struct Runtime {
   const char* name;
-  // Why it cannot run this artifact, whatever the machine; empty when it can.
-  std::string (*refusal)(const Artifact& artifact);
+  const char* format;  // what the artifact must hold
+  const char* verb;    // what makes that
   // Throws Error. Adds to `notes` what the user should know.
   std::unique_ptr<Backend> (*open)(const Artifact& artifact, const Options& options,
                                    std::vector<std::string>& notes);

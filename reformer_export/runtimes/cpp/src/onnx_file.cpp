@@ -108,8 +108,8 @@ std::optional<Kind> child_of(Kind kind, std::uint64_t field) {
 
 // Bits of an element, by TensorProto.DataType; 0 for those that cannot be external.
 int bits_of(std::uint64_t type) {
-  static const int bits[] = {0,  32,  8,  8, 16, 16, 32, 64, 0, 8, 16, 64, 32, 64,
-                             64, 128, 16, 8, 8,  8,  8,  4,  4, 4, 8,  2,  2};
+  static const int bits[] = {0,   32, 8, 8, 16, 16, 32, 64, 0, 8, 16, 64, 32, 64, 64,
+                             128, 16, 8, 8, 8,  8,  4,  4,  4, 8, 2,  2,  8,  8};
   return type < std::size(bits) ? bits[type] : 0;
 }
 

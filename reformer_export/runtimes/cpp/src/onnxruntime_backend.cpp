@@ -143,7 +143,7 @@ class OnnxRuntimeBackend : public Backend {
 }  // namespace
 
 Runtime onnxruntime_runtime() {
-  return {"onnxruntime", [](const Artifact&) { return std::string(); },
+  return {"onnxruntime", "onnx", "to-onnx",
           [](const Artifact& artifact, const Options& options, std::vector<std::string>& notes) {
             return std::unique_ptr<Backend>(
                 std::make_unique<OnnxRuntimeBackend>(artifact, options, notes));

@@ -29,15 +29,15 @@ Session::Session(const Artifact& artifact, const Options& options)
     fail(ErrorKind::usage, "--threads ", std::to_string(options.threads),
          ": at least one thread is needed");
 
+  const std::vector<std::string> formats = artifact.formats();
   std::vector<std::string> reasons;
   for (const Runtime& runtime : all_runtimes()) {
     if (!any && options.runtime != runtime.name) continue;
-    const std::string refusal = runtime.refusal(artifact);
-    if (!refusal.empty()) {
-      if (!any)
-        fail(ErrorKind::usage, runtime.name, " cannot run ", artifact.path().string(), ": ",
-             refusal);
-      continue;
+    if (std::find(formats.begin(), formats.end(), runtime.format) == formats.end()) {
+      if (any) continue;
+      fail(ErrorKind::usage, artifact.path().string(), " holds no ", runtime.format, ", but ",
+           joined(formats, " and "), ": choose another runtime, or add it with reformer-export ",
+           runtime.verb);
     }
     try {
       backend_ = runtime.open(artifact, options, notes_);
@@ -49,6 +49,9 @@ Session::Session(const Artifact& artifact, const Options& options)
       reasons.emplace_back(error.what());
     }
   }
+  if (backend_ == nullptr && reasons.empty())
+    fail(ErrorKind::usage, artifact.path().string(), " holds ", joined(formats, " and "),
+         ", and this program runs ", joined(names), ": add a model with reformer-export to-onnx");
   if (backend_ == nullptr) fail(ErrorKind::unavailable, joined(reasons, "; "));
   for (const std::string& reason : reasons) notes_.push_back(runtime_ + " runs, since " + reason);
 }

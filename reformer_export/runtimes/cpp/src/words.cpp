@@ -47,12 +47,14 @@ std::string repr(std::string_view text) {
   const bool single = text.find('\'') != text.npos && text.find('"') == text.npos;
   const char mark = single ? '"' : '\'';
   std::string out(1, mark);
-  for (char c : text) {
-    if (c == '\\' || c == mark) out += '\\';
-    if (is_control(c))
-      out += escaped(c);
+  for (std::size_t at = 0; at < text.size();) {
+    const std::size_t size = character(text, at);
+    if (text[at] == '\\' || text[at] == mark) out += '\\';
+    if (size == 0 || is_control(text[at]))
+      out += escaped(text[at]);
     else
-      out += c;
+      out += text.substr(at, size);
+    at += size == 0 ? 1 : size;
   }
   return out + mark;
 }

@@ -38,6 +38,12 @@ struct FileRecord {
   std::int64_t bytes;
 };
 
+// The model in another format than ONNX: its file, and whether our operators are in it ("native")
+// or standard ones alone ("portable").
+struct FormatRecord {
+  std::string file, ops;
+};
+
 // The part of manifest.json that running a model needs.
 struct Manifest {
   std::string task, architecture, dtype;
@@ -45,6 +51,7 @@ struct Manifest {
   std::map<std::string, std::int64_t> op_versions;  // of the operators in the graph, by name
   Signature signature;
   std::map<std::string, FileRecord> files;
+  std::map<std::string, FormatRecord> formats;  // by name ("torchscript")
 };
 
 // An opened artifact: its folder and its manifest, checked against each other.
@@ -59,6 +66,8 @@ class REFORMER_EXPORT Artifact {
   const std::filesystem::path& path() const noexcept { return path_; }
   const Manifest& manifest() const noexcept { return manifest_; }
   const Signature& signature() const noexcept { return manifest_.signature; }
+  // What the model is there as: "onnx" and the names of the manifest's other formats.
+  std::vector<std::string> formats() const;
   // The path of a file the manifest lists; empty when it lists none of that name.
   std::filesystem::path file(const std::string& name) const;
 
