@@ -27,8 +27,8 @@ int main(int count, char** arguments) {
   if (ids == NULL) return 1;
   /* A vocabulary of 258 has two ids for other purposes before the bytes. */
   for (i = 0; i < length; ++i)
-    ids[i] = (unsigned char)arguments[2][i] +
-             (reformer_limits_of(session).vocab_size == 258 ? 2 : 0);
+    ids[i] =
+        (unsigned char)arguments[2][i] + (reformer_limits_of(session).vocab_size == 258 ? 2 : 0);
   if (reformer_run(session, ids, NULL, 1, length, &outputs) != REFORMER_OK) return failed();
   free(ids);
 

@@ -1,8 +1,8 @@
 // The likeliest token after a text, by a byte-level model: next_token ARTIFACT TEXT
+#include <reformer/reformer.h>
+
 #include <algorithm>
 #include <iostream>
-
-#include <reformer/reformer.h>
 
 int main(int count, char** arguments) {
   if (count != 3) {
