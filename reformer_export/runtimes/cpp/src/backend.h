@@ -33,5 +33,8 @@ struct Runtime {
 const std::vector<Runtime>& all_runtimes();
 
 Runtime onnxruntime_runtime();
+#ifdef REFORMER_LIBTORCH
+Runtime torchscript_runtime();
+#endif
 
 }  // namespace reformer

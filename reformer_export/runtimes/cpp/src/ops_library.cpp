@@ -20,30 +20,37 @@ bool is_choice(const std::string& word) {
   return word == "auto" || word == "native" || word == "portable";
 }
 
-// Why the kernels are not for the operators in this artifact; empty when they are.
+// Why the kernels are not for the operators in model.onnx; empty when they are.
 std::string mismatch(const Manifest& manifest) {
   if (manifest.ops_mode == "portable") return "it was exported with --ops portable";
+  const std::string strange = strange_ops(manifest);
+  return strange.empty() ? "" : "it has " + strange + ", which this release does not know";
+}
+
+}  // namespace
+
+std::string strange_ops(const Manifest& manifest) {
   std::vector<std::string> strange;
   for (const auto& [name, version] : manifest.op_versions) {
     const auto known = kVersions.find(name);
     if (known == kVersions.end() || known->second != version)
       strange.push_back(name + " version " + std::to_string(version));
   }
-  if (strange.empty()) return "";
-  return "it has " + joined(strange) + ", which this release does not know";
+  return joined(strange);
 }
 
-}  // namespace
-
-std::string chosen_ops(const Artifact& artifact, const Options& options) {
+std::string requested_ops(const Options& options) {
   if (!is_choice(options.ops))
     fail(ErrorKind::usage, "unknown operators ", repr(options.ops), kChoices);
-  std::string choice = options.ops;
-  if (choice == "auto") {
-    const std::string asked = environment("REFORMER_OPS");
-    if (!asked.empty()) choice = asked;
-    if (!is_choice(choice)) fail(ErrorKind::environment, "REFORMER_OPS=", choice, kChoices);
-  }
+  if (options.ops != "auto") return options.ops;
+  const std::string asked = environment("REFORMER_OPS");
+  if (asked.empty()) return "auto";
+  if (!is_choice(asked)) fail(ErrorKind::environment, "REFORMER_OPS=", asked, kChoices);
+  return asked;
+}
+
+std::string chosen_ops(const Artifact& artifact, const Options& options) {
+  const std::string choice = requested_ops(options);
   const std::string reason = mismatch(artifact.manifest());
   if (reason.empty()) return choice;
   if (choice == "native")

@@ -8,7 +8,12 @@
 namespace reformer {
 
 const std::vector<Runtime>& all_runtimes() {
-  static const std::vector<Runtime> all{onnxruntime_runtime()};
+  static const std::vector<Runtime> all{
+      onnxruntime_runtime(),
+#ifdef REFORMER_LIBTORCH
+      torchscript_runtime(),
+#endif
+  };
   return all;
 }
 
