@@ -26,9 +26,12 @@ FLOAT32 = 11
 
 
 @pytest.fixture(scope="module")
-def lib() -> ctypes.CDLL:
-    os.environ.update(environment())
-    return library()
+def lib() -> Iterator[ctypes.CDLL]:
+    loaded = library()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment().items():
+            patch.setenv(name, value)
+        yield loaded
 
 
 @pytest.fixture(scope="module")
