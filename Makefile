@@ -35,15 +35,17 @@ CLANG_FORMAT := $(PYTHON) -c 'from clang_format import clang_format; clang_forma
 # newer than the stamp.
 READY := $(VENV)/.ready
 LAYOUT := $(shell { pwd; find reformer_export custom_ops models -name '*.py' | LC_ALL=C sort; } | cksum)
-CPP := $(shell find custom_ops -name '*.cpp' -o -name '*.h')
-NATIVE := $(CPP) $(shell find custom_ops -name '*.map' -o -path '*cmake/*' -o -name CMakeLists.txt)
+KERNELS := $(shell find custom_ops -name '*.cpp' -o -name '*.h')
+NATIVE := $(KERNELS) $(shell find custom_ops -name '*.map' -o -path '*cmake/*' -o -name CMakeLists.txt)
+RUNTIME := reformer_export/runtimes/cpp
+CPP := $(KERNELS) $(shell find $(RUNTIME) examples tests -name '*.cpp' -o -name '*.h' -o -name '*.c')
 ifneq ($(LAYOUT),$(shell cat $(READY) 2>/dev/null))
 .PHONY: $(READY)
 endif
 
 .PHONY: help
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: venv
 venv: $(READY)  ## set up the virtual environment (the others do it when needed)
@@ -72,6 +74,14 @@ format: $(READY)  ## format the code and mend what ruff can mend
 	@$(PYTHON) -m ruff check --fix .
 	@$(PYTHON) -m ruff format .
 	@$(CLANG_FORMAT) -i $(CPP)
+
+.PHONY: cpp
+cpp: $(READY)  ## build the C++ runtime into build/runtime/linux-<this machine>
+	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(SHELL) $(RUNTIME)/build.sh
+
+.PHONY: cross-aarch64
+cross-aarch64: $(READY)  ## build the kernels and the C++ runtime for aarch64 Linux
+	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(SHELL) $(RUNTIME)/cross_aarch64.sh $(CURDIR)/$(PYTHON)
 
 .PHONY: bench
 bench: $(READY)  ## measure speed and memory (ARGS=--quick: a part, in minutes)

@@ -8,13 +8,17 @@ Everything below is what you would type yourself; the lines after `$` are the co
 from __future__ import annotations
 
 import json
+import os
+import platform
 import shutil
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from make_checkpoint import make_checkpoint
 from rich.console import Console
 from rich.table import Table
@@ -44,6 +48,34 @@ def command(*arguments: str, may_fail: bool = False) -> dict[str, Any]:
     document: dict[str, Any] = json.loads(done.stdout)
     document["seconds"] = time.perf_counter() - start
     return document
+
+
+def without_python(artifact: Path) -> tuple[str, str, str]:
+    """Pack the artifact for this machine, unpack it, run it, compare: a row of the summary."""
+    name = "without Python"
+    console.print("[bold]$ make cpp[/bold]")
+    start = time.perf_counter()
+    tools = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    build = ROOT / "reformer_export/runtimes/cpp/build.sh"
+    if subprocess.run(["sh", str(build)], env=os.environ | tools, check=False).returncode:
+        return name, "the C++ runtime cannot be built here: see above", ""
+    console.print(f"built in {time.perf_counter() - start:.0f} s")
+    machine = f"linux-{platform.machine()}"
+    command("package", str(artifact), str(FOLDER / "device.tar.gz"), "--platform", machine)
+    with tarfile.open(FOLDER / "device.tar.gz") as archive:
+        archive.extractall(FOLDER, filter="data")
+    words = ["--text-file", str(TEXT), "--tokenizer", "bytes", "--json"]
+    words += ["--output", str(FOLDER / "device.npz")]
+    console.print(f"[bold]$ build/demo/device/run --text-file {TEXT.name} ...[/bold]")
+    device = [str(FOLDER / "device/run"), *words]
+    done = subprocess.run(device, env={}, stdout=subprocess.PIPE, text=True, check=True)
+    told = json.loads(done.stdout)
+    with np.load(FOLDER / "logits.npz") as ours, np.load(FOLDER / "device.npz") as theirs:
+        error = np.abs(ours["logits"] - theirs["logits"]).max()
+    if error > 1e-5:
+        sys.exit(f"reformer-run differs from Python by {error:.1e}")
+    same = "the same numbers as Python" if error == 0 else f"within {error:.1e} of Python"
+    return name, f"reformer-run, {same}: {told['description']}", f"{told['run_seconds']:.2f} s"
 
 
 def main() -> None:
@@ -86,6 +118,7 @@ def main() -> None:
         f"{ran['run_seconds']:.2f} s",
     )  # fmt: skip
     table.add_row("by", ran["description"], "")
+    table.add_row(*without_python(artifact))
     outputs = ", ".join(f"{name} {out['shape']}" for name, out in ran["outputs"].items())
     table.add_row("output", f"{outputs} in build/demo/logits.npz", "")
     record = built["record"]

@@ -10,6 +10,8 @@ import numpy as np
 
 from reformer_export.errors import InputError
 
+_OF_THE_HEADER = (ValueError, TypeError, EOFError, OverflowError, SyntaxError, TokenError)
+
 
 def read_array(path: str | os.PathLike[str], name: str) -> np.ndarray:
     """Read input `name` from a .npy file of [length] or [batch, length]; returns two axes.
@@ -25,7 +27,7 @@ def read_array(path: str | os.PathLike[str], name: str) -> np.ndarray:
         array = np.array(np.load(path, mmap_mode="r", allow_pickle=False))
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
-    except (ValueError, TypeError, EOFError, SyntaxError, TokenError) as error:  # of the header
+    except _OF_THE_HEADER as error:
         raise InputError(
             f"{path} does not hold an array of numbers ({_one_line(error)}): "
             "write it with numpy.save from an integer array"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import resource
+import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -40,6 +42,22 @@ class Prediction:
 
 
 @dataclass(frozen=True)
+class Bench:
+    """Further runs after the first; the peak is of the whole process, up to their end."""
+
+    runs: int
+    median_seconds: float
+    best_seconds: float
+    peak_rss_bytes: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.runs} runs: median {self.median_seconds:.4f} s, "
+            f"best {self.best_seconds:.4f} s; peak memory {self.peak_rss_bytes / 2**20:,.0f} MiB"
+        )
+
+
+@dataclass(frozen=True)
 class RunResult:
     """One run: what ran it, on what, for how long; `outputs` are the arrays themselves."""
 
@@ -54,6 +72,7 @@ class RunResult:
     outputs: Mapping[str, np.ndarray]
     predictions: tuple[Prediction, ...]
     saved: Path | None
+    bench: Bench | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The result as a document; the arrays as dtype and shape."""
@@ -72,6 +91,7 @@ class RunResult:
             },
             "predictions": [vars(prediction) for prediction in self.predictions],
             "saved": None if self.saved is None else str(self.saved),
+            "bench": None if self.bench is None else vars(self.bench),
         }
 
     def rows(self) -> Iterator[tuple[str, str]]:
@@ -84,6 +104,8 @@ class RunResult:
             "time",
             f"{self.run_seconds:.3f} s ({rate:,.0f} tokens/s), opened in {self.open_seconds:.3f} s",
         )
+        if self.bench is not None:
+            yield "bench", str(self.bench)
         for name, array in self.outputs.items():
             yield "output", f"{name}: {array.dtype} {list(array.shape)}"
         for prediction in self.predictions[:_ROWS_SHOWN]:
@@ -106,15 +128,16 @@ def run_artifact(
     threads: int | None = None,
     ops: Choice = "auto",
     output: str | os.PathLike[str] | None = None,
+    bench: int = 0,
     progress: Callable[[str], None] | None = None,
 ) -> RunResult:
     """Open a folder (an artifact, an engine) and run it on one of `input_ids`, `text`, `text_file`.
 
     `input_ids` and `attention_mask` are .npy files of [length] or [batch, length]; `output` is a
-    .npz file that gets every output under its name, written whole or not at all. Raises
-    UsageError, InputError, ArtifactError, RuntimeUnavailableError, DeviceUnavailableError,
-    NativeLibraryError or MissingDependencyError before the run, ExportError when `output` cannot
-    be written.
+    .npz file that gets every output under its name, written whole or not at all; `bench` runs
+    follow the first. Raises UsageError, InputError, ArtifactError, RuntimeUnavailableError,
+    DeviceUnavailableError, NativeLibraryError or MissingDependencyError before the run, ExportError
+    when `output` cannot be written.
     """
     if sum(source is not None for source in (input_ids, text, text_file)) != 1:
         raise UsageError("give exactly one of --input-ids, --text and --text-file")
@@ -149,6 +172,7 @@ def run_artifact(
         start = time.perf_counter()
         outputs = runner.run(checked)
         run_seconds = time.perf_counter() - start
+        measured = _measure(lambda: runner.run(checked), bench) if bench else None
         name, description = runner.name, runner.description
     finally:
         runner.close()
@@ -166,6 +190,7 @@ def run_artifact(
         outputs=outputs,
         predictions=tuple(top_predictions(outputs, checked[ATTENTION_MASK], codec)),
         saved=destination,
+        bench=measured,
     )
 
 
@@ -186,6 +211,16 @@ def top_predictions(
         index = int(np.argmax(scores))
         words = codec.describe(index) if codec and position is not None else None
         yield Prediction(row, position, index, float(scores[index]), words)
+
+
+def _measure(run: Callable[[], object], runs: int) -> Bench:
+    seconds = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - start)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return Bench(runs, statistics.median(seconds), min(seconds), peak)
 
 
 def _encoded(text: str) -> bytes:

@@ -25,7 +25,7 @@ PACKAGES = {
 LAYERS = (
     {"__main__"},
     {"cli"},
-    {"doctor", "inspection", "matrix", "pipeline", "running"},
+    {"doctor", "inspection", "matrix", "packaging", "pipeline", "running"},
     {"bench", "parity"},
     {"exporters", "runtimes"},
 )

@@ -29,6 +29,7 @@ _VERBS = {
     "to-tensorrt": "Build a TensorRT engine from an artifact.",
     "verify": "Compare an artifact with the checkpoint it came from.",
     "run": "Run an artifact on token ids or a text.",
+    "package": "Pack an artifact and all that runs it for a device.",
     "bench": "Measure an artifact's speed and memory.",
     "inspect": "Show what is in an artifact; check its hashes.",
     "build-kernels": "Compile GPU kernels ahead of time; it takes no GPU.",

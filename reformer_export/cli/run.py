@@ -33,6 +33,12 @@ from reformer_ops.native import Choice
 @click.option("--runtime", default="auto", show_default=True, metavar="NAME")
 @click.option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads.")
 @ops_option
+@click.option(
+    "--bench",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Then run N times more and tell the time of each run and the memory.",
+)
 @click.option("--output", "destination", type=PATH, metavar="FILE.npz", help="Save the outputs.")
 @common_options
 @pass_output
@@ -47,6 +53,7 @@ def command(
     runtime: str,
     threads: int | None,
     ops: Choice,
+    bench: int | None,
     destination: Path | None,
 ) -> int:
     """Run ARTIFACT once and show its outputs.
@@ -67,6 +74,7 @@ def command(
             threads=threads,
             ops=ops,
             output=destination,
+            bench=bench or 0,
             progress=progress,
         )
     if output.as_json:

@@ -1,12 +1,14 @@
 #!/bin/sh
-# fetch_ort_headers.sh FOLDER: the headers in Debian's libonnxruntime-dev, unpacked into FOLDER.
+# fetch_debian.sh FOLDER SUITE PACKAGE...: unpacks packages of Debian into FOLDER. With SUITE "host",
+# tools for this machine: of its own release, with the packages that they depend on and it lacks.
 #
 # From the mirror that this machine's apt uses, with a state of its own: neither the system's package
 # lists nor its packages change, and no rights are needed. The last line of output tells what failed.
 set -eu
 
-suite=trixie # the first release that has the package; later ones have it too
 folder=$1
+suite=$2
+shift 2
 
 for tool in apt-get dpkg-deb; do
     command -v $tool >/dev/null || { echo "there is no $tool"; exit 1; }
@@ -25,7 +27,9 @@ mirror=$(targets | awk '$2 == "Debian" && $3 == "Debian" { print $1; exit }')
 
 keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 [ -r $keyring ] || { echo "there is no $keyring"; exit 1; }
-echo "deb [signed-by=$keyring] $mirror $suite main" >"$work/sources.list"
+release=$suite
+[ "$suite" != host ] || release=$(. /etc/os-release && echo "$VERSION_CODENAME")
+echo "deb [signed-by=$keyring] $mirror $release main" >"$work/sources.list"
 
 apt() {
     # For downloads apt drops to a user who may not enter our folder.
@@ -36,8 +40,11 @@ apt() {
 }
 
 apt update
-cd "$work"
-apt download libonnxruntime-dev
-dpkg-deb --extract libonnxruntime-dev_*.deb "$work/package"
+cd "$work/cache/archives"
+if [ "$suite" = host ]; then
+    apt install --yes --download-only --no-install-recommends -o Debug::NoLocking=1 "$@"
+else
+    apt download "$@"
+fi
 mkdir -p "$folder"
-cp "$work"/package/usr/include/onnxruntime/*.h "$folder"
+for package in *.deb; do dpkg-deb --extract "$package" "$folder"; done

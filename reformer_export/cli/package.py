@@ -1,0 +1,53 @@
+"""reformer-export package"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from reformer_export.cli.options import PATH, artifact_argument, common_options, pass_output
+from reformer_export.cli.output import Output
+
+
+@click.command("package")
+@artifact_argument
+@click.argument("out", type=PATH, metavar="OUT.tar.gz")
+@click.option(
+    "--platform",
+    type=click.Choice(["linux-x86_64", "linux-aarch64"]),
+    required=True,
+    help="What the device is.",
+)
+@click.option(
+    "--runtime-dir",
+    type=PATH,
+    metavar="FOLDER",
+    help="Where the C++ runtime for it was installed to.  [default: the checkout's build folder]",
+)
+@click.option("--onnxruntime", type=PATH, metavar="FILE", help="The libonnxruntime.so to pack.")
+@common_options
+@pass_output
+def command(
+    output: Output,
+    artifact: Path,
+    out: Path,
+    platform: str,
+    runtime_dir: Path | None,
+    onnxruntime: Path | None,
+) -> int:
+    """Pack ARTIFACT and all that runs it on a device into OUT.tar.gz.
+
+    That is reformer-run, our kernels and ONNX Runtime; no Python is needed there.
+    """
+    with output.working():
+        from reformer_export.packaging import package
+
+        result = package(
+            artifact, out, platform=platform, runtime_dir=runtime_dir, onnxruntime=onnxruntime
+        )
+    if output.as_json:
+        output.document(result.to_json())
+    else:
+        output.rows(result.rows())
+    return 0

@@ -1,0 +1,82 @@
+// An artifact: a folder with a model and a manifest that vouches for every file in it.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "reformer/export.h"
+#include "reformer/tensor.h"
+
+namespace reformer {
+
+// A tensor of the model. An axis is a name where dynamic, a number where fixed.
+struct TensorSpec {
+  std::string name;
+  DType dtype;
+  std::vector<std::variant<std::string, std::int64_t>> axes;
+};
+
+// What a model takes and gives, and the bounds that its graph cannot state.
+struct REFORMER_EXPORT Signature {
+  std::vector<TensorSpec> inputs, outputs;
+  std::int64_t vocab_size, min_length, max_length;
+
+  // What a runtime can be fed: every input, int64 [batch, sequence]. Takes integers of any width (a
+  // mask may be boolean); an absent attention_mask becomes ones. Throws Error (input) for a wrong
+  // name, rank, shape or type, an empty batch, a length out of bounds, a token id outside the
+  // vocabulary, and a mask that holds other than 0 and 1.
+  NamedTensors check(const NamedTensors& inputs) const;
+};
+
+// What a file must be: its SHA-256 in hexadecimal and its size.
+struct FileRecord {
+  std::string sha256;
+  std::int64_t bytes;
+};
+
+// The model in another format than ONNX: its file, and whether our operators are in it ("native")
+// or standard ones alone ("portable").
+struct FormatRecord {
+  std::string file, ops;
+};
+
+// The part of manifest.json that running a model needs.
+struct Manifest {
+  std::string task, architecture, dtype;
+  std::string ops_mode;                             // "auto": our operators as nodes, or "portable"
+  std::map<std::string, std::int64_t> op_versions;  // of the operators in the graph, by name
+  Signature signature;
+  std::map<std::string, FileRecord> files;
+  std::map<std::string, FormatRecord> formats;  // by name ("torchscript")
+};
+
+// An opened artifact: its folder and its manifest, checked against each other.
+class REFORMER_EXPORT Artifact {
+ public:
+  // Names, presence, containment, sizes and external data are always checked; without
+  // `check_hashes` not every byte is read. Throws Error (artifact) naming the file that is wrong. A
+  // file that the manifest does not list is not part of the artifact and is never used.
+  static Artifact open(const std::filesystem::path& folder, bool check_hashes = true);
+
+  // The folder, absolute and free of links.
+  const std::filesystem::path& path() const noexcept { return path_; }
+  const Manifest& manifest() const noexcept { return manifest_; }
+  const Signature& signature() const noexcept { return manifest_.signature; }
+  // What the model is there as: "onnx" and the names of the manifest's other formats.
+  std::vector<std::string> formats() const;
+  // The path of a file the manifest lists; empty when it lists none of that name.
+  std::filesystem::path file(const std::string& name) const;
+
+ private:
+  Artifact(std::filesystem::path path, Manifest manifest)
+      : path_(std::move(path)), manifest_(std::move(manifest)) {}
+
+  std::filesystem::path path_;
+  Manifest manifest_;
+};
+
+}  // namespace reformer

@@ -1,0 +1,103 @@
+/* The C interface. No exception leaves it; every function may be called from any thread. */
+#ifndef REFORMER_C_API_H
+#define REFORMER_C_API_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define REFORMER_API __attribute__((visibility("default")))
+
+/* Who can act on it: see reformer/error.h. */
+typedef enum reformer_status {
+  REFORMER_OK = 0,
+  REFORMER_USAGE = 1,
+  REFORMER_ARTIFACT = 2,
+  REFORMER_INPUT = 3,
+  REFORMER_INFERENCE = 4,
+  REFORMER_UNAVAILABLE = 5,
+  REFORMER_NATIVE = 6,
+  REFORMER_ENVIRONMENT = 7,
+  REFORMER_OUTPUT = 8,
+  REFORMER_NO_MEMORY = 9,
+  REFORMER_INTERNAL = 10
+} reformer_status;
+
+typedef enum reformer_dtype {
+  REFORMER_BOOL,
+  REFORMER_INT8,
+  REFORMER_INT16,
+  REFORMER_INT32,
+  REFORMER_INT64,
+  REFORMER_UINT8,
+  REFORMER_UINT16,
+  REFORMER_UINT32,
+  REFORMER_UINT64,
+  REFORMER_FLOAT16,
+  REFORMER_BFLOAT16,
+  REFORMER_FLOAT32,
+  REFORMER_FLOAT64
+} reformer_dtype;
+
+/* What is left NULL or 0 has the meaning of reformer::Options. Set `size` to
+   sizeof(reformer_options), so that later releases may add fields. */
+typedef struct reformer_options {
+  size_t size;
+  const char* runtime;
+  const char* ops;
+  int threads;
+  const char* onnxruntime;
+  const char* ops_folder;
+} reformer_options;
+
+/* The numbers of one output, valid until its reformer_outputs is freed. */
+typedef struct reformer_tensor {
+  const char* name;
+  reformer_dtype dtype;
+  size_t rank;
+  const int64_t* shape; /* [rank] */
+  const void* data;     /* dense, row-major */
+  size_t bytes;
+} reformer_tensor;
+
+typedef struct reformer_limits {
+  int64_t vocab_size, min_length, max_length;
+} reformer_limits;
+
+typedef struct reformer_session reformer_session;
+typedef struct reformer_outputs reformer_outputs;
+
+/* The message of this thread's last call that did not return REFORMER_OK; never NULL. */
+REFORMER_API const char* reformer_last_error(void);
+
+/* Checks an artifact without opening it in a runtime. */
+REFORMER_API reformer_status reformer_check(const char* artifact);
+
+/* Checks and opens an artifact. `options` may be NULL. */
+REFORMER_API reformer_status reformer_open(const char* artifact, const reformer_options* options,
+                                           reformer_session** session);
+REFORMER_API void reformer_close(reformer_session* session);
+
+/* What runs the model, with versions, threads and kernels; valid until the session is closed. */
+REFORMER_API const char* reformer_description(const reformer_session* session);
+REFORMER_API reformer_limits reformer_limits_of(const reformer_session* session);
+
+/* Runs the model on input_ids [batch, length]. attention_mask [batch, length] is 1 for a token and
+   0 for padding; NULL stands for ones. Threads may share the session. */
+REFORMER_API reformer_status reformer_run(const reformer_session* session, const int64_t* input_ids,
+                                          const int64_t* attention_mask, int64_t batch,
+                                          int64_t length, reformer_outputs** outputs);
+REFORMER_API size_t reformer_output_count(const reformer_outputs* outputs);
+/* REFORMER_USAGE when there is no output of that index. */
+REFORMER_API reformer_status reformer_output(const reformer_outputs* outputs, size_t index,
+                                             reformer_tensor* tensor);
+REFORMER_API void reformer_free_outputs(reformer_outputs* outputs);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* REFORMER_C_API_H */

@@ -1,0 +1,40 @@
+// What every runtime looks like from inside: a file like onnxruntime_backend.cpp for each.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "reformer/session.h"
+
+namespace reformer {
+
+// A model opened in one runtime.
+class Backend {
+ public:
+  virtual ~Backend() = default;
+  // Inputs as Signature::check returns them. Threads may call it at the same time.
+  virtual NamedTensors run(const NamedTensors& inputs) const = 0;
+
+  std::string description;
+};
+
+// A runtime that this library was built with.
+struct Runtime {
+  const char* name;
+  const char* format;  // what the artifact must hold
+  const char* verb;    // what makes that
+  // Throws Error. Adds to `notes` what the user should know.
+  std::unique_ptr<Backend> (*open)(const Artifact& artifact, const Options& options,
+                                   std::vector<std::string>& notes);
+};
+
+// Fastest first.
+const std::vector<Runtime>& all_runtimes();
+
+Runtime onnxruntime_runtime();
+#ifdef REFORMER_LIBTORCH
+Runtime torchscript_runtime();
+#endif
+
+}  // namespace reformer

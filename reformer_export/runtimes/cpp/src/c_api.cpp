@@ -1,0 +1,170 @@
+#include "reformer/c_api.h"
+
+#include <cstring>
+#include <exception>
+#include <new>
+
+#include "reformer/reformer.h"
+#include "words.h"
+
+// A session and what a run gave, as C holds them.
+struct reformer_session {
+  reformer::Session session;
+};
+
+struct reformer_outputs {
+  reformer::NamedTensors tensors;
+};
+
+namespace {
+
+thread_local std::string last_error;
+
+reformer_status status_of(reformer::ErrorKind kind) {
+  switch (kind) {
+    case reformer::ErrorKind::usage:
+      return REFORMER_USAGE;
+    case reformer::ErrorKind::artifact:
+      return REFORMER_ARTIFACT;
+    case reformer::ErrorKind::input:
+      return REFORMER_INPUT;
+    case reformer::ErrorKind::inference:
+      return REFORMER_INFERENCE;
+    case reformer::ErrorKind::unavailable:
+      return REFORMER_UNAVAILABLE;
+    case reformer::ErrorKind::native:
+      return REFORMER_NATIVE;
+    case reformer::ErrorKind::environment:
+      return REFORMER_ENVIRONMENT;
+    case reformer::ErrorKind::output:
+      return REFORMER_OUTPUT;
+  }
+  return REFORMER_INTERNAL;
+}
+
+reformer_status failed(reformer_status status, const char* message) noexcept {
+  try {
+    last_error = message;
+  } catch (...) {
+    last_error.clear();
+  }
+  return status;
+}
+
+// Runs the function; what it throws becomes a status and this thread's message.
+template <typename Function>
+reformer_status guarded(Function&& function) noexcept {
+  try {
+    function();
+    return REFORMER_OK;
+  } catch (const reformer::Error& error) {
+    return failed(status_of(error.kind()), error.what());
+  } catch (const std::bad_alloc&) {
+    return failed(REFORMER_NO_MEMORY, "out of memory: use a shorter sequence or a smaller batch");
+  } catch (const std::exception& error) {
+    return failed(REFORMER_INTERNAL, error.what());
+  } catch (...) {
+    return failed(REFORMER_INTERNAL, "unexpected error");
+  }
+}
+
+void require(const void* argument, const char* name) {
+  if (argument == nullptr) reformer::fail(reformer::ErrorKind::usage, name, " is NULL");
+}
+
+reformer::Options options_from(const reformer_options* given) {
+  reformer::Options options;
+  if (given == nullptr) return options;
+  if (given->size < sizeof(reformer_options))
+    reformer::fail(reformer::ErrorKind::usage,
+                   "reformer_options.size is not set: sizeof(reformer_options)");
+  const auto text = [](const char* value, const char* otherwise) {
+    return std::string(value == nullptr ? otherwise : value);
+  };
+  options.runtime = text(given->runtime, "auto");
+  options.ops = text(given->ops, "auto");
+  options.threads = given->threads;
+  options.onnxruntime = text(given->onnxruntime, "");
+  options.ops_folder = text(given->ops_folder, "");
+  return options;
+}
+
+}  // namespace
+
+static_assert(static_cast<int>(reformer::DType::float64) == REFORMER_FLOAT64);
+
+extern "C" {
+
+const char* reformer_last_error(void) { return last_error.c_str(); }
+
+reformer_status reformer_check(const char* artifact) {
+  return guarded([&] {
+    require(artifact, "artifact");
+    reformer::Artifact::open(artifact);
+  });
+}
+
+reformer_status reformer_open(const char* artifact, const reformer_options* options,
+                              reformer_session** session) {
+  return guarded([&] {
+    require(artifact, "artifact");
+    require(session, "session");
+    *session = nullptr;
+    const auto opened = reformer::Artifact::open(artifact);
+    *session = new reformer_session{reformer::Session(opened, options_from(options))};
+  });
+}
+
+void reformer_close(reformer_session* session) { delete session; }
+
+const char* reformer_description(const reformer_session* session) {
+  return session == nullptr ? "" : session->session.description().c_str();
+}
+
+reformer_limits reformer_limits_of(const reformer_session* session) {
+  if (session == nullptr) return {0, 0, 0};
+  const reformer::Signature& signature = session->session.signature();
+  return {signature.vocab_size, signature.min_length, signature.max_length};
+}
+
+reformer_status reformer_run(const reformer_session* session, const int64_t* input_ids,
+                             const int64_t* attention_mask, int64_t batch, int64_t length,
+                             reformer_outputs** outputs) {
+  return guarded([&] {
+    require(session, "session");
+    require(input_ids, "input_ids");
+    require(outputs, "outputs");
+    *outputs = nullptr;
+    // The caller's memory, which is read before this returns.
+    const auto borrowed = [&](const int64_t* values) {
+      return reformer::Tensor(reformer::DType::int64, {batch, length},
+                              std::shared_ptr<void>(const_cast<int64_t*>(values), [](void*) {}));
+    };
+    reformer::NamedTensors inputs{{"input_ids", borrowed(input_ids)}};
+    if (attention_mask != nullptr) inputs.emplace_back("attention_mask", borrowed(attention_mask));
+    *outputs = new reformer_outputs{session->session.run(inputs)};
+  });
+}
+
+size_t reformer_output_count(const reformer_outputs* outputs) {
+  return outputs == nullptr ? 0 : outputs->tensors.size();
+}
+
+reformer_status reformer_output(const reformer_outputs* outputs, size_t index,
+                                reformer_tensor* tensor) {
+  return guarded([&] {
+    require(outputs, "outputs");
+    require(tensor, "tensor");
+    if (index >= outputs->tensors.size())
+      reformer::fail(reformer::ErrorKind::usage, "there is no output ", std::to_string(index),
+                     " of ", std::to_string(outputs->tensors.size()));
+    const auto& [name, found] = outputs->tensors[index];
+    *tensor = {name.c_str(),         static_cast<reformer_dtype>(found.dtype()),
+               found.shape().size(), found.shape().data(),
+               found.raw(),          found.bytes()};
+  });
+}
+
+void reformer_free_outputs(reformer_outputs* outputs) { delete outputs; }
+
+}  // extern "C"

@@ -1,0 +1,40 @@
+// Typed reading of a JSON document that somebody else may have written.
+#pragma once
+
+#include <cstdint>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace reformer {
+
+// Throws Error (artifact), in which `where` names the document.
+nlohmann::json parse_json(std::string_view text, const std::string& where);
+
+// One JSON object; each reader returns the field's value or throws Error (artifact). `where` is the
+// object's place in its document, so that a complaint says exactly which field is wrong.
+class Fields {
+ public:
+  Fields(const nlohmann::json& object, std::string where);
+
+  const std::string& where() const noexcept { return where_; }
+  const nlohmann::json& value(const std::string& key) const;
+  std::string text(const std::string& key) const;
+  std::int64_t integer(const std::string& key, std::int64_t minimum = INT64_MIN) const;
+  const nlohmann::json& sequence(const std::string& key) const;
+  Fields child(const std::string& key) const;
+  std::vector<Fields> children(const std::string& key) const;  // of a list of objects
+  std::vector<std::string> names() const;
+
+ private:
+  std::string place(const std::string& key) const { return where_ + "." + key; }
+
+  const nlohmann::json* object_;
+  std::string where_;
+};
+
+// How Python writes a value.
+std::string spelled(const nlohmann::json& value);
+
+}  // namespace reformer

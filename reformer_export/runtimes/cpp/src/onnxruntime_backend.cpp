@@ -1,0 +1,153 @@
+// Runs model.onnx in ONNX Runtime on the CPU.
+#include <array>
+#include <optional>
+
+#include "backend.h"
+#include "onnxruntime_library.h"
+#include "ops_library.h"
+#include "words.h"
+
+namespace reformer {
+namespace {
+
+constexpr const char* kOpsLibrary = "libreformer_ops_ort.so";
+
+ONNXTensorElementDataType element_type(DType dtype) {
+  switch (dtype) {
+    case DType::boolean:
+      return ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL;
+    case DType::int8:
+      return ONNX_TENSOR_ELEMENT_DATA_TYPE_INT8;
+    case DType::int16:
+      return ONNX_TENSOR_ELEMENT_DATA_TYPE_INT16;
+    case DType::int32:
+      return ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32;
+    case DType::int64:
+      return ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64;
+    case DType::uint8:
+      return ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8;
+    case DType::uint16:
+      return ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT16;
+    case DType::uint32:
+      return ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT32;
+    case DType::uint64:
+      return ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT64;
+    case DType::float16:
+      return ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16;
+    case DType::bfloat16:
+      return ONNX_TENSOR_ELEMENT_DATA_TYPE_BFLOAT16;
+    case DType::float32:
+      return ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
+    case DType::float64:
+      return ONNX_TENSOR_ELEMENT_DATA_TYPE_DOUBLE;
+  }
+  return ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED;
+}
+
+// The output as ours, in the runtime's memory.
+Tensor tensor_from(Ort::Value value, const TensorSpec& spec) {
+  const auto info = value.GetTensorTypeAndShapeInfo();
+  if (info.GetElementType() != element_type(spec.dtype))
+    fail(ErrorKind::inference, "onnxruntime gave another type for ", spec.name,
+         " than the manifest says, ", dtype_name(spec.dtype));
+  auto kept = std::make_shared<Ort::Value>(std::move(value));
+  void* memory = kept->GetTensorMutableRawData();
+  return {spec.dtype, info.GetShape(), std::shared_ptr<void>(std::move(kept), memory)};
+}
+
+class OnnxRuntimeBackend : public Backend {
+ public:
+  OnnxRuntimeBackend(const Artifact& artifact, const Options& options,
+                     std::vector<std::string>& notes)
+      : library_(load_onnxruntime(options)), outputs_(artifact.signature().outputs) {
+    Ort::SessionOptions settings;
+    settings.SetLogSeverityLevel(ORT_LOGGING_LEVEL_ERROR);
+    // The pattern of a first run reserves the memory of all tensors at once, dead ones included:
+    // twice the peak at 65,536 tokens, and no faster.
+    settings.DisableMemPattern();
+    if (options.threads > 0) settings.SetIntraOpNumThreads(options.threads);
+    settings.AddConfigEntry("session.model_external_initializers_file_folder_path",
+                            artifact.path().c_str());
+    const std::string operators = register_ops(settings, artifact, options, notes);
+    try {
+      session_.emplace(*library_.env, artifact.file("model.onnx").c_str(), settings);
+    } catch (const Ort::Exception& error) {
+      fail(ErrorKind::unavailable, "onnxruntime ", library_.version,
+           " cannot load the model: ", one_line(error.what()));
+    }
+    description = "onnxruntime " + library_.version + ", CPU, " +
+                  (options.threads > 0 ? std::to_string(options.threads) : "all") + " threads, " +
+                  operators;
+  }
+
+  NamedTensors run(const NamedTensors& inputs) const override {
+    std::vector<const char*> input_names, output_names;
+    std::vector<Ort::Value> feeds;
+    try {
+      for (const auto& [name, tensor] : inputs) {
+        input_names.push_back(name.c_str());
+        // The runtime takes pointers to what it reads as if it might write.
+        feeds.push_back(Ort::Value::CreateTensor(
+            memory_, const_cast<void*>(tensor.raw()), tensor.bytes(), tensor.shape().data(),
+            tensor.shape().size(), element_type(tensor.dtype())));
+      }
+      for (const TensorSpec& spec : outputs_) output_names.push_back(spec.name.c_str());
+      // Ort::Session::Run is not const, but made for many threads at once.
+      auto results = const_cast<Ort::Session&>(*session_).Run(
+          Ort::RunOptions{nullptr}, input_names.data(), feeds.data(), feeds.size(),
+          output_names.data(), output_names.size());
+      NamedTensors outputs;
+      for (std::size_t i = 0; i < results.size(); ++i)
+        outputs.emplace_back(outputs_[i].name, tensor_from(std::move(results[i]), outputs_[i]));
+      return outputs;
+    } catch (const Ort::Exception& error) {
+      std::vector<std::string> sizes;
+      for (std::int64_t axis : inputs.front().second.shape()) sizes.push_back(std::to_string(axis));
+      fail(ErrorKind::inference, "onnxruntime failed on ", joined(sizes, " x "),
+           " tokens: ", one_line(error.what()));
+    }
+  }
+
+ private:
+  // Gives the session our kernels where they are chosen; says what runs the operators.
+  static std::string register_ops(Ort::SessionOptions& settings, const Artifact& artifact,
+                                  const Options& options, std::vector<std::string>& notes) {
+    const std::string choice = chosen_ops(artifact, options);
+    if (choice == "portable") return "portable operators";
+    try {
+      const auto library = ops_library(kOpsLibrary, options);
+      try {
+        settings.RegisterCustomOpsLibrary(library.c_str());
+        return "native operators (" + settings.GetConfigEntry("reformer.isa") + ")";
+      } catch (const Ort::Exception& error) {
+        const std::string reason = one_line(error.what());
+        // A wrong REFORMER_FORCE_ISA is for the user to mend, whatever was chosen.
+        if (const auto place = reason.find("REFORMER_FORCE_ISA"); place != std::string::npos)
+          fail(ErrorKind::environment, reason.substr(place));
+        fail(ErrorKind::native, library.string(), " does not load (", reason,
+             "): install again, or set REFORMER_OPS=portable");
+      }
+    } catch (const Error& error) {
+      if (choice == "native" || error.kind() != ErrorKind::native) throw;
+      notes.push_back(std::string("portable operators run: ") + error.what());
+      return "portable operators";
+    }
+  }
+
+  const OnnxRuntimeLibrary& library_;
+  const std::vector<TensorSpec> outputs_;
+  const Ort::MemoryInfo memory_ = Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);
+  std::optional<Ort::Session> session_;
+};
+
+}  // namespace
+
+Runtime onnxruntime_runtime() {
+  return {"onnxruntime", "onnx", "to-onnx",
+          [](const Artifact& artifact, const Options& options, std::vector<std::string>& notes) {
+            return std::unique_ptr<Backend>(
+                std::make_unique<OnnxRuntimeBackend>(artifact, options, notes));
+          }};
+}
+
+}  // namespace reformer

@@ -1,0 +1,79 @@
+#include "ops_library.h"
+
+#include <map>
+
+#include "places.h"
+#include "words.h"
+
+namespace reformer {
+namespace {
+
+namespace fs = std::filesystem;
+
+// The versions whose numbers our kernels give; tests hold this to reformer_ops/registry.py.
+const std::map<std::string, std::int64_t> kVersions{
+    {"ChunkAttention", 1}, {"LshBucket", 1}, {"SortedChunkAttention", 1}};
+
+constexpr const char* kChoices = ": choose one of auto, native, portable";
+
+bool is_choice(const std::string& word) {
+  return word == "auto" || word == "native" || word == "portable";
+}
+
+// Why the kernels are not for the operators in model.onnx; empty when they are.
+std::string mismatch(const Manifest& manifest) {
+  if (manifest.ops_mode == "portable") return "it was exported with --ops portable";
+  const std::string strange = strange_ops(manifest);
+  return strange.empty() ? "" : "it has " + strange + ", which this release does not know";
+}
+
+}  // namespace
+
+std::string strange_ops(const Manifest& manifest) {
+  std::vector<std::string> strange;
+  for (const auto& [name, version] : manifest.op_versions) {
+    const auto known = kVersions.find(name);
+    if (known == kVersions.end() || known->second != version)
+      strange.push_back(name + " version " + std::to_string(version));
+  }
+  return joined(strange);
+}
+
+std::string requested_ops(const Options& options) {
+  if (!is_choice(options.ops))
+    fail(ErrorKind::usage, "unknown operators ", repr(options.ops), kChoices);
+  if (options.ops != "auto") return options.ops;
+  const std::string asked = environment("REFORMER_OPS");
+  if (asked.empty()) return "auto";
+  if (!is_choice(asked)) fail(ErrorKind::environment, "REFORMER_OPS=", asked, kChoices);
+  return asked;
+}
+
+std::string chosen_ops(const Artifact& artifact, const Options& options) {
+  const std::string choice = requested_ops(options);
+  const std::string reason = mismatch(artifact.manifest());
+  if (reason.empty()) return choice;
+  if (choice == "native")
+    fail(ErrorKind::usage, "the native operators cannot run ", artifact.path().string(), ": ",
+         reason);
+  return "portable";
+}
+
+fs::path ops_library(const std::string& name, const Options& options) {
+  std::vector<fs::path> folders;
+  std::string remedy = "put it there, or say where it is with --ops-folder";
+  if (!options.ops_folder.empty()) {
+    folders = {options.ops_folder};
+  } else if (const std::string given = environment("REFORMER_OPS_LIBRARY_DIR"); !given.empty()) {
+    folders = {given};
+    remedy = "build it there, or unset REFORMER_OPS_LIBRARY_DIR";
+  } else {
+    folders = own_folders();
+  }
+  std::error_code error;
+  for (const fs::path& folder : folders)
+    if (fs::is_regular_file(folder / name, error)) return fs::canonical(folder / name);
+  fail(ErrorKind::native, "there is no ", name, " in ", alternatives(folders), ": ", remedy);
+}
+
+}  // namespace reformer

@@ -1,0 +1,143 @@
+// Runs model.pt through libtorch, where this library was built with it (REFORMER_LIBTORCH).
+#include <ATen/Parallel.h>
+#include <dlfcn.h>
+#include <torch/script.h>
+#include <torch/version.h>
+
+#include "backend.h"
+#include "ops_library.h"
+#include "words.h"
+
+namespace reformer {
+namespace {
+
+constexpr const char* kFormat = "torchscript";
+constexpr const char* kOpsLibrary = "libreformer_ops_torch.so";
+
+// Gives this process what the operators in the file need; says which implementation runs them.
+std::string prepare_operators(const Artifact& artifact, const Options& options) {
+  const FormatRecord& record = artifact.manifest().formats.at(kFormat);
+  const std::string choice = requested_ops(options);
+  const std::string again = "export with to-torchscript --ops ";
+  const std::string file = record.file + " of " + artifact.path().string();
+  if (record.ops == "portable") {
+    if (choice == "native")
+      fail(ErrorKind::usage, "the native operators cannot run ", file,
+           ": it was exported with --ops portable; ", again, "native");
+    return "portable operators";
+  }
+  if (const std::string strange = strange_ops(artifact.manifest()); !strange.empty())
+    fail(ErrorKind::unavailable, file, " has ", strange,
+         ", which this release does not know: ", again, "portable");
+  if (choice == "portable")
+    fail(ErrorKind::usage, file, " runs our operators by their library alone: ", again, "portable");
+  const auto path = ops_library(kOpsLibrary, options);
+  void* library = ::dlopen(path.c_str(), RTLD_NOW | RTLD_GLOBAL);  // registers the operators
+  if (library == nullptr)
+    fail(ErrorKind::native, path.string(), " does not load (", one_line(::dlerror()),
+         "): install again, or ", again, "portable");
+  using Isa = int (*)(char*, std::size_t);
+  const auto isa = reinterpret_cast<Isa>(::dlsym(library, "reformer_ops_isa"));
+  char text[1024] = "unknown";
+  if (isa != nullptr && isa(text, sizeof text) != 0) fail(ErrorKind::environment, text);
+  return std::string("native operators (") + text + ")";
+}
+
+at::ScalarType scalar_type(DType dtype) {
+  switch (dtype) {
+    case DType::boolean:
+      return at::kBool;
+    case DType::int32:
+      return at::kInt;
+    case DType::int64:
+      return at::kLong;
+    case DType::float16:
+      return at::kHalf;
+    case DType::bfloat16:
+      return at::kBFloat16;
+    case DType::float32:
+      return at::kFloat;
+    case DType::float64:
+      return at::kDouble;
+    default:
+      return at::ScalarType::Undefined;
+  }
+}
+
+// The output as ours, in torch's memory.
+Tensor tensor_from(const at::Tensor& given, const TensorSpec& spec) {
+  if (given.scalar_type() != scalar_type(spec.dtype))
+    fail(ErrorKind::inference, "torchscript gave another type for ", spec.name,
+         " than the manifest says, ", dtype_name(spec.dtype));
+  auto kept = std::make_shared<at::Tensor>(given.contiguous());
+  void* memory = kept->data_ptr();
+  const Shape shape(kept->sizes().begin(), kept->sizes().end());
+  return {spec.dtype, shape, std::shared_ptr<void>(std::move(kept), memory)};
+}
+
+class TorchScriptBackend : public Backend {
+ public:
+  TorchScriptBackend(const Artifact& artifact, const Options& options)
+      : outputs_(artifact.signature().outputs) {
+    const std::string operators = prepare_operators(artifact, options);
+    const auto path = artifact.file(artifact.manifest().formats.at(kFormat).file);
+    try {
+      module_ = torch::jit::load(path.string(), at::kCPU);
+      module_.eval();
+    } catch (const std::exception& error) {
+      fail(ErrorKind::unavailable, "torch ", TORCH_VERSION, " cannot load ", path.string(), ": ",
+           first_line(error));
+    }
+    if (options.threads > 0) at::set_num_threads(options.threads);  // of the whole process
+    description = std::string("torch ") + TORCH_VERSION + ", " +
+                  std::to_string(at::get_num_threads()) + " threads, " + operators;
+  }
+
+  NamedTensors run(const NamedTensors& inputs) const override {
+    const c10::InferenceMode guard;
+    try {
+      std::vector<c10::IValue> arguments;
+      for (const char* name : {"input_ids", "attention_mask"}) {
+        const Tensor& tensor = *find(inputs, name);
+        // It reads what it could write to.
+        arguments.emplace_back(
+            at::from_blob(const_cast<void*>(tensor.raw()), tensor.shape(), at::kLong));
+      }
+      torch::jit::Module module = module_;  // forward() is not const; copies share the model
+      const auto results = module.forward(std::move(arguments)).toGenericDict();
+      NamedTensors outputs;
+      for (const TensorSpec& spec : outputs_)
+        outputs.emplace_back(spec.name, tensor_from(results.at(spec.name).toTensor(), spec));
+      return outputs;
+    } catch (const Error&) {
+      throw;
+    } catch (const std::exception& error) {
+      std::vector<std::string> sizes;
+      for (std::int64_t axis : inputs.front().second.shape()) sizes.push_back(std::to_string(axis));
+      fail(ErrorKind::inference, "torchscript failed on ", joined(sizes, " x "),
+           " tokens: ", first_line(error));
+    }
+  }
+
+ private:
+  // What follows is where in torch it happened.
+  static std::string first_line(const std::exception& error) {
+    const std::string text = error.what();
+    return one_line(text.substr(0, text.find('\n')));
+  }
+
+  const std::vector<TensorSpec> outputs_;
+  torch::jit::Module module_;
+};
+
+}  // namespace
+
+Runtime torchscript_runtime() {
+  return {
+      kFormat, kFormat, "to-torchscript",
+      [](const Artifact& artifact, const Options& options, std::vector<std::string>&) {
+        return std::unique_ptr<Backend>(std::make_unique<TorchScriptBackend>(artifact, options));
+      }};
+}
+
+}  // namespace reformer

@@ -1,0 +1,50 @@
+// One run of an artifact, and what came out: reformer_export/running.py in C++.
+#pragma once
+
+#include <cstdint>
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "arguments.h"
+#include "reformer/tensor.h"
+
+namespace reformer {
+
+// The highest logit of a row: at its last token (`position`), or of the row as a whole.
+struct Prediction {
+  std::int64_t row;
+  std::optional<std::int64_t> position;
+  std::int64_t index;
+  double score;
+  std::optional<std::string> text;
+};
+
+// Further runs, after the first.
+struct Bench {
+  int runs;
+  double median_seconds, best_seconds;
+  std::int64_t peak_rss_bytes;  // of the process, up to its end
+};
+
+struct RunResult {
+  std::string runtime, description;
+  std::int64_t batch, length;
+  std::optional<std::string> encoding;
+  std::vector<std::string> notes;
+  double open_seconds, run_seconds;
+  NamedTensors outputs;
+  std::vector<Prediction> predictions;
+  std::optional<std::string> saved;
+  std::optional<Bench> bench;
+};
+
+// Throws Error.
+RunResult run_artifact(const Arguments& arguments);
+
+// The result as the document that --json prints, and as lines for people.
+nlohmann::ordered_json document_of(const RunResult& result);
+std::string lines_of(const RunResult& result);
+
+}  // namespace reformer

@@ -1,0 +1,53 @@
+#include "text.h"
+
+#include "words.h"
+
+namespace reformer {
+namespace {
+
+constexpr std::int64_t kEnwik8Vocabulary = 258;
+// google/reformer-crime-and-punishment: SentencePiece pieces, so byte values would be other words.
+constexpr std::int64_t kSentencePieceVocabulary = 320;
+
+}  // namespace
+
+Tensor ByteCodec::encode(const std::string& text) const {
+  std::vector<std::int64_t> ids;
+  for (char c : text) ids.push_back(static_cast<unsigned char>(c) + offset);
+  const auto length = static_cast<std::int64_t>(ids.size());
+  return Tensor::of({1, length}, std::move(ids));
+}
+
+std::string ByteCodec::describe(std::int64_t token) const {
+  const std::int64_t byte = token - offset;
+  if (byte < 0 || byte >= 256) return "(no byte)";
+  if (byte < 128) return repr(std::string(1, static_cast<char>(byte)));
+  const char* digits = "0123456789abcdef";
+  return std::string("byte 0x") + digits[byte / 16] + digits[byte % 16];
+}
+
+ByteCodec open_codec(const Artifact& artifact, const std::string& tokenizer) {
+  const std::int64_t vocabulary = artifact.signature().vocab_size;
+  const std::string size = std::to_string(vocabulary);
+  if (tokenizer == "auto") {
+    for (const char* name : {"tokenizer.json", "spiece.model"})
+      if (!artifact.file(name).empty())
+        fail(ErrorKind::input, "the artifact encodes text by its ", name,
+             ", which this program does not read: encode it with reformer-export, and give the ",
+             "token ids with --input-ids, or ask for --tokenizer bytes");
+    if (vocabulary == kSentencePieceVocabulary)
+      fail(ErrorKind::input, "the artifact has no tokenizer, and a vocabulary of ", size,
+           " is that of SentencePiece Reformers, not of bytes: export again with spiece.model or ",
+           "tokenizer.json beside the checkpoint, or ask for --tokenizer bytes");
+  }
+  if (vocabulary < 256)
+    fail(ErrorKind::input, "the artifact has no tokenizer and its vocabulary of ", size,
+         " cannot hold bytes: give the token ids with --input-ids");
+  if (vocabulary == kEnwik8Vocabulary) return {2, ""};
+  if (vocabulary == 256) return {};
+  return {0, std::string(tokenizer == "bytes" ? "as asked" : "the artifact has no tokenizer") +
+                 ": the text's raw bytes are the token ids 0..255 of a vocabulary of " + size +
+                 "; if the model was trained on other tokens, its answer means nothing"};
+}
+
+}  // namespace reformer

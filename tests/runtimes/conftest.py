@@ -1,0 +1,48 @@
+"""A build of the C++ runtime that the sanitizers watch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .programs import ROOT, RUNTIME, built
+
+
+@pytest.fixture(scope="session")
+def sanitized(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of that build."""
+    headers = built() / "json-headers"  # from `make`; else they are found anew
+    folder = tmp_path_factory.mktemp("sanitized")
+    configure = ["cmake", "-S", RUNTIME, "-B", folder, "-DREFORMER_SANITIZE=address,undefined"]
+    configure += [f"-DJSON_INCLUDE_DIR={headers}"] if headers.is_dir() else []
+    headers = ROOT / "build/native/onnxruntime-headers"
+    configure += [f"-DORT_INCLUDE_DIR={headers}"] if headers.is_dir() else []
+    for command in (configure, ["cmake", "--build", folder, "--parallel", "2"]):
+        done = subprocess.run(
+            [*map(str, command)],
+            env={"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sanitizers() -> dict[str, str]:
+    """The environment in which Python loads what was built so."""
+    runtimes = [
+        subprocess.run(
+            ["c++", f"-print-file-name={name}"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        for name in ("libasan.so", "libstdc++.so")  # Python itself has neither
+    ]
+    return {
+        "LD_PRELOAD": " ".join(runtimes),
+        "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1",  # Python leaks at its exit
+        "UBSAN_OPTIONS": "print_stacktrace=1",
+    }

@@ -1,0 +1,149 @@
+"""`reformer-run` and `reformer-export run`, called alike."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+import pytest
+
+from reformer_export.cli.main import main
+from reformer_ops import library_path
+
+ROOT = Path(__file__).resolve().parents[2]
+RUNTIME = ROOT / "reformer_export/runtimes/cpp"
+ONNXRUNTIME = Path(onnxruntime.__file__).parent / "capi"
+
+
+@cache
+def built() -> Path:
+    """The folder that the C++ runtime of this checkout is built in."""
+    if shutil.which(os.environ.get("CXX", "c++")) is None:
+        pytest.skip("there is no C++ compiler")
+    (ROOT / "build").mkdir(exist_ok=True)
+    with (ROOT / "build/cpp.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # the build folder is one for all who test at this time
+        tools = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+        done = subprocess.run(
+            ["sh", str(RUNTIME / "build.sh")],
+            env=os.environ | tools,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return ROOT / "build/cpp"
+
+
+def environment() -> dict[str, str]:
+    """What the C++ runtime needs to find the libraries that Python uses here."""
+    return {
+        "REFORMER_ONNXRUNTIME": str(ONNXRUNTIME),
+        "REFORMER_OPS_LIBRARY_DIR": str(library_path("ort").parent),
+    }
+
+
+@dataclass(frozen=True)
+class Ran:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The one JSON document that --json prints."""
+        found: dict[str, Any] = json.loads(self.out)
+        return found
+
+    @property
+    def error(self) -> str:
+        """The one line that tells what went wrong, without what differs by intention."""
+        lines = [line for line in self.err.splitlines() if line.startswith("error: ")]
+        assert len(lines) == 1, self
+        assert self.err.endswith(lines[0] + "\n")
+        return lines[0].replace("reformer-export run", "reformer-run")
+
+
+Program = Callable[..., Ran]
+
+
+def in_python(*arguments: object) -> Ran:
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main(["run", *map(str, arguments)])
+    return Ran(code, out.getvalue(), err.getvalue())
+
+
+def in_cpp(*arguments: object, env: dict[str, str] | None = None, **options: Any) -> Ran:
+    done = subprocess.run(
+        [str(built() / "reformer-run"), *map(str, arguments)],
+        env=os.environ | environment() if env is None else env,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        **options,
+    )
+    return Ran(done.returncode, done.stdout, done.stderr)
+
+
+class Options(ctypes.Structure):
+    """`reformer_options` of c_api.h."""
+
+    _fields_ = (
+        ("size", ctypes.c_size_t),
+        ("runtime", ctypes.c_char_p),
+        ("ops", ctypes.c_char_p),
+        ("threads", ctypes.c_int),
+        ("onnxruntime", ctypes.c_char_p),
+        ("ops_folder", ctypes.c_char_p),
+    )
+
+
+class Tensor(ctypes.Structure):
+    """`reformer_tensor` of c_api.h."""
+
+    _fields_ = (
+        ("name", ctypes.c_char_p),
+        ("dtype", ctypes.c_int),
+        ("rank", ctypes.c_size_t),
+        ("shape", ctypes.POINTER(ctypes.c_int64)),
+        ("data", ctypes.c_void_p),
+        ("bytes", ctypes.c_size_t),
+    )
+
+
+class Limits(ctypes.Structure):
+    """`reformer_limits` of c_api.h."""
+
+    _fields_ = tuple((n, ctypes.c_int64) for n in ("vocab_size", "min_length", "max_length"))
+
+
+def library(path: Path | None = None) -> ctypes.CDLL:
+    """libreformer, with the types that ctypes must know."""
+    loaded = ctypes.CDLL(str(path or built() / "libreformer.so"))
+    loaded.reformer_last_error.restype = ctypes.c_char_p
+    loaded.reformer_description.restype = ctypes.c_char_p
+    loaded.reformer_output_count.restype = ctypes.c_size_t
+    loaded.reformer_limits_of.restype = Limits
+    pointer = ctypes.c_void_p
+    for name in ("close", "description", "limits_of", "output_count", "free_outputs"):
+        getattr(loaded, f"reformer_{name}").argtypes = [pointer]
+    size = ctypes.c_int64
+    loaded.reformer_run.argtypes = [pointer, pointer, pointer, size, size, ctypes.POINTER(pointer)]
+    loaded.reformer_output.argtypes = [pointer, ctypes.c_size_t, ctypes.POINTER(Tensor)]
+    loaded.reformer_check.argtypes = [ctypes.c_char_p]
+    return loaded

@@ -1,0 +1,111 @@
+"""The kernels and the runtime for ARM, under an emulator: the same buckets, so the same numbers."""
+
+from __future__ import annotations
+
+import fcntl
+import platform
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reformer_export.artifact import Artifact
+from reformer_export.packaging import package
+
+from ..workshop import TINY, Workshop, feeds
+from .programs import ROOT, in_cpp
+
+WORK = ROOT / "build/aarch64"
+TOLERANCE = 1e-5  # of the largest output; another bucket would give an error of 1e-1
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        platform.machine() != "x86_64" or shutil.which("apt-get") is None,
+        reason="the cross compiler and the emulator are fetched from Debian for x86-64",
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def emulator() -> list[str]:
+    """The command that runs a program for aarch64: what `make cross-aarch64` made, it can run."""
+    WORK.mkdir(parents=True, exist_ok=True)
+    qemu, libc = WORK / "qemu-aarch64", WORK / "tools/usr/aarch64-linux-gnu"
+    with (WORK / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        command(
+            "bash",
+            "-c",
+            'PATH="$(dirname "$0"):$PATH" sh reformer_export/runtimes/cpp/cross_aarch64.sh "$0"',
+            sys.executable,
+        )
+        if not qemu.exists():
+            # That of Debian 12 is too old for ONNX Runtime.
+            fetch = ROOT / "custom_ops/cmake/fetch_debian.sh"
+            command("sh", fetch, WORK / "qemu", "trixie", "qemu-user")
+            shutil.copy(WORK / "qemu/usr/bin/qemu-aarch64", qemu)
+            shutil.rmtree(WORK / "qemu")
+        if not libc.is_dir():  # the compiler is the system's, and its libraries
+            libc = Path("/usr/aarch64-linux-gnu")
+    return [str(qemu), "-L", str(libc)]
+
+
+def command(*words: object) -> str:
+    done = subprocess.run([*map(str, words)], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def artifact(workshop: Workshop) -> Artifact:
+    return workshop.artifact("text-generation", TINY)
+
+
+@pytest.fixture(scope="module")
+def device(
+    emulator: list[str], artifact: Artifact, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A folder with nothing but the unpacked package."""
+    folder = tmp_path_factory.mktemp("device")
+    package(artifact.path, folder / "arm.tar.gz", platform="linux-aarch64")
+    with tarfile.open(folder / "arm.tar.gz") as archive:
+        archive.extractall(folder, filter="data")
+    return folder / "arm"
+
+
+def run(emulator: list[str], device: Path, *arguments: object) -> str:
+    """reformer-run of the package, with an empty environment."""
+    words = [*emulator, device / "bin/reformer-run", device / "artifact", *arguments]
+    return command("env", "-i", *words, "--threads", 1)
+
+
+@pytest.mark.parametrize("ops", ["native", "portable"])
+def test_the_numbers_of_x86(
+    emulator: list[str], device: Path, artifact: Artifact, tmp_path: Path, ops: str
+) -> None:
+    for size in ((1, 1), (9, 1), (31, 2)) + (((120, 2),) if ops == "native" else ()):
+        for name, array in feeds(*size, vocab_size=258).items():
+            np.save(tmp_path / f"{name}.npy", array)
+        arguments = ["--input-ids", tmp_path / "input_ids.npy", "--ops", ops]
+        arguments += ["--attention-mask", tmp_path / "attention_mask.npy", "--output"]
+        told = run(emulator, device, *arguments, tmp_path / "arm.npz")
+        assert ("native operators (neon)" if ops == "native" else "portable operators") in told
+        assert in_cpp(artifact.path, *arguments, tmp_path / "x86.npz").code == 0
+        with np.load(tmp_path / "arm.npz") as arm, np.load(tmp_path / "x86.npz") as x86:
+            scale = np.abs(x86["logits"]).max()
+            np.testing.assert_allclose(arm["logits"], x86["logits"], rtol=0, atol=TOLERANCE * scale)
+
+
+def test_the_sums_are_right(device: Path) -> None:
+    subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=device, check=True)
+    machines = {
+        line.split(":")[1].strip()
+        for path in (device / "bin/reformer-run", *device.glob("lib/*"))
+        for line in command("readelf", "-h", path).splitlines()
+        if "Machine:" in line
+    }
+    assert machines == {"AArch64"}

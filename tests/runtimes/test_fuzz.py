@@ -1,0 +1,87 @@
+"""Artifacts damaged in every way there is: both readers refuse or take them, and never crash."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reformer_export.artifact import Artifact
+
+from ..workshop import TINY, Workshop, feeds
+from .programs import ROOT, built, environment
+
+
+def fuzz(library: Path, first: int, last: int, **environment: str) -> dict[str, int]:
+    """How often each verdict was given."""
+    command = [sys.executable, "-m", "tests.runtimes.fuzz_artifacts", str(library)]
+    done = subprocess.run(
+        [*command, str(first), str(last)],
+        cwd=ROOT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    told: dict[str, int] = json.loads(done.stdout.splitlines()[-1])
+    assert sum(told.values()) == last - first
+    return told
+
+
+def check(told: dict[str, int]) -> None:
+    """What one reader takes and the other refuses must be a difference that we mean."""
+    odd = [key for key in told if "status" in key]
+    # C++ reads of the manifest what running a model needs; the rest may be anything. And ONNX's own
+    # parser looks at the whole model, where C++ looks for tensors alone. Numbers beyond 64 bits are
+    # for Python only.
+    laxer = ("swap_value:", "flip_bits:", "splice:", "cut:")
+    for key in told:
+        if key.endswith("refused by Python, sound by C++") and not key.startswith(laxer):
+            odd.append(key)
+        if key.endswith("sound by Python, refused by C++") and not key.startswith("swap_value:"):
+            odd.append(key)
+    assert not odd, told
+    assert sum(n for key, n in told.items() if "refused by Python, refused by C++" in key) > 100
+
+
+def test_damaged_artifacts() -> None:
+    check(fuzz(built() / "libreformer.so", 0, 400))
+
+
+@pytest.mark.slow
+def test_damaged_artifacts_under_sanitizers(sanitized: Path, sanitizers: dict[str, str]) -> None:
+    check(fuzz(sanitized / "libreformer.so", 1000, 4000, **sanitizers))
+
+
+@pytest.mark.slow
+def test_runs_under_sanitizers(sanitized: Path, workshop: Workshop, tmp_path: Path) -> None:
+    """reformer-run from its first line to its last, on inputs that it takes and ones it refuses."""
+    artifact: Artifact = workshop.artifact("text-generation", TINY)
+    program = str(sanitized / "reformer-run")
+    env = os.environ | environment() | {"ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1"}
+    for number, (ids, code) in enumerate(
+        (
+            (feeds(1, vocab_size=258)["input_ids"], 0),
+            (feeds(120, 3, vocab_size=258)["input_ids"].astype(">i2"), 0),
+            (np.asfortranarray(feeds(31, 2, vocab_size=258)["input_ids"]), 0),
+            (np.full((1, 5), 258), 1),
+            (np.zeros((1, 121), np.uint8), 1),
+        )
+    ):
+        np.save(tmp_path / f"{number}.npy", ids)
+        command = [program, str(artifact.path), "--input-ids", str(tmp_path / f"{number}.npy")]
+        command += ["--output", str(tmp_path / "out.npz"), "--bench", "3"]
+        for more in ([], ["--json"]):
+            done = subprocess.run(
+                command + more, env=env, capture_output=True, text=True, check=False
+            )
+            assert done.returncode == code, done.stderr
+            assert "Sanitizer" not in done.stderr
+            assert "runtime error" not in done.stderr
