@@ -32,7 +32,7 @@ from reformer_export.exporters.tensorrt_builder import (
 )
 from reformer_export.exporters.tensorrt_profiles import check_volumes, make_profiles
 from reformer_export.gpu import require_gpu
-from reformer_export.manifest import MANIFEST, MODEL, FileRecord, record_files, write_manifest
+from reformer_export.manifest import MANIFEST, MODEL, ONNX, FileRecord, record_files, write_manifest
 from reformer_export.optional import installed_version
 from reformer_export.signature import Signature
 from reformer_export.source import DTYPES
@@ -102,6 +102,11 @@ def plan_engine(artifact: Artifact, options: TensorRTOptions) -> EnginePlan:
         UsageError: a type, target, shape or way to run the operators that cannot be had.
         MissingDependencyError: the library is not installed.
     """
+    if ONNX not in artifact.formats:
+        raise UsageError(
+            f"{artifact.path} holds no {ONNX}, but {' and '.join(artifact.formats)}: engines are "
+            "built from model.onnx, add it with reformer-export to-onnx"
+        )
     dtype = _dtype(artifact, options.dtype)
     profiles = make_profiles(
         artifact.signature, options.min_shapes, options.opt_shapes, options.max_shapes
@@ -168,6 +173,7 @@ def write_graph(plan: EnginePlan, folder: Path) -> Artifact:
             ops=dataclasses.replace(manifest.ops, mode="portable"),
             files=record_files(folder),
             parity=None,
+            formats={},
         ),
     )
     return Artifact.open(folder, check_hashes=False)

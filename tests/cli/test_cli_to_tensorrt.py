@@ -84,6 +84,20 @@ def test_bad_input(
     assert os.listdir(tmp_path) == []
 
 
+def test_an_artifact_of_several_formats(
+    workshop: Workshop, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    both, alone, out = tmp_path / "both", tmp_path / "alone", tmp_path / "engine"
+    shutil.copytree(workshop.artifact(TASK).path, both)
+    for folder in (both, alone):
+        checkpoint = str(workshop.checkpoint(TASK))
+        assert main(["to-torchscript", "-m", checkpoint, str(folder), "--no-verify"]) == 0
+    assert main(["to-tensorrt", str(both), str(out), "--no-verify"]) == 0
+    capsys.readouterr()
+    assert main(["to-tensorrt", str(alone), str(out), "--no-verify", "--force"]) == 2
+    assert "holds no onnx, but torchscript" in error_line(capsys)
+
+
 def test_an_artifact_of_a_newer_schema(
     workshop: Workshop, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
