@@ -137,4 +137,5 @@ def save_model(model: ir.Model, folder: Path, *, external_data: bool = False) ->
     if external_data or size > _LARGEST_FILE:
         ir.save(model, folder / MODEL, external_data=WEIGHTS)
     else:
+        ir.external_data.load_to_model(model)  # weights that it was read with lie elsewhere
         ir.save(model, folder / MODEL)

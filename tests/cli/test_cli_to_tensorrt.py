@@ -98,6 +98,13 @@ def test_an_artifact_of_several_formats(
     assert "holds no onnx, but torchscript" in error_line(capsys)
 
 
+@pytest.mark.parametrize("dtype", ["fp32", "fp16"])
+def test_an_artifact_with_weights_beside_it(workshop: Workshop, tmp_path: Path, dtype: str) -> None:
+    artifact = workshop.artifact(TASK, external_data=True).path
+    arguments = ["to-tensorrt", str(artifact), str(tmp_path / "engine"), "--dtype", dtype]
+    assert main(arguments) == 0
+
+
 def test_an_artifact_of_a_newer_schema(
     workshop: Workshop, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
