@@ -128,7 +128,7 @@ def attention_tile(dtype: str, head_dim: int, chunk_length: int, target: int) ->
         # what it waits for.
         return Tile(
             queries=queries,
-            keys=32 if width <= 256 else 16,
+            keys=32 if width <= 128 else 16,
             depth=32,
             wide=True,
             num_warps=8 if queries == 64 else 4,
