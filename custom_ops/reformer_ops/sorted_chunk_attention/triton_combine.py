@@ -8,7 +8,7 @@ import triton.language as tl
 from reformer_ops.triton_launch import Argument, Grid, Launch, padded, triton_type
 
 _ELEMENTS = 1024
-"""Of a program's tile: 8 a thread, in flight at once; smaller programs are more of them on an SM."""
+"""Of a program's tile: 8 a thread, in flight at once; more would spill where rows are padded."""
 
 
 @triton.jit(do_not_specialize=["length"])
