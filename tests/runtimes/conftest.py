@@ -1,4 +1,4 @@
-"""A build of the C++ runtime that the sanitizers watch."""
+"""The artifact to run, and a build of the C++ runtime that the sanitizers watch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from reformer_export.artifact import Artifact
+
+from ..workshop import TINY, Workshop
 from .programs import ROOT, RUNTIME, built
+
+
+@pytest.fixture(scope="session")
+def artifact(workshop: Workshop) -> Artifact:
+    """A small language model."""
+    return workshop.artifact("text-generation", TINY)
 
 
 @pytest.fixture(scope="session")

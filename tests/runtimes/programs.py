@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnxruntime
 import pytest
 
@@ -26,6 +27,8 @@ from reformer_ops import library_path
 ROOT = Path(__file__).resolve().parents[2]
 RUNTIME = ROOT / "reformer_export/runtimes/cpp"
 ONNXRUNTIME = Path(onnxruntime.__file__).parent / "capi"
+TEXT = "Grüße aus Petersburg, lieber Rodion Romanowitsch!"
+TIMES = {"open_seconds", "run_seconds"}
 
 
 @cache
@@ -147,3 +150,43 @@ def library(path: Path | None = None) -> ctypes.CDLL:
     loaded.reformer_output.argtypes = [pointer, ctypes.c_size_t, ctypes.POINTER(Tensor)]
     loaded.reformer_check.argtypes = [ctypes.c_char_p]
     return loaded
+
+
+def both(folder: Path, *arguments: object) -> dict[str, Any]:
+    """Run both programs; compare documents and outputs; the document."""
+    documents, outputs = [], []
+    for program in (in_python, in_cpp):
+        out = folder / "out.npz"
+        ran = program(*arguments, "--output", out, "--json")
+        assert ran.code == 0, ran
+        documents.append({k: v for k, v in ran.document.items() if k not in TIMES})
+        with np.load(out) as saved:
+            outputs.append(dict(saved))
+        out.unlink()
+    assert documents[0] == documents[1]
+    ours, theirs = outputs
+    assert list(ours) == list(theirs) == list(documents[0]["outputs"])
+    for name, array in ours.items():
+        assert array.dtype == theirs[name].dtype
+        np.testing.assert_array_equal(array, theirs[name])
+    return documents[0]
+
+
+def both_refuse(*arguments: object) -> str:
+    """Run both programs, which fail alike; the error."""
+    python, cpp = in_python(*arguments), in_cpp(*arguments)
+    assert (cpp.code, cpp.error) == (python.code, python.error)
+    assert cpp.code != 0
+    assert cpp.out == python.out == ""
+    told = in_cpp("--json", *arguments).document
+    assert told == {"error": cpp.error.removeprefix("error: "), "exit_code": cpp.code}
+    return cpp.error
+
+
+def save(folder: Path, inputs: dict[str, np.ndarray]) -> list[object]:
+    """The arguments that name these inputs."""
+    arguments: list[object] = []
+    for name, array in inputs.items():
+        np.save(folder / f"{name}.npy", array)
+        arguments += [f"--{name.replace('_', '-')}", folder / f"{name}.npy"]
+    return arguments

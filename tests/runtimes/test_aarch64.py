@@ -16,7 +16,7 @@ import pytest
 from reformer_export.artifact import Artifact
 from reformer_export.packaging import package
 
-from ..workshop import TINY, Workshop, feeds
+from ..workshop import feeds
 from .programs import ROOT, in_cpp
 
 WORK = ROOT / "build/aarch64"
@@ -58,11 +58,6 @@ def command(*words: object) -> str:
     done = subprocess.run([*map(str, words)], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
-
-
-@pytest.fixture(scope="module")
-def artifact(workshop: Workshop) -> Artifact:
-    return workshop.artifact("text-generation", TINY)
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from reformer_export.artifact import Artifact
 from reformer_export.runtimes import open_runner
 
 from ..handmade import make_artifact
-from ..workshop import TINY, Feeds, Workshop, feeds
+from ..workshop import Feeds, feeds
 from .programs import Limits, Options, Tensor, environment, library
 
 OK, USAGE, ARTIFACT, INPUT, UNAVAILABLE, NATIVE = 0, 1, 2, 3, 5, 6
@@ -32,11 +32,6 @@ def lib() -> Iterator[ctypes.CDLL]:
         for name, value in environment().items():
             patch.setenv(name, value)
         yield loaded
-
-
-@pytest.fixture(scope="module")
-def artifact(workshop: Workshop) -> Artifact:
-    return workshop.artifact("text-generation", TINY)
 
 
 @pytest.fixture

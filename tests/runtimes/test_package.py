@@ -20,16 +20,10 @@ from reformer_export.packaging import package
 from reformer_export.runtimes import open_runner
 
 from ..cli.invocation import document, error_line
-from ..workshop import TINY, Workshop
 from .programs import ROOT, built
 
 HERE = f"linux-{platform.machine()}"
 TEXT = "Raskolnikow"
-
-
-@pytest.fixture(scope="module")
-def artifact(workshop: Workshop) -> Artifact:
-    return workshop.artifact("text-generation", TINY)
 
 
 def run(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
