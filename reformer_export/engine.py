@@ -229,14 +229,8 @@ class EngineRecord:
         Raises ArtifactError for a newer schema, a missing field or a wrong type, naming it.
         """
         fields = Fields(raw, where)
-        version = fields.integer("schema_version", minimum=1)
-        if version > SCHEMA_VERSION:
-            raise ArtifactError(
-                f"{where} has schema version {version} and this reformer-export reads up to "
-                f"{SCHEMA_VERSION}: pip install --upgrade reformer-export"
-            )
-        tools, build = fields.child("tools"), fields.child("build")
-        parity = None if fields.value("parity") is None else fields.child("parity")
+        fields.check_schema(SCHEMA_VERSION)
+        build = fields.child("build")
         profiles = tuple(Profile.from_json(item) for item in fields.children("profiles"))
         if not profiles:
             raise ArtifactError(f"{where}.profiles is empty: {_REMEDY}")
@@ -258,9 +252,9 @@ class EngineRecord:
             ),
             source=EngineSource.from_json(fields.child("source")),
             evidence=fields.text("evidence"),
-            parity=None if parity is None else {key: parity.value(key) for key in parity.names()},
+            parity=fields.object_or_none("parity"),
             files=files_from_json(fields.child("files")),
-            tools={name: tools.text(name) for name in tools.names()},
+            tools=fields.texts_by_name("tools"),
             created=fields.text("created"),
         )
 

@@ -86,6 +86,24 @@ class Fields:
         for i, item in enumerate(self.sequence(key)):
             yield Fields(item, f"{self.where}.{key}[{i}]")
 
+    def object_or_none(self, key: str) -> dict[str, Any] | None:
+        """An object, unjudged, or null."""
+        return None if self.value(key) is None else dict(self.child(key)._raw)
+
+    def texts_by_name(self, key: str) -> dict[str, str]:
+        """An object of strings."""
+        found = self.child(key)
+        return {name: found.text(name) for name in found.names()}
+
+    def check_schema(self, newest: int) -> None:
+        """ArtifactError unless `schema_version` is one that this release reads."""
+        version = self.integer("schema_version", minimum=1)
+        if version > newest:
+            raise ArtifactError(
+                f"{self.where} has schema version {version} and this reformer-export reads up to "
+                f"{newest}: pip install --upgrade reformer-export"
+            )
+
     def names(self) -> tuple[str, ...]:
         """The keys present."""
         return tuple(self._raw)

@@ -181,12 +181,7 @@ class Manifest:
         Raises ArtifactError for a newer schema, a missing field or a wrong type, naming it.
         """
         fields = Fields(raw, where)
-        version = fields.integer("schema_version", minimum=1)
-        if version > SCHEMA_VERSION:
-            raise ArtifactError(
-                f"{where} has schema version {version} and this reformer-export reads up to "
-                f"{SCHEMA_VERSION}: pip install --upgrade reformer-export"
-            )
+        fields.check_schema(SCHEMA_VERSION)
         ops, hashing, source = (fields.child(key) for key in ("ops", "hashing", "source"))
         files = files_from_json(fields.child("files"))
         onnx = MODEL in files
@@ -218,8 +213,8 @@ class Manifest:
                 ignored_keys=source.texts("ignored_keys"),
             ),
             files=files,
-            tools=_texts(fields.child("tools")),
-            parity=_object_or_none(fields, "parity"),
+            tools=fields.texts_by_name("tools"),
+            parity=fields.object_or_none("parity"),
             formats={} if "formats" not in fields else _formats(fields.child("formats")),
             created=fields.text("created"),
         )
@@ -281,26 +276,14 @@ def _formats(fields: Fields) -> dict[str, FormatRecord]:
         name: FormatRecord(
             file=entry.text("file"),
             ops=entry.text("ops"),
-            tools=_texts(entry.child("tools")),
-            machine=_texts(entry.child("machine")),
-            parity=_object_or_none(entry, "parity"),
+            tools=entry.texts_by_name("tools"),
+            machine=entry.texts_by_name("machine"),
+            parity=entry.object_or_none("parity"),
         )
         for name in fields.names()
         for entry in [fields.child(name)]
     }
 
 
-def _texts(fields: Fields) -> dict[str, str]:
-    return {name: fields.text(name) for name in fields.names()}
-
-
 def _integers(fields: Fields) -> dict[str, int]:
     return {name: fields.integer(name) for name in fields.names()}
-
-
-def _object_or_none(fields: Fields, key: str) -> dict[str, Any] | None:
-    value = fields.value(key)
-    if value is None:
-        return None
-    Fields(value, f"{fields.where}.{key}")  # complains when it is no object
-    return dict(value)  # type: ignore[call-overload]

@@ -8,11 +8,13 @@
 #
 # REFORMER_FETCH=OFF leaves out the two that need a network.
 
-option(REFORMER_FETCH "Fetch the headers of ONNX Runtime where none are installed" ON)
+include(${CMAKE_CURRENT_LIST_DIR}/FetchHeaders.cmake)
 
 set(ORT_RELEASE 1.21.0)  # as Debian 13 has it; the library made with it loads into later ones too
 set(ORT_RELEASE_URL
     https://raw.githubusercontent.com/microsoft/onnxruntime/v${ORT_RELEASE}/include/onnxruntime/core/session)
+set(ORT_HEADERS onnxruntime_c_api.h onnxruntime_cxx_api.h onnxruntime_cxx_inline.h
+    onnxruntime_float16.h)
 
 function(find_ort_headers result note)
     set(header onnxruntime_cxx_api.h)
@@ -34,7 +36,9 @@ function(find_ort_headers result note)
         if(NOT found AND REFORMER_FETCH)
             set(folder "${CMAKE_CURRENT_BINARY_DIR}/onnxruntime-headers")
             if(NOT EXISTS "${folder}/${header}")
-                fetch_ort_headers("${folder}" problem)
+                list(TRANSFORM ORT_HEADERS PREPEND ${ORT_RELEASE_URL}/ OUTPUT_VARIABLE urls)
+                fetch_headers("${folder}" problem TITLE "ONNX Runtime" PACKAGE libonnxruntime-dev
+                              INSIDE usr/include/onnxruntime URLS ${urls})
             endif()
             if(EXISTS "${folder}/${header}")
                 set(found "${folder}")
@@ -60,37 +64,4 @@ function(find_ort_headers result note)
     endif()
     set(${result} "${found}" PARENT_SCOPE)
     set(${note} "${reason}" PARENT_SCOPE)
-endfunction()
-
-# Puts the headers into `folder`; sets `problem` to what went wrong, or to nothing.
-function(fetch_ort_headers folder problem)
-    message(STATUS "Fetching the headers of ONNX Runtime")
-    set(attempt "${folder}.partial")
-    file(REMOVE_RECURSE "${attempt}")
-    set(script "${CMAKE_CURRENT_FUNCTION_LIST_DIR}/fetch_debian.sh")
-    # trixie is the first release that has the package; the library is good for later ones too.
-    execute_process(COMMAND sh "${script}" "${attempt}" trixie libonnxruntime-dev
-                    RESULT_VARIABLE failed OUTPUT_VARIABLE output ERROR_VARIABLE output)
-    if(failed)
-        string(STRIP "${output}" output)
-        string(REGEX REPLACE ".*\n" "" told "${output}")
-        foreach(name c_api cxx_api cxx_inline float16)
-            set(url ${ORT_RELEASE_URL}/onnxruntime_${name}.h)
-            file(DOWNLOAD ${url} "${attempt}/onnxruntime_${name}.h" STATUS status TLS_VERIFY ON
-                 INACTIVITY_TIMEOUT 20)
-            list(GET status 0 code)
-            if(code)
-                list(GET status 1 text)
-                file(REMOVE_RECURSE "${attempt}")
-                set(${problem} "and cannot be fetched (Debian's package: ${told}; ${url}: ${text})"
-                    PARENT_SCOPE)
-                return()
-            endif()
-        endforeach()
-        file(RENAME "${attempt}" "${folder}")
-    else()
-        file(RENAME "${attempt}/usr/include/onnxruntime" "${folder}")
-        file(REMOVE_RECURSE "${attempt}")
-    endif()
-    set(${problem} "" PARENT_SCOPE)
 endfunction()

@@ -8,7 +8,7 @@
 namespace reformer::REFORMER_ISA {
 
 // Rows that are needed soon, a few at a time: hardware does not guess which rows come next, and
-// drops what it is told of all at once.
+// being told of all at once hardly helps it.
 class RowPrefetch {
  public:
   explicit RowPrefetch(std::int64_t row_bytes) : row_bytes_(row_bytes) {}

@@ -100,6 +100,16 @@ class Tile:
     num_stages: int
     max_registers: int
 
+    def constants(self, head_dim: int) -> dict[str, Any]:
+        """What a kernel of either attention must have compiled in of it."""
+        return {
+            "BLOCK_M": self.queries,
+            "BLOCK_N": self.keys,
+            "BLOCK_D": padded(head_dim),
+            "BLOCK_K": min(self.depth, padded(head_dim)),
+            "WIDE": self.wide,
+        }
+
 
 def triton_type(dtype: str) -> str:
     """Triton's name of a model type."""

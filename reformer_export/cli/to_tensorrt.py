@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -84,20 +85,11 @@ def command(
     output: Output,
     artifact: Path,
     out: Path,
-    flavor: str,
-    min_shapes: tuple[str, ...],
-    opt_shapes: tuple[str, ...],
-    max_shapes: tuple[str, ...],
-    dtype: str | None,
     targets: tuple[str, ...] | None,
-    workspace: int | None,
-    ops: str,
-    timing_cache: Path | None,
-    version_compatible: bool,
-    hardware_compatible: bool,
     against: str | None,
     no_verify: bool,
     force: bool,
+    **options: Any,
 ) -> int:
     """Build a TensorRT engine from ARTIFACT in the folder OUT.
 
@@ -115,17 +107,8 @@ def command(
             force=force,
             progress=progress,
             log=output.log if output.verbose else None,
-            flavor=flavor,
-            dtype=dtype,
-            min_shapes=min_shapes,
-            opt_shapes=opt_shapes,
-            max_shapes=max_shapes,
             targets=targets or (),
-            workspace=workspace,
-            ops=ops,
-            timing_cache=timing_cache,
-            version_compatible=version_compatible,
-            hardware_compatible=hardware_compatible,
+            **options,
         )
     if output.as_json:
         output.document(engine.to_json())

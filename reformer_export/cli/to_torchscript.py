@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -23,19 +24,7 @@ from reformer_export.cli.output import Output
 @common_options
 @pass_output
 def command(
-    output: Output,
-    model: str,
-    out: Path,
-    task: str,
-    dtype: str,
-    max_length: int | None,
-    num_buckets: tuple[int, ...] | None,
-    hash_seed: int | None,
-    ops: str,
-    no_verify: bool,
-    force: bool,
-    revision: str | None,
-    ignore_config_keys: tuple[str, ...],
+    output: Output, model: str, out: Path, no_verify: bool, force: bool, **options: Any
 ) -> int:
     """Export a checkpoint to TorchScript in the folder OUT and verify it.
 
@@ -46,18 +35,6 @@ def command(
         from reformer_export.pipeline import to_torchscript
 
         artifact = to_torchscript(
-            model,
-            out,
-            verify=not no_verify,
-            task=task,
-            dtype=dtype,
-            max_length=max_length,
-            num_buckets=num_buckets,
-            hash_seed=hash_seed,
-            ops=ops,
-            force=force,
-            revision=revision,
-            ignore_config_keys=ignore_config_keys,
-            progress=progress,
+            model, out, verify=not no_verify, force=force, progress=progress, **options
         )
     return show(output, artifact, "torchscript")

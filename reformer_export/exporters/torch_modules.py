@@ -6,7 +6,7 @@ scripted. All else is traced: it computes with sizes and never asks for them.
 
 # No `from __future__ import annotations`: TorchScript reads the annotations themselves.
 
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -52,7 +52,7 @@ class Deployed(nn.Module):
     def forward(
         self,
         input_ids: torch.Tensor,
-        attention_mask: Optional[torch.Tensor] = None,  # noqa: UP045
+        attention_mask: torch.Tensor | None = None,
     ) -> dict[str, torch.Tensor]:
         """`[batch, length]` int64 each, the mask of ones when left out -> outputs by name."""
         return self.probe(input_ids, attention_mask)[0]
@@ -61,7 +61,7 @@ class Deployed(nn.Module):
     def probe(
         self,
         input_ids: torch.Tensor,
-        attention_mask: Optional[torch.Tensor] = None,  # noqa: UP045
+        attention_mask: torch.Tensor | None = None,
     ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
         """The outputs, and buckets by `stacked`."""
         length = input_ids.size(1)

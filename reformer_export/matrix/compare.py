@@ -20,7 +20,7 @@ from reformer_export.merging import check_same_model
 from reformer_export.optional import installed
 from reformer_export.parity.compare import compare, relative_error
 from reformer_export.parity.inputs import ParityInput, parity_inputs
-from reformer_export.parity.report import HALF, ParityRow, Tolerance
+from reformer_export.parity.report import ParityRow, Tolerance, tolerance_for
 from reformer_export.parity.verify import sizes_to_try
 from reformer_export.runtimes import RUNTIMES, ProbingRunner, ShowingRunner, open_runner
 from reformer_export.runtimes.base import Probe
@@ -73,9 +73,7 @@ def verify_matrix(
     say(f"loading {against or first.source.name}")
     loaded = load_original(first, against)
     half = first.dtype == "fp16"
-    bounds = HALF if half else Tolerance()
-    if tolerance is not None:
-        bounds = Tolerance(tolerance, bounds.flip_margin, bounds.flip_fraction)
+    bounds = tolerance_for(first.dtype, tolerance)
     sizes = sizes_to_try(opened[0], loaded, lengths, batches)
 
     reference, baseline = _references(opened[0], loaded, half=half)

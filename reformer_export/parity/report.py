@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 
@@ -34,7 +34,13 @@ HALF = Tolerance(output=2e-2, flip_margin=0.1, flip_fraction=2e-2, rounding=2**-
 BF16 = Tolerance(output=0.16, flip_margin=0.8, flip_fraction=0.16, rounding=2**-7)
 """For bf16, which has three bits less."""
 
-TOLERANCES = {"fp32": Tolerance(), "fp16": HALF, "bf16": BF16}
+_TOLERANCES = {"fp32": Tolerance(), "fp16": HALF, "bf16": BF16}
+
+
+def tolerance_for(dtype: str, output: float | None = None) -> Tolerance:
+    """What a model of a type ("fp32", "fp16", "bf16") is held to; `output` replaces one bound."""
+    usual = _TOLERANCES[dtype]
+    return usual if output is None else replace(usual, output=output)
 
 
 @dataclass(frozen=True)

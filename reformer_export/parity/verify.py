@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from reformer_export.errors import RuntimeUnavailableError, UsageError
 from reformer_export.optional import installed_version
 from reformer_export.parity.compare import compare
 from reformer_export.parity.inputs import choose_sizes, parity_inputs
-from reformer_export.parity.report import TOLERANCES, ParityReport, ParityRow, collect
+from reformer_export.parity.report import ParityReport, ParityRow, collect, tolerance_for
 from reformer_export.parity.saved_io import save_io
 from reformer_export.runtimes import ProbingRunner, ShowingRunner, open_runner
 from reformer_export.runtimes.base import Arrays
@@ -90,9 +89,7 @@ def verify_against(
     say = progress or (lambda message: None)
     if save_to is not None and os.path.lexists(save_to):  # rather than after all the work
         raise UsageError(f"{save_to} exists: choose another folder to save inputs and outputs in")
-    bounds = TOLERANCES[artifact.manifest.dtype]
-    if tolerance is not None:
-        bounds = dataclasses.replace(bounds, output=tolerance)
+    bounds = tolerance_for(artifact.manifest.dtype, tolerance)
     candidate = open_runner(artifact, runtime=runtime, ops=ops)
     if not isinstance(candidate, (ProbingRunner, ShowingRunner)):
         candidate.close()

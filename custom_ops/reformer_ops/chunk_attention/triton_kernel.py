@@ -16,14 +16,7 @@ from reformer_ops.triton_attention import (
     row_mask,
     row_offsets,
 )
-from reformer_ops.triton_launch import (
-    Argument,
-    Grid,
-    Launch,
-    attention_tile,
-    padded,
-    triton_type,
-)
+from reformer_ops.triton_launch import Argument, Grid, Launch, attention_tile, triton_type
 
 
 @triton.jit(do_not_specialize=["length"])
@@ -150,11 +143,7 @@ def chunk_attention(
             "CHUNKS_AFTER": num_chunks_after,
             "CAUSAL": causal,
             "SCALE": 1.0 / math.sqrt(head_dim),
-            "BLOCK_M": tile.queries,
-            "BLOCK_N": tile.keys,
-            "BLOCK_D": padded(head_dim),
-            "BLOCK_K": min(tile.depth, padded(head_dim)),
-            "WIDE": tile.wide,
+            **tile.constants(head_dim),
         },
         grid=Grid(times=heads * -(-chunk_length // tile.queries), divisor=chunk_length),
         num_warps=tile.num_warps,

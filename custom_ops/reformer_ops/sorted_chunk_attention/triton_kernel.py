@@ -17,14 +17,7 @@ from reformer_ops.triton_attention import (
     row_mask,
     row_offsets,
 )
-from reformer_ops.triton_launch import (
-    Argument,
-    Grid,
-    Launch,
-    attention_tile,
-    padded,
-    triton_type,
-)
+from reformer_ops.triton_launch import Argument, Grid, Launch, attention_tile, triton_type
 
 _SELF = tl.constexpr(SELF)
 _EPSILON = tl.constexpr(KEY_NORM_EPSILON)
@@ -177,11 +170,7 @@ def attend_rounds(
             "CHUNKS_AFTER": num_chunks_after,
             "CAUSAL": causal,
             "ROOT": math.sqrt(head_dim),
-            "BLOCK_M": tile.queries,
-            "BLOCK_N": tile.keys,
-            "BLOCK_D": padded(head_dim),
-            "BLOCK_K": min(tile.depth, padded(head_dim)),
-            "WIDE": tile.wide,
+            **tile.constants(head_dim),
         },
         grid=Grid(
             times=heads * num_hashes * -(-chunk_length // tile.queries), divisor=chunk_length

@@ -27,7 +27,10 @@ function(find_json_headers result note)
         if(NOT found AND REFORMER_FETCH)
             set(folder "${CMAKE_CURRENT_BINARY_DIR}/json-headers")
             if(NOT EXISTS "${folder}/${header}")
-                fetch_json_headers("${folder}" problem)
+                set(url ${JSON_RELEASE_URL})
+                fetch_headers("${folder}" problem TITLE nlohmann/json PACKAGE nlohmann-json3-dev
+                              INSIDE usr/include INTO nlohmann
+                              URLS ${url}/json.hpp ${url}/json_fwd.hpp)
             endif()
             if(EXISTS "${folder}/${header}")
                 set(found "${folder}")
@@ -44,36 +47,4 @@ function(find_json_headers result note)
         set(${note} "${reason}: install nlohmann-json3-dev, or set JSON_INCLUDE_DIR to the folder that holds nlohmann/json.hpp"
             PARENT_SCOPE)
     endif()
-endfunction()
-
-# Puts the headers into `folder`; sets `problem` to what went wrong, or to nothing.
-function(fetch_json_headers folder problem)
-    message(STATUS "Fetching the headers of nlohmann/json")
-    set(attempt "${folder}.partial")
-    file(REMOVE_RECURSE "${attempt}")
-    execute_process(COMMAND sh "${custom_ops}/cmake/fetch_debian.sh" "${attempt}" trixie
-                            nlohmann-json3-dev
-                    RESULT_VARIABLE failed OUTPUT_VARIABLE output ERROR_VARIABLE output)
-    if(failed)
-        string(STRIP "${output}" output)
-        string(REGEX REPLACE ".*\n" "" told "${output}")
-        foreach(name json json_fwd)
-            set(url ${JSON_RELEASE_URL}/${name}.hpp)
-            file(DOWNLOAD ${url} "${attempt}/nlohmann/${name}.hpp" STATUS status TLS_VERIFY ON
-                 INACTIVITY_TIMEOUT 20)
-            list(GET status 0 code)
-            if(code)
-                list(GET status 1 text)
-                file(REMOVE_RECURSE "${attempt}")
-                set(${problem} "and cannot be fetched (Debian's package: ${told}; ${url}: ${text})"
-                    PARENT_SCOPE)
-                return()
-            endif()
-        endforeach()
-        file(RENAME "${attempt}" "${folder}")
-    else()
-        file(RENAME "${attempt}/usr/include" "${folder}")
-        file(REMOVE_RECURSE "${attempt}")
-    endif()
-    set(${problem} "" PARENT_SCOPE)
 endfunction()
