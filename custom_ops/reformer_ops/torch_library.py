@@ -48,11 +48,11 @@ def register(
     """
     name = f"{DOMAIN}::{op.torch_name}"
 
-    def kernel(*arguments: Any) -> torch.Tensor:
+    def kernel(*arguments: Any, **training: Any) -> torch.Tensor:
         check(*arguments)
         # What the numeric law wants in fp32, autocast would round.
         with torch.autocast(arguments[0].device.type, enabled=False):
-            return portable(*arguments)
+            return portable(*arguments, **training)
 
     PORTABLE[op.torch_name] = kernel
     _define(op)
@@ -151,6 +151,16 @@ def call(op: OpSpec, *arguments: Any) -> torch.Tensor:
     except ValueError as error:  # as the native library tells it
         raise OpError(str(error)) from error
     return result
+
+
+def call_with_dropout(op: OpSpec, dropout: float, *arguments: Any) -> torch.Tensor:
+    """`call`, with a share `dropout` of the attention probabilities set to 0, the rest scaled up.
+
+    A share above 0 is for training, and the portable operator's, whichever others are there.
+    """
+    if dropout == 0:
+        return call(op, *arguments)
+    return PORTABLE[op.torch_name](*arguments, dropout=dropout)
 
 
 def check_operands(op: OpSpec, *tensors: torch.Tensor) -> None:

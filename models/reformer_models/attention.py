@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from reformer_models.config import ReformerConfig
+from reformer_models.dropout import Dropout
 from reformer_models.errors import ConfigError
-from reformer_models.hashing import BucketTrace
+from reformer_models.hashing import BucketSource
 from reformer_ops.torch_ops import chunk_attention, lsh_bucket, sorted_chunk_attention
 
 
@@ -17,6 +18,8 @@ class LSHSelfAttention(nn.Module):
     """Shared-QK attention among tokens that hash alike (Reformer, section 2)."""
 
     rotations: torch.Tensor
+    redraw = False
+    """In train mode, whether every forward pass draws rotations of its own."""
 
     def __init__(self, config: ReformerConfig, rotations: torch.Tensor) -> None:
         super().__init__()
@@ -30,6 +33,7 @@ class LSHSelfAttention(nn.Module):
         self.num_chunks_before = config.lsh_num_chunks_before
         self.num_chunks_after = config.lsh_num_chunks_after
         self.causal = config.is_decoder
+        self.dropout = config.lsh_attention_probs_dropout_prob
         self.query_key = nn.Linear(config.hidden_size, width, bias=False)
         self.value = nn.Linear(config.hidden_size, width, bias=False)
         self.register_buffer("rotations", rotations, persistent=False)
@@ -43,14 +47,20 @@ class LSHSelfAttention(nn.Module):
         return self
 
     def forward(
-        self, hidden: torch.Tensor, mask: torch.Tensor, trace: BucketTrace | None
+        self, hidden: torch.Tensor, mask: torch.Tensor, source: BucketSource | None
     ) -> torch.Tensor:
         """`[batch, length, hidden]` and `[batch, length]` bool -> `[batch, length, width]`."""
         query_key = self.query_key(hidden).unflatten(-1, self.head_shape)
         value = self.value(hidden).unflatten(-1, self.head_shape)
-        buckets = lsh_bucket(query_key, self.rotations, mask, self.factors)
-        if trace is not None:
-            buckets = trace.exchange(query_key, buckets)
+        # Drawn even where `source` knows the buckets already: what is random after this must be the
+        # same in the backward pass.
+        redraw = self.training and self.redraw
+        rotations = torch.randn_like(self.rotations) if redraw else self.rotations
+
+        def hashed() -> torch.Tensor:
+            return lsh_bucket(query_key, rotations, mask, self.factors)
+
+        buckets = hashed() if source is None else source.buckets(query_key, hashed)
         output = sorted_chunk_attention(
             query_key,
             value,
@@ -61,6 +71,7 @@ class LSHSelfAttention(nn.Module):
             num_chunks_before=self.num_chunks_before,
             num_chunks_after=self.num_chunks_after,
             causal=self.causal,
+            dropout=self.dropout if self.training else 0.0,
         )
         return output.flatten(-2)
 
@@ -76,12 +87,13 @@ class LocalSelfAttention(nn.Module):
         self.num_chunks_before = config.local_num_chunks_before
         self.num_chunks_after = config.local_num_chunks_after
         self.causal = config.is_decoder
+        self.dropout = config.local_attention_probs_dropout_prob
         self.query = nn.Linear(config.hidden_size, width, bias=False)
         self.key = nn.Linear(config.hidden_size, width, bias=False)
         self.value = nn.Linear(config.hidden_size, width, bias=False)
 
     def forward(
-        self, hidden: torch.Tensor, mask: torch.Tensor, trace: BucketTrace | None
+        self, hidden: torch.Tensor, mask: torch.Tensor, source: BucketSource | None
     ) -> torch.Tensor:
         """`[batch, length, hidden]` and `[batch, length]` bool -> `[batch, length, width]`."""
         query, key, value = (
@@ -97,6 +109,7 @@ class LocalSelfAttention(nn.Module):
             num_chunks_before=self.num_chunks_before,
             num_chunks_after=self.num_chunks_after,
             causal=self.causal,
+            dropout=self.dropout if self.training else 0.0,
         )
         return output.flatten(-2)
 
@@ -108,10 +121,11 @@ class SelfOutput(nn.Module):
         super().__init__()
         width = config.num_attention_heads * config.attention_head_size
         self.dense = nn.Linear(width, config.hidden_size, bias=False)
+        self.dropout = Dropout(config.hidden_dropout_prob)
 
     def forward(self, attended: torch.Tensor) -> torch.Tensor:
         """`[batch, length, width]` -> `[batch, length, hidden]`."""
-        result: torch.Tensor = self.dense(attended)
+        result: torch.Tensor = self.dropout(self.dense(attended))
         return result
 
 
@@ -130,10 +144,20 @@ class ReformerAttention(nn.Module):
         self.output = SelfOutput(config)
 
     def forward(
-        self, hidden: torch.Tensor, mask: torch.Tensor, trace: BucketTrace | None
+        self, hidden: torch.Tensor, mask: torch.Tensor, source: BucketSource | None
     ) -> torch.Tensor:
         """`[batch, length, hidden]` -> the same."""
         result: torch.Tensor = self.output(
-            self.self_attention(self.layer_norm(hidden), mask, trace)
+            self.self_attention(self.layer_norm(hidden), mask, source)
         )
         return result
+
+
+def redraw_rotations(model: nn.Module, redraw: bool) -> None:
+    """Whether the LSH layers of `model` draw new rotations at every forward pass in train mode.
+
+    They come from the global generator. In eval mode the rotations of the model count.
+    """
+    for module in model.modules():
+        if isinstance(module, LSHSelfAttention):
+            module.redraw = redraw

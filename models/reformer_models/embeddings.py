@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from reformer_models.config import ReformerConfig
+from reformer_models.dropout import Dropout
 
 
 class AxialPositionEmbeddings(nn.Module):
@@ -19,14 +20,26 @@ class AxialPositionEmbeddings(nn.Module):
     def __init__(self, config: ReformerConfig) -> None:
         super().__init__()
         self.shape = config.axial_pos_shape
+        self.dropout = config.hidden_dropout_prob
         self.weights = nn.ParameterList()
         for axis, dim in enumerate(config.axial_pos_embds_dim):
             shape = [1] * len(self.shape)
             shape[axis] = self.shape[axis]
             self.weights.append(nn.Parameter(torch.ones(*shape, dim)))
 
-    def forward(self, positions: torch.Tensor) -> torch.Tensor:
-        """`[length]` int64 -> `[length, hidden_size]`."""
+    def forward(self, positions: torch.Tensor, batch: int) -> torch.Tensor:
+        """`[length]` int64 -> `[length, hidden_size]`, or `[batch, length, hidden_size]`.
+
+        The latter where dropout differs from sequence to sequence. It takes all positions with the
+        same last coordinate at once, as Hugging Face does.
+        """
+        table = self._encode(positions)
+        if not self.training or self.dropout == 0:
+            return table
+        kept = nn.functional.dropout(table.new_ones(batch, self.shape[-1]), self.dropout)
+        return table * kept[:, positions % self.shape[-1], None]
+
+    def _encode(self, positions: torch.Tensor) -> torch.Tensor:
         pieces = []
         for axis in reversed(range(len(self.shape))):
             weight = self.weights[axis]
@@ -45,10 +58,16 @@ class PositionEmbeddings(nn.Module):
     def __init__(self, config: ReformerConfig) -> None:
         super().__init__()
         self.embedding = nn.Embedding(config.max_position_embeddings, config.hidden_size)
+        self.dropout = Dropout(config.hidden_dropout_prob)
 
-    def forward(self, positions: torch.Tensor) -> torch.Tensor:
-        """`[length]` int64 -> `[length, hidden_size]`."""
+    def forward(self, positions: torch.Tensor, batch: int) -> torch.Tensor:
+        """`[length]` int64 -> `[length, hidden_size]`, or `[batch, length, hidden_size]`.
+
+        The latter where dropout differs from sequence to sequence.
+        """
         result: torch.Tensor = self.embedding(positions)
+        if self.training and self.dropout.p:
+            result = self.dropout(result.expand(batch, -1, -1))
         return result
 
 
@@ -58,6 +77,7 @@ class ReformerEmbeddings(nn.Module):
     def __init__(self, config: ReformerConfig) -> None:
         super().__init__()
         self.word_embeddings = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.dropout = Dropout(config.hidden_dropout_prob)
         self.position_embeddings: nn.Module = (
             AxialPositionEmbeddings(config)
             if config.axial_pos_embds
@@ -66,6 +86,8 @@ class ReformerEmbeddings(nn.Module):
 
     def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
         """`[batch, length]` int64 -> `[batch, length, hidden_size]`."""
-        positions = torch.arange(input_ids.shape[1], device=input_ids.device)
-        result: torch.Tensor = self.word_embeddings(input_ids) + self.position_embeddings(positions)
-        return result
+        batch, length = input_ids.shape
+        positions = torch.arange(length, device=input_ids.device)
+        words: torch.Tensor = self.dropout(self.word_embeddings(input_ids))
+        encodings: torch.Tensor = self.position_embeddings(positions, batch)
+        return words + encodings

@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from reformer_models.activations import activation
 from reformer_models.config import ReformerConfig
+from reformer_models.dropout import Dropout
 
 
 def in_chunks(
-    function: Callable[[torch.Tensor], torch.Tensor], chunk_size: int, hidden: torch.Tensor
+    function: Callable[..., torch.Tensor], chunk_size: int, *tensors: torch.Tensor
 ) -> torch.Tensor:
     """`function` over pieces of `chunk_size` positions (0: all at once), one after another.
 
-    Positions do not see each other here, so this changes memory and not numbers. An exported graph
-    has one piece: how to tile it is for the runtime to say.
+    Tensors are `[batch, length, ..]`. Positions do not see each other here, so this changes memory
+    and not numbers: where gradients are wanted, a piece is computed once more for its own. An
+    exported graph has one piece: how to tile it is for the runtime to say.
     """
     traced = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined]
     if chunk_size == 0 or traced:
         # As a matrix: runtimes have one kernel for a product, its bias and its activation, but
         # only for matrices.
-        return function(hidden.flatten(0, 1)).unflatten(0, hidden.shape[:2])
-    return torch.cat([function(piece) for piece in hidden.split(chunk_size, dim=1)], dim=1)
+        rows = function(*(tensor.flatten(0, 1) for tensor in tensors))
+        return rows.unflatten(0, tensors[0].shape[:2])
+    pieces = zip(*(tensor.split(chunk_size, dim=1) for tensor in tensors), strict=True)
+    if torch.is_grad_enabled():
+        function = partial(checkpoint, function, use_reentrant=False)
+    return torch.cat([function(*piece) for piece in pieces], dim=1)
 
 
 class FeedForwardDense(nn.Module):
@@ -33,11 +41,12 @@ class FeedForwardDense(nn.Module):
     def __init__(self, config: ReformerConfig) -> None:
         super().__init__()
         self.dense = nn.Linear(config.hidden_size, config.feed_forward_size)
+        self.dropout = Dropout(config.hidden_dropout_prob)
         self.activation = activation(config.hidden_act)
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """`[batch, length, hidden]` -> `[batch, length, feed_forward]`."""
-        return self.activation(self.dense(hidden))
+        return self.activation(self.dropout(self.dense(hidden)))
 
 
 class FeedForwardOutput(nn.Module):
@@ -46,10 +55,11 @@ class FeedForwardOutput(nn.Module):
     def __init__(self, config: ReformerConfig) -> None:
         super().__init__()
         self.dense = nn.Linear(config.feed_forward_size, config.hidden_size)
+        self.dropout = Dropout(config.hidden_dropout_prob)
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """`[batch, length, feed_forward]` -> `[batch, length, hidden]`."""
-        result: torch.Tensor = self.dense(hidden)
+        result: torch.Tensor = self.dropout(self.dense(hidden))
         return result
 
 

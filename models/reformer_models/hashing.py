@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import torch
 
@@ -34,6 +35,17 @@ def draw_rotations(config: ReformerConfig) -> torch.Tensor:
     return torch.randn(shape, generator=generator, dtype=torch.float32)
 
 
+class BucketSource(Protocol):
+    """Where an LSH layer gets its buckets from."""
+
+    def buckets(self, query: torch.Tensor, hashed: Callable[[], torch.Tensor]) -> torch.Tensor:
+        """The buckets `[batch, heads, num_hashes, length]` that a layer shall use.
+
+        `query` (`[batch, length, heads, head_dim]`) is what there is to hash, `hashed()` hashes it.
+        """
+        ...
+
+
 class BucketTrace:
     """Watches the hashing of one forward pass, and can take it over.
 
@@ -51,10 +63,31 @@ class BucketTrace:
         self.computed: list[torch.Tensor] = []
         self.queries: list[torch.Tensor] = []
 
-    def exchange(self, query: torch.Tensor, buckets: torch.Tensor) -> torch.Tensor:
+    def buckets(self, query: torch.Tensor, hashed: Callable[[], torch.Tensor]) -> torch.Tensor:
         """Note what a layer computed; returns the buckets it shall use."""
         layer = len(self.computed)
         self.queries.append(query)
-        self.computed.append(buckets)
+        self.computed.append(hashed())
         forced = None if self.forced is None else self.forced[layer]
-        return buckets if forced is None else forced
+        return self.computed[-1] if forced is None else forced
+
+
+class BucketMemory:
+    """The buckets of one layer: hashed once, the same ever after.
+
+    What a backward pass computes anew differs by rounding, which can hash elsewhere.
+
+    Attributes:
+        source: asked the first time; None for the layer's own hashing.
+        kept: the buckets; None before the first time, and in a layer that does not hash.
+    """
+
+    def __init__(self, source: BucketSource | None) -> None:
+        self.source = source
+        self.kept: torch.Tensor | None = None
+
+    def buckets(self, query: torch.Tensor, hashed: Callable[[], torch.Tensor]) -> torch.Tensor:
+        """What was hashed the first time."""
+        if self.kept is None:
+            self.kept = hashed() if self.source is None else self.source.buckets(query, hashed)
+        return self.kept

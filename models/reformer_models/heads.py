@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import ClassVar, Final
 
 import torch
 from torch import nn
 
 from reformer_models.config import ReformerConfig
+from reformer_models.dropout import Dropout
 from reformer_models.errors import ConfigError
 from reformer_models.feed_forward import in_chunks
-from reformer_models.hashing import BucketTrace
+from reformer_models.hashing import BucketSource
 from reformer_models.reformer import Reformer
 
 Outputs = dict[str, torch.Tensor]
@@ -36,10 +37,10 @@ class ReformerForTask(nn.Module, ABC):
         self,
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
-        trace: BucketTrace | None = None,
+        source: BucketSource | None = None,
     ) -> Outputs:
         """The task's outputs; the arguments are those of `Reformer.forward`."""
-        return self.head(self.reformer(input_ids, attention_mask, trace))
+        return self.head(self.reformer(input_ids, attention_mask, source))
 
 
 class FeatureExtraction(ReformerForTask):
@@ -59,14 +60,16 @@ class LMHead(nn.Module):
         super().__init__()
         self.chunk_size = config.chunk_size_lm_head
         self.decoder = nn.Linear(2 * config.hidden_size, config.vocab_size, bias=False)
-        self.bias = nn.Parameter(torch.zeros(config.vocab_size))
+        # Not trained: transformers 4 adds it, transformers 5 does not.
+        self.bias = nn.Parameter(torch.zeros(config.vocab_size), requires_grad=False)
 
-    def _forward_chunk(self, hidden: torch.Tensor) -> torch.Tensor:
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """`[.., 2 * hidden]` -> `[.., vocab]`, all at once."""
         return nn.functional.linear(hidden, self.decoder.weight, self.bias)
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """`[batch, length, 2 * hidden]` -> `[batch, length, vocab]`."""
-        return in_chunks(self._forward_chunk, self.chunk_size, hidden)
+        return in_chunks(self.logits, self.chunk_size, hidden)
 
 
 class _LanguageModel(ReformerForTask):
@@ -118,11 +121,14 @@ class ClassificationHead(nn.Module):
     def __init__(self, config: ReformerConfig) -> None:
         super().__init__()
         self.dense = nn.Linear(2 * config.hidden_size, config.hidden_size)
+        asked = config.classifier_dropout
+        self.dropout = Dropout(config.hidden_dropout_prob if asked is None else asked)
         self.out_proj = nn.Linear(config.hidden_size, config.num_labels)
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """`[batch, length, 2 * hidden]` -> `[batch, labels]`."""
-        result: torch.Tensor = self.out_proj(torch.tanh(self.dense(hidden[:, 0])))
+        pooled = torch.tanh(self.dense(self.dropout(hidden[:, 0])))
+        result: torch.Tensor = self.out_proj(self.dropout(pooled))
         return result
 
 
@@ -160,3 +166,13 @@ class QuestionAnswering(ReformerForTask):
         """Logits of every token for starting and for ending the answer."""
         logits = self.qa_outputs(hidden)
         return {"start_logits": logits[..., 0], "end_logits": logits[..., 1]}
+
+
+MODELS: Final[dict[str, type[ReformerForTask]]] = {
+    "feature-extraction": FeatureExtraction,
+    "text-generation": TextGeneration,
+    "fill-mask": FillMask,
+    "text-classification": TextClassification,
+    "question-answering": QuestionAnswering,
+}
+"""The model of each of `reformer_models.tasks.TASKS`."""

@@ -11,19 +11,11 @@ from pathlib import Path
 import torch
 
 from reformer_models import heads
-from reformer_models.attention import LSHSelfAttention
+from reformer_models.attention import LSHSelfAttention, redraw_rotations
 from reformer_models.checkpoints import Checkpoint, open_checkpoint
 from reformer_models.config import ReformerConfig
 from reformer_models.errors import CheckpointError, ConfigError
 from reformer_models.tasks import TASKS, task_of
-
-_MODELS: dict[str, type[heads.ReformerForTask]] = {
-    "feature-extraction": heads.FeatureExtraction,
-    "text-generation": heads.TextGeneration,
-    "fill-mask": heads.FillMask,
-    "text-classification": heads.TextClassification,
-    "question-answering": heads.QuestionAnswering,
-}
 
 # Constants that old transformers stored among the weights, and the bias under its second name.
 _CONSTANT_SUFFIXES = (
@@ -79,6 +71,9 @@ def load_model(
 ) -> LoadedModel:
     """Load a Hugging Face Reformer from a directory or the hub, without transformers.
 
+    To go on training, put `.model` in train mode. It then draws rotations at every forward pass
+    if neither the checkpoint nor `hash_seed` has a seed, as Hugging Face does.
+
     Args:
         source: a directory with config.json and weights, or a hub id.
         task: one of `TASKS`, or "auto" for what the checkpoint was saved as.
@@ -110,7 +105,8 @@ def load_model(
     config, notes = checkpoint.config.pinned(
         sequence_length=sequence_length, num_buckets=num_buckets, hash_seed=hash_seed
     )
-    model = _MODELS[task](config)
+    model = heads.MODELS[task](config)
+    redraw_rotations(model, checkpoint.config.hash_seed is None and hash_seed is None)
     notes += _load_weights(model, task, checkpoint)
     return LoadedModel(model.to(dtype).eval(), task, checkpoint, notes)
 

@@ -8,12 +8,12 @@ from torch import nn
 from reformer_models.config import ReformerConfig
 from reformer_models.embeddings import ReformerEmbeddings
 from reformer_models.errors import InputShapeError
-from reformer_models.hashing import BucketTrace
+from reformer_models.hashing import BucketSource
 from reformer_models.reversible import ReformerEncoder
 
 
 class Reformer(nn.Module):
-    """Hugging Face's `ReformerModel` at inference, with the same names of parameters."""
+    """Hugging Face's `ReformerModel`, with the same names of parameters."""
 
     def __init__(self, config: ReformerConfig) -> None:
         super().__init__()
@@ -25,14 +25,14 @@ class Reformer(nn.Module):
         self,
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
-        trace: BucketTrace | None = None,
+        source: BucketSource | None = None,
     ) -> torch.Tensor:
         """Hidden states of every token.
 
         Args:
             input_ids: `[batch, length]` int64.
             attention_mask: `[batch, length]`, zero for padding; all ones when left out.
-            trace: watches the hashing, or takes it over.
+            source: of the buckets, for who watches the hashing or takes it over (`BucketTrace`).
 
         Returns:
             `[batch, length, 2 * hidden_size]`: both streams of the reversible encoder.
@@ -50,7 +50,7 @@ class Reformer(nn.Module):
         padding = self._padding(length)
         ids = nn.functional.pad(input_ids, (0, padding), value=self.config.pad_token_id)
         mask = nn.functional.pad(attention_mask, (0, padding)) != 0
-        hidden: torch.Tensor = self.encoder(self.embeddings(ids), mask, trace)
+        hidden: torch.Tensor = self.encoder(self.embeddings(ids), mask, source)
         return hidden[:, :length]
 
     def _padding(self, length: int) -> int:

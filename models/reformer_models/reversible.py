@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
 import torch
 from torch import nn
+from torch.autograd.function import once_differentiable
 
 from reformer_models.attention import ReformerAttention
 from reformer_models.config import ReformerConfig
+from reformer_models.dropout import Dropout
 from reformer_models.feed_forward import ReformerFeedForward
-from reformer_models.hashing import BucketTrace, draw_rotations
+from reformer_models.hashing import BucketMemory, BucketSource, draw_rotations
+from reformer_models.recompute import Autocast, RandomState
+
+Streams = tuple[torch.Tensor, torch.Tensor]
+Gradients = tuple[torch.Tensor | None, ...]
 
 
 class ReversibleLayer(nn.Module):
@@ -20,16 +29,22 @@ class ReversibleLayer(nn.Module):
         self.feed_forward = ReformerFeedForward(config)
 
     def forward(
-        self, x1: torch.Tensor, x2: torch.Tensor, mask: torch.Tensor, trace: BucketTrace | None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+        self, x1: torch.Tensor, x2: torch.Tensor, mask: torch.Tensor, source: BucketSource | None
+    ) -> Streams:
         """Both streams `[batch, length, hidden]` -> the same."""
-        y1 = x1 + self.attention(x2, mask, trace)
+        y1 = x1 + self.attention(x2, mask, source)
         y2 = x2 + self.feed_forward(y1)
         return y1, y2
 
 
 class ReformerEncoder(nn.Module):
-    """The layers and the norm over both streams."""
+    """The layers and the norm over both streams.
+
+    Attributes:
+        recompute: whether a backward pass computes the activations anew, from the outputs of the
+            last layer backwards, so that none of them is stored; True unless set otherwise. It
+            takes one more forward pass, and memory that does not grow with the number of layers.
+    """
 
     def __init__(self, config: ReformerConfig) -> None:
         super().__init__()
@@ -38,13 +53,117 @@ class ReformerEncoder(nn.Module):
             ReversibleLayer(config, kind, rotations) for kind in config.attn_layers
         )
         self.layer_norm = nn.LayerNorm(2 * config.hidden_size, eps=config.layer_norm_eps)
+        self.dropout = Dropout(config.hidden_dropout_prob)
+        self.recompute = True
 
     def forward(
-        self, hidden: torch.Tensor, mask: torch.Tensor, trace: BucketTrace | None
+        self, hidden: torch.Tensor, mask: torch.Tensor, source: BucketSource | None
     ) -> torch.Tensor:
         """`[batch, length, hidden]` -> `[batch, length, 2 * hidden]`: both streams, normalised."""
         y1, y2 = hidden, hidden
-        for layer in self.layers:
-            y1, y2 = layer(y1, y2, mask, trace)
-        result: torch.Tensor = self.layer_norm(torch.cat([y1, y2], dim=-1))
+        if self.recompute and torch.is_grad_enabled() and not _is_traced():
+            y1, y2 = _run_reversibly(self.layers, hidden, mask, source)
+        else:
+            for layer in self.layers:
+                y1, y2 = layer(y1, y2, mask, source)
+        result: torch.Tensor = self.dropout(self.layer_norm(torch.cat([y1, y2], dim=-1)))
         return result
+
+
+def _is_traced() -> bool:
+    tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined]
+    return tracing or torch.compiler.is_exporting()
+
+
+# torch.compile runs it as it stands, and what is around it compiled: random numbers are others in
+# compiled code, and the backward pass must draw those of the forward pass.
+@torch.compiler.disable
+def _run_reversibly(
+    layers: nn.ModuleList, hidden: torch.Tensor, mask: torch.Tensor, source: BucketSource | None
+) -> Streams:
+    steps = [_Step(cast(ReversibleLayer, layer), mask, source) for layer in layers]
+    parameters = [parameter for step in steps for parameter in step.parameters]
+    streams = _Reversible.apply(steps, hidden, hidden, *parameters)
+    return cast(Streams, streams)
+
+
+class _Step:
+    """One layer in one forward pass, and what its way back needs beyond its outputs."""
+
+    def __init__(
+        self, layer: ReversibleLayer, mask: torch.Tensor, source: BucketSource | None
+    ) -> None:
+        self.buckets = BucketMemory(source)
+        self.attention = _Half(layer.attention, lambda x: layer.attention(x, mask, self.buckets))
+        self.feed_forward = _Half(layer.feed_forward, layer.feed_forward)
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        return self.attention.parameters + self.feed_forward.parameters
+
+    def forward(self, x1: torch.Tensor, x2: torch.Tensor) -> Streams:
+        y1 = x1 + self.attention.first(x2)
+        y2 = x2 + self.feed_forward.first(y1)
+        return y1, y2
+
+    def backward(self, outputs: Streams, gradients: Streams) -> tuple[Streams, Streams, Gradients]:
+        """Inputs and their gradients from outputs and theirs, then those of the parameters."""
+        (y1, y2), (dy1, dy2) = outputs, gradients
+        fed, dx, of_feed_forward = self.feed_forward.again(y1, dy2)
+        x2, dx1 = y2 - fed, dy1 + dx
+        attended, dx, of_attention = self.attention.again(x2, dx1)
+        x1, dx2 = y1 - attended, dy2 + dx
+        return (x1, x2), (dx1, dx2), of_attention + of_feed_forward
+
+
+class _Half:
+    """A function from one stream to the other, run once, and once more with gradients."""
+
+    def __init__(self, module: nn.Module, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        self.parameters = [p for p in module.parameters() if p.requires_grad]
+        self._function = function
+        self._random: RandomState | None = None
+        self._autocast: Autocast | None = None
+
+    def first(self, x: torch.Tensor) -> torch.Tensor:
+        self._random, self._autocast = RandomState(x), Autocast(x)
+        with self._autocast.again():
+            return self._function(x)
+
+    def again(
+        self, x: torch.Tensor, gradient: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, Gradients]:
+        """The output, the gradient of `x`, and those of the parameters."""
+        if self._random is None or self._autocast is None:
+            raise RuntimeError("the backward pass of a layer comes after its forward pass")
+        x = x.detach().requires_grad_()
+        with torch.enable_grad(), self._random.again(), self._autocast.again():
+            output = self._function(x)
+        dx, *others = torch.autograd.grad(
+            output, [x, *self.parameters], gradient.to(output.dtype), allow_unused=True
+        )
+        return output.detach(), dx, tuple(others)
+
+
+class _Reversible(torch.autograd.Function):
+    """All layers as one node of the autograd graph, which keeps the two streams at its end."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, steps: Sequence[_Step], x1: torch.Tensor, x2: torch.Tensor, *_: nn.Parameter
+    ) -> Streams:
+        for step in steps:
+            x1, x2 = step.forward(x1, x2)
+        ctx.steps = steps
+        ctx.save_for_backward(x1, x2)
+        return x1, x2
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy1: torch.Tensor, dy2: torch.Tensor) -> Any:
+        streams, gradients = ctx.saved_tensors, (dy1, dy2)
+        of_parameters: Gradients = ()
+        for step in reversed(ctx.steps):
+            streams, gradients, of_step = step.backward(streams, gradients)
+            of_parameters = of_step + of_parameters
+        return None, *gradients, *of_parameters

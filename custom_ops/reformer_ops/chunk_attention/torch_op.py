@@ -9,7 +9,13 @@ from torch.nn import functional
 
 from reformer_ops.attention_masks import ABSENT, MASKED
 from reformer_ops.chunk_attention.spec import CHUNK_ATTENTION
-from reformer_ops.torch_library import call, check_chunking, check_operands, register, whole_chunks
+from reformer_ops.torch_library import (
+    call_with_dropout,
+    check_chunking,
+    check_operands,
+    register,
+    whole_chunks,
+)
 
 
 class Ring:
@@ -47,10 +53,18 @@ class Ring:
         return (exists[self.chunks] & has_neighbours[:, None]).flatten(1)
 
 
-def softmax_attend(scores: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """`exp(scores - lse) @ values` and `lse[..., None]`; scores and lse are fp32."""
+def softmax_attend(
+    scores: torch.Tensor, values: torch.Tensor, dropout: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """`exp(scores - lse) @ values` and `lse[..., None]`; scores and lse are fp32.
+
+    Dropout is of the probabilities and leaves the lse alone, as in Hugging Face.
+    """
     lse = torch.logsumexp(scores, dim=-1, keepdim=True)
-    return torch.exp(scores - lse).to(values.dtype) @ values, lse
+    probabilities = torch.exp(scores - lse)
+    if dropout:
+        probabilities = functional.dropout(probabilities, dropout)
+    return probabilities.to(values.dtype) @ values, lse
 
 
 def _check(
@@ -82,6 +96,7 @@ def _portable(
     num_chunks_before: int,
     num_chunks_after: int,
     causal: bool,
+    dropout: float = 0.0,
 ) -> torch.Tensor:
     batch, length, heads, head_dim = query.shape
     chunks, padding = whole_chunks(length, chunk_length)
@@ -104,7 +119,7 @@ def _portable(
         allowed = allowed & (positions[:, :, None] >= key_positions[:, None, :])
     scores = (queries @ keys.transpose(-1, -2)).to(torch.float32)
     scores = scores.masked_fill_(~allowed, MASKED).masked_fill_(~present[:, None, :], ABSENT)
-    output, _ = softmax_attend(scores, values)
+    output, _ = softmax_attend(scores, values, dropout)
     output = output.reshape(batch, heads, chunks * chunk_length, head_dim)[:, :, :length]
     return output.transpose(1, 2).contiguous()  # as `_fake` promises
 
@@ -135,6 +150,7 @@ def chunk_attention(
     num_chunks_before: int,
     num_chunks_after: int,
     causal: bool,
+    dropout: float = 0.0,
 ) -> torch.Tensor:
     """Softmax attention within chunks and their neighbours: `reference.chunk_attention`.
 
@@ -142,6 +158,7 @@ def chunk_attention(
         query, key, value: `[batch, length, heads, head_dim]` fp32, fp16 or bf16; `length` at most
             `chunk_length` or a multiple of it. Scores and softmax are fp32.
         mask: `[batch, length]` bool, False for padding.
+        dropout: of the probabilities, in training (`call_with_dropout`).
 
     Returns:
         `[batch, length, heads, head_dim]` of the inputs' type.
@@ -149,8 +166,9 @@ def chunk_attention(
     Raises:
         OpError: shapes, types or attributes do not fit.
     """
-    return call(
+    return call_with_dropout(
         CHUNK_ATTENTION,
+        dropout,
         query,
         key,
         value,

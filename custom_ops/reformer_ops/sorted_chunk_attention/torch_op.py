@@ -10,7 +10,13 @@ from torch.nn import functional
 from reformer_ops.attention_masks import ABSENT, KEY_NORM_EPSILON, MASKED, SELF
 from reformer_ops.chunk_attention.torch_op import Ring, softmax_attend
 from reformer_ops.sorted_chunk_attention.spec import SORTED_CHUNK_ATTENTION
-from reformer_ops.torch_library import call, check_chunking, check_operands, register, whole_chunks
+from reformer_ops.torch_library import (
+    call_with_dropout,
+    check_chunking,
+    check_operands,
+    register,
+    whole_chunks,
+)
 
 
 def _check(
@@ -46,6 +52,7 @@ def _portable(
     num_chunks_before: int,
     num_chunks_after: int,
     causal: bool,
+    dropout: float = 0.0,
 ) -> torch.Tensor:
     batch, length, heads, head_dim = query_key.shape
     rounds = buckets.shape[2]
@@ -84,7 +91,7 @@ def _portable(
     scores = (queries @ keys.transpose(-1, -2)).to(torch.float32)
     scores = scores.masked_fill_(~allowed, MASKED).masked_fill_(positions == key_positions, SELF)
     scores = scores.masked_fill_(~present[:, None, :], ABSENT)
-    output, lse = softmax_attend(scores, values)
+    output, lse = softmax_attend(scores, values, dropout)
 
     undo = torch.empty_like(order).scatter_(
         2, order, torch.arange(length, device=order.device).expand_as(order)
@@ -130,6 +137,7 @@ def sorted_chunk_attention(
     num_chunks_before: int,
     num_chunks_after: int,
     causal: bool,
+    dropout: float = 0.0,
 ) -> torch.Tensor:
     """Shared-QK attention along the bucket-sorted sequence: `reference.sorted_chunk_attention`.
 
@@ -139,6 +147,7 @@ def sorted_chunk_attention(
             rounds are fp32.
         buckets: `[batch, heads, num_hashes, length]` int32 in `0..num_buckets`.
         mask: `[batch, length]` bool, False for padding.
+        dropout: of the probabilities, in training (`call_with_dropout`).
 
     Returns:
         `[batch, length, heads, head_dim]` of the inputs' type.
@@ -146,8 +155,9 @@ def sorted_chunk_attention(
     Raises:
         OpError: shapes, types or attributes do not fit.
     """
-    return call(
+    return call_with_dropout(
         SORTED_CHUNK_ATTENTION,
+        dropout,
         query_key,
         value,
         buckets,

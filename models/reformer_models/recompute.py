@@ -1,0 +1,44 @@
+"""What makes a computation run a second time as it ran the first: its randomness, its precision."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch.utils.checkpoint import get_device_states, set_device_states
+
+
+class RandomState:
+    """The state of the global generators that a computation on `tensor` draws from."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self._on_cpu = torch.get_rng_state()
+        self._devices, self._on_devices = get_device_states(tensor)
+
+    @contextmanager
+    def again(self) -> Iterator[None]:
+        """Within it the generators start from this state; afterwards they are as before it."""
+        with torch.random.fork_rng(self._devices):
+            torch.set_rng_state(self._on_cpu)
+            set_device_states(self._devices, self._on_devices)
+            yield
+
+
+class Autocast:
+    """How `torch.autocast` is set for the device of `tensor`."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self._device = tensor.device.type
+        self._enabled = torch.is_autocast_enabled(self._device)
+        self._dtype = torch.get_autocast_dtype(self._device)
+
+    def again(self) -> torch.autocast:
+        """A context with these settings.
+
+        It does not cache the weights it casts: one cast while no gradients were wanted would be
+        found again where they are, and have none.
+        """
+        return torch.autocast(
+            self._device, dtype=self._dtype, enabled=self._enabled, cache_enabled=False
+        )
