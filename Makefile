@@ -87,6 +87,10 @@ cross-aarch64: $(READY)  ## build the kernels and the C++ runtime for aarch64 Li
 bench: $(READY)  ## measure speed and memory (ARGS=--quick: a part, in minutes)
 	@$(PYTHON) -m reformer_export.bench $(ARGS)
 
+.PHONY: bench-train
+bench-train: $(READY)  ## measure training: memory against depth and length, time (ARGS=--quick)
+	@$(PYTHON) -m reformer_export.bench.training $(ARGS)
+
 .PHONY: clean
 clean:  ## remove everything that make made, the virtual environment too
 	rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache

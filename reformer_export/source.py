@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from reformer_export.artifact import Artifact
     from reformer_export.manifest import Manifest
     from reformer_models.hashing import BucketTrace
+    from reformer_models.heads import ReformerForTask
     from reformer_models.loading import LoadedModel
 
 __all__ = [
@@ -26,9 +27,12 @@ __all__ = [
     "LoadedModel",
     "ReformerConfig",
     "artifact_config",
+    "create_model",
+    "language_model_loss",
     "load_original",
     "load_source",
     "new_trace",
+    "save_checkpoint",
 ]
 
 DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
@@ -137,3 +141,26 @@ def new_trace(forced: Sequence[torch.Tensor | None] | None = None) -> BucketTrac
     from reformer_models.hashing import BucketTrace
 
     return BucketTrace(forced)
+
+
+def create_model(
+    config: ReformerConfig, task: str = "text-generation", *, seed: int = 0
+) -> ReformerForTask:
+    """A new model to be trained; see `reformer_models.creating.create_model`."""
+    from reformer_models import creating
+
+    return creating.create_model(config, task, seed=seed)
+
+
+def save_checkpoint(model: ReformerForTask, folder: str | Path) -> None:
+    """Write a checkpoint that `load_source` reads; see `reformer_models.saving`."""
+    from reformer_models import saving
+
+    saving.save_checkpoint(model, folder)
+
+
+def language_model_loss(model: ReformerForTask, input_ids: torch.Tensor) -> torch.Tensor:
+    """The mean loss of predicting the next token; see `reformer_models.losses`."""
+    from reformer_models import losses
+
+    return losses.language_model_loss(model, input_ids)

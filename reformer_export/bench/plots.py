@@ -41,7 +41,7 @@ def plot_models(results: Iterable[Result], path: Path, title: str) -> Path:
 
     time = {_LABELS[name]: points(name, "median_seconds", 1.0) for name in names}
     space = {_LABELS[name]: points(name, "peak_rss", 1e-9) for name in names}
-    return _draw(path, title, {"time": time, "peak memory of the process": space}, ("s", "GB"))
+    return draw(path, title, {"time": time, "peak memory of the process": space}, ("s", "GB"))
 
 
 def plot_ops(results: Iterable[OpResult], path: Path, title: str) -> Path:
@@ -57,12 +57,25 @@ def plot_ops(results: Iterable[OpResult], path: Path, title: str) -> Path:
         ):
             middle = sorted(seconds)[len(seconds) // 2]
             panel.setdefault(label, []).append((result.length, middle))
-    return _draw(path, title, panels, ["s"] * len(panels))
+    return draw(path, title, panels, ["s"] * len(panels))
 
 
-def _draw(
-    path: Path, title: str, panels: Mapping[str, Mapping[str, Points]], units: Sequence[str]
+def draw(
+    path: Path,
+    title: str,
+    panels: Mapping[str, Mapping[str, Points]],
+    units: Sequence[str],
+    along: Sequence[str] = (),
 ) -> Path:
+    """Write a PNG: a panel for each group of lines, all axes logarithmic.
+
+    Args:
+        path: of the file.
+        title: above all panels.
+        panels: title of a panel -> label of a line -> its points.
+        units: of the panels' vertical axes.
+        along: what is on their horizontal axes; "tokens" when left out.
+    """
     figure = _figure_class()(figsize=(_WIDTH * max(1, len(panels)), _HEIGHT), layout="constrained")
     figure.suptitle(title)
     for number, (name, lines) in enumerate(panels.items()):
@@ -78,7 +91,7 @@ def _draw(
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter("")
         axes.set_xticks(lengths, [f"{length:,}" for length in lengths])
-        axes.set_xlabel("tokens")
+        axes.set_xlabel(along[number] if along else "tokens")
         axes.set_ylabel(units[number])
         axes.set_title(name, fontsize="medium")
         axes.grid(alpha=0.3)
