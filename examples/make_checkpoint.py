@@ -8,19 +8,17 @@ byte-sized tokens. Use it where you have no trained model at hand:
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 
 from reformer_models.config import ReformerConfig
 from reformer_models.heads import TextGeneration
+from reformer_models.saving import save_checkpoint
 
 CONFIG = ReformerConfig(
-    architectures=("ReformerModelWithLMHead",),
     attn_layers=("local", "lsh", "local", "lsh", "local", "lsh"),
     hidden_size=256,
     num_attention_heads=2,
@@ -53,9 +51,7 @@ def make_checkpoint(folder: Path, config: ReformerConfig = CONFIG, seed: int = 0
         scale = 1.0 if "embeddings" in name else 1.0 / math.sqrt(parameter.shape[-1])
         with torch.no_grad():
             parameter.normal_(0.0, scale, generator=generator)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(config.to_hf(), indent=2) + "\n")
-    save_file(model.state_dict(), folder / "model.safetensors", metadata={"format": "pt"})
+    save_checkpoint(model, folder)
     return folder
 
 

@@ -11,6 +11,7 @@ from reformer_models.config import ReformerConfig
 from reformer_models.dropout import Dropout
 from reformer_models.errors import ConfigError
 from reformer_models.hashing import BucketSource
+from reformer_models.linear import Linear
 from reformer_ops.torch_ops import chunk_attention, lsh_bucket, sorted_chunk_attention
 
 
@@ -34,8 +35,8 @@ class LSHSelfAttention(nn.Module):
         self.num_chunks_after = config.lsh_num_chunks_after
         self.causal = config.is_decoder
         self.dropout = config.lsh_attention_probs_dropout_prob
-        self.query_key = nn.Linear(config.hidden_size, width, bias=False)
-        self.value = nn.Linear(config.hidden_size, width, bias=False)
+        self.query_key = Linear(config.hidden_size, width, bias=False)
+        self.value = Linear(config.hidden_size, width, bias=False)
         self.register_buffer("rotations", rotations, persistent=False)
 
     def _apply(self, fn: Callable[..., torch.Tensor], recurse: bool = True) -> LSHSelfAttention:
@@ -88,9 +89,9 @@ class LocalSelfAttention(nn.Module):
         self.num_chunks_after = config.local_num_chunks_after
         self.causal = config.is_decoder
         self.dropout = config.local_attention_probs_dropout_prob
-        self.query = nn.Linear(config.hidden_size, width, bias=False)
-        self.key = nn.Linear(config.hidden_size, width, bias=False)
-        self.value = nn.Linear(config.hidden_size, width, bias=False)
+        self.query = Linear(config.hidden_size, width, bias=False)
+        self.key = Linear(config.hidden_size, width, bias=False)
+        self.value = Linear(config.hidden_size, width, bias=False)
 
     def forward(
         self, hidden: torch.Tensor, mask: torch.Tensor, source: BucketSource | None
@@ -120,7 +121,7 @@ class SelfOutput(nn.Module):
     def __init__(self, config: ReformerConfig) -> None:
         super().__init__()
         width = config.num_attention_heads * config.attention_head_size
-        self.dense = nn.Linear(width, config.hidden_size, bias=False)
+        self.dense = Linear(width, config.hidden_size, bias=False)
         self.dropout = Dropout(config.hidden_dropout_prob)
 
     def forward(self, attended: torch.Tensor) -> torch.Tensor:

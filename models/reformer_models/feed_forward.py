@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from reformer_models.activations import activation
 from reformer_models.config import ReformerConfig
 from reformer_models.dropout import Dropout
+from reformer_models.linear import Linear
 
 
 def in_chunks(
@@ -40,7 +41,7 @@ class FeedForwardDense(nn.Module):
 
     def __init__(self, config: ReformerConfig) -> None:
         super().__init__()
-        self.dense = nn.Linear(config.hidden_size, config.feed_forward_size)
+        self.dense = Linear(config.hidden_size, config.feed_forward_size)
         self.dropout = Dropout(config.hidden_dropout_prob)
         self.activation = activation(config.hidden_act)
 
@@ -54,7 +55,7 @@ class FeedForwardOutput(nn.Module):
 
     def __init__(self, config: ReformerConfig) -> None:
         super().__init__()
-        self.dense = nn.Linear(config.feed_forward_size, config.hidden_size)
+        self.dense = Linear(config.feed_forward_size, config.hidden_size)
         self.dropout = Dropout(config.hidden_dropout_prob)
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:

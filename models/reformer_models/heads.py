@@ -13,6 +13,7 @@ from reformer_models.dropout import Dropout
 from reformer_models.errors import ConfigError
 from reformer_models.feed_forward import in_chunks
 from reformer_models.hashing import BucketSource
+from reformer_models.linear import Linear, linear
 from reformer_models.reformer import Reformer
 
 Outputs = dict[str, torch.Tensor]
@@ -59,13 +60,13 @@ class LMHead(nn.Module):
     def __init__(self, config: ReformerConfig) -> None:
         super().__init__()
         self.chunk_size = config.chunk_size_lm_head
-        self.decoder = nn.Linear(2 * config.hidden_size, config.vocab_size, bias=False)
+        self.decoder = Linear(2 * config.hidden_size, config.vocab_size, bias=False)
         # Not trained: transformers 4 adds it, transformers 5 does not.
         self.bias = nn.Parameter(torch.zeros(config.vocab_size), requires_grad=False)
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """`[.., 2 * hidden]` -> `[.., vocab]`, all at once."""
-        return nn.functional.linear(hidden, self.decoder.weight, self.bias)
+        return linear(hidden, self.decoder.weight, self.bias, training=self.training)
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """`[batch, length, 2 * hidden]` -> `[batch, length, vocab]`."""
@@ -120,10 +121,10 @@ class ClassificationHead(nn.Module):
 
     def __init__(self, config: ReformerConfig) -> None:
         super().__init__()
-        self.dense = nn.Linear(2 * config.hidden_size, config.hidden_size)
+        self.dense = Linear(2 * config.hidden_size, config.hidden_size)
         asked = config.classifier_dropout
         self.dropout = Dropout(config.hidden_dropout_prob if asked is None else asked)
-        self.out_proj = nn.Linear(config.hidden_size, config.num_labels)
+        self.out_proj = Linear(config.hidden_size, config.num_labels)
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """`[batch, length, 2 * hidden]` -> `[batch, labels]`."""
@@ -160,7 +161,7 @@ class QuestionAnswering(ReformerForTask):
             raise ConfigError(
                 f"question-answering needs two labels (start and end); got {config.num_labels}"
             )
-        self.qa_outputs = nn.Linear(2 * config.hidden_size, config.num_labels)
+        self.qa_outputs = Linear(2 * config.hidden_size, config.num_labels)
 
     def head(self, hidden: torch.Tensor) -> Outputs:
         """Logits of every token for starting and for ending the answer."""
