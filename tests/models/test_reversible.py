@@ -155,4 +155,4 @@ def test_compiled(how: str) -> None:
             layer.feed_forward.compile()
     loss, found = loss_and_gradients(model, ids)
     torch.testing.assert_close(loss, expected_loss)
-    assert_close(found, expected, TOLERANCE)
+    assert_close(found, expected, 20 * TOLERANCE)  # of compiled code, which rounds otherwise
