@@ -70,39 +70,62 @@ struct ChunkShape {
   }
 };
 
+// Calls column(block, first_row, first_dim, dims) for blocks of kLanes rows, transposed: block[i]
+// has dimension first_dim + i of all rows, for i < dims, and 0 for rows from `count` on. row(i) may
+// be read to the next multiple of kLanes floats. Where `mean_squares` is given, each row's mean
+// square goes there, [count rounded up to kLanes].
+template <typename RowOf, typename Columns>
+REFORMER_INLINE void transpose_blocks(std::int64_t count, std::int64_t head_dim, RowOf&& row,
+                                      float* mean_squares, Columns&& columns) {
+  for (std::int64_t first = 0; first < count; first += kLanes) {
+    Floats squares = {};
+    for (std::int64_t dim = 0; dim < head_dim; dim += kLanes) {
+      Floats block[kLanes];
+#pragma GCC unroll 16
+      for (int i = 0; i < kLanes; ++i)
+        block[i] = first + i < count ? load(row(first + i) + dim) : Floats{};
+      transpose(block);
+      const std::int64_t dims = std::min<std::int64_t>(kLanes, head_dim - dim);
+      if (dims == kLanes) {
+#pragma GCC unroll 16
+        for (int i = 0; i < kLanes; ++i) squares = block[i] * block[i] + squares;
+      } else {
+        for (int i = 0; i < dims; ++i) squares = block[i] * block[i] + squares;
+      }
+      columns(block, first, dim, dims);
+    }
+    if (mean_squares != nullptr)
+      store(mean_squares + first, squares / static_cast<float>(head_dim));
+  }
+}
+
+// Writes `count` rows as columns, in panels: [column panel][head_dim][panel width].
+template <typename RowOf>
+inline void transpose_rows(std::int64_t count, std::int64_t head_dim, RowOf&& row, float* panels,
+                           float* mean_squares) {
+  transpose_blocks(count, head_dim, row, mean_squares,
+                   [=](const Floats(&block)[kLanes], std::int64_t column, std::int64_t dim,
+                       std::int64_t dims) REFORMER_LAMBDA {
+                     const std::int64_t panel = column / kPanel * kPanel;
+                     const std::int64_t width =
+                         std::min<std::int64_t>(kPanel, round_up(count, kLanes) - panel);
+                     float* to = panels + panel * head_dim + (column - panel) + dim * width;
+                     if (dims == kLanes) {
+#pragma GCC unroll 16
+                       for (int i = 0; i < kLanes; ++i) store(to + i * width, block[i]);
+                     } else {
+                       for (int i = 0; i < dims; ++i) store(to + i * width, block[i]);
+                     }
+                   });
+}
+
 // Transposes rows into the key panels. `rows` may be read to padded_dim() floats. Where
 // `mean_squares` is given, each key's mean square goes there, [padded_keys].
 inline void pack_keys(const ChunkShape& shape, const float* const* rows, KeyChunk& chunk,
                       float* mean_squares) {
-  const std::int64_t columns = shape.padded_keys();
-  for (std::int64_t key = 0; key < columns; key += kLanes) {
-    const std::int64_t panel = key / kPanel * kPanel;
-    const std::int64_t width = std::min<std::int64_t>(kPanel, columns - panel);
-    float* to = chunk.keys + panel * shape.head_dim + (key - panel);
-    Floats squares = {};
-    for (std::int64_t dim = 0; dim < shape.head_dim; dim += kLanes) {
-      Floats block[kLanes];
-#pragma GCC unroll 16
-      for (int i = 0; i < kLanes; ++i)
-        block[i] = key + i < shape.keys ? load(rows[key + i] + dim) : Floats{};
-      transpose(block);
-      const std::int64_t count = std::min<std::int64_t>(kLanes, shape.head_dim - dim);
-      if (count == kLanes) {
-#pragma GCC unroll 16
-        for (int i = 0; i < kLanes; ++i) {
-          squares = block[i] * block[i] + squares;
-          store(to + (dim + i) * width, block[i]);
-        }
-      } else {
-        for (int i = 0; i < count; ++i) {
-          squares = block[i] * block[i] + squares;
-          store(to + (dim + i) * width, block[i]);
-        }
-      }
-    }
-    if (mean_squares != nullptr)
-      store(mean_squares + key, squares / static_cast<float>(shape.head_dim));
-  }
+  transpose_rows(
+      shape.keys, shape.head_dim, [rows](std::int64_t key) { return rows[key]; }, chunk.keys,
+      mean_squares);
 }
 
 // Copies one row into the value panels.

@@ -26,6 +26,25 @@ REFORMER_INLINE void multiply(Floats (&tile)[Rows][Vectors], const float* const*
   }
 }
 
+// tile += the transpose of `lines`, of which the first Rows numbers count, times panel: both are
+// `depth` lines, `lines_stride` and `stride` floats apart.
+template <int Rows, int Vectors>
+REFORMER_INLINE void multiply_transposed(Floats (&tile)[Rows][Vectors], const float* lines,
+                                         std::int64_t lines_stride, const float* panel,
+                                         std::int64_t stride, std::int64_t depth) {
+  for (std::int64_t k = 0; k < depth; ++k, lines += lines_stride, panel += stride) {
+    Floats line[Vectors];
+#pragma GCC unroll 8
+    for (int v = 0; v < Vectors; ++v) line[v] = load(panel + v * kLanes);
+#pragma GCC unroll 8
+    for (int r = 0; r < Rows; ++r) {
+      const Floats factor = broadcast(lines[r]);
+#pragma GCC unroll 8
+      for (int v = 0; v < Vectors; ++v) tile[r][v] = factor * line[v] + tile[r][v];
+    }
+  }
+}
+
 // Calls function.operator()<Rows>(first_row) over `rows` rows: tiles of kTileRows, then smaller
 // ones.
 template <typename Function>

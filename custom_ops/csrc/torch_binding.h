@@ -101,6 +101,17 @@ class ModelType {
     return given_ == ScalarType::BFloat16 ? torch::stable::to(tensor, given_) : tensor;
   }
 
+  // What kernels read that know fp32 alone: contiguous and of that type.
+  Tensor widened(const Tensor& tensor) const {
+    return torch::stable::contiguous(
+        given_ == ScalarType::Float ? tensor : torch::stable::to(tensor, ScalarType::Float));
+  }
+
+  // An output of such kernels in the type the model wants.
+  Tensor narrowed(const Tensor& tensor) const {
+    return given_ == ScalarType::Float ? tensor : torch::stable::to(tensor, given_);
+  }
+
  private:
   [[noreturn]] void refuse(const char* operand, ScalarType found) const {
     throw Error(op_ + " takes float32, float16 or bfloat16, the same for all its float " +

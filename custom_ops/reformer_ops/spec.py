@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from reformer_ops.errors import OpError
@@ -22,7 +22,8 @@ class Operand:
     """A tensor that goes into or comes out of an operator.
 
     `axes` are symbolic names; the same name means the same size everywhere in one operator.
-    `dtype` is "float" for the model's own type (fp32, fp16 or bf16), otherwise a NumPy name.
+    `dtype` is "float" for the model's own type (fp32, fp16 or bf16), "wide" for what its sums are
+    held in (fp32), otherwise a NumPy name.
     """
 
     name: str
@@ -75,6 +76,36 @@ class OpSpec:
         results = ", ".join("Tensor" for _ in self.outputs)
         results = results if len(self.outputs) == 1 else f"({results})"
         return f"{self.torch_name}({', '.join(arguments)}) -> {results}"
+
+    @property
+    def with_lse(self) -> OpSpec:
+        """An attention that gives, besides, what its gradients need; torch alone has it.
+
+        That is the logsumexp of each query's scores: of all keys it sees, in all rounds.
+        """
+        lse = Operand("lse", ("batch", "heads", "length"), "wide")
+        return replace(
+            self,
+            name=f"{self.name}WithLse",
+            torch_name=f"{self.torch_name}_with_lse",
+            outputs=(*self.outputs, lse),
+        )
+
+    @property
+    def backward(self) -> OpSpec:
+        """The gradients of an attention's float inputs; torch alone has it.
+
+        It takes the attention's inputs, the outputs of `with_lse` and the output's gradient.
+        """
+        gradient = replace(self.outputs[0], name="gradient")
+        floats = [operand for operand in self.inputs if operand.dtype == "float"]
+        return replace(
+            self,
+            name=f"{self.name}Backward",
+            torch_name=f"{self.torch_name}_backward",
+            inputs=(*self.inputs, *self.with_lse.outputs, gradient),
+            outputs=tuple(replace(f, name=f"{f.name}_gradient") for f in floats),
+        )
 
     def check_attributes(self, **values: AttributeValue) -> None:
         """OpError naming the first attribute the operator is not defined for."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
 
@@ -19,7 +20,10 @@ from reformer_ops.spec import DOMAIN, OpSpec
 MODEL_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 """The types a model may come in; what the law wants in fp32 is fp32 in all of them."""
 
-PORTABLE: dict[str, Callable[..., torch.Tensor]] = {}
+ATTENTION_DTYPES = (*MODEL_DTYPES, torch.float64)
+"""The types of the portable attentions. In float64 nothing is fp32: numeric derivatives need it."""
+
+PORTABLE: dict[str, Callable[..., Any]] = {}
 """By torch name, what serves a device that has no kernel of its own for the operator."""
 
 _LIBRARY = torch.library.Library(DOMAIN, "FRAGMENT")
@@ -30,25 +34,77 @@ _DECOMPOSED: ContextVar[bool] = ContextVar("reformer_ops_decomposed", default=Fa
 load_into_torch()  # before anything is defined: a library of kernels brings the schemas along
 
 
+@dataclass(frozen=True)
+class Gradients:
+    """What an attention has besides, to be trained: `op.with_lse` and `op.backward`, portably."""
+
+    with_lse: Callable[..., tuple[torch.Tensor, torch.Tensor]]
+    backward: Callable[..., tuple[torch.Tensor, ...]]
+
+
 def register(
     op: OpSpec,
     check: Callable[..., object],
     portable: Callable[..., torch.Tensor],
     fake: Callable[..., torch.Tensor],
+    gradients: Gradients | None = None,
 ) -> None:
     """Define `torch.ops.reformer.<torch_name>`, unless the native library has.
 
     `check` raises an OpError for what the operator does not take. `portable` serves every device
-    that has no kernel of its own, and gives the gradients on all. On CUDA the Triton kernels run,
-    unless REFORMER_OPS=portable. `fake` gives the output's shape and type, so that torch.export
-    and torch.compile keep the operator as one node.
+    that has no kernel of its own. On CUDA the Triton kernels run, unless REFORMER_OPS=portable.
+    `fake` gives the output's shape and type, so that torch.export and torch.compile keep the
+    operator as one node.
+
+    With `gradients` the operator is differentiable: where a gradient is wanted, `op.with_lse` runs
+    in its place, whose own gradient is `op.backward`. Both are operators of the library too.
 
     Raises:
-        NativeLibraryError: the library that is loaded has another schema.
+        NativeLibraryError: the library that is loaded lacks the operator, or has another schema.
     """
-    name = f"{DOMAIN}::{op.torch_name}"
+    kernel = _implement(op, check, portable, fake)
+    if requested() != "portable":
+        _LIBRARY.impl(op.torch_name, partial(_on_cuda, op, check, kernel), "CUDA")
+    if gradients is None:
+        return
 
-    def kernel(*arguments: Any, **training: Any) -> torch.Tensor:
+    def fake_with_lse(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        output = fake(*arguments)
+        batch, length, heads, _ = output.shape
+        return output, output.new_empty((batch, heads, length), dtype=wide(output.dtype))
+
+    def fake_backward(*arguments: Any) -> tuple[torch.Tensor, ...]:
+        tensors = zip(op.inputs, arguments, strict=False)
+        return tuple(
+            torch.empty_like(tensor, memory_format=torch.contiguous_format)
+            for operand, tensor in tensors
+            if operand.dtype == "float"
+        )
+
+    _implement(op.with_lse, check, gradients.with_lse, fake_with_lse)
+    check_backward = partial(check_attention, op.backward)
+    _implement(op.backward, check_backward, gradients.backward, fake_backward)
+    torch.library.register_autograd(
+        f"{DOMAIN}::{op.with_lse.torch_name}",
+        partial(_backward, op),
+        setup_context=_save_for_backward,
+        lib=_LIBRARY,
+    )
+    torch.library.register_autograd(
+        f"{DOMAIN}::{op.backward.torch_name}", partial(_second_derivative, op), lib=_LIBRARY
+    )
+    _LIBRARY.impl(op.torch_name, partial(_autograd, op), "Autograd", with_keyset=True)
+
+
+def _implement(
+    op: OpSpec,
+    check: Callable[..., object],
+    portable: Callable[..., Any],
+    fake: Callable[..., Any],
+) -> Callable[..., Any]:
+    """Define the operator with its portable kernel, which is returned."""
+
+    def kernel(*arguments: Any, **training: Any) -> Any:
         check(*arguments)
         # What the numeric law wants in fp32, autocast would round.
         with torch.autocast(arguments[0].device.type, enabled=False):
@@ -57,12 +113,8 @@ def register(
     PORTABLE[op.torch_name] = kernel
     _define(op)
     _LIBRARY.impl(op.torch_name, kernel, "CompositeExplicitAutograd")
-    if requested() != "portable":
-        _LIBRARY.impl(op.torch_name, partial(_on_cuda, op, check, kernel), "CUDA")
-    torch.library.register_fake(name, fake, lib=_LIBRARY)
-    if op.outputs[0].dtype == "float":
-        backward = partial(_backward, kernel)
-        torch.library.register_autograd(name, backward, setup_context=_save_arguments, lib=_LIBRARY)
+    torch.library.register_fake(f"{DOMAIN}::{op.torch_name}", fake, lib=_LIBRARY)
+    return kernel
 
 
 def _on_cuda(
@@ -72,7 +124,7 @@ def _on_cuda(
     *arguments: Any,
 ) -> torch.Tensor:
     """By the Triton kernels where Triton is installed, as it is with torch for CUDA."""
-    kernels = _triton_kernels(op)
+    kernels = None if arguments[0].dtype == torch.float64 else _triton_kernels(op)
     if kernels is None:
         return portable(*arguments)
     check(*arguments)
@@ -100,6 +152,12 @@ def _triton_kernels(op: OpSpec) -> Callable[..., torch.Tensor] | None:
 def _define(op: OpSpec) -> None:
     packet = getattr(getattr(torch.ops, DOMAIN), op.torch_name, None)
     if packet is None:
+        native = load_into_torch()
+        if native.available:
+            raise NativeLibraryError(
+                f"the native library that is loaded, {native.path}, has no {op.torch_name}, which "
+                "this version of reformer_ops has: install again"
+            )
         _LIBRARY.define(op.torch_schema, tags=(torch.Tag.pt2_compliant_tag,))
         return
     declared = torch._C.parse_schema(f"{DOMAIN}::{op.torch_schema}")
@@ -110,23 +168,40 @@ def _define(op: OpSpec) -> None:
         )
 
 
-def _save_arguments(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
-    ctx.save_for_backward(*(value for value in inputs if isinstance(value, torch.Tensor)))
+def _operator(op: OpSpec) -> Any:
+    return getattr(getattr(torch.ops, DOMAIN), op.torch_name)
+
+
+def _autograd(op: OpSpec, keyset: Any, *arguments: Any) -> torch.Tensor:
+    """`op`, or where its gradient is wanted, `op.with_lse`."""
+    tensors = arguments[: len(op.inputs)]
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
+        output, _ = _operator(op.with_lse)(*arguments)
+    else:
+        below = keyset & torch._C._after_autograd_keyset
+        output = _operator(op).default.redispatch(below, *arguments)
+    result: torch.Tensor = output
+    return result
+
+
+def _save_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:
+    """Inputs, output and logsumexp: nothing whose size is a number of scores."""
+    _, lse = output
+    ctx.mark_non_differentiable(lse)
+    ctx.save_for_backward(*(v for v in inputs if isinstance(v, torch.Tensor)), *output)
     ctx.attributes = [value for value in inputs if not isinstance(value, torch.Tensor)]
 
 
 def _backward(
-    portable: Callable[..., torch.Tensor], ctx: Any, gradient: torch.Tensor
+    op: OpSpec, ctx: Any, gradient: torch.Tensor, _: torch.Tensor | None
 ) -> tuple[torch.Tensor | None, ...]:
-    """Gradients by running the operator once more: only its inputs were kept, no scores."""
-    needed = ctx.needs_input_grad[: len(ctx.saved_tensors)]
-    pairs = zip(ctx.saved_tensors, needed, strict=True)
-    tensors = [tensor.detach().requires_grad_(wanted) for tensor, wanted in pairs]
-    with torch.enable_grad():
-        output = portable(*tensors, *ctx.attributes)
-    found = iter(torch.autograd.grad(output, [t for t in tensors if t.requires_grad], gradient))
-    gradients = [next(found) if wanted else None for wanted in needed]
+    found = iter(_operator(op.backward)(*ctx.saved_tensors, gradient, *ctx.attributes))
+    gradients = [next(found) if operand.dtype == "float" else None for operand in op.inputs]
     return (*gradients, *(None for _ in ctx.attributes))
+
+
+def _second_derivative(op: OpSpec, ctx: Any, *gradients: torch.Tensor | None) -> None:
+    raise OpError(f"{op.torch_name} can be differentiated once, not twice")
 
 
 @contextmanager
@@ -143,9 +218,10 @@ def call(op: OpSpec, *arguments: Any) -> torch.Tensor:
     """Run the operator; OpError for what it does not take, whoever found out."""
     # torch.compile does not know context variables.
     if not torch.compiler.is_dynamo_compiling() and _DECOMPOSED.get():
-        return PORTABLE[op.torch_name](*arguments)
+        decomposition: torch.Tensor = PORTABLE[op.torch_name](*arguments)
+        return decomposition
     try:
-        result: torch.Tensor = getattr(getattr(torch.ops, DOMAIN), op.torch_name)(*arguments)
+        result: torch.Tensor = _operator(op)(*arguments)
     except OpError:
         raise
     except ValueError as error:  # as the native library tells it
@@ -160,11 +236,28 @@ def call_with_dropout(op: OpSpec, dropout: float, *arguments: Any) -> torch.Tens
     """
     if dropout == 0:
         return call(op, *arguments)
-    return PORTABLE[op.torch_name](*arguments, dropout=dropout)
+    result: torch.Tensor = PORTABLE[op.torch_name](*arguments, dropout=dropout)
+    return result
 
 
-def check_operands(op: OpSpec, *tensors: torch.Tensor) -> None:
-    """OpError where ranks, sizes or types do not fit the spec.
+def wide(dtype: torch.dtype) -> torch.dtype:
+    """What is fp32 in every type of a model: norms, scores, softmax, sums."""
+    return torch.promote_types(dtype, torch.float32)
+
+
+def check_attention(op: OpSpec, *arguments: Any) -> None:
+    """OpError for what an attention, or its backward, is not defined for."""
+    tensors, values = arguments[: len(op.inputs)], arguments[len(op.inputs) :]
+    check_operands(op, *tensors, dtypes=ATTENTION_DTYPES)
+    attributes = {a.name: value for a, value in zip(op.attributes, values, strict=True)}
+    op.check_attributes(**attributes)
+    check_chunking(op, tensors[0].shape[1], attributes["chunk_length"])
+
+
+def check_operands(
+    op: OpSpec, *tensors: torch.Tensor, dtypes: Sequence[torch.dtype] = MODEL_DTYPES
+) -> None:
+    """OpError where ranks, sizes or types do not fit the spec; floats are of one of `dtypes`.
 
     Sizes that a tracer stands in for are not compared: nobody knows them yet.
     """
@@ -185,11 +278,12 @@ def check_operands(op: OpSpec, *tensors: torch.Tensor) -> None:
                 )
         if operand.dtype == "float":
             model_dtype = model_dtype or tensor.dtype
-            fits = tensor.dtype == model_dtype and tensor.dtype in MODEL_DTYPES
+            fits = tensor.dtype == model_dtype and tensor.dtype in dtypes
             wanted = "float32, float16 or bfloat16, the same for all its float inputs,"
         else:
-            fits = tensor.dtype == getattr(torch, operand.dtype)
-            wanted = operand.dtype
+            is_wide = operand.dtype == "wide" and model_dtype is not None
+            dtype = wide(model_dtype) if is_wide else getattr(torch, operand.dtype)
+            fits, wanted = tensor.dtype == dtype, str(dtype).removeprefix("torch.")
         if not fits:
             raise OpError(f"{op.torch_name} takes {wanted} for {operand.name}; got {tensor.dtype}")
 

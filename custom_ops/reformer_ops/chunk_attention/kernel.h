@@ -14,6 +14,7 @@ struct ChunkAttentionArguments {
   const void* value;         // the same
   const std::uint8_t* mask;  // [batch, length], 0 for padding
   void* output;              // [batch, length, heads, head_dim] of dtype
+  float* lse;                // [batch, heads, length] of each query's scores; null if not wanted
   DType dtype;
   std::int64_t batch, length, heads, head_dim;
   std::int64_t chunk_length, num_chunks_before, num_chunks_after;

@@ -99,14 +99,18 @@ class LoadedChunks {
   const std::uint8_t* mask_ = nullptr;
 };
 
+// `lse_of_row` may be null.
 template <typename Stored>
 void write_results(Attention& attention, Stored* output, std::int64_t stride, std::int64_t head_dim,
-                   std::int64_t count) {
+                   float* lse_of_row, std::int64_t count) {
   for (std::int64_t row = 0; row < count; row += kLanes) {
     const Floats top = load(attention.tops() + row);
     // The logsumexp is an fp32 quantity: where the top is -1e9 it swallows the logarithm.
     const Floats lse = top + log_from_one(load(attention.sums() + row));
     store(attention.sums() + row, exp_of_negative(top - lse));
+    if (lse_of_row == nullptr) continue;
+    for (std::int64_t i = 0; i < std::min<std::int64_t>(kLanes, count - row); ++i)
+      lse_of_row[row + i] = lse[i];
   }
   for (std::int64_t row = 0; row < count; ++row)
     store_row(output + row * stride, attention.result(row), attention.sums()[row], head_dim);
@@ -144,6 +148,7 @@ void run(const ChunkBlocks& blocks, std::size_t task) {
   };
   const std::int64_t stride = a.heads * a.head_dim;
   Stored* output = static_cast<Stored*>(a.output) + batch * a.length * stride + head * a.head_dim;
+  float* lse = a.lse == nullptr ? nullptr : a.lse + line * a.length;
 
   for (std::int64_t chunk = first; chunk < end; ++chunk) {
     const auto needed = [&](std::int64_t id) { return ring.sees(chunk, id); };
@@ -168,8 +173,9 @@ void run(const ChunkBlocks& blocks, std::size_t task) {
       const std::int64_t count = std::min(rows, shape.keys - row);
       attention.attend<false>({queries + row, positions + row, row, count}, spans, num_spans,
                               a.causal);
-      write_results(attention, output + (chunk * shape.keys + row) * stride, stride, a.head_dim,
-                    count);
+      const std::int64_t position = chunk * shape.keys + row;
+      write_results(attention, output + position * stride, stride, a.head_dim,
+                    lse == nullptr ? nullptr : lse + position, count);
     }
   }
 }

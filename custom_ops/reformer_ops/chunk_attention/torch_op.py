@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import torch
 from torch.nn import functional
@@ -10,11 +13,12 @@ from torch.nn import functional
 from reformer_ops.attention_masks import ABSENT, MASKED
 from reformer_ops.chunk_attention.spec import CHUNK_ATTENTION
 from reformer_ops.torch_library import (
+    Gradients,
     call_with_dropout,
-    check_chunking,
-    check_operands,
+    check_attention,
     register,
     whole_chunks,
+    wide,
 )
 
 
@@ -52,6 +56,13 @@ class Ring:
         has_neighbours = (self._shifts == 0).to(torch.int64) + chunks_in_sequence > 1
         return (exists[self.chunks] & has_neighbours[:, None]).flatten(1)
 
+    def sum_adjacent(self, tensor: torch.Tensor, axis: int) -> torch.Tensor:
+        """Each chunk's sum over where it was seen, in `tensor`'s shape of `adjacent`'s result."""
+        seen = tensor.unflatten(axis + 1, (self.chunks.shape[1], -1)).flatten(axis, axis + 1)
+        shape = list(seen.shape)
+        shape[axis] = self.chunks.shape[0]
+        return seen.new_zeros(shape).index_add_(axis, self.chunks.flatten(), seen)
+
 
 def softmax_attend(
     scores: torch.Tensor, values: torch.Tensor, dropout: float
@@ -67,77 +78,137 @@ def softmax_attend(
     return probabilities.to(values.dtype) @ values, lse
 
 
-def _check(
+def attend_backward(
+    scores: torch.Tensor,
+    live: torch.Tensor,
+    lse: torch.Tensor,
+    gradient: torch.Tensor,
+    values: torch.Tensor,
+    over_all: Callable[[torch.Tensor], torch.Tensor],
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The gradients of scores and of values.
+
+    Args:
+        scores: `[.., queries, keys]` fp32, constants where they are not `live`.
+        lse: `[.., queries, 1]` fp32, of all scores of the query, here and elsewhere. Infinite where
+            the query does not count.
+        gradient: `[.., queries, head_dim]`, for the outputs.
+        values: `[.., keys, head_dim]`.
+        over_all: from `[.., queries, 1]` to the sum over everywhere that the query occurs.
+
+    Returns:
+        `[.., queries, keys]` and `[.., keys, head_dim]` of the type of `values`.
+    """
+    weights = torch.exp(scores - lse)
+    value_gradients = weights.to(values.dtype).transpose(-1, -2) @ gradient
+    weight_gradients = (gradient @ values.transpose(-1, -2)).to(scores.dtype)
+    # `gradient . output` in exact arithmetic. So, rounding is the same on both sides of the minus.
+    delta = over_all((weights * weight_gradients).sum(dim=-1, keepdim=True))
+    score_gradients = (weights * (weight_gradients - delta)).masked_fill_(~live, 0)
+    return score_gradients.to(values.dtype), value_gradients
+
+
+class _Chunks:
+    """The operands cut into chunks, and the scores of each query for the keys it sees."""
+
+    def __init__(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        mask: torch.Tensor,
+        chunk_length: int,
+        num_chunks_before: int,
+        num_chunks_after: int,
+        causal: bool,
+    ) -> None:
+        self.batch, self.length, self.heads, self.head_dim = query.shape
+        self.size = chunk_length
+        self.count, self.padding = whole_chunks(self.length, chunk_length)
+        self.ring = Ring(self.count, num_chunks_before, num_chunks_after, query.device)
+        self.queries = self.cut(query)
+        self.keys = self.ring.adjacent(self.cut(key / math.sqrt(self.head_dim)), 2)
+        self.values = self.ring.adjacent(self.cut(value), 2)
+        positions = torch.arange(self.count * chunk_length, device=query.device)
+        positions = positions.reshape(self.count, chunk_length)
+        self.present = self.ring.present(positions < self.length, self.count)[:, None, :]
+        valid = functional.pad(mask, (0, self.padding))
+        valid = valid.reshape(self.batch, self.count, chunk_length)
+        self.allowed = self.ring.adjacent(valid, 1)[:, None, :, None, :]
+        if causal:
+            key_positions = self.ring.adjacent(positions, 0)
+            self.allowed = self.allowed & (positions[:, :, None] >= key_positions[:, None, :])
+        scores = (self.queries @ self.keys.transpose(-1, -2)).to(wide(query.dtype))
+        scores = scores.masked_fill_(~self.allowed, MASKED)
+        self.scores = scores.masked_fill_(~self.present, ABSENT)
+
+    def cut(self, tensor: torch.Tensor) -> torch.Tensor:
+        """`[batch, length, heads, head_dim]` to `[batch, heads, count, size, head_dim]`."""
+        rows = functional.pad(tensor, (0, 0, 0, 0, 0, self.padding)).transpose(1, 2)
+        return rows.reshape(self.batch, self.heads, self.count, self.size, self.head_dim)
+
+    def join(self, chunks: torch.Tensor) -> torch.Tensor:
+        """Undo `cut`."""
+        rows = chunks.reshape(self.batch, self.heads, self.count * self.size, self.head_dim)
+        return rows[:, :, : self.length].transpose(1, 2).contiguous()  # as `_fake` promises
+
+
+def _portable(*arguments: Any, dropout: float = 0.0) -> torch.Tensor:
+    chunks = _Chunks(*arguments)
+    output, _ = softmax_attend(chunks.scores, chunks.values, dropout)
+    return chunks.join(output)
+
+
+def _portable_with_lse(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    chunks = _Chunks(*arguments)
+    output, lse = softmax_attend(chunks.scores, chunks.values, dropout=0.0)
+    lse = lse.reshape(chunks.batch, chunks.heads, chunks.count * chunks.size)
+    return chunks.join(output), lse[:, :, : chunks.length].contiguous()
+
+
+def _portable_backward(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
     mask: torch.Tensor,
-    chunk_length: int,
-    num_chunks_before: int,
-    num_chunks_after: int,
-    causal: bool,
-) -> None:
-    check_operands(CHUNK_ATTENTION, query, key, value, mask)
-    CHUNK_ATTENTION.check_attributes(
-        chunk_length=chunk_length,
-        num_chunks_before=num_chunks_before,
-        num_chunks_after=num_chunks_after,
-        causal=causal,
+    _output: torch.Tensor,
+    lse: torch.Tensor,
+    gradient: torch.Tensor,
+    *attributes: Any,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    chunks = _Chunks(query, key, value, mask, *attributes)
+    shape = (*chunks.queries.shape[:-1], 1)
+    score_gradients, value_gradients = attend_backward(
+        chunks.scores,
+        chunks.allowed & chunks.present,
+        functional.pad(lse, (0, chunks.padding), value=math.inf).reshape(shape),
+        chunks.cut(gradient),
+        chunks.values,
+        lambda row_sums: row_sums,
     )
-    check_chunking(CHUNK_ATTENTION, query.shape[1], chunk_length)
+    key_gradients = score_gradients.transpose(-1, -2) @ chunks.queries
+
+    def summed(seen: torch.Tensor) -> torch.Tensor:
+        return chunks.ring.sum_adjacent(seen.to(lse.dtype), 2)
+
+    return (
+        chunks.join(score_gradients @ chunks.keys),
+        chunks.join(summed(key_gradients) / math.sqrt(chunks.head_dim)).to(key.dtype),
+        chunks.join(summed(value_gradients)).to(value.dtype),
+    )
 
 
-def _portable(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    mask: torch.Tensor,
-    chunk_length: int,
-    num_chunks_before: int,
-    num_chunks_after: int,
-    causal: bool,
-    dropout: float = 0.0,
-) -> torch.Tensor:
-    batch, length, heads, head_dim = query.shape
-    chunks, padding = whole_chunks(length, chunk_length)
-    ring = Ring(chunks, num_chunks_before, num_chunks_after, query.device)
-
-    def chunked(tensor: torch.Tensor) -> torch.Tensor:
-        rows = functional.pad(tensor, (0, 0, 0, 0, 0, padding)).transpose(1, 2)
-        return rows.reshape(batch, heads, chunks, chunk_length, head_dim)
-
-    queries = chunked(query)
-    keys = ring.adjacent(chunked(key / math.sqrt(head_dim)), 2)
-    values = ring.adjacent(chunked(value), 2)
-    positions = torch.arange(chunks * chunk_length, device=query.device)
-    positions = positions.reshape(chunks, chunk_length)
-    present = ring.present(positions < length, chunks)
-    valid = functional.pad(mask, (0, padding)).reshape(batch, chunks, chunk_length)
-    allowed = ring.adjacent(valid, 1)[:, None, :, None, :]
-    if causal:
-        key_positions = ring.adjacent(positions, 0)
-        allowed = allowed & (positions[:, :, None] >= key_positions[:, None, :])
-    scores = (queries @ keys.transpose(-1, -2)).to(torch.float32)
-    scores = scores.masked_fill_(~allowed, MASKED).masked_fill_(~present[:, None, :], ABSENT)
-    output, _ = softmax_attend(scores, values, dropout)
-    output = output.reshape(batch, heads, chunks * chunk_length, head_dim)[:, :, :length]
-    return output.transpose(1, 2).contiguous()  # as `_fake` promises
-
-
-def _fake(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    mask: torch.Tensor,
-    chunk_length: int,
-    num_chunks_before: int,
-    num_chunks_after: int,
-    causal: bool,
-) -> torch.Tensor:
+def _fake(query: torch.Tensor, *_: Any) -> torch.Tensor:
     return torch.empty_like(query, memory_format=torch.contiguous_format)
 
 
-register(CHUNK_ATTENTION, _check, _portable, _fake)
+register(
+    CHUNK_ATTENTION,
+    partial(check_attention, CHUNK_ATTENTION),
+    _portable,
+    _fake,
+    Gradients(_portable_with_lse, _portable_backward),
+)
 
 
 def chunk_attention(

@@ -1,43 +1,14 @@
 #include "sorted_chunk_attention/kernel.h"
 
-#include <algorithm>
-#include <atomic>
-#include <limits>
 #include <memory>
-#include <numeric>
-#include <string>
-#include <vector>
 
 #include "chunking.h"
 #include "isa.h"
 #include "sorted_chunk_attention/kernel_isa.h"
+#include "sorted_chunk_attention/sort.h"
 
 namespace reformer {
 namespace {
-
-// Writes the positions of one round sorted by bucket, stably; false for a bucket out of range.
-bool sort_round(const std::int32_t* buckets, std::int64_t length, std::int64_t num_buckets,
-                std::int32_t* order) {
-  std::int32_t lowest = std::numeric_limits<std::int32_t>::max(), highest = -1;
-  for (std::int64_t i = 0; i < length; ++i) {
-    lowest = std::min(lowest, buckets[i]);
-    highest = std::max(highest, buckets[i]);
-  }
-  if (lowest < 0 || highest > num_buckets) return false;
-  if (num_buckets > 8 * length + 4096) {  // counting would touch far more memory than it sorts
-    std::iota(order, order + length, 0);
-    std::stable_sort(order, order + length,
-                     [&](std::int32_t a, std::int32_t b) { return buckets[a] < buckets[b]; });
-    return true;
-  }
-  static thread_local std::vector<std::int32_t> starts;
-  starts.assign(highest - lowest + 2, 0);
-  for (std::int64_t i = 0; i < length; ++i) ++starts[buckets[i] - lowest + 1];
-  std::partial_sum(starts.begin(), starts.end(), starts.begin());
-  for (std::int64_t i = 0; i < length; ++i)
-    order[starts[buckets[i] - lowest]++] = static_cast<std::int32_t>(i);
-  return true;
-}
 
 using Block = void (*)(const SortedRound&, std::size_t);
 
@@ -64,20 +35,9 @@ void sorted_chunk_attention(const SortedChunkAttentionArguments& given, const Pa
   if (!sorted) a.num_hashes = 1;
   if (a.num_hashes < 1) throw Error("sorted_chunk_attention needs at least one round of hashing");
 
-  const std::int64_t rounds = checked_product(lines, a.num_hashes, "batch * heads * num_hashes");
-  const std::int64_t slots = checked_product(rounds, a.length, "the number of hashes");
-  std::unique_ptr<std::int32_t[]> order(new std::int32_t[slots]);
-  std::atomic<bool> in_range{true};
-  parallel_for(parallel, rounds, [&](std::size_t round) {
-    std::int32_t* to = order.get() + round * a.length;
-    if (!sorted)
-      std::iota(to, to + a.length, 0);
-    else if (!sort_round(a.buckets + round * a.length, a.length, a.num_buckets, to))
-      in_range = false;
-  });
-  if (!in_range)
-    throw Error("sorted_chunk_attention takes buckets of 0 to num_buckets = " +
-                std::to_string(a.num_buckets) + "; found others");
+  const std::unique_ptr<std::int32_t[]> order =
+      sorted_positions("sorted_chunk_attention", sorted ? a.buckets : nullptr, lines, a.num_hashes,
+                       a.length, a.num_buckets, parallel);
 
   const std::int64_t queries = lines * a.length;
   std::unique_ptr<float[]> weights;

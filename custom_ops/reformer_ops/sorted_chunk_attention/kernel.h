@@ -14,6 +14,7 @@ struct SortedChunkAttentionArguments {
   const std::int32_t* buckets;  // [batch, heads, num_hashes, length], 0..num_buckets
   const std::uint8_t* mask;     // [batch, length], 0 for padding
   void* output;                 // [batch, length, heads, head_dim] of dtype
+  float* lse;  // [batch, heads, length] of each query's scores in all rounds; null if not wanted
   DType dtype;
   std::int64_t batch, length, heads, head_dim, num_hashes;
   std::int64_t num_buckets, chunk_length, num_chunks_before, num_chunks_after;

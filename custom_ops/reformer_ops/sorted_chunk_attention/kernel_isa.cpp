@@ -123,6 +123,7 @@ class RoundSum {
     const std::int64_t lines = (batch * a.heads + head) * a.length;
     tops_ = round.tops + lines;
     sums_ = round.sums + lines;
+    lse_ = a.lse == nullptr ? nullptr : a.lse + lines;
   }
 
   // Announces the rows that add() will touch.
@@ -151,7 +152,11 @@ class RoundSum {
       const Floats sum = load(total + row) * keep + gain;
       Floats add = gain * exp_of_negative(top_score - lse);
       if (last) {
-        const Floats norm = exp_of_negative(new_top - (new_top + log_from_one(sum)));
+        const Floats all = new_top + log_from_one(sum);
+        if (lse_ != nullptr)
+          for (std::int64_t i = 0; i < std::min<std::int64_t>(kLanes, count - row); ++i)
+            lse_[positions[row + i]] = all[i];
+        const Floats norm = exp_of_negative(new_top - all);
         keep = keep * norm;
         add = add * norm;
       }
@@ -189,7 +194,7 @@ class RoundSum {
   float* weights_;
   std::int64_t stride_;
   Stored* output_;
-  float *accumulator_, *tops_, *sums_;
+  float *accumulator_, *tops_, *sums_, *lse_;
 };
 
 template <typename Stored>

@@ -1,0 +1,18 @@
+// The order that SortedChunkAttention cuts into chunks.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "parallel.h"
+
+namespace reformer {
+
+// [lines, rounds, length] positions sorted by bucket, stably, in each round; as they come where
+// `buckets` is null. Throws Error, in the name of `op`, for buckets out of 0..num_buckets.
+std::unique_ptr<std::int32_t[]> sorted_positions(const char* op, const std::int32_t* buckets,
+                                                 std::int64_t lines, std::int64_t rounds,
+                                                 std::int64_t length, std::int64_t num_buckets,
+                                                 const Parallel& parallel);
+
+}  // namespace reformer

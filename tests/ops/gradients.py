@@ -1,0 +1,140 @@
+"""Gradients of the attentions, by every implementation there is, and what the law asks of them.
+
+The truth is plain PyTorch in fp64, differentiated by torch itself: none of our formulas is in it,
+and its outputs are the reference's (`test_the_yardstick_is_right`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from reformer_ops import torch_ops  # noqa: F401  (registers the operators)
+from reformer_ops.cases import Case
+from reformer_ops.registry import OPS, by_onnx_name
+from reformer_ops.spec import OpSpec
+from reformer_ops.torch_library import PORTABLE
+
+from . import law, plain_torch
+from .backends import torch_arguments
+from .isa_libraries import isa_libraries
+from .torch_process import call_in
+
+Array = NDArray[Any]
+
+ATTENTIONS = [op for op in OPS if op.outputs[0].dtype == "float"]
+CASES = [(op, number) for op, number in law.ALL_CASES if op in ATTENTIONS]
+DTYPES = ("float32", "float16", "bfloat16")
+
+
+def upstream(case: Case, dtype: str) -> torch.Tensor:
+    """A gradient for the output, `[batch, length, heads, head_dim]`."""
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(case.inputs["value"].shape, generator=generator).to(getattr(torch, dtype))
+
+
+def float_inputs(op: OpSpec) -> list[str]:
+    return [operand.name for operand in op.inputs if operand.dtype == "float"]
+
+
+def differentiate(
+    function: Callable[..., torch.Tensor],
+    op: OpSpec,
+    case: Case,
+    dtype: str,
+    wanted: Sequence[str] = (),
+) -> list[torch.Tensor]:
+    """By torch's autograd, for the inputs that are `wanted`: all floats when left out."""
+    arguments = torch_arguments(op, case, dtype)
+    tensors = dict(zip(case_inputs(op), arguments, strict=False))
+    leaves = [tensors[name].requires_grad_() for name in wanted or float_inputs(op)]
+    output = function(*arguments)
+    return list(torch.autograd.grad(output, leaves, upstream(case, dtype).to(output.dtype)))
+
+
+def case_inputs(op: OpSpec) -> list[str]:
+    return [operand.name for operand in op.inputs]
+
+
+def operator(op: OpSpec) -> Any:
+    return getattr(torch.ops.reformer, op.torch_name).default
+
+
+def plain(op: OpSpec) -> Callable[..., torch.Tensor]:
+    """Plain PyTorch, called as the operator is."""
+    function = getattr(plain_torch, op.torch_name)
+    names = case_inputs(op) + [attribute.name for attribute in op.attributes]
+    return lambda *arguments: function(**dict(zip(names, arguments, strict=True)))
+
+
+def by_torch(op_name: str, case: Case, dtype: str) -> list[Array]:
+    """As training gets them: whatever the dispatcher runs, native where it is installed."""
+    op = by_onnx_name(op_name)
+    return [gradient.float().numpy() for gradient in differentiate(operator(op), op, case, dtype)]
+
+
+def by_portable(op_name: str, case: Case, dtype: str) -> list[Array]:
+    op = by_onnx_name(op_name)
+    arguments = torch_arguments(op, case, dtype)
+    tensors, attributes = arguments[: len(op.inputs)], arguments[len(op.inputs) :]
+    outputs = PORTABLE[op.with_lse.torch_name](*arguments)
+    gradient = upstream(case, dtype)
+    found = PORTABLE[op.backward.torch_name](*tensors, *outputs, gradient, *attributes)
+    return [gradient.float().numpy() for gradient in found]
+
+
+def by_isa(isa: str, op_name: str, case: Case, dtype: str) -> list[Array]:
+    """By the native kernels for an instruction set, which torch chooses once in a process."""
+    environment = (("REFORMER_OPS", "native"), ("REFORMER_FORCE_ISA", isa))
+    found: list[Array] = call_in(environment, f"{__name__}:by_torch", op_name, case, dtype)
+    return found
+
+
+@dataclass(frozen=True)
+class Backend:
+    name: str
+    run: Callable[[str, Case, str], list[Array]]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+BACKENDS = [
+    Backend("torch", by_torch),
+    Backend("torch-portable", by_portable),
+    *(Backend(f"native-{isa}", partial(by_isa, isa)) for isa in isa_libraries()),
+]
+
+
+def check(op: OpSpec, case: Case, dtype: str, found: list[Array]) -> None:
+    """AssertionError unless the law allows these gradients for a case that is exact in `dtype`."""
+    truth = [g.numpy() for g in differentiate(plain(op), op, case, "float64")]
+    yardstick = [g.double().numpy() for g in differentiate(plain(op), op, case, dtype)]
+    gradients = zip(float_inputs(op), found, truth, yardstick, strict=True)
+    for name, gradient, wanted, usual in gradients:
+        assert gradient.shape == wanted.shape, name
+        assert np.isfinite(gradient).all(), name
+        bound = 2 * law.error(usual, wanted) + law.FLOOR[dtype] * float(np.abs(wanted).max())
+        assert law.error(gradient, wanted) <= bound, name
+
+
+def numeric_derivatives_agree(op_name: str, case: Case) -> bool:
+    """gradcheck in fp64, in a process that runs the portable operators."""
+    op = by_onnx_name(op_name)
+    arguments = torch_arguments(op, case, "float64")
+    tensors, attributes = arguments[: len(op.inputs)], arguments[len(op.inputs) :]
+    for tensor in tensors:
+        tensor.requires_grad_(tensor.is_floating_point())
+    function = partial(_call, operator(op), attributes)
+    return torch.autograd.gradcheck(function, tensors, fast_mode=False)
+
+
+def _call(function: Any, attributes: list[Any], *tensors: torch.Tensor) -> torch.Tensor:
+    result: torch.Tensor = function(*tensors, *attributes)
+    return result
