@@ -67,9 +67,16 @@ class _ByOneDNN(torch.autograd.Function):
     def backward(ctx: Any, gradient: torch.Tensor) -> Any:
         input, weight = ctx.saved_tensors
         of_input, of_weight, of_bias = ctx.needs_input_grad
-        rows = gradient.flatten(0, -2)
+        outer, inner = gradient.flatten(0, -2), input.flatten(0, -2)
         return (
             _product(gradient, weight.t(), None) if of_input else None,
-            _product(rows.t(), input.flatten(0, -2).t(), None) if of_weight else None,
-            rows.sum(dim=0) if of_bias else None,
+            _transposed_product(outer, inner) if of_weight else None,
+            outer.sum(dim=0) if of_bias else None,
         )
+
+
+def _transposed_product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """`left.T @ right`. The left one of a product is copied when transposed: better the smaller."""
+    if left.shape[1] > right.shape[1]:
+        return _product(right.t(), left.t(), None).t()
+    return _product(left.t(), right.t(), None)
