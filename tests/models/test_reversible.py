@@ -118,7 +118,7 @@ def test_in_bfloat16_by_autocast() -> None:
 
 def activations(layers: int, *, recompute: bool, length: int = 512) -> int:
     """Bytes at the worst moment of a step, without the gradients of parameters."""
-    shape = {"hidden_size": 64, "axial_pos_embds_dim": [16, 48], "attention_head_size": 32}
+    shape = {"hidden_size": 128, "axial_pos_embds_dim": [32, 96], "attention_head_size": 32}
     positions = {"axial_pos_shape": [16, 32], "max_position_embeddings": 512}
     kinds = ["local", "lsh"] * (layers // 2)
     model = create_model(small_config(**shape, **positions, attn_layers=kinds))
