@@ -1,0 +1,106 @@
+"""The model card of a byte model: what it is, what it learned from, how good it is."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a card is written from."""
+
+    name: str
+    source: str
+    """The text and its licence, in a sentence or two of Markdown."""
+    text_sha256: str
+    trained_bytes: int
+    held_out_bytes: int
+    window: int
+    parameters: int
+    steps: int
+    batch: int
+    seconds: float
+    machine: str
+    command: str
+    losses: list[float]
+    held_out: list[tuple[int, float]]
+    """Bits per byte of the held-out text, after so many steps."""
+    xz: float
+    xz_primed: float
+
+    @property
+    def bits_per_byte(self) -> float:
+        """At the end."""
+        return self.held_out[-1][1]
+
+
+def summary(facts: Facts) -> str:
+    """The result in a line."""
+    return (
+        f"held-out bits per byte: {facts.bits_per_byte:.4f}; xz -9e of the same "
+        f"{facts.held_out_bytes:,} bytes: {facts.xz:.4f}, and {facts.xz_primed:.4f} with the "
+        "training text packed before them"
+    )
+
+
+def curve(facts: Facts) -> list[tuple[int, float, float]]:
+    """At each evaluation: steps done, training bits per byte since the one before, held-out."""
+    rows, before = [], 0
+    for step, value in facts.held_out:
+        rows.append((step, float(np.mean(facts.losses[before:step])) / math.log(2), value))
+        before = step
+    return rows
+
+
+def model_card(facts: Facts) -> str:
+    """README.md, with the header that the hub reads."""
+    rows = "\n".join(
+        f"| {step:,} | {train:.3f} | {held:.4f} |" for step, train, held in curve(facts)
+    )
+    return f"""\
+---
+language: en
+library_name: transformers
+pipeline_tag: text-generation
+tags:
+- reformer
+- byte-level
+---
+
+# {facts.name}
+
+A causal Reformer over bytes (token id = byte), {facts.parameters:,} parameters, for sequences of up
+to {facts.window:,} bytes. Small on purpose: it is there to be exported, run and compared.
+
+## Data
+
+{facts.source}
+
+sha256 of the text: `{facts.text_sha256}`. Trained on its first {facts.trained_bytes:,} bytes; the
+last {facts.held_out_bytes:,} bytes are held out.
+
+## Result
+
+| bits per byte of the held-out text | |
+|---|---|
+| this model | {facts.bits_per_byte:.4f} |
+| `xz -9e` | {facts.xz:.4f} |
+| `xz -9e`, the training text packed before it | {facts.xz_primed:.4f} |
+
+Windows of {facts.window:,} bytes, each half a window after the one before; of every window the
+second half counts, of the first all, and 8 bits for the first byte. In fp32.
+
+## Training
+
+    {facts.command}
+
+{facts.steps:,} steps of {facts.batch} × {facts.window:,} bytes, {facts.seconds / 60:.0f} minutes on
+{facts.machine}.
+
+| steps | training | held-out |
+|---|---|---|
+{rows}
+"""

@@ -1,0 +1,374 @@
+"""Trains a byte-level Reformer on a text and says how well it compresses text it has not seen.
+
+    python examples/train_bytes.py --out my-byte-model                      # the King James Bible
+    python examples/train_bytes.py --out my-byte-model --data my-book.txt
+
+Ctrl-C or SIGTERM saves and stops; the same command goes on exactly where it stopped, and from the
+last save after a crash: weights, optimizers, generators and the place in the schedule are all in
+OUT/state.pt. In the end OUT is a checkpoint in Hugging Face's layout, with a model card.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import platform
+import shlex
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import click
+import numpy as np
+import torch
+from bits_per_byte import bits_per_byte
+from byte_corpus import DESCRIPTION, CorpusError, read_text, split, xz_bits_per_byte
+from model_card import Facts, model_card, summary
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from reformer_export.errors import ReformerError, UsageError
+from reformer_export.staging import atomic_file
+from reformer_models.attention import redraw_rotations
+from reformer_models.config import ReformerConfig
+from reformer_models.creating import create_model
+from reformer_models.embeddings import AxialPositionEmbeddings
+from reformer_models.heads import ReformerForTask
+from reformer_models.losses import language_model_loss
+from reformer_models.saving import save_checkpoint
+
+VOCABULARY = 256
+"""A token id is a byte, as `reformer-export run --tokenizer bytes` has it."""
+
+CONFIG = ReformerConfig(
+    attn_layers=("local", "lsh", "local", "lsh"),
+    hidden_size=160,
+    num_attention_heads=2,
+    attention_head_size=64,
+    feed_forward_size=512,
+    hidden_act="gelu",
+    local_attn_chunk_length=16,
+    lsh_attn_chunk_length=64,
+    num_hashes=1,
+    hash_seed=0,
+    axial_pos_shape=(16, 64),
+    axial_pos_embds_dim=(32, 128),
+    axial_norm_std=0.1,
+    initializer_range=0.05,
+    max_position_embeddings=1024,
+    # The text is seen but a few times, and is more than the model can learn by heart.
+    hidden_dropout_prob=0.0,
+    local_attention_probs_dropout_prob=0.0,
+    vocab_size=VOCABULARY,
+    is_decoder=True,
+)
+
+console = Console(stderr=True)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a run trains; it goes on under the same only."""
+
+    steps: int
+    batch: int
+    learning_rate: float
+    seed: int
+    bf16: bool
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step: up in a line, then down along half a cosine."""
+        up = (step + 1) / max(1.0, 0.05 * self.steps)
+        down = 0.02 + 0.98 * (1 + math.cos(math.pi * step / self.steps)) / 2
+        return self.learning_rate * min(1.0, up) * down
+
+
+class Training:
+    """A run, with all that a step changes, which is all that is saved.
+
+    Attributes:
+        losses: of every step so far, in nats a byte.
+        held_out: steps done and bits per byte, at each evaluation.
+        seconds: spent in steps, in all processes that the run had.
+    """
+
+    def __init__(self, config: ReformerConfig, recipe: Recipe, text: bytes) -> None:
+        if config.vocab_size != VOCABULARY:
+            raise UsageError(f"a model of bytes has vocab_size 256, found {config.vocab_size}")
+        self.recipe = recipe
+        self.text_sha256 = hashlib.sha256(text).hexdigest()
+        train, self.held_out_text = split(text)
+        self.text = torch.frombuffer(bytearray(train), dtype=torch.uint8)
+        self.model = create_model(config, seed=recipe.seed)
+        spread_positions(self.model)
+        self.window = self.model.config.max_length
+        self.optimizers = optimizers(self.model)
+        self.sampler = torch.Generator().manual_seed(recipe.seed)
+        torch.manual_seed(recipe.seed)  # of dropout, and of rotations where they are redrawn
+        self.losses: list[float] = []
+        self.held_out: list[tuple[int, float]] = []
+        self.seconds = 0.0
+        # What a run can't change in the middle, by name.
+        self.settings = {
+            **dataclasses.asdict(recipe), "model": config.to_hf(), "text": self.text_sha256,
+            "threads": torch.get_num_threads(),
+        }  # fmt: skip
+
+    def step(self) -> None:
+        """One step, on pieces of the text from random places."""
+        begin = time.perf_counter()
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = self.recipe.rate(len(self.losses))
+        places = len(self.text) - self.window + 1
+        starts = torch.randint(places, (self.recipe.batch, 1), generator=self.sampler)
+        ids = self.text[starts + torch.arange(self.window)].long()
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.recipe.bf16):
+            loss = language_model_loss(self.model, ids)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+        self.losses.append(loss.item())
+        self.seconds += time.perf_counter() - begin
+
+    def evaluate(self) -> float:
+        """Bits per byte of the held-out text, in fp32, noted in `held_out`."""
+        generator = torch.get_rng_state()
+        self.model.eval()
+        with torch.inference_mode():
+            value = bits_per_byte(self.held_out_text, self._logits, self.window)
+        self.model.train()
+        torch.set_rng_state(generator)
+        self.held_out.append((len(self.losses), value))
+        return value
+
+    def _logits(self, ids: np.ndarray) -> np.ndarray:
+        logits: np.ndarray = self.model(torch.from_numpy(ids))["logits"].numpy()
+        return logits
+
+    def save(self, path: Path) -> None:
+        """Write everything; what was there before stays until it is whole."""
+        state = {
+            "settings": json.dumps(self.settings),
+            "model": self.model.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "generators": [self.sampler.get_state(), torch.get_rng_state()],
+            "losses": self.losses,
+            "held_out": self.held_out,
+            "seconds": self.seconds,
+        }
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_file(path) as file:
+            torch.save(state, file)
+
+    def resume(self, path: Path) -> None:
+        """Go on from what was saved.
+
+        Raises:
+            UsageError: that was another run, or is no state of one.
+        """
+        try:
+            state = torch.load(path, weights_only=True)
+            before = json.loads(state["settings"])
+        except Exception as error:  # whatever a damaged file makes torch raise
+            raise UsageError(f"{path} is no saved run: choose another --out") from error
+        for name, value in json.loads(json.dumps(self.settings)).items():
+            if before.get(name) != value:
+                raise UsageError(
+                    f"the run in {path.parent} was begun with {name} {before.get(name)}, not "
+                    f"{value}: go on with the same, or begin another with another --out"
+                )
+        self.model.load_state_dict(state["model"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        self.sampler.set_state(state["generators"][0])
+        torch.set_rng_state(state["generators"][1])
+        self.losses, self.held_out = state["losses"], state["held_out"]
+        self.seconds = state["seconds"]
+
+    def facts(self, name: str, source: str) -> Facts:
+        """The run in numbers, for its card and for --json."""
+        before = self.text.numpy().tobytes()
+        return Facts(
+            name=name,
+            source=source,
+            text_sha256=self.text_sha256,
+            trained_bytes=len(self.text),
+            held_out_bytes=len(self.held_out_text),
+            window=self.window,
+            parameters=sum(p.numel() for p in self.model.parameters() if p.requires_grad),
+            steps=len(self.losses),
+            batch=self.recipe.batch,
+            seconds=self.seconds,
+            machine=f"{self.settings['threads']} thread(s) of {platform.machine()}",
+            command=shlex.join(["python", *sys.argv]),
+            losses=self.losses,
+            held_out=self.held_out,
+            xz=xz_bits_per_byte(self.held_out_text),
+            xz_primed=xz_bits_per_byte(self.held_out_text, before),
+        )
+
+
+def spread_positions(model: ReformerForTask) -> None:
+    """Begin with the Fourier basis of each axis as position embeddings, as far as they are wide.
+
+    Then to attend n bytes back is the same rotation at every place, which a small model otherwise
+    has to find first. From here on they are trained like all weights.
+    """
+    for module in model.modules():
+        if not isinstance(module, AxialPositionEmbeddings):
+            continue
+        for count, weight in zip(module.shape, module.weights, strict=True):
+            rows = weight.detach().view(count, -1)
+            waves = torch.arange(1, min(count, rows.shape[1]) // 2 + 1)
+            angles = 2 * math.pi / count * torch.arange(count)[:, None] * waves
+            basis = torch.cat([angles.cos(), angles.sin()], dim=1)
+            rows[:, : basis.shape[1]] = math.sqrt(2) * model.config.axial_norm_std * basis
+
+
+def optimizers(model: ReformerForTask) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices of the layers, AdamW for all else, at one learning rate."""
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    inner = [p for name, p in named if ".encoder." in name and p.dim() == 2]
+    outer = [p for name, p in named if not (".encoder." in name and p.dim() == 2)]
+    return [
+        torch.optim.Muon(inner, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(outer, betas=(0.9, 0.98), weight_decay=0.0),
+    ]
+
+
+class Stop:
+    """Notes SIGINT and SIGTERM, so that the loop can end after its step; the second one kills."""
+
+    def __init__(self) -> None:
+        self.signal = 0
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._note)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.signal = number
+        signal.signal(number, signal.SIG_DFL)
+
+
+def train(training: Training, state: Path, save_every: int, evaluate_every: int) -> int:
+    """Train to the end, or until a signal, and save; returns the signal, 0 without one."""
+    stop = Stop()
+    recipe = training.recipe
+    columns = (
+        TextColumn("step {task.completed} of {task.total}"),
+        BarColumn(),
+        TextColumn("{task.fields[told]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as progress:
+        bar = progress.add_task(
+            "train", completed=len(training.losses), total=recipe.steps, told=""
+        )
+        while len(training.losses) < recipe.steps and not stop.signal:
+            training.step()
+            done = len(training.losses)
+            loss = float(np.mean(training.losses[-100:]))
+            rate = done * recipe.batch * training.window / training.seconds
+            told = f"loss {loss:.4f}, {loss / math.log(2):.3f} bits/byte, {rate:,.0f} bytes/s"
+            progress.update(bar, completed=done, told=told)
+            if done % evaluate_every == 0 or done == recipe.steps:
+                value = training.evaluate()
+                progress.print(f"step {done}: {told}; held out {value:.4f} bits/byte")
+            if done % save_every == 0:
+                training.save(state)
+    training.save(state)
+    return stop.signal
+
+
+def read_config(path: Path) -> ReformerConfig:
+    """The configuration in a config.json. Raises UsageError where it is none."""
+    try:
+        return ReformerConfig.from_hf(json.loads(path.read_bytes()))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} is not a Reformer's configuration: {error}") from error
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """A file of text, whole or not at all."""
+    with atomic_file(path) as file:
+        file.write(text.encode())
+
+
+FILE = click.Path(path_type=Path, dir_okay=False)
+POSITIVE = click.IntRange(min=1)
+
+
+@click.command()
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    help="The run, and in the end the checkpoint. A run that is there goes on.",
+)
+@click.option("--data", type=FILE, help="A text of your own. [default: the Bible, fetched]")
+@click.option("--config", "config_file", type=FILE, help="A config.json of another model.")
+@click.option("--steps", type=POSITIVE, default=2400, show_default=True)
+@click.option("--batch", type=POSITIVE, default=2, show_default=True, help="Pieces a step.")
+@click.option("--learning-rate", type=float, default=6e-3, show_default=True, help="The highest.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--bf16/--fp32", default=True, show_default=True, help="What products are made in.")
+@click.option(
+    "--threads",
+    type=POSITIVE,
+    default=1,
+    show_default=True,
+    help="A run can be repeated to the bit with as many.",
+)
+@click.option("--save-every", type=POSITIVE, default=100, show_default=True, metavar="STEPS")
+@click.option("--evaluate-every", type=POSITIVE, default=600, show_default=True, metavar="STEPS")
+@click.option("--json", "results", type=FILE, help="Write every loss and the results there.")
+def main(
+    out: Path,
+    data: Path | None,
+    config_file: Path | None,
+    steps: int,
+    batch: int,
+    learning_rate: float,
+    seed: int,
+    bf16: bool,
+    threads: int,
+    save_every: int,
+    evaluate_every: int,
+    results: Path | None,
+) -> None:  # fmt: skip
+    """Train a byte-level Reformer; the same command goes on where the last one stopped."""
+    torch.set_num_threads(threads)
+    state = out / "state.pt"
+    try:
+        config = CONFIG if config_file is None else read_config(config_file)
+        recipe = Recipe(steps, batch, learning_rate, seed, bf16)
+        training = Training(config, recipe, read_text(data))
+        if state.exists():
+            training.resume(state)
+            console.print(f"{out} goes on after step {len(training.losses)}", highlight=False)
+        stopped = train(training, state, save_every, evaluate_every)
+        if stopped:
+            console.print(f"stopped and saved in {state}: the same command goes on from there")
+            sys.exit(128 + stopped)
+        source = DESCRIPTION if data is None else f"`{data.name}`, a text of the user's."
+        facts = training.facts(out.resolve().name, source)
+        redraw_rotations(training.model, False)  # who loads it shall hash as was evaluated
+        save_checkpoint(training.model, out)
+        write_atomically(out / "README.md", model_card(facts))
+        if results is not None:
+            write_atomically(results, json.dumps(dataclasses.asdict(facts), indent=1) + "\n")
+    except (CorpusError, ReformerError, OSError) as error:
+        console.print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(getattr(error, "exit_code", 1))
+    print(summary(facts))
+
+
+if __name__ == "__main__":
+    main()
