@@ -37,7 +37,7 @@ Crown.)"""
 """Of the Bible, for a model card."""
 
 HELD_OUT_BYTES = 131072
-"""At the end of a text, and never trained on; of the Bible that is Hebrews 11:29 to Revelation."""
+"""How much of a text's end is not trained on; of the Bible that is Hebrews 11:29 to Revelation."""
 
 
 class CorpusError(Exception):
@@ -48,7 +48,7 @@ def read_text(data: Path | None = None) -> bytes:
     """The text of a file, or the Bible: as fetched before, else fetched now (2.4 MB).
 
     Raises:
-        CorpusError: the file can't be read or is too short, or the package can't be fetched.
+        CorpusError: the file can't be read, or the package can't be fetched.
     """
     if data is None and not CACHED.exists():
         CACHED.parent.mkdir(parents=True, exist_ok=True)
@@ -61,17 +61,21 @@ def read_text(data: Path | None = None) -> bytes:
         raise CorpusError(f"cannot read {path}: {error.strerror}; name another file") from error
     if data is None and hashlib.sha256(text).hexdigest() != SHA256:
         raise CorpusError(f"{path} is not what was written there: remove it to have it fetched")
-    if len(text) < 2 * HELD_OUT_BYTES:
-        raise CorpusError(
-            f"{path} has {len(text):,} bytes, and the last {HELD_OUT_BYTES:,} are held out: "
-            f"give a text of {2 * HELD_OUT_BYTES:,} bytes at least"
-        )
     return text
 
 
-def split(text: bytes) -> tuple[bytes, bytes]:
-    """What is trained on, and what is held out."""
-    return text[:-HELD_OUT_BYTES], text[-HELD_OUT_BYTES:]
+def split(text: bytes, held_out: int = HELD_OUT_BYTES) -> tuple[bytes, bytes]:
+    """What is trained on, and the last `held_out` bytes, which are not.
+
+    Raises:
+        CorpusError: the text is less than twice as long.
+    """
+    if len(text) < 2 * held_out:
+        raise CorpusError(
+            f"the text has {len(text):,} bytes, and the last {held_out:,} are held out: give one "
+            f"of {2 * held_out:,} bytes at least, or hold out less with --held-out"
+        )
+    return text[:-held_out], text[-held_out:]
 
 
 def xz_bits_per_byte(text: bytes, before: bytes = b"") -> float:

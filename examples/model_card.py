@@ -23,6 +23,7 @@ class Facts:
     steps: int
     batch: int
     seconds: float
+    threads: int
     machine: str
     command: str
     losses: list[float]
@@ -30,6 +31,9 @@ class Facts:
     """Bits per byte of the held-out text, after so many steps."""
     xz: float
     xz_primed: float
+    excerpt_bytes: int
+    excerpt: float
+    """Bits per byte of the first so many bytes of the held-out text on their own."""
 
     @property
     def bits_per_byte(self) -> float:
@@ -79,8 +83,8 @@ to {facts.window:,} bytes. Small on purpose: it is there to be exported, run and
 
 {facts.source}
 
-sha256 of the text: `{facts.text_sha256}`. Trained on its first {facts.trained_bytes:,} bytes; the
-last {facts.held_out_bytes:,} bytes are held out.
+sha256 of the text: `{facts.text_sha256}`.
+Trained on its first {facts.trained_bytes:,} bytes; the last {facts.held_out_bytes:,} are held out.
 
 ## Result
 
@@ -91,14 +95,15 @@ last {facts.held_out_bytes:,} bytes are held out.
 | `xz -9e`, the training text packed before it | {facts.xz_primed:.4f} |
 
 Windows of {facts.window:,} bytes, each half a window after the one before; of every window the
-second half counts, of the first all, and 8 bits for the first byte. In fp32.
+second half counts, of the first all, and 8 bits for the first byte. In fp32. `held_out.txt` is the
+first {facts.excerpt_bytes:,} bytes of the held-out text; of these alone it is {facts.excerpt:.4f}.
 
 ## Training
 
     {facts.command}
 
-{facts.steps:,} steps of {facts.batch} × {facts.window:,} bytes, {facts.seconds / 60:.0f} minutes on
-{facts.machine}.
+{facts.steps:,} steps of {facts.batch} × {facts.window:,} bytes in {facts.seconds / 60:.0f} minutes,
+{facts.threads} thread(s) of {facts.machine}. "Training" is the mean since the row before.
 
 | steps | training | held-out |
 |---|---|---|

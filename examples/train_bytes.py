@@ -14,6 +14,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import os
 import platform
 import shlex
 import signal
@@ -27,7 +28,7 @@ import click
 import numpy as np
 import torch
 from bits_per_byte import bits_per_byte
-from byte_corpus import DESCRIPTION, CorpusError, read_text, split, xz_bits_per_byte
+from byte_corpus import DESCRIPTION, HELD_OUT_BYTES, CorpusError, read_text, split, xz_bits_per_byte
 from model_card import Facts, model_card, summary
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -68,6 +69,9 @@ CONFIG = ReformerConfig(
     is_decoder=True,
 )
 
+EXCERPT_BYTES = 32768
+"""How much of the held-out text is put beside the model, to compare runtimes on."""
+
 console = Console(stderr=True)
 
 
@@ -80,6 +84,7 @@ class Recipe:
     learning_rate: float
     seed: int
     bf16: bool
+    held_out: int
 
     def rate(self, step: int) -> float:
         """The learning rate of a step: up in a line, then down along half a cosine."""
@@ -102,7 +107,7 @@ class Training:
             raise UsageError(f"a model of bytes has vocab_size 256, found {config.vocab_size}")
         self.recipe = recipe
         self.text_sha256 = hashlib.sha256(text).hexdigest()
-        train, self.held_out_text = split(text)
+        train, self.held_out_text = split(text, recipe.held_out)
         self.text = torch.frombuffer(bytearray(train), dtype=torch.uint8)
         self.model = create_model(config, seed=recipe.seed)
         spread_positions(self.model)
@@ -138,20 +143,18 @@ class Training:
         self.losses.append(loss.item())
         self.seconds += time.perf_counter() - begin
 
-    def evaluate(self) -> float:
-        """Bits per byte of the held-out text, in fp32, noted in `held_out`."""
-        generator = torch.get_rng_state()
+    def evaluate(self, text: bytes) -> float:
+        """Bits per byte of a text, in fp32."""
+
+        def logits(ids: np.ndarray) -> np.ndarray:
+            result: np.ndarray = self.model(torch.from_numpy(ids))["logits"].numpy()
+            return result
+
         self.model.eval()
         with torch.inference_mode():
-            value = bits_per_byte(self.held_out_text, self._logits, self.window)
+            value = bits_per_byte(text, logits, self.window)
         self.model.train()
-        torch.set_rng_state(generator)
-        self.held_out.append((len(self.losses), value))
         return value
-
-    def _logits(self, ids: np.ndarray) -> np.ndarray:
-        logits: np.ndarray = self.model(torch.from_numpy(ids))["logits"].numpy()
-        return logits
 
     def save(self, path: Path) -> None:
         """Write everything; what was there before stays until it is whole."""
@@ -195,7 +198,7 @@ class Training:
 
     def facts(self, name: str, source: str) -> Facts:
         """The run in numbers, for its card and for --json."""
-        before = self.text.numpy().tobytes()
+        excerpt = self.held_out_text[:EXCERPT_BYTES]
         return Facts(
             name=name,
             source=source,
@@ -207,12 +210,15 @@ class Training:
             steps=len(self.losses),
             batch=self.recipe.batch,
             seconds=self.seconds,
-            machine=f"{self.settings['threads']} thread(s) of {platform.machine()}",
+            threads=torch.get_num_threads(),
+            machine=f"an {platform.machine()} machine with {os.cpu_count()} cores",
             command=shlex.join(["python", *sys.argv]),
             losses=self.losses,
             held_out=self.held_out,
             xz=xz_bits_per_byte(self.held_out_text),
-            xz_primed=xz_bits_per_byte(self.held_out_text, before),
+            xz_primed=xz_bits_per_byte(self.held_out_text, self.text.numpy().tobytes()),
+            excerpt_bytes=len(excerpt),
+            excerpt=self.evaluate(excerpt),
         )
 
 
@@ -279,7 +285,8 @@ def train(training: Training, state: Path, save_every: int, evaluate_every: int)
             told = f"loss {loss:.4f}, {loss / math.log(2):.3f} bits/byte, {rate:,.0f} bytes/s"
             progress.update(bar, completed=done, told=told)
             if done % evaluate_every == 0 or done == recipe.steps:
-                value = training.evaluate()
+                value = training.evaluate(training.held_out_text)
+                training.held_out.append((done, value))
                 progress.print(f"step {done}: {told}; held out {value:.4f} bits/byte")
             if done % save_every == 0:
                 training.save(state)
@@ -295,10 +302,18 @@ def read_config(path: Path) -> ReformerConfig:
         raise UsageError(f"{path} is not a Reformer's configuration: {error}") from error
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """A file of text, whole or not at all."""
+def publish(training: Training, facts: Facts, out: Path) -> None:
+    """Make `out` a checkpoint like any other, with its card and an excerpt of what it never saw."""
+    redraw_rotations(training.model, False)  # who loads it shall hash as was evaluated
+    save_checkpoint(training.model, out)
+    write(out / "held_out.txt", training.held_out_text[: facts.excerpt_bytes])
+    write(out / "README.md", model_card(facts).encode())
+
+
+def write(path: Path, content: bytes) -> None:
+    """A file, whole or not at all."""
     with atomic_file(path) as file:
-        file.write(text.encode())
+        file.write(content)
 
 
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -326,6 +341,9 @@ POSITIVE = click.IntRange(min=1)
     show_default=True,
     help="A run can be repeated to the bit with as many.",
 )
+@click.option(
+    "--held-out", type=POSITIVE, default=HELD_OUT_BYTES, show_default=True, metavar="BYTES"
+)
 @click.option("--save-every", type=POSITIVE, default=100, show_default=True, metavar="STEPS")
 @click.option("--evaluate-every", type=POSITIVE, default=600, show_default=True, metavar="STEPS")
 @click.option("--json", "results", type=FILE, help="Write every loss and the results there.")
@@ -339,16 +357,17 @@ def main(
     seed: int,
     bf16: bool,
     threads: int,
+    held_out: int,
     save_every: int,
     evaluate_every: int,
     results: Path | None,
-) -> None:  # fmt: skip
+) -> None:
     """Train a byte-level Reformer; the same command goes on where the last one stopped."""
     torch.set_num_threads(threads)
     state = out / "state.pt"
     try:
         config = CONFIG if config_file is None else read_config(config_file)
-        recipe = Recipe(steps, batch, learning_rate, seed, bf16)
+        recipe = Recipe(steps, batch, learning_rate, seed, bf16, held_out)
         training = Training(config, recipe, read_text(data))
         if state.exists():
             training.resume(state)
@@ -359,11 +378,9 @@ def main(
             sys.exit(128 + stopped)
         source = DESCRIPTION if data is None else f"`{data.name}`, a text of the user's."
         facts = training.facts(out.resolve().name, source)
-        redraw_rotations(training.model, False)  # who loads it shall hash as was evaluated
-        save_checkpoint(training.model, out)
-        write_atomically(out / "README.md", model_card(facts))
+        publish(training, facts, out)
         if results is not None:
-            write_atomically(results, json.dumps(dataclasses.asdict(facts), indent=1) + "\n")
+            write(results, json.dumps(dataclasses.asdict(facts), indent=1).encode() + b"\n")
     except (CorpusError, ReformerError, OSError) as error:
         console.print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
         sys.exit(getattr(error, "exit_code", 1))
