@@ -15,6 +15,8 @@ class Facts:
     name: str
     source: str
     """The text and its licence, in a sentence or two of Markdown."""
+    license: str
+    """Of the weights, by the hub's name for it."""
     text_sha256: str
     trained_bytes: int
     held_out_bytes: int
@@ -67,6 +69,7 @@ def model_card(facts: Facts) -> str:
     return f"""\
 ---
 language: en
+license: {facts.license}
 library_name: transformers
 pipeline_tag: text-generation
 tags:
@@ -76,8 +79,8 @@ tags:
 
 # {facts.name}
 
-A causal Reformer over bytes (token id = byte), {facts.parameters:,} parameters, for sequences of up
-to {facts.window:,} bytes. Small on purpose: it is there to be exported, run and compared.
+A causal Reformer over bytes (token id = byte), {facts.parameters:,} parameters, for sequences of up to
+{facts.window:,} bytes. Small on purpose: it is there to be exported, run and compared.
 
 ## Data
 
@@ -94,9 +97,9 @@ Trained on its first {facts.trained_bytes:,} bytes; the last {facts.held_out_byt
 | `xz -9e` | {facts.xz:.4f} |
 | `xz -9e`, the training text packed before it | {facts.xz_primed:.4f} |
 
-Windows of {facts.window:,} bytes, each half a window after the one before; of every window the
-second half counts, of the first all, and 8 bits for the first byte. In fp32. `held_out.txt` is the
-first {facts.excerpt_bytes:,} bytes of the held-out text; of these alone it is {facts.excerpt:.4f}.
+Windows of {facts.window:,} bytes, each half a window after the one before; of every window the second
+half counts, of the first all, and 8 bits for the first byte. In fp32. `held_out.txt` is the first
+{facts.excerpt_bytes:,} bytes of the held-out text; of these alone it is {facts.excerpt:.4f}.
 
 ## Training
 

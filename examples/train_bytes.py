@@ -196,12 +196,13 @@ class Training:
         self.losses, self.held_out = state["losses"], state["held_out"]
         self.seconds = state["seconds"]
 
-    def facts(self, name: str, source: str) -> Facts:
+    def facts(self, name: str, source: str, license: str) -> Facts:
         """The run in numbers, for its card and for --json."""
         excerpt = self.held_out_text[:EXCERPT_BYTES]
         return Facts(
             name=name,
             source=source,
+            license=license,
             text_sha256=self.text_sha256,
             trained_bytes=len(self.text),
             held_out_bytes=len(self.held_out_text),
@@ -376,8 +377,8 @@ def main(
         if stopped:
             console.print(f"stopped and saved in {state}: the same command goes on from there")
             sys.exit(128 + stopped)
-        source = DESCRIPTION if data is None else f"`{data.name}`, a text of the user's."
-        facts = training.facts(out.resolve().name, source)
+        about = (DESCRIPTION, "apache-2.0") if data is None else (f"`{data.name}`.", "other")
+        facts = training.facts(out.resolve().name, *about)
         publish(training, facts, out)
         if results is not None:
             write(results, json.dumps(dataclasses.asdict(facts), indent=1).encode() + b"\n")
