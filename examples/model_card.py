@@ -79,8 +79,8 @@ tags:
 
 # {facts.name}
 
-A causal Reformer over bytes (token id = byte), {facts.parameters:,} parameters, for sequences of up to
-{facts.window:,} bytes. Small on purpose: it is there to be exported, run and compared.
+A causal Reformer over bytes (token id = byte) with {facts.parameters:,} parameters, for up to
+{facts.window:,} bytes at once. Small on purpose: it is there to be exported, run and compared.
 
 ## Data
 
@@ -97,9 +97,10 @@ Trained on its first {facts.trained_bytes:,} bytes; the last {facts.held_out_byt
 | `xz -9e` | {facts.xz:.4f} |
 | `xz -9e`, the training text packed before it | {facts.xz_primed:.4f} |
 
-Windows of {facts.window:,} bytes, each half a window after the one before; of every window the second
-half counts, of the first all, and 8 bits for the first byte. In fp32. `held_out.txt` is the first
-{facts.excerpt_bytes:,} bytes of the held-out text; of these alone it is {facts.excerpt:.4f}.
+Windows of {facts.window:,} bytes, each half a window after the one before; of every window the
+second half counts, of the first all, and 8 bits for the first byte. In fp32. `held_out.txt` is
+the first {facts.excerpt_bytes:,} bytes of the held-out text;
+of these alone it is {facts.excerpt:.4f}.
 
 ## Training
 
