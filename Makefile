@@ -51,7 +51,7 @@ help:  ## list the targets
 venv: $(READY)  ## set up the virtual environment (the others do it when needed)
 
 .PHONY: demo
-demo: $(READY)  ## build a model, export it, verify it, run it on a text
+demo: $(READY)  ## export a trained model, verify it, run it on a text
 	@$(PYTHON) examples/demo.py
 
 .PHONY: test

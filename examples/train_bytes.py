@@ -112,6 +112,11 @@ class Training:
         self.model = create_model(config, seed=recipe.seed)
         spread_positions(self.model)
         self.window = self.model.config.max_length
+        if len(train) < self.window:
+            raise CorpusError(
+                f"{len(train):,} bytes are left to train on, and the model takes {self.window:,} "
+                "at once: give a longer text, or a smaller model"
+            )
         self.optimizers = optimizers(self.model)
         self.sampler = torch.Generator().manual_seed(recipe.seed)
         torch.manual_seed(recipe.seed)  # of dropout, and of rotations where they are redrawn

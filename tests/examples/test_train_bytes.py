@@ -106,7 +106,6 @@ def test_stopped_and_killed_it_ends_where_an_undisturbed_run_does(
     card = (whole / "README.md").read_text()
     assert f"{theirs['held_out'][-1][1]:.4f}" in card
     assert "LICENSE" in card
-    # Nothing half-written is left behind by the kill but what the next save replaced.
     names = {"README.md", "config.json", "held_out.txt", "model.safetensors", "state.pt"}
     assert {path.name for path in whole.iterdir()} == names
 
@@ -150,11 +149,14 @@ def test_errors_are_a_line(config: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     out.mkdir()
     (out / "state.pt").write_bytes(b"no state")
+    short = tmp_path / "short.txt"
+    short.write_bytes(b"x" * 100)
     cases = [
         (invoke(config, out), 2, "no saved run"),
         (invoke(config, out, "--data", "nowhere.txt"), 1, "cannot read nowhere.txt"),
         (invoke(config, out, "--held-out", 8000), 1, "--held-out"),
         (invoke(TEXT, out), 2, "not a Reformer's configuration"),
+        (invoke(config, out, "--data", short, "--held-out", 50), 1, "50 bytes are left"),
     ]
     other = tmp_path / "other.json"
     other.write_text(json.dumps(replace(TINY, vocab_size=320).to_hf()))
