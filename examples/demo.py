@@ -76,18 +76,19 @@ def compressed(artifact: Path) -> list[tuple[str, str, str]]:
     xz = f"{len(text):,} bytes; xz -9e needs {xz_bits_per_byte(text):.4f} bits for each"
     rows = [("held-out text", xz, "")]
     for runtime, ops in RUNTIMES:
+        name = runtime if ops == "auto" else f"{runtime}, {ops}"
         try:
             runner = open_runner(artifact, runtime=runtime, ops=ops)
         except NativeLibraryError as error:
-            rows.append((f"{runtime}, {ops}", str(error), ""))
+            rows.append((name, str(error), ""))
             continue
-        console.print(f"[bold]bits per byte of {HELD_OUT.name} by {runtime}, {ops}[/bold]")
+        console.print(f"[bold]bits per byte of {HELD_OUT.name} by {name}[/bold]")
         start = time.perf_counter()
         window = runner.signature.max_length
         bits.append(bits_per_byte(text, partial(logits_of, runner), window))
         runner.close()
         seconds = f"{time.perf_counter() - start:.1f} s"
-        rows.append((f"{runtime}, {ops}", f"{bits[-1]:.6f} bits per byte", seconds))
+        rows.append((name, f"{bits[-1]:.6f} bits per byte", seconds))
     if max(bits) - min(bits) > SAME_BITS:
         sys.exit(f"bits per byte differ by more than {SAME_BITS}: {rows}")
     return rows

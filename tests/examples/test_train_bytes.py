@@ -23,7 +23,7 @@ from reformer_models.loading import load_model
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = ROOT / "LICENSE"
-STEPS = 150
+STEPS = 100
 
 # Dropout and rotations draw from the global generator, pieces of the text from another.
 TINY = replace(
