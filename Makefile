@@ -45,7 +45,7 @@ endif
 
 .PHONY: help
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: venv
 venv: $(READY)  ## set up the virtual environment (the others do it when needed)
@@ -90,6 +90,10 @@ bench: $(READY)  ## measure speed and memory (ARGS=--quick: a part, in minutes)
 .PHONY: bench-train
 bench-train: $(READY)  ## measure training: memory against depth and length, time (ARGS=--quick)
 	@$(PYTHON) -m reformer_export.bench.training $(ARGS)
+
+.PHONY: bench-attention
+bench-attention: $(READY)  ## compare with other attentions (ARGS=--quick: a part, in minutes)
+	@$(PYTHON) -m reformer_export.rivals $(ARGS)
 
 .PHONY: clean
 clean:  ## remove everything that make made, the virtual environment too

@@ -25,7 +25,7 @@ PACKAGES = {
 LAYERS = (
     {"__main__"},
     {"cli"},
-    {"doctor", "inspection", "matrix", "packaging", "pipeline", "running"},
+    {"doctor", "inspection", "matrix", "packaging", "pipeline", "rivals", "running"},
     {"bench", "parity"},
     {"exporters", "runtimes"},
 )

@@ -23,6 +23,7 @@ _LABELS = {
     FULL: "full attention (torch SDPA)",
 }
 _WIDTH, _HEIGHT, _DPI = 5.0, 4.2, 150
+_MANY = 5  # lines: their legend would hide them
 
 
 def check_plotting() -> None:
@@ -39,9 +40,24 @@ def plot_models(results: Iterable[Result], path: Path, title: str) -> Path:
         pairs = ((r.length, getattr(r, field)) for r in measured if r.contender == name)
         return sorted((length, value * scale) for length, value in pairs if value is not None)
 
-    time = {_LABELS[name]: points(name, "median_seconds", 1.0) for name in names}
-    space = {_LABELS[name]: points(name, "peak_rss", 1e-9) for name in names}
+    time = {_LABELS.get(name, name): points(name, "median_seconds", 1.0) for name in names}
+    space = {_LABELS.get(name, name): points(name, "peak_rss", 1e-9) for name in names}
     return draw(path, title, {"time": time, "peak memory of the process": space}, ("s", "GB"))
+
+
+def plot_learning(
+    curves: Mapping[str, Sequence[tuple[int, float]]], path: Path, title: str
+) -> Path:
+    """Write a PNG with shares of right answers against steps of training."""
+    figure = _figure_class()(figsize=(1.6 * _WIDTH, _HEIGHT), layout="constrained")
+    axes = figure.add_subplot()
+    for label, points in curves.items():
+        axes.plot(*zip(*points, strict=True), label=label)
+    axes.set(title=title, xlabel="steps", ylabel="accuracy", ylim=(0, 1.02))
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside right center", fontsize="small")
+    figure.savefig(path, dpi=_DPI)
+    return path
 
 
 def plot_ops(results: Iterable[OpResult], path: Path, title: str) -> Path:
@@ -96,7 +112,7 @@ def draw(
         axes.set_title(name, fontsize="medium")
         axes.grid(alpha=0.3)
         if number == 0 and lines:
-            axes.legend()
+            axes.legend(fontsize="small" if len(lines) > _MANY else None)
     figure.savefig(path, dpi=_DPI)
     return path
 

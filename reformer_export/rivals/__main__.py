@@ -1,0 +1,63 @@
+"""`make bench-attention`: python -m reformer_export.rivals [--quick] [--threads N] [--out DIR]"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from reformer_export.errors import ReformerError
+
+
+@click.command("python -m reformer_export.rivals")
+@click.option("--quick", is_flag=True, help="A part of it, in about two minutes.")
+@click.option(
+    "--only",
+    type=click.Choice(["speed", "learning"]),
+    help="One part; without it both.",
+)
+@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="[default: all cores]")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("build/bench-attention"),
+    show_default=True,
+    metavar="DIR",
+)
+def main(quick: bool, only: str | None, threads: int | None, out: Path) -> None:
+    """Compare the Reformer's attention with others in the same model: time, memory, learning.
+
+    Exit code 1 when something could not be measured because it broke.
+    """
+    from reformer_export.bench.tables import console, table
+    from reformer_export.rivals import duplication, speed
+    from reformer_export.rivals.suite import QUICK, WHOLE, run_suite
+
+    try:
+        report = run_suite(
+            out,
+            scope=QUICK if quick else WHOLE,
+            threads=threads,
+            parts=("speed", "learning") if only is None else (only,),
+            progress=lambda message: click.echo(message, err=True),
+        )
+    except ReformerError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+    shown = console()
+    if report.speed is not None:
+        title = f"One forward pass, {report.speed.threads} threads"
+        shown.print(table(title, speed.HEADER, report.speed.rows()))
+        for note in report.speed.notes:
+            click.echo(f"note: {note}", err=True)
+    if report.learned:
+        title = f"Duplication task, {report.training.steps} steps"
+        rows = (learned.row() for learned in report.learned)
+        shown.print(table(title, duplication.HEADER, rows))
+    click.echo(f"wrote {out}/results.json, table.md and plots in {report.seconds / 60:.0f} min")
+    sys.exit(1 if report.failed else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""What every rival has in common: the projections of the layer it stands in."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from torch import nn
+
+from reformer_export.errors import UsageError
+
+
+class SelfAttention(nn.Module, ABC):
+    """Takes the place of a local layer's self-attention, with its projections and its heads.
+
+    Padding stands at the end of a sequence, as everywhere in this project. So only a bidirectional
+    attention needs the mask: to a causal one padding is future.
+
+    Raises:
+        UsageError: the model is bidirectional and the attention causal by nature, or the reverse.
+    """
+
+    both_ways = True
+    """Whether it can be bidirectional."""
+
+    one_way = True
+    """Whether it can be causal."""
+
+    def __init__(self, replaced: Any) -> None:
+        super().__init__()
+        self.head_shape: tuple[int, int] = replaced.head_shape
+        self.causal: bool = replaced.causal
+        self.query, self.key, self.value = replaced.query, replaced.key, replaced.value
+        if not (self.one_way if self.causal else self.both_ways):
+            kind = "causal" if self.causal else "bidirectional"
+            raise UsageError(f"{type(self).__name__} cannot be {kind}: choose another attention")
+
+    def forward(
+        self, hidden: torch.Tensor, mask: torch.Tensor, source: object = None
+    ) -> torch.Tensor:
+        """`[batch, length, hidden]` and `[batch, length]` bool -> `[batch, length, width]`.
+
+        `source` is for layers that hash.
+        """
+        query, key, value = (
+            projection(hidden).unflatten(-1, self.head_shape).transpose(1, 2)
+            for projection in (self.query, self.key, self.value)
+        )
+        return self.attend(query, key, value, mask).transpose(1, 2).flatten(-2)
+
+    @abstractmethod
+    def attend(
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor
+    ) -> torch.Tensor:
+        """Three times `[batch, heads, length, head_dim]` -> the same."""
+
+
+def softmax_attention(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, visible: torch.Tensor | None = None
+) -> torch.Tensor:
+    """`[.., queries, head_dim]` and twice `[.., keys, head_dim]` -> `[.., queries, head_dim]`.
+
+    All scores are formed: `[.., queries, keys]`, as `visible` is, where it is False there is no
+    weight. A graph has no other way; torch's own kernel is what `reformer_export.bench` measures.
+    """
+    scores = (query / math.sqrt(query.shape[-1])) @ key.transpose(-1, -2)
+    if visible is not None:
+        scores = scores.masked_fill(~visible, -math.inf)
+    return torch.softmax(scores, dim=-1) @ value
