@@ -143,12 +143,12 @@ def measure_speed(
         )
         for name, label in labels.items():
             own = [replace(r, contender=label) for r in report.results if r.contender == name]
-            measured += _with_expectations(own)
+            measured += with_expectations(own)
         notes |= dict.fromkeys(f"{choice.title}: {note}" for note in report.notes())
     return SpeedReport(threads, tuple(measured), tuple(notes))
 
 
-def _with_expectations(results: Sequence[Result]) -> Iterator[Measured]:
+def with_expectations(results: Sequence[Result]) -> Iterator[Measured]:
     """The results of one attention by length, with the time of those refused."""
     known = [(r.length, r.median_seconds) for r in results if r.median_seconds is not None]
     for result in results:
