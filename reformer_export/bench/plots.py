@@ -23,7 +23,7 @@ _LABELS = {
     FULL: "full attention (torch SDPA)",
 }
 _WIDTH, _HEIGHT, _DPI = 5.0, 4.2, 150
-_MANY = 5  # lines: their legend would hide them
+_MANY = 5  # more lines than that would be hidden by their own legend
 
 
 def check_plotting() -> None:
@@ -111,8 +111,10 @@ def draw(
         axes.set_ylabel(units[number])
         axes.set_title(name, fontsize="medium")
         axes.grid(alpha=0.3)
-        if number == 0 and lines:
-            axes.legend(fontsize="small" if len(lines) > _MANY else None)
+        if number == 0 and len(lines) > _MANY:
+            figure.legend(loc="outside right center", fontsize="small")
+        elif number == 0 and lines:
+            axes.legend()
     figure.savefig(path, dpi=_DPI)
     return path
 

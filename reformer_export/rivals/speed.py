@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from math import log
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +33,7 @@ LINEUP: tuple[tuple[Choice, dict[str, str]], ...] = (
     (LONGFORMER, {OURS: "Longformer"}),
     (LINFORMER, {OURS: "Linformer (bidirectional)"}),
     (PERFORMER, {OURS: "Performer"}),
-    (FULL, {OURS: "full"}),
+    (FULL, {OURS: "full, exported"}),
 )
 """Each artifact, and what its contenders are called. "full, torch SDPA" takes the local layers'
 projections and torch's attention kernel; all others run in ONNX Runtime, on standard operators
@@ -45,8 +44,8 @@ where it is not said that native ones run."""
 class Measured:
     """One attention at one length.
 
-    `expected` is the time in seconds that a refused run would have taken, by the power of the
-    length that the two lengths before follow; None where it ran, or where those are missing.
+    `expected` is the time in seconds that a refused run would have taken, by the longest length
+    before it; None where it ran, or nothing did.
     """
 
     result: Result
@@ -143,18 +142,22 @@ def measure_speed(
         )
         for name, label in labels.items():
             own = [replace(r, contender=label) for r in report.results if r.contender == name]
-            measured += with_expectations(own)
+            order = 2 if choice is FULL or name == TORCH else 1
+            measured += with_expectations(own, order)
         notes |= dict.fromkeys(f"{choice.title}: {note}" for note in report.notes())
     return SpeedReport(threads, tuple(measured), tuple(notes))
 
 
-def with_expectations(results: Sequence[Result]) -> Iterator[Measured]:
-    """The results of one attention by length, with the time of those refused."""
+def with_expectations(results: Sequence[Result], order: int) -> Iterator[Measured]:
+    """The results of one attention by length, with the time of those refused.
+
+    Time is taken to grow with that power of the length; parts of a model are linear, so with the
+    square it is rather too much than too little.
+    """
     known = [(r.length, r.median_seconds) for r in results if r.median_seconds is not None]
     for result in results:
         expected = None
-        if result.status != OK and len(known) > 1 and result.length > known[-1][0]:
-            (shorter, less), (longer, more) = known[-2:]
-            order = log(more / less) / log(longer / shorter)
-            expected = more * (result.length / longer) ** order
+        if result.status != OK and known and result.length > known[-1][0]:
+            length, seconds = known[-1]
+            expected = seconds * (result.length / length) ** order
         yield Measured(result, expected)

@@ -97,7 +97,7 @@ def test_linformer(length: int) -> None:
 
 def test_linformer_has_no_weights_beyond_its_longest_sequence() -> None:
     attention = LinformerAttention(layer(causal=False), 16, 4, seed=1).double()
-    with pytest.raises((IndexError, RuntimeError), match="out of range"):
+    with pytest.raises((IndexError, RuntimeError), match="out of"):
         attention.attend(*rows(17), all_present(17))
 
 

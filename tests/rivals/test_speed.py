@@ -24,7 +24,7 @@ def _result(length: int, seconds: float | None) -> Result:
 
 def test_what_is_refused_is_extrapolated_and_called_so() -> None:
     results = [_result(1000, 0.1), _result(2000, 0.4), _result(8000, None)]
-    *measured, refused = with_expectations(results)
+    *measured, refused = with_expectations(results, 2)
     assert [one.expected for one in measured] == [None, None]
     assert refused.expected == pytest.approx(6.4), "four times the length, sixteen times the time"
     assert refused.row()[-1] == "refused: too much memory; 6.40 s by extrapolation"
@@ -32,8 +32,8 @@ def test_what_is_refused_is_extrapolated_and_called_so() -> None:
     assert refused.to_json()["extrapolated_seconds"] == refused.expected
 
 
-def test_one_length_is_not_enough_to_extrapolate_from() -> None:
-    *_, refused = with_expectations([_result(1000, 0.1), _result(8000, None)])
+def test_nothing_is_extrapolated_from_nothing() -> None:
+    *_, refused = with_expectations([_result(8000, None), _result(9000, None)], 1)
     assert refused.expected is None
     assert Measured(_result(8000, None)).row()[-1] == "refused: too much memory"
 
