@@ -11,7 +11,7 @@ from reformer_export.errors import ReformerError
 
 
 @click.command("python -m reformer_export.rivals")
-@click.option("--quick", is_flag=True, help="A part of it, in about two minutes.")
+@click.option("--quick", is_flag=True, help="A part of it, in a few minutes.")
 @click.option(
     "--only",
     type=click.Choice(["speed", "learning"]),

@@ -12,17 +12,24 @@ from typing import Any
 import torch
 from torch.nn.functional import pad
 
+from reformer_export.errors import UsageError
 from reformer_export.rivals.self_attention import SelfAttention, softmax_attention
 from reformer_ops.torch_library import whole_chunks
 
 
 class LongformerAttention(SelfAttention):
-    """Each query sees the `window` tokens that end with its own, and the first `num_global`."""
+    """Each query sees the `window` tokens that end with its own, and the first `num_global`.
+
+    Raises:
+        UsageError: more global tokens than the window has.
+    """
 
     both_ways = False
 
     def __init__(self, replaced: Any, window: int, num_global: int) -> None:
         super().__init__(replaced)
+        if num_global > window:
+            raise UsageError(f"{num_global} global tokens: a window of {window} takes no more")
         self.window, self.num_global = window, num_global
 
     def attend(

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 import torch
 
-from reformer_export.rivals.choices import CHOICES, FULL, LINFORMER, LONGFORMER
+from reformer_export.rivals.choices import CHOICES, FULL, LONGFORMER
 from reformer_export.rivals.duplication import LENGTH, SYMBOLS, Training, draw, learn, skeleton
 
 HALF = LENGTH // 2
@@ -59,12 +59,10 @@ def test_the_same_seed_learns_the_same() -> None:
 
 @pytest.mark.slow
 def test_who_sees_the_first_word_learns_and_who_does_not_cannot() -> None:
-    training = Training(200)
     seen, unseen = (
-        learn(choice, choice.name, training, threads=1, causal=True, skeleton=skeleton())
+        learn(choice, "it", Training(180), threads=1, causal=True, skeleton=skeleton())
         for choice in (FULL, LONGFORMER)
     )
     assert seen.accuracy[-1][1] > 0.99
+    assert seen.steps_to_learn is not None
     assert unseen.accuracy[-1][1] < 0.1
-    filled = learn(LINFORMER, "it", training, threads=1, causal=False, skeleton=skeleton())
-    assert filled.parameters > seen.parameters

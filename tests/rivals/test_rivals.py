@@ -201,3 +201,5 @@ def test_what_cannot_be_says_so() -> None:
         LinformerAttention(layer(causal=True), 16, 4, seed=0)
     with pytest.raises(UsageError, match="LongformerAttention cannot be bidirectional"):
         LongformerAttention(layer(causal=False), 16, 1)
+    with pytest.raises(UsageError, match="5 global tokens: a window of 4"):
+        LongformerAttention(layer(causal=True), 4, 5)
