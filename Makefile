@@ -79,6 +79,10 @@ format: $(READY)  ## format the code and mend what ruff can mend
 cpp: $(READY)  ## build the C++ runtime into build/runtime/linux-<this machine>
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(SHELL) $(RUNTIME)/build.sh
 
+.PHONY: cpp-torch
+cpp-torch: $(READY)  ## the same with TorchScript, by the libtorch of torch's wheel, in linux-...-torch
+	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(SHELL) $(RUNTIME)/build.sh --torch
+
 .PHONY: cross-aarch64
 cross-aarch64: $(READY)  ## build the kernels and the C++ runtime for aarch64 Linux
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(SHELL) $(RUNTIME)/cross_aarch64.sh $(CURDIR)/$(PYTHON)

@@ -19,6 +19,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from reformer_export import cpp_program
+from reformer_export.errors import RuntimeUnavailableError
 from reformer_export.optional import installed_version
 from reformer_ops.native import CHOICE_VARIABLE
 
@@ -67,6 +69,7 @@ def diagnose() -> list[Fact]:
             pool.submit(_tensorrt, "tensorrt"),
             pool.submit(_tensorrt, "tensorrt-rtx"),
         ]
+        probes.append(pool.submit(_cpp))
         kernels = pool.submit(lambda: list(_kernels()))
         facts = [*_system(), *_packages(), *_compilers(), *kernels.result()]
         facts.extend(probe.result() for probe in probes)
@@ -146,6 +149,17 @@ def _tensorrt(package: str) -> Fact:
         " 'neither builds nor runs engines without a GPU')"
     )
     return _loaded(PACKAGE, package, "to-tensorrt and running engines", code)
+
+
+def _cpp() -> Fact:
+    # No runtime either: whether it finds ONNX Runtime depends on where it is deployed.
+    try:
+        program = cpp_program.find_program()
+    except RuntimeUnavailableError as error:
+        named = bool(os.environ.get(cpp_program.VARIABLE))
+        return Fact(PACKAGE, cpp_program.PROGRAM, BROKEN if named else MISSING, str(error))
+    told = f"{program.version} with {', '.join(program.runtimes)}, {program.path}"
+    return Fact(PACKAGE, cpp_program.PROGRAM, OK, told)
 
 
 def _triton() -> Fact:

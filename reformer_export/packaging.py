@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from reformer_export.artifact import Artifact
+from reformer_export.cpp_program import PROGRAM, built_folder
 from reformer_export.errors import ExportError, RuntimeUnavailableError, UsageError
 from reformer_export.manifest import MANIFEST
 from reformer_export.staging import atomic_file
@@ -23,7 +24,6 @@ from reformer_ops.errors import NativeLibraryError
 PLATFORMS = {"linux-x86_64": "make cpp", "linux-aarch64": "make cross-aarch64"}
 """What can be packaged for, and the command that builds the runtime for it."""
 
-RUNNER = "reformer-run"
 KERNELS = "libreformer_ops_ort.so"
 ONNXRUNTIME = "libonnxruntime.so"
 SUMS = "SHA256SUMS"
@@ -120,17 +120,17 @@ def _contents(
     onnxruntime: str | os.PathLike[str] | None,
 ) -> Iterator[tuple[str, Path]]:
     """(name in the archive, file here)."""
-    root = _runtime_dir(platform) if runtime_dir is None else Path(runtime_dir)
+    root = built_folder(platform) if runtime_dir is None else Path(runtime_dir)
     remedy = f"make it with `{PLATFORMS[platform]}` in a checkout of reformer-export"
     for name in (MANIFEST, *artifact.manifest.files):
         yield f"artifact/{name}", artifact.path / name
-    runner = root / "bin" / RUNNER
+    runner = root / "bin" / PROGRAM
     if not runner.is_file():
         raise RuntimeUnavailableError(
-            f"there is no {RUNNER} for {platform} in {root / 'bin'}: {remedy}, "
+            f"there is no {PROGRAM} for {platform} in {root / 'bin'}: {remedy}, "
             "or name the folder it was installed to with --runtime-dir"
         )
-    yield f"bin/{RUNNER}", runner
+    yield f"bin/{PROGRAM}", runner
     yield f"lib/{KERNELS}", _kernels(root, platform, remedy)
     library = _onnxruntime(root, platform) if onnxruntime is None else Path(onnxruntime)
     if library is None or not library.is_file():
@@ -142,10 +142,6 @@ def _contents(
     yield f"lib/{name}", library
     for licence in _licences(root, library):
         yield f"licenses/onnxruntime/{licence.name}", licence
-
-
-def _runtime_dir(platform: str) -> Path:
-    return Path(__file__).resolve().parent.parent / "build" / "runtime" / platform
 
 
 def _is_this_machine(platform: str) -> bool:

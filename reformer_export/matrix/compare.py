@@ -155,6 +155,7 @@ def _known(artifact: Artifact, loaded: LoadedModel, *, half: bool) -> Iterator[_
 def _runtimes(artifacts: Sequence[Artifact]) -> Iterator[_Entry]:
     """Every runtime, in every way that one of the artifacts can be run in it."""
     taken: set[str] = set()
+    refused: set[tuple[str, str]] = set()
     for name, runtime in RUNTIMES.items():
         if runtime.format is None:
             continue
@@ -171,7 +172,9 @@ def _runtimes(artifacts: Sequence[Artifact]) -> Iterator[_Entry]:
             except UsageError:
                 continue  # the file is not made for it; it is for the other
             except ReformerError as error:
-                yield _Entry(label, None, str(error))
+                if (label, str(error)) not in refused:  # of several artifacts, once
+                    yield _Entry(label, None, str(error))
+                refused.add((label, str(error)))
                 continue
             taken.add(label)
             if isinstance(runner, (ProbingRunner, ShowingRunner)):

@@ -21,13 +21,14 @@ class Runtime:
 
     Attributes:
         format: what the artifact must hold; None where it only says which checkpoint to load.
-        module: what must be installed, as it is imported.
+        module: what must be installed, as it is imported; None where it is a program, which "auto"
+            leaves alone.
         verb: what makes the format.
         open: with the artifact, the number of threads, and which operators shall run.
     """
 
     format: str | None
-    module: str
+    module: str | None
     verb: str
     open: Callable[[Artifact, int | None, Choice], Runner]
 
@@ -50,6 +51,18 @@ def _torchscript(artifact: Artifact, threads: int | None, ops: Choice) -> Runner
     return TorchScriptRunner(artifact, threads, ops)
 
 
+def _cpp_onnxruntime(artifact: Artifact, threads: int | None, ops: Choice) -> Runner:
+    from reformer_export.runtimes.cpp_runner import CppRunner
+
+    return CppRunner(artifact, "onnxruntime", ONNX, threads, ops)
+
+
+def _cpp_torchscript(artifact: Artifact, threads: int | None, ops: Choice) -> Runner:
+    from reformer_export.runtimes.cpp_runner import CppRunner
+
+    return CppRunner(artifact, "torchscript", TORCHSCRIPT, threads, ops)
+
+
 def _torch(artifact: Artifact, threads: int | None, ops: Choice) -> Runner:
     from reformer_export.runtimes.torch import open_original
 
@@ -61,9 +74,12 @@ RUNTIMES: dict[str, Runtime] = {
     "aoti": Runtime(AOTI, "torch", "to-aoti", _aoti),
     "torchscript": Runtime(TORCHSCRIPT, "torch", "to-torchscript", _torchscript),
     "torch": Runtime(None, "torch", "", _torch),
+    "cpp-onnxruntime": Runtime(ONNX, None, "to-onnx", _cpp_onnxruntime),
+    "cpp-torchscript": Runtime(TORCHSCRIPT, None, "to-torchscript", _cpp_torchscript),
 }
 """Runtime by name, best first: "auto" takes the first that is installed of those whose format the
-artifact holds. "torch" is the model itself, from the checkpoint that the manifest names."""
+artifact holds. "torch" is the model itself, from the checkpoint that the manifest names. Those of
+"cpp-" run in `reformer-run`, a process for each call."""
 
 
 TENSORRT = "tensorrt"
@@ -136,9 +152,13 @@ def best_runtime(artifact: Artifact) -> str:
 
     Where none is, the first of them: opening it will say what to install.
     """
-    possible = [name for name, runtime in RUNTIMES.items() if runtime.format in artifact.formats]
-    usable = [name for name in possible if installed(RUNTIMES[name].module)]
-    return (usable or possible or list(RUNTIMES))[0]
+    possible = {
+        name: runtime.module
+        for name, runtime in RUNTIMES.items()
+        if runtime.format in artifact.formats and runtime.module is not None
+    }
+    usable = [name for name, module in possible.items() if installed(module)]
+    return (usable or list(possible) or list(RUNTIMES))[0]
 
 
 def open_folder(path: str | Path | Artifact | Engine) -> Artifact | Engine:

@@ -7,6 +7,7 @@ import itertools
 import json
 import math
 import re
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -15,23 +16,35 @@ import pytest
 
 from reformer_export.artifact import Artifact
 from reformer_export.cli.main import main
+from reformer_export.cpp_program import VARIABLE
 from reformer_export.errors import UsageError
 from reformer_export.manifest import record_files, write_manifest
 from reformer_export.matrix import MatrixReport, verify_matrix, write_matrix
 from reformer_export.matrix.page import page
 from reformer_export.pipeline import to_torchscript
 
+from ..runtimes.programs import built
+
 LENGTHS = (1, 13, 64)
+WITHOUT_PYTHON = ["cpp-onnxruntime native", "cpp-onnxruntime portable"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_program() -> Iterator[None]:
+    """A process for each call takes its time: the C++ runtime is in where it is asked for."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(VARIABLE, "/nowhere")
+        yield
 
 
 @pytest.fixture(scope="module")
-def report(artifact: Artifact, portable: Artifact) -> MatrixReport:
+def report(no_program: None, artifact: Artifact, portable: Artifact) -> MatrixReport:
     return verify_matrix([artifact.path, portable.path], lengths=LENGTHS)
 
 
 def test_every_runtime_is_in_it(report: MatrixReport) -> None:
     assert report.passed, report.summary
-    assert [contender.name for contender in report.contenders] == [
+    assert [contender.name for contender in report.running] == [
         "torch portable",
         "transformers",
         "onnxruntime native",
@@ -40,8 +53,7 @@ def test_every_runtime_is_in_it(report: MatrixReport) -> None:
         "torchscript native",
         "torchscript portable",
     ]
-    assert all(contender.ran for contender in report.contenders)
-    names = ["torch", *(contender.name for contender in report.contenders)]
+    names = ["torch", *(contender.name for contender in report.running)]
     met = {(pair.first, pair.second, pair.length) for pair in report.pairs}
     assert met == {(*two, n) for two in itertools.combinations(names, 2) for n in LENGTHS}
     for pair in report.pairs:
@@ -50,6 +62,35 @@ def test_every_runtime_is_in_it(report: MatrixReport) -> None:
         assert pair.error is not None
         assert pair.error < 2e-6
     assert report.summary.startswith("7 runtimes equal to torch and to each other at 3 lengths")
+    names = [contender.name for contender in report.contenders if not contender.ran]
+    torchscript = [name.replace("onnxruntime", "torchscript") for name in WITHOUT_PYTHON]
+    assert names == [*WITHOUT_PYTHON, *torchscript]
+    assert "no reformer-run that runs onnxruntime is here: there is none at" in str(report.absent())
+
+
+def check_without_python(report: MatrixReport, names: list[str]) -> None:
+    """They were held to the law, decisions too, and stand beside all others."""
+    assert report.passed, report.summary
+    found = {contender.name: contender for contender in report.running}
+    assert set(names) == {name for name in found if name.startswith("cpp-")}
+    for name in names:
+        assert sum(row.decisions for row in found[name].rows) > 0
+        assert (found[name].description or "").startswith("reformer-run ")
+        assert {pair.first for pair in report.pairs if pair.second == name} >= {"torch"}
+
+
+def test_without_python(artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, str(built() / "reformer-run"))
+    check_without_python(verify_matrix([artifact.path], lengths=[13], batches=[1]), WITHOUT_PYTHON)
+
+
+@pytest.mark.slow
+def test_all_without_python(
+    artifact: Artifact, portable: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, str(built("--torch") / "reformer-run"))
+    names = [*WITHOUT_PYTHON, *(n.replace("onnxruntime", "torchscript") for n in WITHOUT_PYTHON)]
+    check_without_python(verify_matrix([artifact.path, portable.path], lengths=LENGTHS), names)
 
 
 def test_the_document(report: MatrixReport) -> None:

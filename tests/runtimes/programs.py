@@ -32,8 +32,8 @@ TIMES = {"open_seconds", "run_seconds"}
 
 
 @cache
-def built() -> Path:
-    """The folder that the C++ runtime of this checkout is built in."""
+def built(*options: str) -> Path:
+    """The folder that the C++ runtime of this checkout is built in; "--torch": with libtorch."""
     if shutil.which(os.environ.get("CXX", "c++")) is None:
         pytest.skip("there is no C++ compiler")
     (ROOT / "build").mkdir(exist_ok=True)
@@ -41,14 +41,14 @@ def built() -> Path:
         fcntl.flock(file, fcntl.LOCK_EX)  # the build folder is one for all who test at this time
         tools = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
         done = subprocess.run(
-            ["sh", str(RUNTIME / "build.sh")],
+            ["sh", str(RUNTIME / "build.sh"), *options],
             env=os.environ | tools,
             capture_output=True,
             text=True,
             check=False,
         )
     assert done.returncode == 0, done.stdout + done.stderr
-    return ROOT / "build/cpp"
+    return ROOT / ("build/cpp-torch" if "--torch" in options else "build/cpp")
 
 
 def environment() -> dict[str, str]:

@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 
 from reformer_export.artifact import Artifact
+from reformer_export.manifest import ONNX
 from reformer_export.packaging import package
+from reformer_export.runtimes.cpp_probe import write_probing_artifact
 
 from ..workshop import feeds
 from .programs import ROOT, in_cpp
@@ -72,27 +74,47 @@ def device(
     return folder / "arm"
 
 
+@pytest.fixture(scope="module")
+def probing(artifact: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The artifact with its buckets among its outputs."""
+    folder = tmp_path_factory.mktemp("probing")
+    assert write_probing_artifact(artifact, ONNX, folder) == 1
+    return folder
+
+
 def run(emulator: list[str], device: Path, *arguments: object) -> str:
     """reformer-run of the package, with an empty environment."""
-    words = [*emulator, device / "bin/reformer-run", device / "artifact", *arguments]
+    words = [*emulator, device / "bin/reformer-run", *arguments]
     return command("env", "-i", *words, "--threads", 1)
 
 
 @pytest.mark.parametrize("ops", ["native", "portable"])
-def test_the_numbers_of_x86(
-    emulator: list[str], device: Path, artifact: Artifact, tmp_path: Path, ops: str
+def test_the_buckets_and_numbers_of_x86(
+    emulator: list[str], device: Path, artifact: Artifact, probing: Path, tmp_path: Path, ops: str
 ) -> None:
+    packed = device / "artifact"
     for size in ((1, 1), (9, 1), (31, 2)) + (((120, 2),) if ops == "native" else ()):
         for name, array in feeds(*size, vocab_size=258).items():
             np.save(tmp_path / f"{name}.npy", array)
         arguments = ["--input-ids", tmp_path / "input_ids.npy", "--ops", ops]
         arguments += ["--attention-mask", tmp_path / "attention_mask.npy", "--output"]
-        told = run(emulator, device, *arguments, tmp_path / "arm.npz")
-        assert ("native operators (neon)" if ops == "native" else "portable operators") in told
-        assert in_cpp(artifact.path, *arguments, tmp_path / "x86.npz").code == 0
-        with np.load(tmp_path / "arm.npz") as arm, np.load(tmp_path / "x86.npz") as x86:
-            scale = np.abs(x86["logits"]).max()
-            np.testing.assert_allclose(arm["logits"], x86["logits"], rtol=0, atol=TOLERANCE * scale)
+        for there, here, outputs in (
+            (packed, artifact.path, ["logits"]),
+            (probing, probing, ["logits", "computed_buckets.0"]),
+        ):
+            told = run(emulator, device, there, *arguments, tmp_path / "arm.npz")
+            named = "native operators (neon)" if ops == "native" else "portable operators"
+            assert named in told
+            assert in_cpp(here, *arguments, tmp_path / "x86.npz").code == 0
+            with np.load(tmp_path / "arm.npz") as arm, np.load(tmp_path / "x86.npz") as x86:
+                assert list(arm) == list(x86) == outputs
+                scale = np.abs(x86["logits"]).max()
+                np.testing.assert_allclose(
+                    arm["logits"], x86["logits"], rtol=0, atol=TOLERANCE * scale
+                )
+                for name in outputs[1:]:
+                    assert x86[name].size >= 2 * 2 * size[0] * size[1]  # heads, rounds
+                    np.testing.assert_array_equal(arm[name], x86[name])
 
 
 def test_the_sums_are_right(device: Path) -> None:

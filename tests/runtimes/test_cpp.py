@@ -101,7 +101,7 @@ def test_options_that_python_has_too(artifact: Artifact, tmp_path: Path) -> None
     for program in (in_python, in_cpp):  # each names those it has
         ran = program(artifact.path, "--text", "x", "--runtime", "fast")
         assert ran.code == 2
-        assert "unknown runtime 'fast': choose auto or one of onnxruntime" in ran.error
+        assert "unknown runtime 'fast': choose auto or one of " in ran.error
 
 
 def test_help_and_version() -> None:
@@ -110,7 +110,9 @@ def test_help_and_version() -> None:
     for option in ("--input-ids", "--text-file", "--output", "--threads", "--bench", "--json"):
         assert option in shown.out
         assert option in in_python("--help").out
-    assert in_cpp("--version").out == f"reformer-run {reformer_export.__version__}\n"
+    told = in_cpp("--version").out
+    version = f"reformer-run {reformer_export.__version__}"
+    assert told in {f"{version} ({has}onnxruntime)\n" for has in ("", "tensorrt, ")}
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +16,7 @@ from reformer_export.manifest import read_raw_manifest, record_files
 from reformer_ops import library_path
 
 from ..handmade import edit_manifest, make_artifact
-from .programs import ROOT, RUNTIME, built, environment
+from .programs import built, environment
 
 pytestmark = pytest.mark.slow
 
@@ -68,28 +66,8 @@ def with_model(folder: Path, model: torch.nn.Module, ops: str) -> Path:
 @pytest.fixture(scope="module")
 def program() -> Path:
     """reformer-run, built with the libtorch of this Python's torch."""
-    folder = ROOT / "build/cpp-torch"
-    configure = ["cmake", "-S", RUNTIME, "-B", folder, "-G", "Ninja", "-DREFORMER_LIBTORCH=ON"]
-    configure += [f"-DCMAKE_PREFIX_PATH={Path(torch.__file__).parent}"]
-    for option, headers in (
-        ("JSON", built() / "json-headers"),
-        ("ORT", ROOT / "build/native/onnxruntime-headers"),
-    ):
-        if headers.is_dir():
-            configure.append(f"-D{option}_INCLUDE_DIR={headers}")
-    tools = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    with (ROOT / "build/cpp.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        for command in (configure, ["cmake", "--build", folder]):
-            done = subprocess.run(
-                [*map(str, command)],
-                env=os.environ | tools,
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            assert done.returncode == 0, done.stdout + done.stderr
-    return folder / "reformer-run"
+    built()
+    return built("--torch") / "reformer-run"
 
 
 def run(

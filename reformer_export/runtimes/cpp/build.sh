@@ -1,15 +1,27 @@
 #!/bin/sh
-# build.sh [CMAKE OPTION...]: builds the C++ runtime in build/cpp and installs it for this machine
-# into build/runtime/linux-<machine>, where `reformer-export package` looks for it.
+# build.sh [--torch] [CMAKE OPTION...]: builds the C++ runtime in build/cpp and installs it for this
+# machine into build/runtime/linux-<machine>, where `reformer-export package` looks for it. With
+# --torch: TorchScript too, by the libtorch of python3's torch, in folders whose names end in -torch.
 set -eu
 cd "$(dirname "$0")/../../.."
 
+kind=
+if [ "${1:-}" = --torch ]; then
+    shift
+    kind=-torch
+    torch=$(python3 -c 'import torch; print(torch.utils.cmake_prefix_path)')
+    set -- -DREFORMER_LIBTORCH=ON "-DCMAKE_PREFIX_PATH=$torch" "$@"
+fi
 headers=$PWD/build/native/onnxruntime-headers # from the kernels; else they are found anew
 [ ! -d "$headers" ] || set -- "-DORT_INCLUDE_DIR=$headers" "$@"
+headers=$PWD/build/cpp/json-headers
+[ -z "$kind" ] || [ ! -d "$headers" ] || set -- "-DJSON_INCLUDE_DIR=$headers" "$@"
+
+build=build/cpp$kind
 mkdir -p build
-cmake -S reformer_export/runtimes/cpp -B build/cpp -G Ninja "$@" >build/cpp.log 2>&1 &&
-    cmake --build build/cpp >>build/cpp.log 2>&1 &&
-    cmake --install build/cpp --strip --prefix "build/runtime/linux-$(uname -m)" >>build/cpp.log 2>&1 || {
-    tail -n 40 build/cpp.log >&2
+cmake -S reformer_export/runtimes/cpp -B "$build" -G Ninja "$@" >"$build.log" 2>&1 &&
+    cmake --build "$build" >>"$build.log" 2>&1 &&
+    cmake --install "$build" --strip --prefix "build/runtime/linux-$(uname -m)$kind" >>"$build.log" 2>&1 || {
+    tail -n 40 "$build.log" >&2
     exit 1
 }

@@ -19,11 +19,12 @@ class Backend {
   std::string description;
 };
 
-// A runtime that this library was built with.
+// A runtime that this library knows.
 struct Runtime {
   const char* name;
   const char* format;  // what the artifact must hold
   const char* verb;    // what makes that
+  const char* absent;  // why it was not built in; null where it was
   // Throws Error. Adds to `notes` what the user should know.
   std::unique_ptr<Backend> (*open)(const Artifact& artifact, const Options& options,
                                    std::vector<std::string>& notes);
@@ -32,6 +33,7 @@ struct Runtime {
 // Fastest first.
 const std::vector<Runtime>& all_runtimes();
 
+Runtime tensorrt_runtime();
 Runtime onnxruntime_runtime();
 #ifdef REFORMER_LIBTORCH
 Runtime torchscript_runtime();

@@ -1,6 +1,6 @@
 #include "reformer/c_api.h"
 
-#include <cstring>
+#include <cstddef>
 #include <exception>
 #include <new>
 
@@ -75,7 +75,9 @@ void require(const void* argument, const char* name) {
 reformer::Options options_from(const reformer_options* given) {
   reformer::Options options;
   if (given == nullptr) return options;
-  if (given->size < sizeof(reformer_options))
+  // What a program had that was compiled with the first release; it knows no more.
+  constexpr std::size_t first = offsetof(reformer_options, tensorrt);
+  if (given->size < first)
     reformer::fail(reformer::ErrorKind::usage,
                    "reformer_options.size is not set: sizeof(reformer_options)");
   const auto text = [](const char* value, const char* otherwise) {
@@ -86,6 +88,10 @@ reformer::Options options_from(const reformer_options* given) {
   options.threads = given->threads;
   options.onnxruntime = text(given->onnxruntime, "");
   options.ops_folder = text(given->ops_folder, "");
+  if (given->size >= sizeof(reformer_options)) {
+    options.tensorrt = text(given->tensorrt, "");
+    options.engine = text(given->engine, "");
+  }
   return options;
 }
 

@@ -143,7 +143,7 @@ class OnnxRuntimeBackend : public Backend {
 }  // namespace
 
 Runtime onnxruntime_runtime() {
-  return {"onnxruntime", "onnx", "to-onnx",
+  return {"onnxruntime", "onnx", "to-onnx", nullptr,
           [](const Artifact& artifact, const Options& options, std::vector<std::string>& notes) {
             return std::unique_ptr<Backend>(
                 std::make_unique<OnnxRuntimeBackend>(artifact, options, notes));

@@ -3,12 +3,14 @@
 #include <algorithm>
 
 #include "backend.h"
+#include "engine.h"
 #include "words.h"
 
 namespace reformer {
 
 const std::vector<Runtime>& all_runtimes() {
   static const std::vector<Runtime> all{
+      tensorrt_runtime(),
       onnxruntime_runtime(),
 #ifdef REFORMER_LIBTORCH
       torchscript_runtime(),
@@ -19,45 +21,87 @@ const std::vector<Runtime>& all_runtimes() {
 
 std::vector<std::string> runtimes() {
   std::vector<std::string> names;
-  for (const Runtime& runtime : all_runtimes()) names.emplace_back(runtime.name);
+  for (const Runtime& runtime : all_runtimes())
+    if (runtime.absent == nullptr) names.emplace_back(runtime.name);
   return names;
 }
 
+namespace {
+
+const Runtime* runtime_named(const std::string& name) {
+  for (const Runtime& runtime : all_runtimes())
+    if (name == runtime.name) return &runtime;
+  return nullptr;
+}
+
+std::unique_ptr<Backend> opened(const Runtime& runtime, const Artifact& artifact,
+                                const Options& options, std::vector<std::string>& notes) {
+  if (runtime.absent != nullptr) fail(ErrorKind::unavailable, runtime.absent);
+  return runtime.open(artifact, options, notes);
+}
+
+// The folder that --engine names, if it holds an engine of that artifact.
+Artifact engine_of(const Artifact& artifact, const std::filesystem::path& folder) {
+  Artifact engine = Artifact::open(folder);
+  if (!engine.manifest().engine)
+    fail(ErrorKind::usage, "--engine ", folder.string(), " holds no TensorRT engine");
+  const auto model = artifact.manifest().files.find("model.onnx");
+  if (model == artifact.manifest().files.end() ||
+      model->second.sha256 != engine.manifest().engine->model_sha256)
+    fail(ErrorKind::usage, "--engine ", folder.string(), " was not built from ",
+         artifact.path().string(), ": build one with reformer-export to-tensorrt");
+  return engine;
+}
+
+}  // namespace
+
 Session::Session(const Artifact& artifact, const Options& options)
     : signature_(artifact.signature()) {
-  const std::vector<std::string> names = runtimes();
   const bool any = options.runtime == "auto";
-  if (!any && std::find(names.begin(), names.end(), options.runtime) == names.end())
+  if (!any && runtime_named(options.runtime) == nullptr)
     fail(ErrorKind::usage, "unknown runtime ", repr(options.runtime), ": choose auto or one of ",
-         joined(names));
+         joined(runtimes()));
   if (options.threads < 0)
     fail(ErrorKind::usage, "--threads ", std::to_string(options.threads),
          ": at least one thread is needed");
+  const bool engine = artifact.manifest().engine.has_value();
+  if (engine && !any && options.runtime != kEngineFormat)
+    fail(ErrorKind::usage, artifact.path().string(), " is a TensorRT engine: ", options.runtime,
+         " runs artifacts only");
 
-  const std::vector<std::string> formats = artifact.formats();
   std::vector<std::string> reasons;
-  for (const Runtime& runtime : all_runtimes()) {
-    if (!any && options.runtime != runtime.name) continue;
-    if (std::find(formats.begin(), formats.end(), runtime.format) == formats.end()) {
-      if (any) continue;
-      fail(ErrorKind::usage, artifact.path().string(), " holds no ", runtime.format, ", but ",
-           joined(formats, " and "), ": choose another runtime, or add it with reformer-export ",
-           runtime.verb);
-    }
+  // Another runtime may do where one cannot run here; whatever else is wrong would be wrong there
+  // too.
+  const auto tried = [&](const Runtime& runtime, const Artifact& held) {
     try {
-      backend_ = runtime.open(artifact, options, notes_);
+      backend_ = opened(runtime, held, options, notes_);
       runtime_ = runtime.name;
-      break;
+      signature_ = held.signature();
     } catch (const Error& error) {
-      // Another runtime may do; whatever else is wrong would be wrong there too.
       if (!any || error.kind() != ErrorKind::unavailable) throw;
       reasons.emplace_back(error.what());
     }
+    return backend_ != nullptr;
+  };
+  const std::vector<std::string> formats = artifact.formats();
+  bool done = any && !options.engine.empty() &&
+              tried(*runtime_named(kEngineFormat), engine_of(artifact, options.engine));
+  for (const Runtime& runtime : all_runtimes()) {
+    if (done) break;
+    if (!any && options.runtime != runtime.name) continue;
+    const bool held = std::find(formats.begin(), formats.end(), runtime.format) != formats.end();
+    if (any && !held) continue;
+    if (!held && runtime.name != std::string(kEngineFormat))
+      fail(ErrorKind::usage, artifact.path().string(), " holds no ", runtime.format, ", but ",
+           joined(formats, " and "), ": choose another runtime, or add it with reformer-export ",
+           runtime.verb);
+    done = tried(runtime, artifact);
   }
-  if (backend_ == nullptr && reasons.empty())
+  if (!done && reasons.empty())
     fail(ErrorKind::usage, artifact.path().string(), " holds ", joined(formats, " and "),
-         ", and this program runs ", joined(names), ": add a model with reformer-export to-onnx");
-  if (backend_ == nullptr) fail(ErrorKind::unavailable, joined(reasons, "; "));
+         ", and this program runs ", joined(runtimes()),
+         ": add a model with reformer-export to-onnx");
+  if (!done) fail(ErrorKind::unavailable, joined(reasons, "; "));
   for (const std::string& reason : reasons) notes_.push_back(runtime_ + " runs, since " + reason);
 }
 

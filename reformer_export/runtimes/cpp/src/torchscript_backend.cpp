@@ -134,7 +134,7 @@ class TorchScriptBackend : public Backend {
 
 Runtime torchscript_runtime() {
   return {
-      kFormat, kFormat, "to-torchscript",
+      kFormat, kFormat, "to-torchscript", nullptr,
       [](const Artifact& artifact, const Options& options, std::vector<std::string>&) {
         return std::unique_ptr<Backend>(std::make_unique<TorchScriptBackend>(artifact, options));
       }};

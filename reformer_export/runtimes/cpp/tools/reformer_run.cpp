@@ -6,6 +6,7 @@
 #include <new>
 #include <nlohmann/json.hpp>
 
+#include "reformer/session.h"
 #include "running.h"
 #include "words.h"
 
@@ -31,7 +32,8 @@ int run(const std::vector<std::string>& words) {
     return 0;
   }
   if (arguments.version) {
-    std::cout << "reformer-run " REFORMER_VERSION "\n";
+    std::cout << "reformer-run " REFORMER_VERSION " (" << reformer::joined(reformer::runtimes())
+              << ")\n";
     return 0;
   }
   const reformer::RunResult result = reformer::run_artifact(arguments);

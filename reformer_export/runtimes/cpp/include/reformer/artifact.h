@@ -1,9 +1,11 @@
-// An artifact: a folder with a model and a manifest that vouches for every file in it.
+// An artifact: a folder with a model and a manifest that vouches for every file in it. A folder
+// with a TensorRT engine is one too, whose record is called engine.json.
 #pragma once
 
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -44,7 +46,25 @@ struct FormatRecord {
   std::string file, ops;
 };
 
-// The part of manifest.json that running a model needs.
+// The shape of an input: sequences and tokens in each.
+struct Extent {
+  std::int64_t batch, length;
+};
+
+// The shapes that a TensorRT engine takes, and the one it is tuned for.
+struct Profile {
+  Extent smallest, usual, largest;
+};
+
+// The part of engine.json that running an engine needs.
+struct EngineRecord {
+  std::string flavor, version;       // "rtx" or "standard"; of the library that built it
+  std::vector<std::string> targets;  // "sm89"; none for the GPU it was built on
+  std::vector<Profile> profiles;
+  std::string model_sha256;  // of the model.onnx it was made from
+};
+
+// The part of manifest.json, or of an engine's record, that running a model needs.
 struct Manifest {
   std::string task, architecture, dtype;
   std::string ops_mode;                             // "auto": our operators as nodes, or "portable"
@@ -52,6 +72,7 @@ struct Manifest {
   Signature signature;
   std::map<std::string, FileRecord> files;
   std::map<std::string, FormatRecord> formats;  // by name ("torchscript")
+  std::optional<EngineRecord> engine;           // of a folder that holds a TensorRT engine
 };
 
 // An opened artifact: its folder and its manifest, checked against each other.

@@ -51,6 +51,8 @@ typedef struct reformer_options {
   int threads;
   const char* onnxruntime;
   const char* ops_folder;
+  const char* tensorrt;
+  const char* engine;
 } reformer_options;
 
 /* The numbers of one output, valid until its reformer_outputs is freed. */

@@ -25,6 +25,11 @@ struct Options {
   std::filesystem::path onnxruntime;
   // The folder of our kernels. Where empty: REFORMER_OPS_LIBRARY_DIR, else as above.
   std::filesystem::path ops_folder;
+  // libtensorrt_rtx or libnvinfer, for engines, or its folder. Where empty: REFORMER_TENSORRT, else
+  // as above.
+  std::filesystem::path tensorrt;
+  // The folder of an engine made from the artifact, which "auto" takes where it works here.
+  std::filesystem::path engine;
 };
 
 // The names of all runtimes this library was built with, fastest first.

@@ -1,0 +1,131 @@
+#include "manifest.h"
+
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "files.h"
+#include "words.h"
+
+namespace reformer {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+constexpr const char* kModel = "model.onnx";
+constexpr std::int64_t kSchemaVersion = 2;  // version 1 had model.onnx in every artifact
+// A manifest is a few kB, an engine's record some hundred; more is neither and is not read.
+constexpr std::size_t kLargest = 16 << 20;
+
+DType dtype_of(const Fields& fields) {
+  // What an artifact's inputs and outputs may be.
+  static const DType known[] = {DType::bfloat16, DType::boolean, DType::float16, DType::float32,
+                                DType::float64,  DType::int32,   DType::int64};
+  const std::string name = fields.text("dtype");
+  std::vector<std::string> names;
+  for (DType dtype : known) {
+    if (name == dtype_name(dtype)) return dtype;
+    names.push_back(dtype_name(dtype));
+  }
+  fail(ErrorKind::artifact, fields.where(), ".dtype must be one of ", joined(names), ", found ",
+       repr(name));
+}
+
+TensorSpec tensor_from(const Fields& fields) {
+  TensorSpec spec{{}, dtype_of(fields), {}};
+  for (const json& axis : fields.sequence("axes")) {
+    if (axis.is_string() && !axis.get_ref<const std::string&>().empty()) {
+      spec.axes.emplace_back(axis.get<std::string>());
+    } else if (axis.is_number_unsigned() && axis.get<std::uint64_t>() - 1 < INT64_MAX) {
+      spec.axes.emplace_back(axis.get<std::int64_t>());
+    } else {
+      fail(ErrorKind::artifact, fields.where(), ".axes[", std::to_string(spec.axes.size()),
+           "] must be a name or a positive size, found ", spelled(axis));
+    }
+  }
+  spec.name = fields.text("name");
+  return spec;
+}
+
+std::string describe(const TensorSpec& spec) {
+  std::vector<std::string> axes;
+  for (const auto& axis : spec.axes)
+    axes.push_back(axis.index() == 0 ? std::get<0>(axis) : std::to_string(std::get<1>(axis)));
+  return spec.name + ": " + dtype_name(spec.dtype) + " [" + joined(axes) + "]";
+}
+
+}  // namespace
+
+json read_document(const fs::path& path) {
+  const MappedFile file(path);
+  if (file.size() > kLargest)
+    fail(ErrorKind::artifact, path.string(), " holds ", std::to_string(file.size()),
+         " bytes: that is no manifest");
+  return parse_json({file.data(), file.size()}, path.string());
+}
+
+void check_schema(const Fields& fields, std::int64_t newest) {
+  const std::int64_t version = fields.integer("schema_version", 1);
+  if (version > newest)
+    fail(ErrorKind::artifact, fields.where(), " has schema version ", std::to_string(version),
+         " and this runtime reads up to ", std::to_string(newest), ": take a later one");
+}
+
+std::map<std::string, FileRecord> files_from(const Fields& fields) {
+  std::map<std::string, FileRecord> files;
+  for (const std::string& name : fields.names()) {
+    const Fields record = fields.child(name);
+    files[name] = {record.text("sha256"), record.integer("bytes", 0)};
+  }
+  return files;
+}
+
+Signature signature_from(const Fields& fields) {
+  Signature signature{};
+  std::set<std::string> names;
+  std::vector<std::string> found;
+  bool sound = true;
+  for (const Fields& input : fields.children("inputs")) {
+    const TensorSpec& spec = signature.inputs.emplace_back(tensor_from(input));
+    sound &= spec.dtype == DType::int64 && spec.axes.size() == 2;
+    names.insert(spec.name);
+    found.push_back(describe(spec));
+  }
+  if (!sound || found.size() != 2 || names != std::set<std::string>{"input_ids", "attention_mask"})
+    fail(ErrorKind::artifact, fields.where(),
+         ".inputs must be input_ids and attention_mask, int64 [batch, sequence], found ",
+         found.empty() ? "none" : joined(found, "; "));
+  for (const Fields& output : fields.children("outputs"))
+    signature.outputs.push_back(tensor_from(output));
+  if (signature.outputs.empty())
+    fail(ErrorKind::artifact, fields.where(), ".outputs is empty: export the model again");
+  signature.min_length = fields.integer("min_length", 1);
+  signature.vocab_size = fields.integer("vocab_size", 1);
+  signature.max_length = fields.integer("max_length", signature.min_length);
+  return signature;
+}
+
+Manifest manifest_from(const json& document, const std::string& where) {
+  const Fields fields(document, where);
+  check_schema(fields, kSchemaVersion);
+  const Fields ops = fields.child("ops"), versions = ops.child("versions");
+  Manifest manifest{};
+  manifest.task = fields.text("task");
+  manifest.architecture = fields.text("architecture");
+  manifest.dtype = fields.text("dtype");
+  for (const std::string& name : versions.names())
+    manifest.op_versions[name] = versions.integer(name);
+  manifest.signature = signature_from(fields.child("signature"));
+  manifest.files = files_from(fields.child("files"));
+  if (manifest.files.count(kModel) > 0) manifest.ops_mode = ops.text("mode");
+  if (document.contains("formats")) {
+    const Fields formats = fields.child("formats");
+    for (const std::string& name : formats.names()) {
+      const Fields record = formats.child(name);
+      manifest.formats[name] = {record.text("file"), record.text("ops")};
+    }
+  }
+  return manifest;
+}
+
+}  // namespace reformer

@@ -1,0 +1,23 @@
+// manifest.json, and what engine.json has in common with it.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+
+#include "json.h"
+#include "reformer/artifact.h"
+
+namespace reformer {
+
+// The JSON document in a file. Throws Error (artifact).
+nlohmann::json read_document(const std::filesystem::path& path);
+
+// Each throws Error (artifact), which says exactly which field is wrong.
+Manifest manifest_from(const nlohmann::json& document, const std::string& where);
+Signature signature_from(const Fields& fields);
+std::map<std::string, FileRecord> files_from(const Fields& fields);
+void check_schema(const Fields& fields, std::int64_t newest);
+
+}  // namespace reformer

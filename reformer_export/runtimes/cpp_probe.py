@@ -1,0 +1,111 @@
+"""An artifact like a given one that has its hash buckets among its outputs.
+
+The C++ runtime knows nothing of buckets. It runs whatever outputs a manifest lists, so one that
+lists them shows what any program without Python hashes to: the same reader, the same kernels.
+"""
+
+# No `from __future__ import annotations`: TorchScript reads the annotations themselves.
+
+import dataclasses
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from reformer_export.artifact import Artifact
+from reformer_export.errors import RuntimeUnavailableError
+from reformer_export.manifest import (
+    MODEL,
+    ONNX,
+    TORCHSCRIPT,
+    FormatRecord,
+    record_files,
+    write_manifest,
+)
+from reformer_export.runtimes.onnx_probe import COMPUTED, probing_model
+from reformer_export.signature import TensorSpec
+
+_AXES = ("batch", "heads", "num_hashes", "padded_length")
+
+
+def write_probing_artifact(artifact: Artifact, format_name: str, folder: Path) -> int:
+    """Write it into the empty `folder`, in one format; returns the number of LSH layers.
+
+    Its outputs are those of the artifact and, for each LSH layer, `computed_buckets.<i>`, int32
+    `[batch, heads, num_hashes, padded_length]`. Weights that lie beside a model are linked.
+    """
+    layers = _WRITERS[format_name](artifact, folder)
+    shown = tuple(TensorSpec(f"{COMPUTED}{layer}", "int32", _AXES) for layer in range(layers))
+    signature = artifact.signature
+    formats: dict[str, FormatRecord] = {}
+    if format_name != ONNX:
+        formats = {format_name: artifact.manifest.formats[format_name]}
+    write_manifest(
+        folder,
+        dataclasses.replace(
+            artifact.manifest,
+            signature=dataclasses.replace(signature, outputs=signature.outputs + shown),
+            files=record_files(folder),
+            formats=formats,
+        ),
+    )
+    return layers
+
+
+def _write_onnx(artifact: Artifact, folder: Path) -> int:
+    import onnx_ir as ir
+
+    model, layers = probing_model(artifact.model_path, force=False)
+    (folder / MODEL).write_bytes(ir.to_proto(model).SerializeToString())
+    beside = set(artifact.manifest.files) - {MODEL}
+    for name in beside - {record.file for record in artifact.manifest.formats.values()}:
+        _link(artifact.path / name, folder / name)
+    return layers
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # on another file system
+        shutil.copyfile(source, target)
+
+
+def _write_torchscript(artifact: Artifact, folder: Path) -> int:
+    import torch
+    from torch import nn
+
+    import reformer_ops.torch_ops  # noqa: F401  (registers torch.ops.reformer)
+
+    class Shown(nn.Module):
+        """The model with the buckets of `probe` among its outputs."""
+
+        def __init__(self, model: torch.jit.ScriptModule) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(
+            self, input_ids: torch.Tensor, attention_mask: torch.Tensor
+        ) -> dict[str, torch.Tensor]:
+            outputs, buckets = self.model.probe(input_ids, attention_mask)
+            for layer in range(buckets.size(0)):
+                outputs["computed_buckets." + str(layer)] = buckets[layer]
+            return outputs  # type: ignore[no-any-return]
+
+    try:
+        model = torch.jit.load(str(artifact.format_path(TORCHSCRIPT)), map_location="cpu").eval()
+        scripted = torch.jit.script(Shown(model))
+    except (RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise RuntimeUnavailableError(
+            f"{artifact.format_path(TORCHSCRIPT)} does not show its buckets: {reason}"
+        ) from error
+    scripted.save(str(folder / artifact.manifest.formats[TORCHSCRIPT].file))
+    token = torch.zeros(1, 1, dtype=torch.int64)
+    with torch.inference_mode():
+        return len(scripted(token, token + 1)) - len(artifact.signature.outputs)
+
+
+_WRITERS: dict[str, Callable[[Artifact, Path], int]] = {
+    ONNX: _write_onnx,
+    TORCHSCRIPT: _write_torchscript,
+}

@@ -1,0 +1,136 @@
+"""Runs an artifact by `reformer-run`, the C++ runtime, in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reformer_export.artifact import Artifact
+from reformer_export.cpp_program import PROGRAM, find_program
+from reformer_export.errors import InferenceError, RuntimeUnavailableError, UsageError
+from reformer_export.runtimes.base import Array, Arrays, Probe
+from reformer_export.runtimes.cpp_probe import write_probing_artifact
+from reformer_export.runtimes.onnx_probe import COMPUTED
+from reformer_export.signature import ATTENTION_MASK, INPUT_IDS
+from reformer_ops import library_path
+from reformer_ops.errors import NativeLibraryError
+from reformer_ops.native import FOLDER_VARIABLE, Choice
+
+_ONNXRUNTIME = "REFORMER_ONNXRUNTIME"
+
+
+class CppRunner:
+    """An artifact's model in one of the C++ runtime's backends, a process for each call.
+
+    ONNX Runtime and the kernels are those that Python uses here, unless the environment names
+    others. It is there to be compared: programs link libreformer.
+    """
+
+    def __init__(
+        self,
+        artifact: Artifact,
+        runtime: str,
+        format_name: str,
+        threads: int | None = None,
+        ops: Choice = "auto",
+    ) -> None:
+        """Find the program and run one token.
+
+        Raises:
+            RuntimeUnavailableError: there is no such program, or it does not take the model.
+            UsageError: such operators cannot run the model.
+        """
+        self.name = f"cpp-{runtime}"
+        self.signature = artifact.signature
+        self._artifact = artifact
+        self._format = format_name
+        program = find_program(runtime)
+        self._command = [str(program.path), "--runtime", runtime, "--ops", ops, "--json"]
+        self._command += [] if threads is None else ["--threads", str(threads)]
+        self._environment = {**libraries(), **os.environ}
+        self._probing: tempfile.TemporaryDirectory[str] | None = None
+        shortest = np.zeros((1, self.signature.min_length), np.int64)
+        inputs = self.signature.check({INPUT_IDS: shortest})
+        told, _ = self._call(artifact.path, inputs, RuntimeUnavailableError)
+        self.description = f"{program}, {told['description']}"
+
+    def run(self, inputs: Arrays) -> dict[str, Array]:
+        """Outputs by name."""
+        return self._call(self._artifact.path, inputs, InferenceError)[1]
+
+    def show(self, inputs: Arrays) -> Probe:
+        """Outputs, and the buckets they came from."""
+        if self._probing is None:
+            self._probing = tempfile.TemporaryDirectory(prefix="reformer-probe-")
+            write_probing_artifact(self._artifact, self._format, Path(self._probing.name))
+        outputs = self._call(Path(self._probing.name), inputs, InferenceError)[1]
+        buckets = [outputs.pop(name) for name in list(outputs) if name.startswith(COMPUTED)]
+        return Probe(outputs, buckets)
+
+    def close(self) -> None:
+        """Remove what was written to show buckets."""
+        if self._probing is not None:
+            self._probing.cleanup()
+            self._probing = None
+
+    def _call(
+        self, artifact: Path, inputs: Arrays, error: type[InferenceError | RuntimeUnavailableError]
+    ) -> tuple[dict[str, Any], dict[str, Array]]:
+        """What the program says and what it saves; a failure is an `error`."""
+        with tempfile.TemporaryDirectory(prefix="reformer-run-") as folder:
+            command = [*self._command, str(artifact), "--output", f"{folder}/outputs.npz"]
+            for name in (INPUT_IDS, ATTENTION_MASK):
+                np.save(f"{folder}/{name}.npy", inputs[name])
+                command += [f"--{name.replace('_', '-')}", f"{folder}/{name}.npy"]
+            try:
+                done = subprocess.run(
+                    command,
+                    env=self._environment,
+                    capture_output=True,
+                    text=True,
+                    errors="replace",
+                    stdin=subprocess.DEVNULL,
+                    check=False,
+                )
+            except OSError as failure:
+                raise error(f"{command[0]} does not start: {failure.strerror}") from failure
+            told = _document(done)
+            if done.returncode == UsageError.exit_code:
+                raise UsageError(told["error"])
+            if done.returncode != 0:
+                raise error(f"{self.name}: {told['error']}")
+            with np.load(f"{folder}/outputs.npz") as saved:
+                return told, dict(saved)
+
+
+def _document(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    """What --json prints; of a program that died, an error in its place."""
+    if done.returncode >= 0:
+        try:
+            document: dict[str, Any] = json.loads(done.stdout)
+            return document
+        except ValueError:
+            pass
+    said = " ".join(done.stderr.split())[-200:]
+    how = f"signal {-done.returncode}" if done.returncode < 0 else f"code {done.returncode}"
+    return {"error": f"{PROGRAM} ended with {how}{': ' if said else ''}{said}"}
+
+
+def libraries() -> dict[str, str]:
+    """The environment in which the program finds what Python uses here."""
+    found = {}
+    spec = find_spec("onnxruntime")  # without loading it
+    for place in (spec.submodule_search_locations if spec else None) or ():
+        if any(Path(place).glob("capi/libonnxruntime.so*")):
+            found[_ONNXRUNTIME] = str(Path(place) / "capi")
+    with suppress(NativeLibraryError):  # the program says so where they are needed
+        found[FOLDER_VARIABLE] = str(library_path("ort").parent)
+    return found
