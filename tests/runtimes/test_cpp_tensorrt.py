@@ -166,12 +166,13 @@ CHECKS = r"""
 
 #include "engine.h"
 #include "tensorrt_library.h"
+#include "words.h"
 
 int main() {
   using namespace reformer;
   const std::vector<Profile> profiles{{{1, 7}, {1, 50}, {1, 50}}, {{1, 10}, {8, 20}, {8, 20}}};
-  for (const auto& [batch, length] : {std::pair{1, 7}, {1, 20}, {1, 40}, {8, 10}})
-    std::printf("%zu ", choose_profile(profiles, batch, length));
+  for (const Extent& size : std::vector<Extent>{{1, 7}, {1, 20}, {1, 40}, {8, 10}})
+    std::printf("%zu ", choose_profile(profiles, size.batch, size.length));
   try {
     choose_profile(profiles, 2, 21);
   } catch (const Error& error) {

@@ -12,9 +12,12 @@ import numpy as np
 import pytest
 
 from reformer_export.artifact import Artifact
+from reformer_export.pipeline import to_onnx, to_torchscript
 
 from ..workshop import TINY, Workshop, feeds
 from .programs import ROOT, built, environment
+
+KNOWN = ("ran", "refused")
 
 
 def fuzz(library: Path, first: int, last: int, **environment: str) -> dict[str, int]:
@@ -85,3 +88,33 @@ def test_runs_under_sanitizers(sanitized: Path, workshop: Workshop, tmp_path: Pa
             assert done.returncode == code, done.stderr
             assert "Sanitizer" not in done.stderr
             assert "runtime error" not in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("file", "runtime", "count"),
+    [("model.onnx", "onnxruntime", 60), ("model.pt", "torchscript", 30)],
+)
+def test_forged_models_that_the_manifest_vouches_for(
+    workshop: Workshop, tmp_path: Path, file: str, runtime: str, count: int
+) -> None:
+    """Not we read them, but ONNX Runtime and libtorch: one line of error from both languages."""
+    source = workshop.checkpoint("text-generation", TINY)
+    to_onnx(source, tmp_path / "artifact", verify=False)
+    to_torchscript(source, tmp_path / "artifact", verify=False)
+    command = [sys.executable, "-m", "tests.runtimes.fuzz_models", str(tmp_path / "artifact")]
+    command += [file, runtime, str(built("--torch") / "reformer-run"), "0", str(count)]
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=os.environ | environment(),
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    told: dict[str, int] = json.loads(done.stdout.splitlines()[-1])
+    assert sum(told.values()) == count
+    assert set(told) <= {f"Python {a}, C++ {b}" for a in KNOWN for b in KNOWN}, done.stdout
+    assert told["Python refused, C++ refused"] > count / 2
