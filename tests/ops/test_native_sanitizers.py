@@ -8,6 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+from .isa_libraries import isa_libraries
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -28,11 +31,25 @@ for library in isa_libraries().values():
 print(count, "calls without a finding")
 """
 
+RUN_ALL_GRADIENTS = """
+from tests.ops.gradients import ATTENTIONS, by_torch
+from tests.ops.examples import EXAMPLES
+from tests.ops.law import cases
+count = 0
+for op in ATTENTIONS:
+    for case in (*cases(op), EXAMPLES[op.name]):
+        for dtype in ("float32", "float16"):
+            by_torch(op.name, case, dtype)
+            count += 1
+print(count, "calls without a finding")
+"""
+
 
 @pytest.mark.slow
 def test_no_case_of_any_instruction_set_has_a_finding(tmp_path: Path) -> None:
     configure = ["cmake", "-S", str(ROOT / "custom_ops"), "-B", str(tmp_path)]
-    configure += ["-DREFORMER_SANITIZE=address,undefined", "-DREFORMER_TORCH=OFF"]
+    configure += ["-DREFORMER_SANITIZE=address,undefined"]
+    configure += [f"-DTORCH_INCLUDE_DIR={Path(torch.__file__).parent / 'include'}"]
     headers = ROOT / "build/native/onnxruntime-headers"  # from `make`; else they are found anew
     if headers.is_dir():
         configure += [f"-DORT_INCLUDE_DIR={headers}"]
@@ -46,20 +63,25 @@ def test_no_case_of_any_instruction_set_has_a_finding(tmp_path: Path) -> None:
         ).stdout.strip()
         for name in ("libasan.so", "libstdc++.so")  # Python itself has neither
     ]
-    done = subprocess.run(
-        [sys.executable, "-c", RUN_ALL_CASES],
-        cwd=ROOT,
-        env=os.environ
-        | {
-            "LD_PRELOAD": " ".join(runtimes),
-            "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1",  # Python leaks at its exit
-            "UBSAN_OPTIONS": "print_stacktrace=1",
-            "REFORMER_OPS": "portable",  # in torch: the library for onnxruntime is the one to test
-            "REFORMER_OPS_LIBRARY_DIR": str(tmp_path),
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr[-8000:]
-    assert "calls without a finding" in done.stdout
+    environment = os.environ | {
+        "LD_PRELOAD": " ".join(runtimes),
+        "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1",  # Python leaks at its exit
+        "UBSAN_OPTIONS": "print_stacktrace=1",
+        "REFORMER_OPS_LIBRARY_DIR": str(tmp_path),
+    }
+    # Gradients are torch's alone, and its library chooses the instruction set once in a process.
+    runs = [(RUN_ALL_CASES, {"REFORMER_OPS": "portable"})]
+    for isa in isa_libraries():
+        native = {"REFORMER_OPS": "native", "REFORMER_FORCE_ISA": isa}
+        runs.append((RUN_ALL_GRADIENTS, native))
+    for code, variables in runs:
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=ROOT,
+            env=environment | variables,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr[-8000:]
+        assert "calls without a finding" in done.stdout
