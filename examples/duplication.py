@@ -78,7 +78,7 @@ class Recipe:
 
 
 FULL_SIZE = Recipe()
-QUICK = Recipe(length=64, hidden_size=64, chunk_length=8, steps=400)
+QUICK = Recipe(length=64, hidden_size=64, chunk_length=8, steps=250)
 
 
 def duplicated(recipe: Recipe, count: int, generator: torch.Generator) -> torch.Tensor:
@@ -128,14 +128,14 @@ def accuracy(recipe: Recipe, trained: ReformerForTask, attention: str) -> float:
 
 
 def name(attention: str) -> str:
-    return "full attention" if attention == FULL else f"LSH-{attention}"
+    return FULL if attention == FULL else f"LSH-{attention}"
 
 
 def table(accuracies: dict[str, dict[str, float]]) -> Table:
     """What was measured, the paper's number in brackets where it has one."""
     evaluated = list(next(iter(accuracies.values())))
-    shown = Table(title="accuracy on the second w, % (in brackets: the paper, at length 1024)")
-    shown.add_column("trained with \\ evaluated with")
+    shown = Table(title="accuracy on the second w in %, the paper's in brackets")
+    shown.add_column("trained \\ evaluated")
     for attention in evaluated:
         shown.add_column(name(attention), justify="right")
     for trained, row in accuracies.items():

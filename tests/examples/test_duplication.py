@@ -10,8 +10,6 @@ import torch
 from click.testing import CliRunner
 from duplication import FULL_SIZE, QUICK, Recipe, duplicated, main
 
-CHANCE = 100 / QUICK.symbols
-
 
 def test_a_sequence_is_zero_and_a_word_twice() -> None:
     ids = duplicated(QUICK, 3, torch.Generator().manual_seed(0))
@@ -39,10 +37,10 @@ def test_the_pattern_of_the_papers_table(tmp_path: Path) -> None:
     accuracy = json.loads(out.read_text())["accuracy"]
     full, lsh = accuracy["full"], accuracy["2"]
     assert full["full"] > 99
-    assert lsh["8"] > 99
-    assert CHANCE < full["1"] < full["2"] < full["8"]  # more rounds help
-    assert lsh["1"] < lsh["2"] < lsh["8"]
-    assert full["1"] < lsh["1"]  # and few are enough for who learned with few
+    assert min(lsh["2"], lsh["4"], lsh["8"]) > 99  # as many rounds as it was trained with, or more
+    assert full["1"] < full["8"] - 1  # more rounds help
+    assert lsh["1"] < lsh["8"]
+    assert full["1"] < lsh["1"]  # few are enough for who learned with few
     assert "LSH-2" in done.output
 
 
