@@ -281,8 +281,11 @@ def check_operands(
             fits = tensor.dtype == model_dtype and tensor.dtype in dtypes
             wanted = "float32, float16 or bfloat16, the same for all its float inputs,"
         else:
-            is_wide = operand.dtype == "wide" and model_dtype is not None
-            dtype = wide(model_dtype) if is_wide else getattr(torch, operand.dtype)
+            # A wide operand comes after the float ones, which say how wide.
+            if operand.dtype == "wide" and model_dtype is not None:
+                dtype = wide(model_dtype)
+            else:
+                dtype = getattr(torch, operand.dtype)
             fits, wanted = tensor.dtype == dtype, str(dtype).removeprefix("torch.")
         if not fits:
             raise OpError(f"{op.torch_name} takes {wanted} for {operand.name}; got {tensor.dtype}")
