@@ -65,7 +65,8 @@ def test_every_runtime_is_in_it(report: MatrixReport) -> None:
     names = [contender.name for contender in report.contenders if not contender.ran]
     torchscript = [name.replace("onnxruntime", "torchscript") for name in WITHOUT_PYTHON]
     assert names == [*WITHOUT_PYTHON, *torchscript]
-    assert "no reformer-run that runs onnxruntime is here: there is none at" in str(report.absent())
+    said = "no reformer-run that runs onnxruntime is here: there is none at /nowhere"
+    assert said in " ".join(report.absent())
 
 
 def check_without_python(report: MatrixReport, names: list[str]) -> None:
