@@ -151,4 +151,4 @@ def test_native_asked_for_and_no_triton_is_an_error() -> None:
     assert done.returncode != 0
     assert "NativeLibraryError: chunk_attention on CUDA needs triton" in done.stderr
     assert "pip install triton" in done.stderr
-    assert set(PORTABLE) == {op.torch_name for op in OPS}
+    assert set(PORTABLE) >= {op.torch_name for op in OPS}
