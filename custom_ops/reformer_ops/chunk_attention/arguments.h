@@ -21,10 +21,10 @@ inline void set_sizes(ChunkAttentionArguments& arguments, const Shape& query, co
   arguments.head_dim = axes["head_dim"];
 }
 
-// The same for its gradients.
-inline void set_sizes(AttentionBackwardArguments& arguments, const Shape& query, const Shape& key,
-                      const Shape& value, const Shape& mask, const Shape& output, const Shape& lse,
-                      const Shape& gradient) {
+// Arguments of its gradients with the sizes filled in. Throws Error likewise.
+inline AttentionBackwardArguments chunk_attention_backward_arguments(
+    const Shape& query, const Shape& key, const Shape& value, const Shape& mask,
+    const Shape& output, const Shape& lse, const Shape& gradient) {
   Axes axes("chunk_attention_backward");
   axes.check("query", {"batch", "length", "heads", "head_dim"}, query);
   axes.check("key", {"batch", "length", "heads", "head_dim"}, key);
@@ -33,11 +33,13 @@ inline void set_sizes(AttentionBackwardArguments& arguments, const Shape& query,
   axes.check("output", {"batch", "length", "heads", "head_dim"}, output);
   axes.check("lse", {"batch", "heads", "length"}, lse);
   axes.check("gradient", {"batch", "length", "heads", "head_dim"}, gradient);
+  AttentionBackwardArguments arguments{};
   arguments.batch = axes["batch"];
   arguments.length = axes["length"];
   arguments.heads = axes["heads"];
   arguments.head_dim = axes["head_dim"];
   arguments.rounds = 1;
+  return arguments;
 }
 
 }  // namespace reformer

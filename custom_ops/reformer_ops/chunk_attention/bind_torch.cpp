@@ -76,9 +76,9 @@ std::tuple<Tensor, Tensor, Tensor> chunk_attention_backward(
     model.check("output", output);
     check_type(op, "lse", lse, ScalarType::Float, "float32");
     model.check("gradient", gradient);
-    AttentionBackwardArguments a{};
-    set_sizes(a, shape_of(query), shape_of(key), shape_of(value), shape_of(mask), shape_of(output),
-              shape_of(lse), shape_of(gradient));
+    AttentionBackwardArguments a = chunk_attention_backward_arguments(
+        shape_of(query), shape_of(key), shape_of(value), shape_of(mask), shape_of(output),
+        shape_of(lse), shape_of(gradient));
     const Tensor wide_query = model.widened(query), wide_key = model.widened(key),
                  wide_value = model.widened(value), wide_output = model.widened(output),
                  wide_gradient = model.widened(gradient),

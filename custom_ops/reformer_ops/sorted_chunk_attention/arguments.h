@@ -22,10 +22,10 @@ inline void set_sizes(SortedChunkAttentionArguments& arguments, const Shape& que
   arguments.num_hashes = axes["num_hashes"];
 }
 
-// The same for its gradients.
-inline void set_sizes(AttentionBackwardArguments& arguments, const Shape& query_key,
-                      const Shape& value, const Shape& buckets, const Shape& mask,
-                      const Shape& output, const Shape& lse, const Shape& gradient) {
+// Arguments of its gradients with the sizes filled in. Throws Error likewise.
+inline AttentionBackwardArguments sorted_chunk_attention_backward_arguments(
+    const Shape& query_key, const Shape& value, const Shape& buckets, const Shape& mask,
+    const Shape& output, const Shape& lse, const Shape& gradient) {
   Axes axes("sorted_chunk_attention_backward");
   axes.check("query_key", {"batch", "length", "heads", "head_dim"}, query_key);
   axes.check("value", {"batch", "length", "heads", "head_dim"}, value);
@@ -34,11 +34,13 @@ inline void set_sizes(AttentionBackwardArguments& arguments, const Shape& query_
   axes.check("output", {"batch", "length", "heads", "head_dim"}, output);
   axes.check("lse", {"batch", "heads", "length"}, lse);
   axes.check("gradient", {"batch", "length", "heads", "head_dim"}, gradient);
+  AttentionBackwardArguments arguments{};
   arguments.batch = axes["batch"];
   arguments.length = axes["length"];
   arguments.heads = axes["heads"];
   arguments.head_dim = axes["head_dim"];
   arguments.rounds = axes["num_hashes"];
+  return arguments;
 }
 
 }  // namespace reformer

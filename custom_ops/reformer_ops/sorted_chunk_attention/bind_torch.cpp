@@ -80,9 +80,9 @@ std::tuple<Tensor, Tensor> sorted_chunk_attention_backward(
     model.check("output", output);
     check_type(op, "lse", lse, ScalarType::Float, "float32");
     model.check("gradient", gradient);
-    AttentionBackwardArguments a{};
-    set_sizes(a, shape_of(query_key), shape_of(value), shape_of(buckets), shape_of(mask),
-              shape_of(output), shape_of(lse), shape_of(gradient));
+    AttentionBackwardArguments a = sorted_chunk_attention_backward_arguments(
+        shape_of(query_key), shape_of(value), shape_of(buckets), shape_of(mask), shape_of(output),
+        shape_of(lse), shape_of(gradient));
     const Tensor wide_query_key = model.widened(query_key), wide_value = model.widened(value),
                  wide_output = model.widened(output), wide_gradient = model.widened(gradient),
                  readable_buckets = torch::stable::contiguous(buckets),
