@@ -64,7 +64,7 @@ def find_program(runtime: str | None = None) -> Program:
         if runtime is None or runtime in program.runtimes:
             return program
         reasons.append(f"{path} was built for {' and '.join(program.runtimes)} only")
-    wanted = f"a {PROGRAM} that runs {runtime}" if runtime else PROGRAM
+    wanted = f"{PROGRAM} that runs {runtime}" if runtime else PROGRAM
     remedy = f"name another in {VARIABLE}, or unset it" if given else _REMEDY
     raise RuntimeUnavailableError(f"no {wanted} is here: {'; '.join(reasons)}: {remedy}")
 
