@@ -138,16 +138,14 @@ def test_what_is_no_package(artifact: Artifact, tmp_path: Path, content: bytes |
     assert "\n" not in str(caught.value)
 
 
-def test_without_a_compiler(
-    source: Path, tmp_path: Path, artifact: Artifact, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_compiler(source: Path, tmp_path: Path, artifact: Artifact) -> None:
     from torch._inductor import config, cpp_builder
 
-    monkeypatch.setattr(config.cpp, "cxx", (None, "no-such-compiler"))
     cpp_builder.cpp_compiler_search.cache_clear()
     before = snapshot(artifact.path)
+    missing = pytest.raises(MissingDependencyError, match=r"apt install g\+\+, or name one in CXX")
     try:
-        with pytest.raises(MissingDependencyError, match=r"apt install g\+\+, or name one in CXX"):
+        with config.patch({"cpp.cxx": (None, "no-such-compiler")}), missing:
             to_aoti(source, tmp_path / "out")
     finally:
         cpp_builder.cpp_compiler_search.cache_clear()
