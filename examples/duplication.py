@@ -89,11 +89,10 @@ def duplicated(recipe: Recipe, count: int, generator: torch.Generator) -> torch.
     return half.repeat(1, 2)
 
 
-def train(recipe: Recipe, attention: str) -> Iterator[tuple[float, ReformerForTask]]:
-    """Train a model; gives its loss and itself after every step."""
+def train(recipe: Recipe, model: ReformerForTask) -> Iterator[float]:
+    """Train a model in place; gives its loss after every step."""
     torch.manual_seed(recipe.seed)  # the rotations are drawn from the global generator
     generator = torch.Generator().manual_seed(recipe.seed)
-    model = create_model(recipe.config(attention), seed=recipe.seed)
     optimizer = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min(1, (step + 1) / recipe.warmup) * (1 - step / recipe.steps)
@@ -108,7 +107,7 @@ def train(recipe: Recipe, attention: str) -> Iterator[tuple[float, ReformerForTa
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
-        yield loss.item(), model
+        yield loss.item()
 
 
 @torch.no_grad()
@@ -198,7 +197,8 @@ def main(
         for attention in trained or ((FULL, "2") if quick else (FULL, "4", "2", "1")):
             bar = progress.add_task(f"training with {name(attention)}", total=recipe.steps, loss="")
             start = time.perf_counter()
-            for loss, model in train(recipe, attention):  # noqa: B007  # the last one is evaluated
+            model = create_model(recipe.config(attention), seed=recipe.seed)
+            for loss in train(recipe, model):
                 progress.update(bar, advance=1, loss=f"loss {loss:.3f}")
             seconds[attention] = time.perf_counter() - start
             accuracies[attention] = {one: accuracy(recipe, model, one) for one in evaluated}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from reformer_export.bench.flops import full_model_flops, model_flops
 from reformer_export.bench.gemm import GemmRate
 from reformer_export.bench.machine import describe_machine, usable_cores
 from reformer_export.bench.process import Contender, ContenderFailure, DoesNotFit
+from reformer_export.bench.progress import Progress
 from reformer_export.bench.report import (
     FAILED,
     OK,
@@ -27,8 +28,6 @@ from reformer_export.bench.turns import Turn, take_turns
 from reformer_export.errors import UsageError
 from reformer_export.runtimes.registry import check_runtime
 from reformer_export.source import ReformerConfig, artifact_config
-
-Progress = Callable[[str], None]
 
 DEFAULT_LENGTHS = (1024, 4096, 16384)
 DEFAULT_REPEAT = 5

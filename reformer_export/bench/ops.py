@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +13,7 @@ from reformer_export.bench import memory
 from reformer_export.bench.gemm import Gemm, GemmRate
 from reformer_export.bench.machine import describe_machine, usable_cores
 from reformer_export.bench.op_cases import ENWIK8, SMALL, Layer, Operands, Work
+from reformer_export.bench.progress import Progress
 from reformer_export.bench.report import (
     FAILED,
     OK,
@@ -26,8 +27,6 @@ from reformer_export.bench.report import (
 from reformer_export.bench.turns import Turn, median, take_turns, timed
 from reformer_export.optional import require
 from reformer_ops import NativeStatus, native_status
-
-Progress = Callable[[str], None]
 
 HF_LENGTHS = (4096, 16384)
 KERNEL_LENGTH = 16384

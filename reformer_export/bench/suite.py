@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -23,11 +23,10 @@ from reformer_export.bench.machine import describe_machine, usable_cores
 from reformer_export.bench.models import bench_artifact
 from reformer_export.bench.ops import HF_LENGTHS, KERNEL_LENGTH, SDPA_LENGTHS, OpsReport, bench_ops
 from reformer_export.bench.plots import plot_models, plot_ops
+from reformer_export.bench.progress import Progress, prefixed
 from reformer_export.bench.report import SCHEMA_VERSION, BenchReport
 from reformer_export.bench.tables import markdown
 from reformer_export.errors import ReformerError, UsageError
-
-Progress = Callable[[str], None]
 
 MAKE_CHECKPOINT = Path(__file__).parents[2] / "examples" / "make_checkpoint.py"
 
@@ -177,7 +176,7 @@ def run_suite(
                 against=plan.against,
                 repeat=plan.repeat,
                 patience=_PATIENCE,
-                progress=_prefixed(say, plan.name),
+                progress=prefixed(say, plan.name),
             )
         except ReformerError as error:
             failures.append(f"{plan.name}: {error}")
@@ -263,7 +262,3 @@ def _write(folder: Path, report: SuiteReport) -> None:
         plot_models(found, folder / file, title)
     if report.ops is not None:
         plot_ops(report.ops.results, folder / "ops.png", "hashing and attention of one layer")
-
-
-def _prefixed(say: Progress, name: str) -> Progress:
-    return lambda message: say(f"{name}, {message}")

@@ -7,23 +7,16 @@ from pathlib import Path
 
 import click
 
+from reformer_export.bench.options import suite_options
 from reformer_export.errors import ReformerError
 
 
 @click.command("python -m reformer_export.rivals")
-@click.option("--quick", is_flag=True, help="A part of it, in a few minutes.")
+@suite_options("build/bench-attention", quick="a few minutes")
 @click.option(
     "--only",
     type=click.Choice(["speed", "learning"]),
     help="One part; without it both.",
-)
-@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="[default: all cores]")
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("build/bench-attention"),
-    show_default=True,
-    metavar="DIR",
 )
 def main(quick: bool, only: str | None, threads: int | None, out: Path) -> None:
     """Compare the Reformer's attention with others in the same model: time, memory, learning.

@@ -65,7 +65,7 @@ class Skeleton:
 
 @dataclass(frozen=True)
 class Choice:
-    """An attention: what it is called, where it comes from, how it gets into the skeleton.
+    """An attention: what it is called, and how it gets into the skeleton.
 
     Attributes:
         kind: of layer that the skeleton has.
@@ -76,7 +76,6 @@ class Choice:
 
     name: str
     title: str
-    source: str
     kind: str = "local"
     replace: Callable[[Any, Skeleton, int], nn.Module] | None = None
     causal: bool = True
@@ -90,15 +89,12 @@ class Choice:
             layer.attention.self_attention = self.replace(replaced, skeleton, number)
 
 
-REFORMER = Choice("reformer", "Reformer (LSH)", "arXiv 2001.04451", kind="lsh")
-LOCAL = Choice("local", "Reformer's local layers", "chunks, each with the one before")
-FULL = Choice(
-    "full", "full attention", "arXiv 1706.03762", replace=lambda own, *_: FullAttention(own)
-)
+REFORMER = Choice("reformer", "Reformer (LSH)", kind="lsh")
+LOCAL = Choice("local", "Reformer's local layers")
+FULL = Choice("full", "full attention", replace=lambda own, *_: FullAttention(own))
 LINFORMER = Choice(
     "linformer",
     "Linformer",
-    "arXiv 2006.04768",
     replace=lambda own, skeleton, number: LinformerAttention(
         own, skeleton.max_length, skeleton.keys, number
     ),
@@ -107,13 +103,11 @@ LINFORMER = Choice(
 LONGFORMER = Choice(
     "longformer",
     "Longformer",
-    "arXiv 2004.05150",
     replace=lambda own, skeleton, _: LongformerAttention(own, skeleton.keys, GLOBAL_TOKENS),
 )
 PERFORMER = Choice(
     "performer",
     "Performer",
-    "arXiv 2009.14794",
     replace=lambda own, skeleton, number: PerformerAttention(
         own, skeleton.keys, _PERFORMER_CHUNK, number
     ),

@@ -9,7 +9,7 @@ out, and fills it in all at once.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -17,11 +17,10 @@ from typing import Any
 import torch
 from torch.nn.functional import cross_entropy, pad
 
+from reformer_export.bench.progress import Progress
 from reformer_export.bench.report import seconds_text
 from reformer_export.rivals.choices import Choice, Skeleton
 from reformer_export.source import create_model
-
-Progress = Callable[[str], None]
 
 SYMBOLS = 64
 LENGTH = 128

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from reformer_export.bench import bench_artifact
 from reformer_export.bench.contenders import FULL as TORCH
 from reformer_export.bench.contenders import OURS, PORTABLE
+from reformer_export.bench.progress import Progress, prefixed
 from reformer_export.bench.report import OK, Result, number_text, seconds_text
 from reformer_export.rivals.artifacts import export_choice
 from reformer_export.rivals.choices import (
@@ -22,8 +23,6 @@ from reformer_export.rivals.choices import (
     Choice,
     Skeleton,
 )
-
-Progress = Callable[[str], None]
 
 SKELETON = Skeleton(max_length=65536, axial_shape=(256, 256), keys=256, rounds=2, layers=4)
 
@@ -138,7 +137,7 @@ def measure_speed(
             against=[name for name in labels if name != OURS],
             repeat=repeat,
             patience=patience,
-            progress=lambda message, title=choice.title: say(f"{title}, {message}"),  # type: ignore[misc]
+            progress=prefixed(say, choice.title),
         )
         for name, label in labels.items():
             own = [replace(r, contender=label) for r in report.results if r.contender == name]

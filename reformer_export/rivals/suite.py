@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from reformer_export.bench.files import prepare_folder, write_results
 from reformer_export.bench.machine import describe_machine, usable_cores
 from reformer_export.bench.plots import plot_learning, plot_models
+from reformer_export.bench.progress import Progress, prefixed
 from reformer_export.bench.tables import markdown
 from reformer_export.rivals import duplication, speed
 from reformer_export.rivals.choices import (
@@ -25,8 +26,6 @@ from reformer_export.rivals.choices import (
 from reformer_export.rivals.duplication import Learned, Training
 from reformer_export.rivals.speed import SpeedReport
 from reformer_export.staging import atomic_file
-
-Progress = Callable[[str], None]
 
 PUPILS: tuple[tuple[Choice, int, bool], ...] = (
     (FULL, 1, True),
@@ -140,7 +139,7 @@ def _learn(scope: Scope, threads: int, say: Progress) -> tuple[Learned, ...]:
                 threads=threads,
                 causal=causal,
                 skeleton=duplication.skeleton(rounds),
-                progress=lambda message, label=label: say(f"{label}, {message}"),  # type: ignore[misc]
+                progress=prefixed(say, label),
             )
         )
     return tuple(found)

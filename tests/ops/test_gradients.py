@@ -56,7 +56,7 @@ PORTABLE_PROCESS = (("REFORMER_OPS", "portable"),)
 SMALL = {"batch": 1, "heads": 2, "head_dim": 3, "seed": 5}
 SMALL_CASES: list[tuple[str, Case]] = [
     *(
-        ("ChunkAttention", make_chunk_attention(**SMALL, **chunks))  # type: ignore[arg-type]
+        ("ChunkAttention", make_chunk_attention(**SMALL, **chunks))
         for chunks in (
             {"length": 6, "chunk_length": 2},
             {"length": 6, "chunk_length": 3, "before": 0, "after": 1, "causal": False},
@@ -69,7 +69,7 @@ SMALL_CASES: list[tuple[str, Case]] = [
     *(
         (
             "SortedChunkAttention",
-            make_sorted_chunk_attention(**SMALL, num_buckets=3, **chunks),  # type: ignore[arg-type]
+            make_sorted_chunk_attention(**SMALL, num_buckets=3, **chunks),
         )
         for chunks in (
             {"length": 6, "chunk_length": 2, "num_hashes": 1},

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 import torch
 
-from reformer_export.rivals.choices import CHOICES, FULL, LONGFORMER
+from reformer_export.rivals.choices import CHOICES, FULL, LONGFORMER, Choice
 from reformer_export.rivals.duplication import LENGTH, SYMBOLS, Training, draw, learn, skeleton
 
 HALF = LENGTH // 2
@@ -32,7 +32,7 @@ def test_the_second_word_is_nowhere_where_it_is_to_be_filled_in() -> None:
 
 
 @pytest.mark.parametrize("choice", CHOICES, ids=lambda choice: choice.name)
-def test_all_train(choice) -> None:  # type: ignore[no-untyped-def]
+def test_all_train(choice: Choice) -> None:
     """Two steps of everybody: finite, reported, and without a trace in the global generator."""
     state = torch.get_rng_state()
     training = Training(2, batch=2, warm_up=1, every=1)

@@ -46,7 +46,9 @@ def half_present(length: int) -> torch.Tensor:
     return torch.arange(length) < torch.tensor([[length], [max(1, length // 2)]])
 
 
-def by_matrix(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, visible: torch.Tensor):  # type: ignore[no-untyped-def]
+def by_matrix(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, visible: torch.Tensor
+) -> torch.Tensor:
     """Softmax attention to what is visible (`[.., queries, keys]`), exponentials taken plainly."""
     weights = torch.exp(query @ key.transpose(-1, -2) / math.sqrt(DIM)) * visible
     return weights / weights.sum(dim=-1, keepdim=True) @ value

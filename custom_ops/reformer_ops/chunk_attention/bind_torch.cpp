@@ -2,6 +2,7 @@
 #include <cstdint>
 #include <tuple>
 
+#include "attention_backward_arguments.h"
 #include "chunk_attention/arguments.h"
 #include "chunk_attention/backward.h"
 #include "torch_binding.h"
@@ -76,9 +77,9 @@ std::tuple<Tensor, Tensor, Tensor> chunk_attention_backward(
     model.check("output", output);
     check_type(op, "lse", lse, ScalarType::Float, "float32");
     model.check("gradient", gradient);
-    AttentionBackwardArguments a = chunk_attention_backward_arguments(
-        shape_of(query), shape_of(key), shape_of(value), shape_of(mask), shape_of(output),
-        shape_of(lse), shape_of(gradient));
+    AttentionBackwardArguments a = attention_backward_arguments(
+        chunk_attention_axes(op, shape_of(query), shape_of(key), shape_of(value), shape_of(mask)),
+        shape_of(output), shape_of(lse), shape_of(gradient));
     const Tensor wide_query = model.widened(query), wide_key = model.widened(key),
                  wide_value = model.widened(value), wide_output = model.widened(output),
                  wide_gradient = model.widened(gradient),
@@ -99,6 +100,7 @@ std::tuple<Tensor, Tensor, Tensor> chunk_attention_backward(
     a.query_gradient = static_cast<float*>(query_gradient.mutable_data_ptr());
     a.key_gradient = static_cast<float*>(key_gradient.mutable_data_ptr());
     a.value_gradient = static_cast<float*>(value_gradient.mutable_data_ptr());
+    a.rounds = 1;
     a.chunk_length = chunk_length;
     a.num_chunks_before = num_chunks_before;
     a.num_chunks_after = num_chunks_after;

@@ -2,6 +2,7 @@
 #include <cstdint>
 #include <tuple>
 
+#include "attention_backward_arguments.h"
 #include "sorted_chunk_attention/arguments.h"
 #include "sorted_chunk_attention/backward.h"
 #include "torch_binding.h"
@@ -80,9 +81,10 @@ std::tuple<Tensor, Tensor> sorted_chunk_attention_backward(
     model.check("output", output);
     check_type(op, "lse", lse, ScalarType::Float, "float32");
     model.check("gradient", gradient);
-    AttentionBackwardArguments a = sorted_chunk_attention_backward_arguments(
-        shape_of(query_key), shape_of(value), shape_of(buckets), shape_of(mask), shape_of(output),
-        shape_of(lse), shape_of(gradient));
+    AttentionBackwardArguments a = attention_backward_arguments(
+        sorted_chunk_attention_axes(op, shape_of(query_key), shape_of(value), shape_of(buckets),
+                                    shape_of(mask)),
+        shape_of(output), shape_of(lse), shape_of(gradient));
     const Tensor wide_query_key = model.widened(query_key), wide_value = model.widened(value),
                  wide_output = model.widened(output), wide_gradient = model.widened(gradient),
                  readable_buckets = torch::stable::contiguous(buckets),
@@ -100,6 +102,7 @@ std::tuple<Tensor, Tensor> sorted_chunk_attention_backward(
     a.mask = static_cast<const std::uint8_t*>(readable_mask.const_data_ptr());
     a.query_gradient = a.key_gradient = static_cast<float*>(query_key_gradient.mutable_data_ptr());
     a.value_gradient = static_cast<float*>(value_gradient.mutable_data_ptr());
+    a.rounds = buckets.size(2);
     a.chunk_length = chunk_length;
     a.num_chunks_before = num_chunks_before;
     a.num_chunks_after = num_chunks_after;

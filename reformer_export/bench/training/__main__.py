@@ -7,19 +7,12 @@ from pathlib import Path
 
 import click
 
+from reformer_export.bench.options import suite_options
 from reformer_export.errors import ReformerError
 
 
 @click.command("python -m reformer_export.bench.training")
-@click.option("--quick", is_flag=True, help="A part of it, in about a minute.")
-@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="[default: all cores]")
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("build/bench-train"),
-    show_default=True,
-    metavar="DIR",
-)
+@suite_options("build/bench-train", quick="about a minute")
 def main(quick: bool, threads: int | None, out: Path) -> None:
     """Measure what a training step takes: memory against depth and length, time beside others."""
     from reformer_export.bench.files import prepare_folder

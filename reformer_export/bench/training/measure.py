@@ -5,15 +5,15 @@ from __future__ import annotations
 import gc
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 from reformer_export.bench.machine import describe_machine, usable_cores
+from reformer_export.bench.progress import Progress
 from reformer_export.bench.training.steps import FULL, HF, OURS, STORING, Step, config_for
 from reformer_export.bench.turns import Turns, take_turns, timed
-
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ def _times(
     for step in steps.values():
         step.run()
     turns: Turns = take_turns(
-        {who: lambda step=step: timed(step.run) for who, step in steps.items()},  # type: ignore[misc]
+        {who: partial(timed, step.run) for who, step in steps.items()},
         repeat=repeat,
         budget=120.0,
         progress=lambda message: say(f"{length} tokens, dropout {dropout:g}, {message}"),

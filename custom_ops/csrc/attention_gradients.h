@@ -1,0 +1,291 @@
+// The gradients of softmax attention between a block of queries and a few chunks of keys: what
+// attention.h is to the forward.
+#pragma once
+
+#include <algorithm>
+
+#include "attention.h"
+
+namespace reformer::REFORMER_ISA {
+
+constexpr std::int64_t kQueries = 64;  // worked on at a time, so that their scores for
+constexpr std::int64_t kKeys = 64;     // so many keys stay in the first-level cache
+static_assert(kQueries % kPanel == 0);
+
+// The keys and values of one chunk, and what was added up for their gradients so far. Rows are
+// padded_dim() floats, zeros past head_dim.
+struct KeyRows {
+  std::int64_t chunk = -1;
+  float *keys, *values;
+  float *key_sums, *value_sums;  // of the keys before they are scaled
+  float* scale;                  // of a key; room for padded_keys()
+  std::int32_t* reach;           // queries at earlier positions do not see the key
+  std::int32_t* position;
+  bool all_valid;  // no key is padding
+
+  static std::size_t bytes(const ChunkShape& shape) {
+    return 4 * Scratch::bytes_of<float>(shape.keys * shape.padded_dim()) +
+           Scratch::bytes_of<float>(shape.padded_keys()) +
+           2 * Scratch::bytes_of<std::int32_t>(shape.keys);
+  }
+
+  void take(const ChunkShape& shape, Scratch& scratch) {
+    chunk = -1;
+    for (float** rows : {&keys, &values, &key_sums, &value_sums})
+      *rows = scratch.take<float>(shape.keys * shape.padded_dim());
+    scale = scratch.take<float>(shape.padded_keys());
+    reach = scratch.take<std::int32_t>(shape.keys);
+    position = scratch.take<std::int32_t>(shape.keys);
+  }
+};
+
+// The queries of one chunk with the gradients for their outputs.
+struct QueryRows {
+  const float* queries;    // [query][padded_dim], zeros past head_dim
+  float* gradients;        // the same
+  float* lse;              // [query]
+  float* delta;            // [query] gradient . output
+  std::int32_t* position;  // [query]
+  float* copies;           // room for `queries` where they are no keys
+
+  static std::size_t bytes(const ChunkShape& shape, bool shared) {
+    return (shared ? 1 : 2) * Scratch::bytes_of<float>(shape.keys * shape.padded_dim()) +
+           2 * Scratch::bytes_of<float>(shape.keys) + Scratch::bytes_of<std::int32_t>(shape.keys);
+  }
+
+  void take(const ChunkShape& shape, bool shared, Scratch& scratch) {
+    gradients = scratch.take<float>(shape.keys * shape.padded_dim());
+    lse = scratch.take<float>(shape.keys);
+    delta = scratch.take<float>(shape.keys);
+    position = scratch.take<std::int32_t>(shape.keys);
+    copies = shared ? nullptr : scratch.take<float>(shape.keys * shape.padded_dim());
+  }
+};
+
+// Up to kQueries queries of a chunk against a few chunks of keys, one after another. Score matrices
+// are [key][query], so that what a query brings along (lse, delta, how far it sees) is a vector.
+class AttentionGradients {
+ public:
+  static std::size_t bytes(const ChunkShape& shape) {
+    return 2 * Scratch::bytes_of<float>(kQueries * shape.head_dim) +
+           Scratch::bytes_of<float>(kQueries * shape.padded_dim()) +
+           2 * Scratch::bytes_of<float>(kKeys * kQueries) + 2 * Scratch::bytes_of<float>(kQueries) +
+           2 * Scratch::bytes_of<std::int32_t>(kQueries);
+  }
+
+  AttentionGradients(const ChunkShape& shape, Scratch& scratch)
+      : shape_(shape), dims_(shape.padded_dim()) {
+    queries_ = scratch.take<float>(kQueries * shape.head_dim);
+    gradients_ = scratch.take<float>(kQueries * shape.head_dim);
+    query_sums_ = scratch.take<float>(kQueries * dims_);
+    weights_ = scratch.take<float>(kKeys * kQueries);
+    score_gradients_ = scratch.take<float>(kKeys * kQueries);
+    lse_ = scratch.take<float>(kQueries);
+    delta_ = scratch.take<float>(kQueries);
+    limit_ = scratch.take<std::int32_t>(kQueries);
+    position_ = scratch.take<std::int32_t>(kQueries);
+  }
+
+  // Turns to the queries from `first` on.
+  void start(const QueryRows& rows, std::int64_t first, std::int64_t count, bool causal) {
+    rows_ = &rows;
+    first_ = first;
+    count_ = count;
+    for (std::int64_t i = 0; i < round_up(count, kLanes); ++i) {
+      const bool there = i < count;
+      lse_[i] = there ? rows.lse[first + i] : -kAbsent;  // next to it all weights are 0
+      delta_[i] = there ? rows.delta[first + i] : 0.0f;
+      position_[i] = there ? rows.position[first + i] : -1;
+      limit_[i] = causal ? position_[i] : kNever - 1;
+    }
+    const auto transposed = [&](const float* from, float* to) {
+      transpose_rows(
+          count, shape_.head_dim, [&](std::int64_t i) { return from + (first + i) * dims_; }, to,
+          nullptr);
+    };
+    transposed(rows.queries, queries_);
+    transposed(rows.gradients, gradients_);
+    std::fill_n(query_sums_, count * dims_, 0.0f);
+  }
+
+  // Adds what the queries and the keys of one chunk are to each other. On the diagonal, query i of
+  // the chunk sees no key after key i.
+  template <bool Shared>
+  void add(KeyRows& keys, bool diagonal) {
+    const std::int64_t end = diagonal ? std::min(first_ + count_, shape_.keys) : shape_.keys;
+    for (std::int64_t key = 0; key < end; key += kKeys) {
+      const Part part{keys, key, std::min(kKeys, end - key), diagonal ? key - first_ : -kKeys};
+      if (part.seen_from(part.count - 1) > 0)
+        std::fill_n(score_gradients_, part.count * kQueries, 0.0f);
+      weigh<Shared>(part);
+      differentiate<Shared>(part);
+      add_to_keys(part, weights_, rows_->gradients, keys.value_sums);
+      add_to_keys(part, score_gradients_, rows_->queries, keys.key_sums);
+      add_to_queries(part);
+    }
+  }
+
+  // The gradient of query `first + i`: padded_dim() floats.
+  const float* query_gradient(std::int64_t i) const { return query_sums_ + i * dims_; }
+
+ private:
+  // Some keys of a chunk: `count` from `first` on. Key i is not seen by queries before
+  // `diagonal + i`, if that is more than 0.
+  struct Part {
+    KeyRows& keys;
+    std::int64_t first, count, diagonal;
+
+    // The first query to look at for the keys from `key` on, down to a whole vector.
+    std::int64_t seen_from(std::int64_t key) const {
+      return std::max<std::int64_t>(diagonal + key, 0) / kLanes * kLanes;
+    }
+  };
+
+  // Calls function.operator()<Rows, Vectors>(key, column, line, stride) for tiles of keys and
+  // queries; `line` is what to add to the panels for queries.
+  template <typename Function>
+  REFORMER_INLINE void for_score_tiles(const Part& part, Function&& function) {
+    const std::int64_t columns = round_up(count_, kLanes);
+    for (std::int64_t panel = 0; panel < columns; panel += kPanel) {
+      const std::int64_t width = std::min<std::int64_t>(kPanel, columns - panel);
+      for_row_tiles(part.count, [&]<int Rows>(std::int64_t key) REFORMER_LAMBDA {
+        const std::int64_t skipped = std::max<std::int64_t>(part.seen_from(key) - panel, 0);
+        if (skipped >= width) return;
+        with_vectors((width - skipped) / kLanes, [&]<int Vectors>() REFORMER_LAMBDA {
+          function.template operator()<Rows, Vectors>(key, panel + skipped,
+                                                      panel * shape_.head_dim + skipped, width);
+        });
+      });
+    }
+  }
+
+  // weights_ = exp(score - lse)
+  template <bool Shared>
+  void weigh(const Part& part) {
+    for_score_tiles(
+        part, [&]<int Rows, int Vectors>(std::int64_t key, std::int64_t column, std::int64_t line,
+                                         std::int64_t stride) REFORMER_LAMBDA {
+          const KeyRows& keys = part.keys;
+          const std::int64_t first = part.first + key;
+          const float* rows[Rows];
+          for (int r = 0; r < Rows; ++r) rows[r] = keys.keys + (first + r) * dims_;
+          Floats tile[Rows][Vectors] = {};
+          multiply<Rows, Vectors>(tile, rows, queries_ + line, stride, shape_.head_dim);
+#pragma GCC unroll 4
+          for (int v = 0; v < Vectors; ++v) {
+            const std::int64_t query = column + v * kLanes;
+            const Floats lse = load(lse_ + query);
+            const Ints limit = load(limit_ + query);
+            Ints position;
+            if constexpr (Shared) position = load(position_ + query);
+#pragma GCC unroll 8
+            for (int r = 0; r < Rows; ++r) {
+              Floats x = tile[r][v] * broadcast(keys.scale[first + r]);
+              x = broadcast(keys.reach[first + r]) > limit ? broadcast(kMasked) : x;
+              if constexpr (Shared)
+                x = broadcast(keys.position[first + r]) == position ? broadcast(kSelf) : x;
+              store(weights_ + (key + r) * kQueries + query, exp_of_negative(x - lse));
+            }
+          }
+        });
+  }
+
+  // score_gradients_ = weight * (gradient . value - delta) * scale of the key, 0 where the score is
+  // a constant
+  template <bool Shared>
+  void differentiate(const Part& part) {
+    for_score_tiles(
+        part, [&]<int Rows, int Vectors>(std::int64_t key, std::int64_t column, std::int64_t line,
+                                         std::int64_t stride) REFORMER_LAMBDA {
+          const KeyRows& keys = part.keys;
+          const std::int64_t first = part.first + key;
+          const float* rows[Rows];
+          for (int r = 0; r < Rows; ++r) rows[r] = keys.values + (first + r) * dims_;
+          Floats tile[Rows][Vectors] = {};
+          multiply<Rows, Vectors>(tile, rows, gradients_ + line, stride, shape_.head_dim);
+#pragma GCC unroll 4
+          for (int v = 0; v < Vectors; ++v) {
+            const std::int64_t query = column + v * kLanes;
+            const Floats delta = load(delta_ + query);
+            const Ints limit = load(limit_ + query);
+            Ints position;
+            if constexpr (Shared) position = load(position_ + query);
+#pragma GCC unroll 8
+            for (int r = 0; r < Rows; ++r) {
+              const std::int64_t place = (key + r) * kQueries + query;
+              Floats x = load(weights_ + place) * (tile[r][v] - delta) * keys.scale[first + r];
+              x = broadcast(keys.reach[first + r]) > limit ? Floats{} : x;
+              if constexpr (Shared)
+                x = broadcast(keys.position[first + r]) == position ? Floats{} : x;
+              store(score_gradients_ + place, x);
+            }
+          }
+        });
+  }
+
+  // sums += matrix [key][query] times rows of the queries
+  void add_to_keys(const Part& part, const float* matrix, const float* rows, float* sums) {
+    for (std::int64_t panel = 0; panel < dims_; panel += kPanel) {
+      const std::int64_t width = std::min<std::int64_t>(kPanel, dims_ - panel);
+      for_row_tiles(part.count, [&]<int Rows>(std::int64_t key) REFORMER_LAMBDA {
+        const std::int64_t skipped = part.seen_from(key);
+        if (skipped >= count_) return;
+        with_vectors(width / kLanes, [&]<int Vectors>() REFORMER_LAMBDA {
+          float* to = sums + (part.first + key) * dims_ + panel;
+          const float* factors[Rows];
+          Floats tile[Rows][Vectors];
+#pragma GCC unroll 8
+          for (int r = 0; r < Rows; ++r) {
+            factors[r] = matrix + (key + r) * kQueries + skipped;
+#pragma GCC unroll 4
+            for (int v = 0; v < Vectors; ++v) tile[r][v] = load(to + r * dims_ + v * kLanes);
+          }
+          multiply<Rows, Vectors>(tile, factors, rows + (first_ + skipped) * dims_ + panel, dims_,
+                                  count_ - skipped);
+#pragma GCC unroll 8
+          for (int r = 0; r < Rows; ++r)
+#pragma GCC unroll 4
+            for (int v = 0; v < Vectors; ++v) store(to + r * dims_ + v * kLanes, tile[r][v]);
+        });
+      });
+    }
+  }
+
+  // query_sums_ += the transpose of score_gradients_ times rows of the keys
+  void add_to_queries(const Part& part) {
+    for (std::int64_t panel = 0; panel < dims_; panel += kPanel) {
+      const std::int64_t width = std::min<std::int64_t>(kPanel, dims_ - panel);
+      for_row_tiles(count_, [&]<int Rows>(std::int64_t query) REFORMER_LAMBDA {
+        const std::int64_t seen = std::min(part.count, query + Rows - part.diagonal);
+        if (seen <= 0) return;
+        with_vectors(width / kLanes, [&]<int Vectors>() REFORMER_LAMBDA {
+          float* to = query_sums_ + query * dims_ + panel;
+          Floats tile[Rows][Vectors];
+#pragma GCC unroll 8
+          for (int r = 0; r < Rows; ++r)
+#pragma GCC unroll 4
+            for (int v = 0; v < Vectors; ++v) tile[r][v] = load(to + r * dims_ + v * kLanes);
+          multiply_transposed<Rows, Vectors>(tile, score_gradients_ + query, kQueries,
+                                             part.keys.keys + part.first * dims_ + panel, dims_,
+                                             seen);
+#pragma GCC unroll 8
+          for (int r = 0; r < Rows; ++r)
+#pragma GCC unroll 4
+            for (int v = 0; v < Vectors; ++v) store(to + r * dims_ + v * kLanes, tile[r][v]);
+        });
+      });
+    }
+  }
+
+  ChunkShape shape_;
+  std::int64_t dims_;
+  const QueryRows* rows_ = nullptr;
+  std::int64_t first_ = 0, count_ = 0;
+  float *queries_, *gradients_;  // transposed, in panels
+  float* query_sums_;
+  float *weights_, *score_gradients_;  // [kKeys][kQueries]
+  float *lse_, *delta_;
+  std::int32_t *limit_, *position_;
+};
+
+}  // namespace reformer::REFORMER_ISA

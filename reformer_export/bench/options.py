@@ -1,0 +1,35 @@
+"""The options that all `make bench...` commands take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+Command = Callable[..., Any]
+
+
+def suite_options(out: str, *, quick: str) -> Callable[[Command], Command]:
+    """Adds --quick, --threads and --out to a command; `quick` is how long that part takes."""
+    options = (
+        click.option("--quick", is_flag=True, help=f"A part of it, in {quick}."),
+        click.option(
+            "--threads", type=click.IntRange(min=1), metavar="N", help="[default: all cores]"
+        ),
+        click.option(
+            "--out",
+            type=click.Path(path_type=Path, file_okay=False),
+            default=Path(out),
+            show_default=True,
+            metavar="DIR",
+        ),
+    )
+
+    def add(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
