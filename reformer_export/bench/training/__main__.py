@@ -12,7 +12,7 @@ from reformer_export.errors import ReformerError
 
 
 @click.command("python -m reformer_export.bench.training")
-@suite_options("build/bench-train", quick="about a minute")
+@suite_options("build/bench-train", quick="half a minute")
 def main(quick: bool, threads: int | None, out: Path) -> None:
     """Measure what a training step takes: memory against depth and length, time beside others."""
     from reformer_export.bench.files import prepare_folder
