@@ -113,7 +113,9 @@ class KeyWindow {
       // To the last bit as in the forward pass: scores minus its logsumexp tell every difference.
       transpose_blocks(
           shape_.keys, shape_.head_dim, [&](std::int64_t key) { return rows.keys + key * dims; },
-          rows.scale, [](auto&&...) REFORMER_LAMBDA {});
+          rows.scale,
+          // Named and not deduced, which would lose that Floats may lie anywhere.
+          [](const Floats(&)[kLanes], std::int64_t, std::int64_t, std::int64_t) REFORMER_LAMBDA {});
       for (std::int64_t key = 0; key < shape_.keys; ++key)
         rows.scale[key] = 1.0f / (std::sqrt(rows.scale[key] + 1e-6f) * root_dim);
     }
