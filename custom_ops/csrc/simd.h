@@ -39,10 +39,14 @@ typedef std::uint32_t Bits __attribute__((vector_size(kLanes * 4), aligned(4), m
 
 REFORMER_INLINE Floats load(const float* from) { return *reinterpret_cast<const Floats*>(from); }
 REFORMER_INLINE Ints load(const std::int32_t* from) { return *reinterpret_cast<const Ints*>(from); }
+REFORMER_INLINE Bits load(const std::uint32_t* from) {
+  return *reinterpret_cast<const Bits*>(from);
+}
 REFORMER_INLINE void store(float* to, Floats x) { *reinterpret_cast<Floats*>(to) = x; }
 REFORMER_INLINE void store(std::int32_t* to, Ints x) { *reinterpret_cast<Ints*>(to) = x; }
 REFORMER_INLINE Floats broadcast(float x) { return x - Floats{}; }
 REFORMER_INLINE Ints broadcast(std::int32_t x) { return x - Ints{}; }
+REFORMER_INLINE Bits broadcast(std::uint32_t x) { return x - Bits{}; }
 REFORMER_INLINE Floats maximum(Floats a, Floats b) { return a > b ? a : b; }
 REFORMER_INLINE Floats minimum(Floats a, Floats b) { return a < b ? a : b; }
 

@@ -1,0 +1,44 @@
+"""Dropout by counters, as in `csrc/dropout.h`: a seed, a row and a column tell what stays."""
+
+from __future__ import annotations
+
+import torch
+
+_LOWER_HALF = 0xFFFFFFFF
+
+
+def keep(
+    seed: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, probability: float
+) -> torch.Tensor:
+    """Which elements of a matrix stay where a share `probability` is dropped.
+
+    Args:
+        seed: int64, one number.
+        rows, columns: int64, where the elements are; of shapes that broadcast.
+        probability: in [0, 1).
+
+    Returns:
+        Bool, of the shape that `rows` and `columns` broadcast to.
+    """
+    # lowbias32 without its last step, in the lower half of 64 bits.
+    hashed = _row_keys(seed, rows) ^ (columns & _LOWER_HALF)
+    hashed = ((hashed ^ (hashed >> 16)) * 0x7FEB352D) & _LOWER_HALF
+    hashed = ((hashed ^ (hashed >> 15)) * 0x846CA68B) & _LOWER_HALF
+    return hashed >= int(probability * 2**32)
+
+
+def _row_keys(seed: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """The upper halves of SplitMix64's numbers. Products of int64 wrap, as they are meant to."""
+    x = seed + (rows + 1) * _signed(0x9E3779B97F4A7C15)
+    x = (x ^ _shifted(x, 30)) * _signed(0xBF58476D1CE4E5B9)
+    x = (x ^ _shifted(x, 27)) * _signed(0x94D049BB133111EB)
+    return _shifted(x ^ _shifted(x, 31), 32)
+
+
+def _signed(bits: int) -> int:
+    return bits - 2**64
+
+
+def _shifted(x: torch.Tensor, places: int) -> torch.Tensor:
+    """To the right, with zeros from the left."""
+    return (x >> places) & (2 ** (64 - places) - 1)
