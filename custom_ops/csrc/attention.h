@@ -6,6 +6,7 @@
 #include <cstring>
 #include <limits>
 
+#include "dropout.h"
 #include "matmul.h"
 #include "prefetch.h"
 #include "scratch.h"
@@ -28,6 +29,7 @@ struct KeyChunk {
   float* fill;  // [padded keys] score of a key out of reach: kMasked, or kAbsent past the end
   std::int32_t* reach;     // [padded keys] queries at earlier positions do not see the key
   std::int32_t* position;  // [padded keys] where the key stands in the sequence; -1 past the end
+  std::uint32_t first_column = 0;  // position 0 as dropout counts columns
   bool all_valid = false;  // no key is padding; for those who skip what a causal mask makes void
 };
 
@@ -166,9 +168,14 @@ class Attention {
            Scratch::bytes_of<std::int32_t>(rows) + Scratch::bytes_of<const float*>(rows);
   }
 
-  // `prefetch` takes a step with every register tile.
-  Attention(const ChunkShape& shape, std::int64_t spans, Scratch& scratch, RowPrefetch& prefetch)
-      : shape_(shape), stride_(spans * shape.padded_keys()), prefetch_(prefetch) {
+  // `prefetch` takes a step with every register tile. `dropout` is of the probabilities, with the
+  // positions of queries for rows.
+  Attention(const ChunkShape& shape, std::int64_t spans, const Dropout& dropout, Scratch& scratch,
+            RowPrefetch& prefetch)
+      : shape_(shape),
+        stride_(spans * shape.padded_keys()),
+        dropout_(dropout),
+        prefetch_(prefetch) {
     const std::int64_t rows = round_up(rows_for(shape, spans), kLanes);
     scores_ = scratch.take<float>(rows * stride_);
     results_ = scratch.take<float>(rows * shape.padded_dim());
@@ -188,8 +195,8 @@ class Attention {
     return (shape.keys + kTileRows - 1) / kTileRows * (spans * key_panels + dim_panels);
   }
 
-  // Afterwards result(i) is the sum of exp(score - top(i)) * value, and sums(i) that of the
-  // exponentials. With Shared, a query scores itself kSelf.
+  // Afterwards result(i) is the sum of exp(score - top(i)) * value after dropout, and sums(i) that
+  // of the exponentials before it. With Shared, a query scores itself kSelf.
   template <bool Shared>
   void attend(const QueryBlock& queries, const KeySpan* spans, std::int64_t num_spans,
               bool causal) {
@@ -199,7 +206,10 @@ class Attention {
     }
     for (std::int64_t span = 0; span < num_spans; ++span)
       score<Shared>(queries, spans[span], span * shape_.padded_keys());
-    exponentiate(queries, spans, num_spans);
+    if (dropout_.drops())
+      exponentiate<true>(queries, spans, num_spans);
+    else
+      exponentiate<false>(queries, spans, num_spans);
     sum_values(queries, spans, num_spans);
   }
 
@@ -256,7 +266,9 @@ class Attention {
     }
   }
 
-  // Scores become exp(score - top); tops and sums of each row are folded for kLanes rows at once.
+  // Scores become exp(score - top), which with Drops then undergo dropout; tops and sums of each
+  // row are folded for kLanes rows at once.
+  template <bool Drops>
   void exponentiate(const QueryBlock& queries, const KeySpan* spans, std::int64_t num_spans) {
     const std::int64_t columns = shape_.padded_keys();
     fold_rows(row_tops_, tops_, queries.count, [](Floats a, Floats b) { return maximum(a, b); });
@@ -264,13 +276,21 @@ class Attention {
       for (int r = 0; r < Rows; ++r) {
         const Floats top = broadcast(tops_[first + r]);
         Floats total = {};
+        Bits row_key;
+        if constexpr (Drops) row_key = broadcast(dropout_.row_key(queries.positions[first + r]));
         for (std::int64_t span = 0; span < num_spans; ++span) {
+          const KeyChunk& chunk = *spans[span].chunk;
           float* scores = scores_ + (first + r) * stride_ + span * columns;
           const std::int64_t seen = visible(spans[span], queries.first + first + Rows - 1);
           for (std::int64_t key = 0; key < seen; key += kLanes) {
-            const Floats weight = exp_of_negative(load(scores + key) - top);
-            store(scores + key, weight);
+            Floats weight = exp_of_negative(load(scores + key) - top);
             total = total + weight;
+            if constexpr (Drops) {
+              const Bits column =
+                  reinterpret_cast<Bits>(load(chunk.position + key)) + chunk.first_column;
+              weight = dropout_.keeps(row_key, column) ? weight * dropout_.scale : Floats{};
+            }
+            store(scores + key, weight);
           }
         }
         store(row_sums_ + (first + r) * kLanes, total);
@@ -325,6 +345,7 @@ class Attention {
   float *scores_, *results_, *row_tops_, *row_sums_, *tops_, *sums_;
   std::int32_t* limits_;
   const float** score_rows_;
+  Dropout dropout_;
   RowPrefetch& prefetch_;
 };
 

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "dropout.h"
 #include "parallel.h"
 
 namespace reformer {
@@ -21,6 +22,7 @@ struct AttentionBackwardArguments {
   std::int64_t batch, length, heads, head_dim, rounds;
   std::int64_t chunk_length, num_chunks_before, num_chunks_after;
   bool shared, causal;
+  Dropout dropout;  // of the probabilities, as in the forward pass
 };
 
 // Takes a chunking that check_chunking has given.

@@ -96,6 +96,8 @@ class KeyWindow {
     const std::int64_t dims = shape_.padded_dim();
     const float root_dim = std::sqrt(static_cast<float>(shape_.head_dim));
     rows.chunk = id;
+    rows.first_column =
+        static_cast<std::uint32_t>(id / round_.chunks_per_round() * arguments_.length);
     rows.all_valid = true;
     for (std::int64_t key = 0; key < shape_.keys; ++key) {
       const std::int32_t position = head_.position(id * shape_.keys + key);
@@ -220,7 +222,8 @@ void run(const BackwardRound& round, std::size_t task) {
   window.take(scratch);
   QueryRows queries;
   queries.take(shape, Shared, scratch);
-  AttentionGradients backward(shape, scratch);
+  const Dropout dropout = a.dropout.from_row((round.round * a.batch * a.heads + line) * a.length);
+  AttentionGradients backward(shape, dropout, scratch);
   Span* spans = scratch.take<Span>(ring.width());
 
   for (std::int64_t chunk = first; chunk < end; ++chunk) {

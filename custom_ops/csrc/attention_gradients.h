@@ -21,7 +21,8 @@ struct KeyRows {
   float* scale;                  // of a key; room for padded_keys()
   std::int32_t* reach;           // queries at earlier positions do not see the key
   std::int32_t* position;
-  bool all_valid;  // no key is padding
+  std::uint32_t first_column;  // position 0 as dropout counts columns
+  bool all_valid;              // no key is padding
 
   static std::size_t bytes(const ChunkShape& shape) {
     return 4 * Scratch::bytes_of<float>(shape.keys * shape.padded_dim()) +
@@ -70,11 +71,13 @@ class AttentionGradients {
     return 2 * Scratch::bytes_of<float>(kQueries * shape.head_dim) +
            Scratch::bytes_of<float>(kQueries * shape.padded_dim()) +
            2 * Scratch::bytes_of<float>(kKeys * kQueries) + 2 * Scratch::bytes_of<float>(kQueries) +
-           2 * Scratch::bytes_of<std::int32_t>(kQueries);
+           2 * Scratch::bytes_of<std::int32_t>(kQueries) +
+           Scratch::bytes_of<std::uint32_t>(kQueries);
   }
 
-  AttentionGradients(const ChunkShape& shape, Scratch& scratch)
-      : shape_(shape), dims_(shape.padded_dim()) {
+  // `dropout` is of the probabilities, with the positions of queries for rows.
+  AttentionGradients(const ChunkShape& shape, const Dropout& dropout, Scratch& scratch)
+      : shape_(shape), dropout_(dropout), dims_(shape.padded_dim()) {
     queries_ = scratch.take<float>(kQueries * shape.head_dim);
     gradients_ = scratch.take<float>(kQueries * shape.head_dim);
     query_sums_ = scratch.take<float>(kQueries * dims_);
@@ -84,6 +87,7 @@ class AttentionGradients {
     delta_ = scratch.take<float>(kQueries);
     limit_ = scratch.take<std::int32_t>(kQueries);
     position_ = scratch.take<std::int32_t>(kQueries);
+    row_keys_ = scratch.take<std::uint32_t>(kQueries);
   }
 
   // Turns to the queries from `first` on.
@@ -97,6 +101,7 @@ class AttentionGradients {
       delta_[i] = there ? rows.delta[first + i] : 0.0f;
       position_[i] = there ? rows.position[first + i] : -1;
       limit_[i] = causal ? position_[i] : kNever - 1;
+      row_keys_[i] = dropout_.row_key(position_[i]);
     }
     const auto transposed = [&](const float* from, float* to) {
       transpose_rows(
@@ -118,7 +123,10 @@ class AttentionGradients {
       if (part.seen_from(part.count - 1) > 0)
         std::fill_n(score_gradients_, part.count * kQueries, 0.0f);
       weigh<Shared>(part);
-      differentiate<Shared>(part);
+      if (dropout_.drops())
+        differentiate<Shared, true>(part);
+      else
+        differentiate<Shared, false>(part);
       add_to_keys(part, weights_, rows_->gradients, keys.value_sums);
       add_to_keys(part, score_gradients_, rows_->queries, keys.key_sums);
       add_to_queries(part);
@@ -191,8 +199,8 @@ class AttentionGradients {
   }
 
   // score_gradients_ = weight * (gradient . value - delta) * scale of the key, 0 where the score is
-  // a constant
-  template <bool Shared>
+  // a constant. With Drops, dropout is of gradient . value, and of weights_ afterwards.
+  template <bool Shared, bool Drops>
   void differentiate(const Part& part) {
     for_score_tiles(
         part, [&]<int Rows, int Vectors>(std::int64_t key, std::int64_t column, std::int64_t line,
@@ -210,10 +218,20 @@ class AttentionGradients {
             const Ints limit = load(limit_ + query);
             Ints position;
             if constexpr (Shared) position = load(position_ + query);
+            Bits row_key;
+            if constexpr (Drops) row_key = load(row_keys_ + query);
 #pragma GCC unroll 8
             for (int r = 0; r < Rows; ++r) {
               const std::int64_t place = (key + r) * kQueries + query;
-              Floats x = load(weights_ + place) * (tile[r][v] - delta) * keys.scale[first + r];
+              const Floats weight = load(weights_ + place);
+              Floats weight_gradient = tile[r][v];
+              if constexpr (Drops) {
+                const Bits column = broadcast(keys.first_column + keys.position[first + r]);
+                const auto kept = dropout_.keeps(row_key, column);
+                weight_gradient = kept ? weight_gradient * dropout_.scale : Floats{};
+                store(weights_ + place, kept ? weight * dropout_.scale : Floats{});
+              }
+              Floats x = weight * (weight_gradient - delta) * keys.scale[first + r];
               x = broadcast(keys.reach[first + r]) > limit ? Floats{} : x;
               if constexpr (Shared)
                 x = broadcast(keys.position[first + r]) == position ? Floats{} : x;
@@ -278,6 +296,7 @@ class AttentionGradients {
   }
 
   ChunkShape shape_;
+  Dropout dropout_;
   std::int64_t dims_;
   const QueryRows* rows_ = nullptr;
   std::int64_t first_ = 0, count_ = 0;
@@ -286,6 +305,7 @@ class AttentionGradients {
   float *weights_, *score_gradients_;  // [kKeys][kQueries]
   float *lse_, *delta_;
   std::int32_t *limit_, *position_;
+  std::uint32_t* row_keys_;
 };
 
 }  // namespace reformer::REFORMER_ISA

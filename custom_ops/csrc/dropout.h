@@ -20,9 +20,16 @@ struct Dropout {
 
   bool drops() const { return threshold > 0; }
 
+  // The same for a part of the matrix, whose row 0 is the whole's row `first`.
+  Dropout from_row(std::uint64_t first) const {
+    Dropout part = *this;
+    part.seed += first * kRowStep;
+    return part;
+  }
+
   // What a row brings to the hashes of its elements: the upper half of SplitMix64's number `row`.
   std::uint32_t row_key(std::uint64_t row) const {
-    std::uint64_t x = seed + (row + 1) * 0x9e3779b97f4a7c15u;
+    std::uint64_t x = seed + (row + 1) * kRowStep;
     x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
     x = (x ^ x >> 27) * 0x94d049bb133111ebu;
     return static_cast<std::uint32_t>((x ^ x >> 31) >> 32);
@@ -38,6 +45,9 @@ struct Dropout {
     x = (x ^ x >> 15) * 0x846ca68bu;
     return x >= threshold;
   }
+
+ private:
+  static constexpr std::uint64_t kRowStep = 0x9e3779b97f4a7c15u;
 };
 
 }  // namespace reformer

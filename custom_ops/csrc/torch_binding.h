@@ -16,6 +16,7 @@
 #include <string>
 
 #include "common.h"
+#include "dropout.h"
 #include "first_error.h"
 #include "operands.h"
 #include "parallel.h"
@@ -73,6 +74,15 @@ inline void check_type(const char* op, const char* operand, const Tensor& tensor
   if (tensor.scalar_type() != type)
     throw Error(std::string(op) + " takes " + name + " for " + operand + "; got " +
                 torch::headeronly::toString(tensor.scalar_type()));
+}
+
+// Dropout with a seed that comes as a tensor. Throws Error for a share outside [0, 1).
+inline Dropout dropout_from(const char* op, const Tensor& seed, double share) {
+  Axes(op).check("seed", {}, shape_of(seed));
+  check_type(op, "seed", seed, ScalarType::Long, "int64");
+  if (!(share >= 0.0 && share < 1.0))
+    throw Error(std::string(op) + " takes dropout >= 0 and < 1; got " + std::to_string(share));
+  return Dropout(*static_cast<const std::int64_t*>(seed.const_data_ptr()), share);
 }
 
 // The type a model's tensors come in, taken from the first.

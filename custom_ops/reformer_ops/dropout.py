@@ -27,6 +27,17 @@ def keep(
     return hashed >= int(probability * 2**32)
 
 
+def factors(
+    seed: torch.Tensor,
+    rows: torch.Tensor,
+    columns: torch.Tensor,
+    probability: float,
+    dtype: torch.dtype,
+) -> torch.Tensor:
+    """What dropout multiplies the elements by: 0, or what makes up for those that are dropped."""
+    return keep(seed, rows, columns, probability).to(dtype) * (1 / (1 - probability))
+
+
 def _row_keys(seed: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
     """The upper halves of SplitMix64's numbers. Products of int64 wrap, as they are meant to."""
     x = seed + (rows + 1) * _signed(0x9E3779B97F4A7C15)

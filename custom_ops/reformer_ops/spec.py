@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -11,10 +12,15 @@ from reformer_ops.errors import OpError
 DOMAIN = "reformer"
 """ONNX domain and torch namespace. No dot: a TensorRT plugin namespace refuses one."""
 
-AttributeKind = Literal["int", "ints", "bool"]
-AttributeValue = int | Sequence[int] | bool
+AttributeKind = Literal["int", "ints", "bool", "float"]
+AttributeValue = int | Sequence[int] | bool | float
 
-_TORCH_TYPES: dict[AttributeKind, str] = {"int": "int", "ints": "int[]", "bool": "bool"}
+_TORCH_TYPES: dict[AttributeKind, str] = {
+    "int": "int",
+    "ints": "int[]",
+    "bool": "bool",
+    "float": "float",
+}
 
 
 @dataclass(frozen=True)
@@ -35,26 +41,29 @@ class Operand:
 class Attribute:
     """A compile-time argument. ONNX knows no booleans: there a "bool" is an int of 0 or 1.
 
-    A number is at least `minimum`, and `even` if so declared; of an "ints" so is each, and there is
-    at least one.
+    A number is at least `minimum`, less than `limit`, and `even` if so declared; of an "ints" so is
+    each, and there is at least one.
     """
 
     name: str
     kind: AttributeKind
     minimum: int = 0
+    limit: float = math.inf
     even: bool = False
 
     def takes(self, value: AttributeValue) -> bool:
         """Whether the operator is defined for `value`."""
-        numbers = (value,) if isinstance(value, int) else value
+        numbers = (value,) if isinstance(value, int | float) else value
         return bool(numbers) and all(
-            number >= self.minimum and not (self.even and number % 2) for number in numbers
+            self.minimum <= number < self.limit and not (self.even and number % 2)
+            for number in numbers
         )
 
     def __str__(self) -> str:
         """What it takes, as error messages put it."""
         what = f"one or more {self.name}" if self.kind == "ints" else self.name
-        return f"{what}{', even and' if self.even else ''} >= {self.minimum}"
+        below = "" if self.limit == math.inf else f" and < {self.limit:g}"
+        return f"{what}{', even and' if self.even else ''} >= {self.minimum}{below}"
 
 
 @dataclass(frozen=True)
@@ -79,15 +88,19 @@ class OpSpec:
 
     @property
     def with_lse(self) -> OpSpec:
-        """An attention that gives, besides, what its gradients need; torch alone has it.
+        """An attention as training runs it; torch alone has it.
 
-        That is the logsumexp of each query's scores: of all keys it sees, in all rounds.
+        It drops a share `dropout` of the probabilities, those that `seed` says. Besides the output
+        it gives what gradients need: the logsumexp of each query's scores, of all keys it sees, in
+        all rounds.
         """
         lse = Operand("lse", ("batch", "heads", "length"), "wide")
         return replace(
             self,
             name=f"{self.name}WithLse",
             torch_name=f"{self.torch_name}_with_lse",
+            inputs=(*self.inputs, Operand("seed", (), "int64")),
+            attributes=(*self.attributes, Attribute("dropout", "float", limit=1)),
             outputs=(*self.outputs, lse),
         )
 
@@ -95,15 +108,16 @@ class OpSpec:
     def backward(self) -> OpSpec:
         """The gradients of an attention's float inputs; torch alone has it.
 
-        It takes the attention's inputs, the outputs of `with_lse` and the output's gradient.
+        It takes inputs and outputs of `with_lse` and the output's gradient.
         """
         gradient = replace(self.outputs[0], name="gradient")
         floats = [operand for operand in self.inputs if operand.dtype == "float"]
+        forward = self.with_lse
         return replace(
-            self,
+            forward,
             name=f"{self.name}Backward",
             torch_name=f"{self.torch_name}_backward",
-            inputs=(*self.inputs, *self.with_lse.outputs, gradient),
+            inputs=(*forward.inputs, *forward.outputs, gradient),
             outputs=tuple(replace(f, name=f"{f.name}_gradient") for f in floats),
         )
 

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any
 
@@ -81,7 +81,9 @@ def register(
             if operand.dtype == "float"
         )
 
-    _implement(op.with_lse, check, gradients.with_lse, fake_with_lse)
+    # Whoever calls `op` knows of no other name.
+    check_with_lse = partial(check_attention, replace(op.with_lse, torch_name=op.torch_name))
+    _implement(op.with_lse, check_with_lse, gradients.with_lse, fake_with_lse)
     check_backward = partial(check_attention, op.backward)
     _implement(op.backward, check_backward, gradients.backward, fake_backward)
     torch.library.register_autograd(
@@ -104,11 +106,11 @@ def _implement(
 ) -> Callable[..., Any]:
     """Define the operator with its portable kernel, which is returned."""
 
-    def kernel(*arguments: Any, **training: Any) -> Any:
+    def kernel(*arguments: Any) -> Any:
         check(*arguments)
         # What the numeric law wants in fp32, autocast would round.
         with torch.autocast(arguments[0].device.type, enabled=False):
-            return portable(*arguments, **training)
+            return portable(*arguments)
 
     PORTABLE[op.torch_name] = kernel
     _define(op)
@@ -176,12 +178,23 @@ def _autograd(op: OpSpec, keyset: Any, *arguments: Any) -> torch.Tensor:
     """`op`, or where its gradient is wanted, `op.with_lse`."""
     tensors = arguments[: len(op.inputs)]
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
-        output, _ = _operator(op.with_lse)(*arguments)
+        output = _with_dropout(op, 0.0, *arguments)
     else:
         below = keyset & torch._C._after_autograd_keyset
         output = _operator(op).default.redispatch(below, *arguments)
     result: torch.Tensor = output
     return result
+
+
+def _with_dropout(op: OpSpec, dropout: float, *arguments: Any) -> torch.Tensor:
+    """By `op.with_lse`, with a seed from the generator of the tensors' device."""
+    tensors, attributes = arguments[: len(op.inputs)], arguments[len(op.inputs) :]
+    options: dict[str, Any] = {"dtype": torch.int64, "device": tensors[0].device}
+    # Where nothing is dropped the generator stays where it is.
+    seed = torch.randint(2**63 - 1, (), **options) if dropout else torch.zeros((), **options)
+    output: torch.Tensor
+    output, _ = _operator(op.with_lse)(*tensors, seed, *attributes, dropout)
+    return output
 
 
 def _save_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:
@@ -196,7 +209,8 @@ def _backward(
     op: OpSpec, ctx: Any, gradient: torch.Tensor, _: torch.Tensor | None
 ) -> tuple[torch.Tensor | None, ...]:
     found = iter(_operator(op.backward)(*ctx.saved_tensors, gradient, *ctx.attributes))
-    gradients = [next(found) if operand.dtype == "float" else None for operand in op.inputs]
+    inputs = op.with_lse.inputs
+    gradients = [next(found) if operand.dtype == "float" else None for operand in inputs]
     return (*gradients, *(None for _ in ctx.attributes))
 
 
@@ -220,24 +234,26 @@ def call(op: OpSpec, *arguments: Any) -> torch.Tensor:
     if not torch.compiler.is_dynamo_compiling() and _DECOMPOSED.get():
         decomposition: torch.Tensor = PORTABLE[op.torch_name](*arguments)
         return decomposition
-    try:
-        result: torch.Tensor = _operator(op)(*arguments)
-    except OpError:
-        raise
-    except ValueError as error:  # as the native library tells it
-        raise OpError(str(error)) from error
-    return result
+    return _refusing_with_op_error(_operator(op), *arguments)
 
 
 def call_with_dropout(op: OpSpec, dropout: float, *arguments: Any) -> torch.Tensor:
     """`call`, with a share `dropout` of the attention probabilities set to 0, the rest scaled up.
 
-    A share above 0 is for training, and the portable operator's, whichever others are there.
+    Which ones, a seed says that is drawn from torch's generator.
     """
     if dropout == 0:
         return call(op, *arguments)
-    result: torch.Tensor = PORTABLE[op.torch_name](*arguments, dropout=dropout)
-    return result
+    return _refusing_with_op_error(partial(_with_dropout, op, dropout), *arguments)
+
+
+def _refusing_with_op_error(function: Callable[..., torch.Tensor], *arguments: Any) -> torch.Tensor:
+    try:
+        return function(*arguments)
+    except OpError:
+        raise
+    except ValueError as error:  # as the native library tells it
+        raise OpError(str(error)) from error
 
 
 def wide(dtype: torch.dtype) -> torch.dtype:

@@ -1,5 +1,7 @@
 """Gradients of the attentions, by every implementation there is, and what the law asks of them.
 
+With dropout (`with_dropout`) the outputs are here too, which no other test looks at.
+
 The truth is plain PyTorch in fp64, differentiated by torch itself: none of our formulas is in it,
 and its outputs are the reference's (`test_the_yardstick_is_right`).
 """
@@ -7,7 +9,7 @@ and its outputs are the reference's (`test_the_yardstick_is_right`).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -42,6 +44,20 @@ def upstream(case: Case, dtype: str) -> torch.Tensor:
     return torch.randn(case.inputs["value"].shape, generator=generator).to(getattr(torch, dtype))
 
 
+def with_dropout(case: Case, dropout: float, seed: int = 7) -> Case:
+    """The case as `op.with_lse` takes it."""
+    return replace(
+        case,
+        inputs={**case.inputs, "seed": np.array(seed)},
+        attributes={**case.attributes, "dropout": dropout},
+    )
+
+
+def as_taken(op: OpSpec, case: Case) -> OpSpec:
+    """`op`, or `op.with_lse` where the case has dropout."""
+    return op.with_lse if "dropout" in case.attributes else op
+
+
 def float_inputs(op: OpSpec) -> list[str]:
     return [operand.name for operand in op.inputs if operand.dtype == "float"]
 
@@ -54,11 +70,23 @@ def differentiate(
     wanted: Sequence[str] = (),
 ) -> list[torch.Tensor]:
     """By torch's autograd, for the inputs that are `wanted`: all floats when left out."""
+    return run_and_differentiate(function, op, case, dtype, wanted)[1:]
+
+
+def run_and_differentiate(
+    function: Callable[..., torch.Tensor],
+    op: OpSpec,
+    case: Case,
+    dtype: str,
+    wanted: Sequence[str] = (),
+) -> list[torch.Tensor]:
+    """The output, then its gradients."""
     arguments = torch_arguments(op, case, dtype)
     tensors = dict(zip(case_inputs(op), arguments, strict=False))
     leaves = [tensors[name].requires_grad_() for name in wanted or float_inputs(op)]
     output = function(*arguments)
-    return list(torch.autograd.grad(output, leaves, upstream(case, dtype).to(output.dtype)))
+    gradient = upstream(case, dtype).to(output.dtype)
+    return [output.detach(), *torch.autograd.grad(output, leaves, gradient)]
 
 
 def case_inputs(op: OpSpec) -> list[str]:
@@ -69,27 +97,42 @@ def operator(op: OpSpec) -> Any:
     return getattr(torch.ops.reformer, op.torch_name).default
 
 
+def output_of(op: OpSpec) -> Callable[..., torch.Tensor]:
+    """The operator without the logsumexp it may give besides."""
+
+    def run(*arguments: Any) -> torch.Tensor:
+        result = operator(op)(*arguments)
+        output: torch.Tensor = result if len(op.outputs) == 1 else result[0]
+        return output
+
+    return run
+
+
 def plain(op: OpSpec) -> Callable[..., torch.Tensor]:
     """Plain PyTorch, called as the operator is."""
-    function = getattr(plain_torch, op.torch_name)
+    function = getattr(plain_torch, op.torch_name.removesuffix("_with_lse"))
     names = case_inputs(op) + [attribute.name for attribute in op.attributes]
     return lambda *arguments: function(**dict(zip(names, arguments, strict=True)))
 
 
 def by_torch(op_name: str, case: Case, dtype: str) -> list[Array]:
     """As training gets them: whatever the dispatcher runs, native where it is installed."""
-    op = by_onnx_name(op_name)
-    return [gradient.float().numpy() for gradient in differentiate(operator(op), op, case, dtype)]
+    op = as_taken(by_onnx_name(op_name), case)
+    found = run_and_differentiate(output_of(op), op, case, dtype)
+    return [tensor.float().numpy() for tensor in found]
 
 
 def by_portable(op_name: str, case: Case, dtype: str) -> list[Array]:
     op = by_onnx_name(op_name)
-    arguments = torch_arguments(op, case, dtype)
-    tensors, attributes = arguments[: len(op.inputs)], arguments[len(op.inputs) :]
-    outputs = PORTABLE[op.with_lse.torch_name](*arguments)
+    forward = op.with_lse
+    if as_taken(op, case) != forward:
+        case = with_dropout(case, 0.0)
+    arguments = torch_arguments(forward, case, dtype)
+    tensors, attributes = arguments[: len(forward.inputs)], arguments[len(forward.inputs) :]
+    outputs = PORTABLE[forward.torch_name](*arguments)
     gradient = upstream(case, dtype)
     found = PORTABLE[op.backward.torch_name](*tensors, *outputs, gradient, *attributes)
-    return [gradient.float().numpy() for gradient in found]
+    return [tensor.float().numpy() for tensor in (outputs[0], *found)]
 
 
 def by_isa(isa: str, op_name: str, case: Case, dtype: str) -> list[Array]:
@@ -105,7 +148,7 @@ class Backend:
 
     name: str
     dtypes: tuple[str, ...]
-    run: Callable[[str, Case, str], list[Array]]
+    run: Callable[[str, Case, str], list[Array]]  # the output and the gradients
 
     def __str__(self) -> str:
         return self.name
@@ -125,7 +168,7 @@ BACKENDS = [
 
 @dataclass(frozen=True)
 class Expected:
-    """The truth, and how far each gradient may be from it."""
+    """The truth of output and gradients, and how far each may be from it."""
 
     truth: list[Array]
     bounds: list[float]
@@ -137,30 +180,35 @@ def expected(op: OpSpec, case: Case, dtype: str) -> Expected:
     Rounding may cost its share of the largest gradient of all: some are nothing but what is left of
     terms that cancel, such as those of a query that sees one key.
     """
-    truth = [g.numpy() for g in differentiate(plain(op), op, case, "float64")]
-    yardstick = [g.double().numpy() for g in differentiate(plain(op), op, case, dtype)]
-    floor = law.FLOOR[dtype] * max(float(np.abs(gradient).max()) for gradient in truth)
-    pairs = zip(yardstick, truth, strict=True)
-    return Expected(truth, [2 * law.error(usual, wanted) + floor for usual, wanted in pairs])
+    op = as_taken(op, case)
+    truth = [t.numpy() for t in run_and_differentiate(plain(op), op, case, "float64")]
+    yardstick = [t.double().numpy() for t in run_and_differentiate(plain(op), op, case, dtype)]
+    largest = [float(np.abs(wanted).max()) for wanted in truth]
+    largest[1:] = [max(largest[1:])] * len(largest[1:])
+    bounds = [
+        2 * law.error(usual, wanted) + law.FLOOR[dtype] * most
+        for usual, wanted, most in zip(yardstick, truth, largest, strict=True)
+    ]
+    return Expected(truth, bounds)
 
 
 def check(op: OpSpec, wanted: Expected, found: list[Array]) -> None:
-    """AssertionError unless the law allows these gradients."""
-    gradients = zip(float_inputs(op), found, wanted.truth, wanted.bounds, strict=True)
-    for name, gradient, truth, bound in gradients:
-        assert gradient.shape == truth.shape, name
-        assert np.isfinite(gradient).all(), name
-        assert law.error(gradient, truth) <= bound, name
+    """AssertionError unless the law allows this output and these gradients."""
+    names = ["output", *float_inputs(op)]
+    for name, array, truth, bound in zip(names, found, wanted.truth, wanted.bounds, strict=True):
+        assert array.shape == truth.shape, name
+        assert np.isfinite(array).all(), name
+        assert law.error(array, truth) <= bound, name
 
 
 def numeric_derivatives_agree(op_name: str, case: Case) -> bool:
     """gradcheck in fp64, in a process that runs the portable operators."""
-    op = by_onnx_name(op_name)
+    op = as_taken(by_onnx_name(op_name), case)
     arguments = torch_arguments(op, case, "float64")
     tensors, attributes = arguments[: len(op.inputs)], arguments[len(op.inputs) :]
     for tensor in tensors:
         tensor.requires_grad_(tensor.is_floating_point())
-    function = partial(_call, operator(op), attributes)
+    function = partial(_call, output_of(op), attributes)
     return torch.autograd.gradcheck(function, tensors, fast_mode=False)
 
 

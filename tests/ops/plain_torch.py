@@ -11,6 +11,7 @@ import math
 import torch
 
 from reformer_ops.attention_masks import KEY_NORM_EPSILON, MASKED, SELF
+from reformer_ops.dropout import factors
 
 
 def chunk_attention(
@@ -23,8 +24,10 @@ def chunk_attention(
     num_chunks_before: int,
     num_chunks_after: int,
     causal: bool,
+    seed: torch.Tensor | None = None,
+    dropout: float = 0.0,
 ) -> torch.Tensor:
-    length, head_dim = query.shape[1], query.shape[3]
+    batch, length, heads, head_dim = query.shape
     if length <= chunk_length:
         times = torch.ones(length, length, dtype=torch.int64)
     else:
@@ -35,7 +38,11 @@ def chunk_attention(
     queries, keys, values = (t.transpose(1, 2) for t in (query, key / math.sqrt(head_dim), value))
     scores = _widened(queries @ keys.mT)
     scores = scores.masked_fill(~_allowed(mask, causal), MASKED)
-    output, _ = _attend(scores, times, values)
+    kept = times
+    if seed is not None:
+        rows = torch.arange(batch * heads * length).reshape(batch, heads, length, 1)
+        kept = times * factors(seed, rows, torch.arange(length), dropout, scores.dtype)
+    output, _ = _attend(scores, times, kept, values)
     return output.transpose(1, 2)
 
 
@@ -50,10 +57,12 @@ def sorted_chunk_attention(
     num_chunks_before: int,
     num_chunks_after: int,
     causal: bool,
+    seed: torch.Tensor | None = None,
+    dropout: float = 0.0,
 ) -> torch.Tensor:
-    length, head_dim = query_key.shape[1], query_key.shape[3]
+    batch, length, heads, head_dim = query_key.shape
     if length <= chunk_length:
-        times = torch.ones(1, length, length, dtype=torch.int64)
+        seen = [torch.ones(1, length, length, dtype=torch.int64)]
     else:
         slot = buckets.argsort(dim=-1, stable=True).argsort(dim=-1)
         per_round, rounds = length // chunk_length, buckets.shape[2]
@@ -63,7 +72,7 @@ def sorted_chunk_attention(
             _times_seen(chunk, other, rounds * per_round, num_chunks_before, num_chunks_after)
             for other in chunk.split(1, dim=2)
         ]
-        times = torch.stack(seen).sum(dim=0)
+    times = torch.stack(seen).sum(dim=0)
     queries, values = (t.transpose(1, 2)[:, :, None] for t in (query_key, value))
     wide = _widened(queries)
     mean_square = wide.square().mean(dim=-1, keepdim=True)
@@ -71,7 +80,17 @@ def sorted_chunk_attention(
     scores = _widened(queries @ keys.mT)
     scores = scores.masked_fill(~_allowed(mask, causal)[:, :, None], MASKED)
     scores = scores.masked_fill(torch.eye(length, dtype=torch.bool), SELF)
-    output, lse = _attend(scores, times, values)
+    kept = times
+    if seed is not None:
+        rounds = times.shape[-3]
+        rows = torch.arange(rounds * batch * heads * length)
+        rows = rows.reshape(rounds, batch, heads, length, 1).movedim(0, 2)
+        columns = torch.arange(len(seen) * length).split(length)
+        kept = sum(
+            count * factors(seed, rows, column, dropout, scores.dtype)
+            for count, column in zip(seen, columns, strict=True)
+        )
+    output, lse = _attend(scores, times, kept, values)
     share = torch.exp(lse - _in_float32(torch.logsumexp(lse, dim=2, keepdim=True)))
     return (output * share.to(output.dtype)).sum(dim=2).transpose(1, 2)
 
@@ -92,13 +111,14 @@ def _allowed(mask: torch.Tensor, causal: bool) -> torch.Tensor:
 
 
 def _attend(
-    scores: torch.Tensor, times: torch.Tensor, values: torch.Tensor
+    scores: torch.Tensor, times: torch.Tensor, kept: torch.Tensor, values: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
+    """`kept` is `times`, or what dropout makes of them."""
     scores = scores.masked_fill(times == 0, -torch.inf)
     top = scores.amax(dim=-1, keepdim=True)
     total = (times * torch.exp(scores - top)).sum(dim=-1, keepdim=True)
     lse = _in_float32(top + torch.log(total))
-    return (times * torch.exp(scores - lse)).to(values.dtype) @ values, lse
+    return (kept * torch.exp(scores - lse)).to(values.dtype) @ values, lse
 
 
 def _widened(tensor: torch.Tensor) -> torch.Tensor:

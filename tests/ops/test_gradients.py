@@ -18,9 +18,10 @@ from torch._dynamo.backends.common import aot_autograd
 from torch.library import opcheck
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from reformer_ops import native_status
+from reformer_ops import native_status, torch_ops
 from reformer_ops.cases import Case
 from reformer_ops.chunk_attention.cases import make_case as make_chunk_attention
+from reformer_ops.dropout import keep
 from reformer_ops.errors import OpError
 from reformer_ops.sorted_chunk_attention.cases import make_case as make_sorted_chunk_attention
 from reformer_ops.spec import OpSpec
@@ -35,18 +36,24 @@ from .gradients import (
     CASES,
     Backend,
     Expected,
+    as_taken,
     check,
     differentiate,
     expected,
     float_inputs,
     numeric_derivatives_agree,
     operator,
+    output_of,
     plain,
+    run_and_differentiate,
     upstream,
+    with_dropout,
 )
 from .test_native_library import python
 from .test_native_results import LARGE
 from .torch_process import call_in
+
+DROPOUT = 0.3
 
 by_attention = pytest.mark.parametrize("op", ATTENTIONS, ids=lambda op: op.name)
 few = settings(max_examples=25, suppress_health_check=[HealthCheck.filter_too_much])
@@ -88,7 +95,14 @@ SMALL_CASES: list[tuple[str, Case]] = [
 
 
 @pytest.mark.parametrize(
-    ("name", "case"), [pytest.param(n, c, id=f"{n}-{c.name}") for n, c in SMALL_CASES]
+    ("name", "case"),
+    [
+        *(pytest.param(n, c, id=f"{n}-{c.name}") for n, c in SMALL_CASES),
+        *(
+            pytest.param(n, with_dropout(c, DROPOUT), id=f"{n}-{c.name}-dropout")
+            for n, c in SMALL_CASES
+        ),
+    ],
 )
 def test_numeric_derivatives(name: str, case: Case) -> None:
     """In fp64, which the portable operators take for this."""
@@ -97,9 +111,11 @@ def test_numeric_derivatives(name: str, case: Case) -> None:
 
 
 @cache
-def prepared(op: OpSpec, number: int, dtype: str) -> tuple[Case, Expected]:
+def prepared(op: OpSpec, number: int, dtype: str, dropout: bool) -> tuple[Case, Expected]:
     """A case in the model's type and what is expected of it, made once for all backends."""
     case = law.exact_in(law.cases(op)[number], op, dtype)
+    if dropout:
+        case = with_dropout(case, DROPOUT)
     return case, expected(op, case, dtype)
 
 
@@ -111,12 +127,14 @@ def calls() -> Iterator[Any]:
                 late = dtype != "float32" and (count + place) % 3
                 name = f"{backend}-{dtype}-{op.name}-{law.cases(op)[number].name}"
                 marks = [pytest.mark.slow] if late else []
-                yield pytest.param(backend, dtype, op, number, id=name, marks=marks)
+                yield pytest.param(backend, dtype, op, number, False, id=name, marks=marks)
+                if dtype == "float32":
+                    yield pytest.param(backend, dtype, op, number, True, id=f"{name}-dropout")
 
 
-@pytest.mark.parametrize(("backend", "dtype", "op", "number"), list(calls()))
-def test_the_law(backend: Backend, dtype: str, op: OpSpec, number: int) -> None:
-    case, wanted = prepared(op, number, dtype)
+@pytest.mark.parametrize(("backend", "dtype", "op", "number", "dropout"), list(calls()))
+def test_the_law(backend: Backend, dtype: str, op: OpSpec, number: int, dropout: bool) -> None:
+    case, wanted = prepared(op, number, dtype, dropout)
     check(op, wanted, backend.run(op.name, case, dtype))
 
 
@@ -125,6 +143,8 @@ def test_the_law(backend: Backend, dtype: str, op: OpSpec, number: int) -> None:
 @few
 def test_random_cases(op: OpSpec, data: st.DataObject) -> None:
     case = data.draw(strategies.CASES[op.name])
+    if data.draw(st.booleans()):
+        case = with_dropout(case, data.draw(st.sampled_from((0.05, 0.5, 0.9))))
     wanted = expected(op, case, "float32")
     for backend in BACKENDS:
         check(op, wanted, backend.run(op.name, case, "float32"))
@@ -148,8 +168,9 @@ def test_chunks_of_any_size_against_the_kernels_blocks(count: int) -> None:
             causal=causal,
         )
         for op, case in zip(ATTENTIONS, (hashed, local), strict=True):
-            found = BACKENDS[0].run(op.name, case, "float32")
-            check(op, expected(op, case, "float32"), found)
+            for taken in (case, with_dropout(case, DROPOUT)):
+                found = BACKENDS[0].run(op.name, taken, "float32")
+                check(op, expected(op, taken, "float32"), found)
 
 
 @by_attention
@@ -163,6 +184,13 @@ def test_only_what_is_wanted(op: OpSpec) -> None:
         assert torch.equal(alone, gradient)
 
 
+def split_arguments(
+    op: OpSpec, case: Case, dtype: str = "float32"
+) -> tuple[list[torch.Tensor], list[Any]]:
+    given = torch_arguments(op, case, dtype)
+    return given[: len(op.inputs)], given[len(op.inputs) :]
+
+
 # -- the bits -------------------------------------------------------------------------------------
 
 
@@ -174,28 +202,29 @@ def torch_threads() -> Iterator[None]:
 
 
 def bits(op: OpSpec, case: Case, dtype: str) -> bytes:
-    gradients = differentiate(operator(op), op, case, dtype)
-    return b"".join(gradient.numpy().tobytes() for gradient in gradients)
+    op = as_taken(op, case)
+    found = run_and_differentiate(output_of(op), op, case, dtype)
+    return b"".join(tensor.numpy().tobytes() for tensor in found)
 
 
 @by_attention
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_the_number_of_threads_changes_nothing(op: OpSpec, dtype: str, torch_threads: None) -> None:
     assert native_status("torch").available
-    results = set()
-    for threads in (1, 2, 3, 7):
-        torch.set_num_threads(threads)
-        results.add(bits(op, LARGE[op.name], dtype))
-    assert len(results) == 1
+    for case in (LARGE[op.name], with_dropout(LARGE[op.name], DROPOUT)):
+        results = set()
+        for threads in (1, 2, 3, 7):
+            torch.set_num_threads(threads)
+            results.add(bits(op, case, dtype))
+        assert len(results) == 1
 
 
 @by_attention
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_half_types_are_computed_in_fp32_and_rounded_once(op: OpSpec, dtype: str) -> None:
-    case = law.exact_in(EXAMPLES[op.name], op, dtype)
-    given = torch_arguments(op, case, dtype)
-    tensors, attributes = given[: len(op.inputs)], given[len(op.inputs) :]
-    output, lse = operator(op.with_lse)(*given)
+    case = with_dropout(law.exact_in(EXAMPLES[op.name], op, dtype), DROPOUT)
+    tensors, attributes = split_arguments(op.with_lse, case, dtype)
+    output, lse = operator(op.with_lse)(*tensors, *attributes)
     gradient = upstream(case, dtype)
     found = operator(op.backward)(*tensors, output, lse, gradient, *attributes)
     wide = [t.float() if t.is_floating_point() else t for t in (*tensors, output, lse, gradient)]
@@ -237,7 +266,7 @@ def test_which_operators_run(op: OpSpec) -> None:
 
 @by_attention
 def test_nothing_as_large_as_scores_is_kept(op: OpSpec) -> None:
-    """Inputs, output and logsumexp."""
+    """Inputs, output, logsumexp and seed."""
     given = torch_arguments(op, LARGE[op.name], "float32")
     tensors = given[: len(op.inputs)]
     for tensor in tensors:
@@ -251,7 +280,8 @@ def test_nothing_as_large_as_scores_is_kept(op: OpSpec) -> None:
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         output = operator(op)(*given)
     batch, length, heads, _ = output.shape
-    shapes = [t.shape for t in (*tensors, output)] + [torch.Size([batch, heads, length])]
+    lse, seed = torch.Size([batch, heads, length]), torch.Size([])
+    shapes = [t.shape for t in (*tensors, output)] + [lse, seed]
     assert sorted(t.shape for t in kept) == sorted(shapes)
 
 
@@ -301,14 +331,21 @@ def test_compiled(op: OpSpec) -> None:
         return compile_graph
 
     backend = aot_autograd(fw_compiler=compiler("forward"), bw_compiler=compiler("backward"))
-    torch._dynamo.reset()
-    compiled = torch.compile(lambda *a: operator(op)(*a) * 2, backend=backend, fullgraph=True)
     case = EXAMPLES[op.name]
-    found = differentiate(compiled, op, case, "float32")
-    wanted = differentiate(lambda *a: operator(op)(*a) * 2, op, case, "float32")
-    torch.testing.assert_close(found, wanted, rtol=0, atol=0)
-    assert seen["forward"].count(operator(op.with_lse)) == 1
-    assert seen["backward"].count(operator(op.backward)) == 1
+    for function in (operator(op), python_function(op, case, dropout=DROPOUT)):
+
+        def run(*arguments: Any, function: Callable[..., torch.Tensor] = function) -> torch.Tensor:
+            return function(*arguments) * 2
+
+        torch._dynamo.reset()
+        compiled = torch.compile(run, backend=backend, fullgraph=True)
+        torch.manual_seed(0)
+        found = differentiate(compiled, op, case, "float32")
+        torch.manual_seed(0)
+        wanted = differentiate(run, op, case, "float32")
+        torch.testing.assert_close(found, wanted, rtol=0, atol=0)
+        assert seen["forward"].count(operator(op.with_lse)) == 1
+        assert seen["backward"].count(operator(op.backward)) == 1
 
 
 @by_attention
@@ -335,13 +372,113 @@ def test_traces_hold_the_operator_itself(op: OpSpec) -> None:
 
 @by_attention
 def test_opcheck(op: OpSpec) -> None:
-    case = EXAMPLES[op.name]
-    given = torch_arguments(op, case, "float32")
-    tensors, attributes = given[: len(op.inputs)], given[len(op.inputs) :]
-    opcheck(operator(op.with_lse), tuple(given))
-    output, lse = operator(op.with_lse)(*given)
+    case = with_dropout(EXAMPLES[op.name], DROPOUT)
+    tensors, attributes = split_arguments(op.with_lse, case)
+    opcheck(operator(op.with_lse), (*tensors, *attributes))
+    output, lse = operator(op.with_lse)(*tensors, *attributes)
     gradient = upstream(case, "float32")
     opcheck(operator(op.backward), (*tensors, output, lse, gradient, *attributes))
+
+
+# -- dropout --------------------------------------------------------------------------------------
+
+
+def python_function(op: OpSpec, case: Case, **options: Any) -> Callable[..., torch.Tensor]:
+    """The function that models call, of the arguments that the operator takes."""
+    function = getattr(torch_ops, op.torch_name)
+    return lambda *given: function(*given[: len(op.inputs)], **case.attributes, **options)
+
+
+@by_attention
+def test_dropout_of_nothing_changes_no_bit(op: OpSpec) -> None:
+    case = EXAMPLES[op.name]
+    assert bits(op, with_dropout(case, 0.0), "float32") == bits(op, case, "float32")
+    state = torch.get_rng_state()
+    differentiate(python_function(op, case, dropout=0.0), op, case, "float32")
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@by_attention
+def test_a_seed_tells_what_is_dropped(op: OpSpec) -> None:
+    case = EXAMPLES[op.name]
+    seeds = (0, 1, -1, 2**63 - 1)
+    results = {bits(op, with_dropout(case, DROPOUT, seed), "float32") for seed in seeds * 2}
+    assert len(results) == len(seeds)
+
+
+@by_attention
+def test_the_generator_tells_the_seed(op: OpSpec) -> None:
+    """With gradients and without, as a reversible layer runs: the same numbers."""
+    case = EXAMPLES[op.name]
+    function, given = (
+        python_function(op, case, dropout=DROPOUT),
+        torch_arguments(op, case, "float32"),
+    )
+    outputs = []
+    for seed in (3, 4, 3):
+        torch.manual_seed(seed)
+        with Calls() as calls:
+            output = function(*given)
+        assert calls.names == [op.with_lse.torch_name]
+        outputs.append(output)
+        given[0].requires_grad_()
+    assert torch.equal(outputs[0], outputs[2])
+    assert not torch.equal(outputs[0], outputs[1])
+    assert not torch.equal(function(*given), outputs[2])
+    with Calls() as calls:
+        outputs[2].sum().backward()
+    assert calls.names == [op.backward.torch_name]
+
+
+@pytest.mark.parametrize("rounds", [0, 1, 2])
+def test_the_weights_that_are_dropped(rounds: int) -> None:
+    """Equal scores, and values that tell which keys they come from: what is left of each weight.
+
+    With two rounds each of them weighs half. No rounds stand for `ChunkAttention`.
+    """
+    batch, length, heads = 2, 64, 3
+    seed, share = torch.tensor(5), 0.25
+    zeros = torch.zeros(batch, length, heads, length)
+    value = torch.eye(length)[None, :, None, :].expand_as(zeros)
+    mask = torch.ones(batch, length, dtype=torch.bool)
+    chunks = (32, 1, 0, False)  # two: each query sees all keys
+    if rounds:
+        buckets = torch.zeros(batch, heads, rounds, length, dtype=torch.int32)
+        taken = (zeros, value, buckets, mask, seed, 1, *chunks, share)
+        op = torch.ops.reformer.sorted_chunk_attention_with_lse
+    else:
+        taken = (zeros, zeros, value, mask, seed, *chunks, share)
+        op = torch.ops.reformer.chunk_attention_with_lse
+    output, lse = op(*taken)
+    # In the ring of all rounds the first chunk of one sees the last of the round before.
+    count = max(rounds, 1)
+    rows = torch.arange(count * batch * heads * length).reshape(count, batch, heads, length, 1)
+    keys = torch.arange(length)
+    kept = torch.zeros(batch, heads, length, length)
+    for number in range(count):
+        before = torch.where(keys < 32, number, number - 1) % count  # for queries of chunk 0
+        own = torch.full_like(keys, number)
+        from_round = torch.where(keys[:, None] < 32, before, own)
+        columns = from_round * length + keys
+        kept += keep(seed, rows[number], columns, share)
+    if rounds:  # what a query thinks of itself is next to nothing
+        kept.diagonal(dim1=-2, dim2=-1).zero_()
+    seen = length - 1 if rounds else length
+    wanted = kept / (count * seen * (1 - share))
+    torch.testing.assert_close(output.transpose(1, 2), wanted, rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(lse, torch.full_like(lse, count * seen).log())
+
+
+@by_attention
+@pytest.mark.parametrize("dropout", [1.0, 1.5, -0.1, float("nan")])
+def test_shares_that_are_refused(op: OpSpec, dropout: float) -> None:
+    case = EXAMPLES[op.name]
+    message = f"^{op.torch_name} takes dropout >= 0 and < 1; got {dropout:g}"
+    with pytest.raises(OpError, match=message):
+        python_function(op, case, dropout=dropout)(*torch_arguments(op, case, "float32"))
+    given = torch_arguments(op.with_lse, with_dropout(case, dropout), "float32")
+    with pytest.raises(OpError, match=message):
+        PORTABLE[op.with_lse.torch_name](*given)
 
 
 # -- what is refused ------------------------------------------------------------------------------
@@ -365,6 +502,9 @@ REFUSED = [
     ("gradient", lambda t: t[..., :2], r"takes gradient .* with head_dim = 5 as in"),
     ("gradient", lambda t: t.bfloat16(), r"takes float32, .* for gradient"),
     ("mask", lambda t: t.float(), r"takes bool for mask"),
+    ("seed", lambda t: t[None], r"takes seed as \[\]; got shape \[1\]"),
+    ("seed", lambda t: t.int(), r"takes int64 for seed"),
+    ("dropout", lambda p: 1.0, r"takes dropout >= 0 and < 1; got 1"),
     ("chunk_length", lambda n: 0, r"takes chunk_length >= 1; got 0"),
     ("chunk_length", lambda n: 5, r"takes a length of at most chunk_length or a multiple of it"),
     ("num_chunks_after", lambda n: -1, r"takes num_chunks_after >= 0; got -1"),
@@ -376,9 +516,9 @@ REFUSED = [
 def test_what_the_backward_operators_refuse(
     op: OpSpec, name: str, change: Callable[[Any], Any], message: str
 ) -> None:
-    case = EXAMPLES[op.name]
-    given = torch_arguments(op, case, "float32")
-    tensors = zip(op.inputs, given, strict=False)
+    case = with_dropout(EXAMPLES[op.name], DROPOUT)
+    given = torch_arguments(op.with_lse, case, "float32")
+    tensors = zip(op.with_lse.inputs, given, strict=False)
     outputs = zip(op.with_lse.outputs, operator(op.with_lse)(*given), strict=True)
     arguments = {operand.name: tensor for operand, tensor in (*tensors, *outputs)}
     arguments |= {"gradient": upstream(case, "float32"), **case.attributes}
@@ -391,10 +531,9 @@ def test_what_the_backward_operators_refuse(
 
 def test_buckets_out_of_range() -> None:
     op = ATTENTIONS[0]
-    case = EXAMPLES[op.name]
-    given = torch_arguments(op, case, "float32")
-    tensors, attributes = given[: len(op.inputs)], given[len(op.inputs) :]
-    outputs = operator(op.with_lse)(*given)
+    case = with_dropout(EXAMPLES[op.name], DROPOUT)
+    tensors, attributes = split_arguments(op.with_lse, case)
+    outputs = operator(op.with_lse)(*tensors, *attributes)
     tensors[2] = tensors[2].clone()  # it is the example's own memory
     tensors[2][-1, -1, -1, -1] = -1
     with pytest.raises(ValueError, match=r"_backward takes buckets of 0 to num_buckets"):

@@ -32,7 +32,7 @@ print(count, "calls without a finding")
 """
 
 RUN_ALL_GRADIENTS = """
-from tests.ops.gradients import ATTENTIONS, by_torch
+from tests.ops.gradients import ATTENTIONS, by_torch, with_dropout
 from tests.ops.examples import EXAMPLES
 from tests.ops.law import cases
 count = 0
@@ -40,7 +40,8 @@ for op in ATTENTIONS:
     for case in (*cases(op), EXAMPLES[op.name]):
         for dtype in ("float32", "float16"):
             by_torch(op.name, case, dtype)
-            count += 1
+            by_torch(op.name, with_dropout(case, 0.3), dtype)
+            count += 2
 print(count, "calls without a finding")
 """
 

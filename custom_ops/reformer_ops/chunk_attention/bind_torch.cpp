@@ -10,11 +10,11 @@
 namespace reformer::torch_binding {
 namespace {
 
-// Output and logsumexp; the latter is computed only if it is wanted.
+// Output and logsumexp. Without a seed there is neither the latter nor dropout.
 std::tuple<Tensor, Tensor> forward(const Tensor& query, const Tensor& key, const Tensor& value,
                                    const Tensor& mask, std::int64_t chunk_length,
                                    std::int64_t num_chunks_before, std::int64_t num_chunks_after,
-                                   bool causal, bool with_lse) {
+                                   bool causal, const Tensor* seed, double dropout) {
   return checked([&] {
     const ModelType model("chunk_attention", "query", query);
     model.check("key", key);
@@ -28,7 +28,8 @@ std::tuple<Tensor, Tensor> forward(const Tensor& query, const Tensor& key, const
     const Tensor output =
         torch::stable::new_empty(readable_query, {a.batch, a.length, a.heads, a.head_dim});
     Tensor lse;
-    if (with_lse) {
+    if (seed != nullptr) {
+      a.dropout = dropout_from("chunk_attention", *seed, dropout);
       lse =
           torch::stable::new_empty(readable_query, {a.batch, a.heads, a.length}, ScalarType::Float);
       a.lse = static_cast<float*>(lse.mutable_data_ptr());
@@ -52,22 +53,24 @@ Tensor chunk_attention(const Tensor& query, const Tensor& key, const Tensor& val
                        const Tensor& mask, std::int64_t chunk_length,
                        std::int64_t num_chunks_before, std::int64_t num_chunks_after, bool causal) {
   return std::get<0>(forward(query, key, value, mask, chunk_length, num_chunks_before,
-                             num_chunks_after, causal, false));
+                             num_chunks_after, causal, nullptr, 0.0));
 }
 
 std::tuple<Tensor, Tensor> chunk_attention_with_lse(const Tensor& query, const Tensor& key,
                                                     const Tensor& value, const Tensor& mask,
-                                                    std::int64_t chunk_length,
+                                                    const Tensor& seed, std::int64_t chunk_length,
                                                     std::int64_t num_chunks_before,
-                                                    std::int64_t num_chunks_after, bool causal) {
+                                                    std::int64_t num_chunks_after, bool causal,
+                                                    double dropout) {
   return forward(query, key, value, mask, chunk_length, num_chunks_before, num_chunks_after, causal,
-                 true);
+                 &seed, dropout);
 }
 
 std::tuple<Tensor, Tensor, Tensor> chunk_attention_backward(
     const Tensor& query, const Tensor& key, const Tensor& value, const Tensor& mask,
-    const Tensor& output, const Tensor& lse, const Tensor& gradient, std::int64_t chunk_length,
-    std::int64_t num_chunks_before, std::int64_t num_chunks_after, bool causal) {
+    const Tensor& seed, const Tensor& output, const Tensor& lse, const Tensor& gradient,
+    std::int64_t chunk_length, std::int64_t num_chunks_before, std::int64_t num_chunks_after,
+    bool causal, double dropout) {
   return checked([&] {
     const char* op = "chunk_attention_backward";
     const ModelType model(op, "query", query);
@@ -80,6 +83,7 @@ std::tuple<Tensor, Tensor, Tensor> chunk_attention_backward(
     AttentionBackwardArguments a = attention_backward_arguments(
         chunk_attention_axes(op, shape_of(query), shape_of(key), shape_of(value), shape_of(mask)),
         shape_of(output), shape_of(lse), shape_of(gradient));
+    a.dropout = dropout_from(op, seed, dropout);
     const Tensor wide_query = model.widened(query), wide_key = model.widened(key),
                  wide_value = model.widened(value), wide_output = model.widened(output),
                  wide_gradient = model.widened(gradient),
@@ -117,12 +121,13 @@ STABLE_TORCH_LIBRARY_FRAGMENT(reformer, library) {
          "int num_chunks_before, int num_chunks_after, bool causal) -> Tensor");
   define(library,
          "chunk_attention_with_lse(Tensor query, Tensor key, Tensor value, Tensor mask, "
-         "int chunk_length, int num_chunks_before, int num_chunks_after, bool causal) "
-         "-> (Tensor, Tensor)");
+         "Tensor seed, int chunk_length, int num_chunks_before, int num_chunks_after, "
+         "bool causal, float dropout) -> (Tensor, Tensor)");
   define(library,
          "chunk_attention_backward(Tensor query, Tensor key, Tensor value, Tensor mask, "
-         "Tensor output, Tensor lse, Tensor gradient, int chunk_length, int num_chunks_before, "
-         "int num_chunks_after, bool causal) -> (Tensor, Tensor, Tensor)");
+         "Tensor seed, Tensor output, Tensor lse, Tensor gradient, int chunk_length, "
+         "int num_chunks_before, int num_chunks_after, bool causal, float dropout) "
+         "-> (Tensor, Tensor, Tensor)");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(reformer, CPU, library) {

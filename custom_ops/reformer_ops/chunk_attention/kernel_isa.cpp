@@ -68,6 +68,7 @@ class LoadedChunks {
       const std::int64_t position = id * shape_.keys + key;
       pack_value(shape_, value_ + position * stride_, key, chunk);
       chunk.scale[key] = scale;
+      chunk.position[key] = static_cast<std::int32_t>(position);
       chunk.reach[key] = mask_[position] ? static_cast<std::int32_t>(position) : kNever;
       chunk.all_valid = chunk.all_valid && mask_[position];
     }
@@ -137,7 +138,7 @@ void run(const ChunkBlocks& blocks, std::size_t task) {
                 3 * Scratch::bytes_of<std::int32_t>(shape.keys));
   chunks.take(scratch, batch, head);
   RowPrefetch prefetch(a.head_dim * sizeof(Stored));
-  Attention attention(shape, width, scratch, prefetch);
+  Attention attention(shape, width, a.dropout.from_row(line * a.length), scratch, prefetch);
   KeySpan* spans = scratch.take<KeySpan>(width);
   std::int32_t* positions = scratch.take<std::int32_t>(shape.keys);
   std::int32_t* next_queries = scratch.take<std::int32_t>(shape.keys);

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from reformer_ops.attention_masks import ABSENT, MASKED
 from reformer_ops.chunk_attention.spec import CHUNK_ATTENTION
+from reformer_ops.dropout import factors
 from reformer_ops.torch_library import (
     Gradients,
     call_with_dropout,
@@ -65,16 +66,17 @@ class Ring:
 
 
 def softmax_attend(
-    scores: torch.Tensor, values: torch.Tensor, dropout: float
+    scores: torch.Tensor, values: torch.Tensor, dropped: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """`exp(scores - lse) @ values` and `lse[..., None]`; scores and lse are fp32.
 
-    Dropout is of the probabilities and leaves the lse alone, as in Hugging Face.
+    The probabilities are multiplied by `dropped`, dropout's `factors`, which leaves the lse alone,
+    as in Hugging Face.
     """
     lse = torch.logsumexp(scores, dim=-1, keepdim=True)
     probabilities = torch.exp(scores - lse)
-    if dropout:
-        probabilities = functional.dropout(probabilities, dropout)
+    if dropped is not None:
+        probabilities = probabilities * dropped
     return probabilities.to(values.dtype) @ values, lse
 
 
@@ -84,6 +86,7 @@ def attend_backward(
     lse: torch.Tensor,
     gradient: torch.Tensor,
     values: torch.Tensor,
+    dropped: torch.Tensor | None,
     over_all: Callable[[torch.Tensor], torch.Tensor],
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The gradients of scores and of values.
@@ -94,14 +97,18 @@ def attend_backward(
             the query does not count.
         gradient: `[.., queries, head_dim]`, for the outputs.
         values: `[.., keys, head_dim]`.
+        dropped: `[.., queries, keys]`, as in `softmax_attend`.
         over_all: from `[.., queries, 1]` to the sum over everywhere that the query occurs.
 
     Returns:
         `[.., queries, keys]` and `[.., keys, head_dim]` of the type of `values`.
     """
     weights = torch.exp(scores - lse)
-    value_gradients = weights.to(values.dtype).transpose(-1, -2) @ gradient
     weight_gradients = (gradient @ values.transpose(-1, -2)).to(scores.dtype)
+    kept = weights
+    if dropped is not None:
+        kept, weight_gradients = weights * dropped, weight_gradients * dropped
+    value_gradients = kept.to(values.dtype).transpose(-1, -2) @ gradient
     # `gradient . output` in exact arithmetic. So, rounding is the same on both sides of the minus.
     delta = over_all((weights * weight_gradients).sum(dim=-1, keepdim=True))
     score_gradients = (weights * (weight_gradients - delta)).masked_fill_(~live, 0)
@@ -130,7 +137,7 @@ class _Chunks:
         self.keys = self.ring.adjacent(self.cut(key / math.sqrt(self.head_dim)), 2)
         self.values = self.ring.adjacent(self.cut(value), 2)
         positions = torch.arange(self.count * chunk_length, device=query.device)
-        positions = positions.reshape(self.count, chunk_length)
+        self.positions = positions = positions.reshape(self.count, chunk_length)
         self.present = self.ring.present(positions < self.length, self.count)[:, None, :]
         valid = functional.pad(mask, (0, self.padding))
         valid = valid.reshape(self.batch, self.count, chunk_length)
@@ -152,16 +159,35 @@ class _Chunks:
         rows = chunks.reshape(self.batch, self.heads, self.count * self.size, self.head_dim)
         return rows[:, :, : self.length].transpose(1, 2).contiguous()  # as `_fake` promises
 
+    def dropped(self, seed: torch.Tensor, dropout: float) -> torch.Tensor | None:
+        """For `softmax_attend`; docs/ops.md numbers rows and columns."""
+        if dropout == 0:
+            return None
+        lines = torch.arange(self.batch * self.heads, device=seed.device)
+        first_rows = (lines * self.length).reshape(self.batch, self.heads, 1, 1, 1)
+        rows = first_rows + self.positions[:, :, None]
+        columns = self.ring.adjacent(self.positions, 0)[:, None, :]
+        return factors(seed, rows, columns, dropout, self.scores.dtype)
 
-def _portable(*arguments: Any, dropout: float = 0.0) -> torch.Tensor:
+
+def _portable(*arguments: Any) -> torch.Tensor:
     chunks = _Chunks(*arguments)
-    output, _ = softmax_attend(chunks.scores, chunks.values, dropout)
+    output, _ = softmax_attend(chunks.scores, chunks.values)
     return chunks.join(output)
 
 
-def _portable_with_lse(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    chunks = _Chunks(*arguments)
-    output, lse = softmax_attend(chunks.scores, chunks.values, dropout=0.0)
+def _portable_with_lse(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor,
+    seed: torch.Tensor,
+    *attributes: Any,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    *chunking, dropout = attributes
+    chunks = _Chunks(query, key, value, mask, *chunking)
+    dropped = chunks.dropped(seed, dropout)
+    output, lse = softmax_attend(chunks.scores, chunks.values, dropped)
     lse = lse.reshape(chunks.batch, chunks.heads, chunks.count * chunks.size)
     return chunks.join(output), lse[:, :, : chunks.length].contiguous()
 
@@ -171,12 +197,14 @@ def _portable_backward(
     key: torch.Tensor,
     value: torch.Tensor,
     mask: torch.Tensor,
+    seed: torch.Tensor,
     _output: torch.Tensor,
     lse: torch.Tensor,
     gradient: torch.Tensor,
     *attributes: Any,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    chunks = _Chunks(query, key, value, mask, *attributes)
+    *chunking, dropout = attributes
+    chunks = _Chunks(query, key, value, mask, *chunking)
     shape = (*chunks.queries.shape[:-1], 1)
     score_gradients, value_gradients = attend_backward(
         chunks.scores,
@@ -184,6 +212,7 @@ def _portable_backward(
         functional.pad(lse, (0, chunks.padding), value=math.inf).reshape(shape),
         chunks.cut(gradient),
         chunks.values,
+        chunks.dropped(seed, dropout),
         lambda row_sums: row_sums,
     )
     key_gradients = score_gradients.transpose(-1, -2) @ chunks.queries

@@ -10,12 +10,12 @@
 namespace reformer::torch_binding {
 namespace {
 
-// Output and logsumexp; the latter is computed only if it is wanted.
+// Output and logsumexp. Without a seed there is neither the latter nor dropout.
 std::tuple<Tensor, Tensor> forward(const Tensor& query_key, const Tensor& value,
                                    const Tensor& buckets, const Tensor& mask,
                                    std::int64_t num_buckets, std::int64_t chunk_length,
                                    std::int64_t num_chunks_before, std::int64_t num_chunks_after,
-                                   bool causal, bool with_lse) {
+                                   bool causal, const Tensor* seed, double dropout) {
   return checked([&] {
     const ModelType model("sorted_chunk_attention", "query_key", query_key);
     model.check("value", value);
@@ -30,7 +30,8 @@ std::tuple<Tensor, Tensor> forward(const Tensor& query_key, const Tensor& value,
     const Tensor output =
         torch::stable::new_empty(readable_value, {a.batch, a.length, a.heads, a.head_dim});
     Tensor lse;
-    if (with_lse) {
+    if (seed != nullptr) {
+      a.dropout = dropout_from("sorted_chunk_attention", *seed, dropout);
       lse =
           torch::stable::new_empty(readable_value, {a.batch, a.heads, a.length}, ScalarType::Float);
       a.lse = static_cast<float*>(lse.mutable_data_ptr());
@@ -56,22 +57,22 @@ Tensor sorted_chunk_attention(const Tensor& query_key, const Tensor& value, cons
                               std::int64_t chunk_length, std::int64_t num_chunks_before,
                               std::int64_t num_chunks_after, bool causal) {
   return std::get<0>(forward(query_key, value, buckets, mask, num_buckets, chunk_length,
-                             num_chunks_before, num_chunks_after, causal, false));
+                             num_chunks_before, num_chunks_after, causal, nullptr, 0.0));
 }
 
 std::tuple<Tensor, Tensor> sorted_chunk_attention_with_lse(
     const Tensor& query_key, const Tensor& value, const Tensor& buckets, const Tensor& mask,
-    std::int64_t num_buckets, std::int64_t chunk_length, std::int64_t num_chunks_before,
-    std::int64_t num_chunks_after, bool causal) {
+    const Tensor& seed, std::int64_t num_buckets, std::int64_t chunk_length,
+    std::int64_t num_chunks_before, std::int64_t num_chunks_after, bool causal, double dropout) {
   return forward(query_key, value, buckets, mask, num_buckets, chunk_length, num_chunks_before,
-                 num_chunks_after, causal, true);
+                 num_chunks_after, causal, &seed, dropout);
 }
 
 std::tuple<Tensor, Tensor> sorted_chunk_attention_backward(
     const Tensor& query_key, const Tensor& value, const Tensor& buckets, const Tensor& mask,
-    const Tensor& output, const Tensor& lse, const Tensor& gradient, std::int64_t num_buckets,
-    std::int64_t chunk_length, std::int64_t num_chunks_before, std::int64_t num_chunks_after,
-    bool causal) {
+    const Tensor& seed, const Tensor& output, const Tensor& lse, const Tensor& gradient,
+    std::int64_t num_buckets, std::int64_t chunk_length, std::int64_t num_chunks_before,
+    std::int64_t num_chunks_after, bool causal, double dropout) {
   return checked([&] {
     const char* op = "sorted_chunk_attention_backward";
     const ModelType model(op, "query_key", query_key);
@@ -85,6 +86,7 @@ std::tuple<Tensor, Tensor> sorted_chunk_attention_backward(
         sorted_chunk_attention_axes(op, shape_of(query_key), shape_of(value), shape_of(buckets),
                                     shape_of(mask)),
         shape_of(output), shape_of(lse), shape_of(gradient));
+    a.dropout = dropout_from(op, seed, dropout);
     const Tensor wide_query_key = model.widened(query_key), wide_value = model.widened(value),
                  wide_output = model.widened(output), wide_gradient = model.widened(gradient),
                  readable_buckets = torch::stable::contiguous(buckets),
@@ -122,13 +124,13 @@ STABLE_TORCH_LIBRARY_FRAGMENT(reformer, library) {
          "bool causal) -> Tensor");
   define(library,
          "sorted_chunk_attention_with_lse(Tensor query_key, Tensor value, Tensor buckets, "
-         "Tensor mask, int num_buckets, int chunk_length, int num_chunks_before, "
-         "int num_chunks_after, bool causal) -> (Tensor, Tensor)");
+         "Tensor mask, Tensor seed, int num_buckets, int chunk_length, int num_chunks_before, "
+         "int num_chunks_after, bool causal, float dropout) -> (Tensor, Tensor)");
   define(library,
          "sorted_chunk_attention_backward(Tensor query_key, Tensor value, Tensor buckets, "
-         "Tensor mask, Tensor output, Tensor lse, Tensor gradient, int num_buckets, "
-         "int chunk_length, int num_chunks_before, int num_chunks_after, bool causal) "
-         "-> (Tensor, Tensor)");
+         "Tensor mask, Tensor seed, Tensor output, Tensor lse, Tensor gradient, "
+         "int num_buckets, int chunk_length, int num_chunks_before, int num_chunks_after, "
+         "bool causal, float dropout) -> (Tensor, Tensor)");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(reformer, CPU, library) {

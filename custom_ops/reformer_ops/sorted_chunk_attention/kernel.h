@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "common.h"
+#include "dropout.h"
 #include "parallel.h"
 
 namespace reformer {
@@ -19,6 +20,7 @@ struct SortedChunkAttentionArguments {
   std::int64_t batch, length, heads, head_dim, num_hashes;
   std::int64_t num_buckets, chunk_length, num_chunks_before, num_chunks_after;
   bool causal;
+  Dropout dropout;  // of the probabilities, in training
 };
 
 // Throws Error for a length that is neither at most chunk_length nor a multiple of it, and for

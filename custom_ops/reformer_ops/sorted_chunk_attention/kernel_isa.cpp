@@ -75,6 +75,8 @@ class GatheredChunks {
   void gather(Slot& slot, std::int64_t id, const std::int32_t* positions) {
     KeyChunk& chunk = slot.chunk;
     chunk.id = id;
+    const std::int64_t chunks_per_round = arguments_.length / shape_.keys;
+    chunk.first_column = static_cast<std::uint32_t>(id / chunks_per_round * arguments_.length);
     for (std::int64_t key = 0; key < shape_.keys; ++key) {
       const std::int32_t position = positions[key];
       const Stored* row = query_key_ + position * stride_;
@@ -221,7 +223,8 @@ void run(const SortedRound& round, std::size_t task) {
                 Scratch::bytes_of<KeySpan>(width));
   chunks.take(scratch, batch, head);
   RowPrefetch prefetch(a.head_dim * sizeof(Stored));
-  Attention attention(shape, width, scratch, prefetch);
+  const Dropout dropout = a.dropout.from_row((round.round * a.batch * a.heads + line) * a.length);
+  Attention attention(shape, width, dropout, scratch, prefetch);
   RoundSum<Stored> sum(round, batch, head, scratch.take<float>(4 * round_up(rows, kLanes)));
   KeySpan* spans = scratch.take<KeySpan>(width);
 

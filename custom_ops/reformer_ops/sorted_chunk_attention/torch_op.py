@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from reformer_ops.attention_masks import ABSENT, KEY_NORM_EPSILON, MASKED, SELF
 from reformer_ops.chunk_attention.torch_op import Ring, attend_backward, softmax_attend
+from reformer_ops.dropout import factors
 from reformer_ops.sorted_chunk_attention.spec import SORTED_CHUNK_ATTENTION
 from reformer_ops.torch_library import (
     Gradients,
@@ -98,9 +99,21 @@ class _SortedChunks:
         rows = rows.reshape(self.batch, self.heads, self.length, self.head_dim)
         return rows.transpose(1, 2).contiguous()  # as `_fake` promises
 
-    def attend(self, dropout: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
+    def dropped(self, seed: torch.Tensor, dropout: float) -> torch.Tensor | None:
+        """For `softmax_attend`; docs/ops.md numbers rows and columns."""
+        if dropout == 0:
+            return None
+        lines = torch.arange(self.lines, device=seed.device)[:, None]
+        rounds = torch.arange(self.rounds * self.padded, device=seed.device) // self.padded
+        shape = (self.lines, -1, self.size)
+        rows = (rounds * self.lines + lines) * self.length + self.slots
+        columns = self.ring.adjacent((rounds * self.length + self.slots).reshape(shape), 1)
+        rows, columns = rows.reshape(shape)[..., :, None], columns[..., None, :]
+        return factors(seed, rows, columns, dropout, self.scores.dtype)
+
+    def attend(self, dropped: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """The output, and `[lines, 1, length]` the logsumexp over all rounds."""
-        output, lse = softmax_attend(self.scores, self.values, dropout)
+        output, lse = softmax_attend(self.scores, self.values, dropped)
         places = torch.arange(self.length, device=self.order.device).expand_as(self.order)
         undo = torch.empty_like(self.order).scatter_(2, self.order, places)
         output = output.reshape(self.lines, self.rounds, self.padded, self.head_dim)
@@ -132,14 +145,22 @@ class _SortedChunks:
         return torch.gather(positions, 1, self.slots).reshape(row_sums.shape)
 
 
-def _portable(*arguments: Any, dropout: float = 0.0) -> torch.Tensor:
-    output, _ = _SortedChunks(*arguments).attend(dropout)
+def _portable(*arguments: Any) -> torch.Tensor:
+    output, _ = _SortedChunks(*arguments).attend()
     return output
 
 
-def _portable_with_lse(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    chunks = _SortedChunks(*arguments)
-    output, lse = chunks.attend()
+def _portable_with_lse(
+    query_key: torch.Tensor,
+    value: torch.Tensor,
+    buckets: torch.Tensor,
+    mask: torch.Tensor,
+    seed: torch.Tensor,
+    *attributes: Any,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    *chunking, dropout = attributes
+    chunks = _SortedChunks(query_key, value, buckets, mask, *chunking)
+    output, lse = chunks.attend(chunks.dropped(seed, dropout))
     return output, lse.reshape(chunks.batch, chunks.heads, chunks.length)
 
 
@@ -148,18 +169,21 @@ def _portable_backward(
     value: torch.Tensor,
     buckets: torch.Tensor,
     mask: torch.Tensor,
+    seed: torch.Tensor,
     _output: torch.Tensor,
     lse: torch.Tensor,
     gradient: torch.Tensor,
     *attributes: Any,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    chunks = _SortedChunks(query_key, value, buckets, mask, *attributes)
+    *chunking, dropout = attributes
+    chunks = _SortedChunks(query_key, value, buckets, mask, *chunking)
     score_gradients, value_gradients = attend_backward(
         chunks.scores,
         chunks.allowed & ~chunks.itself & chunks.present,
         chunks.query_lse(lse),
         chunks.gather(gradient),
         chunks.values,
+        chunks.dropped(seed, dropout),
         chunks.over_rounds,
     )
     value_gradients = chunks.ring.sum_adjacent(value_gradients.to(lse.dtype), 1)
