@@ -10,17 +10,6 @@
 namespace reformer {
 namespace {
 
-using Block = void (*)(const BackwardRound&, std::size_t);
-
-Block block_for(Isa isa) {
-#if defined(__x86_64__)
-  if (isa == Isa::avx512) return avx512::attention_backward_block;
-  if (isa == Isa::avx2) return avx2::attention_backward_block;
-#endif
-  (void)isa;
-  return baseline::attention_backward_block;
-}
-
 // Adds what the blocks of one head found for keys of each other, always in the same order.
 void add_halos(const BackwardRound& round, std::int64_t line) {
   const AttentionBackwardArguments& a = *round.arguments;
@@ -69,7 +58,7 @@ void attention_backward(const AttentionBackwardArguments& a, const Parallel& par
   round.halo_ids = ids.get();
   round.halo_rows = rows.get();
 
-  const Block block = block_for(active_isa());
+  const auto block = REFORMER_FOR_ISA(attention_backward_block);
   // One round after another: a position is in one block of each.
   for (round.round = 0; round.round < a.rounds; ++round.round) {
     parallel_for(parallel, tasks, [&](std::size_t task) { block(round, task); });

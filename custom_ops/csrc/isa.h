@@ -12,4 +12,14 @@ Isa active_isa();
 // "baseline", "avx2", "avx512" or "neon".
 const char* isa_name(Isa isa);
 
+// The function of this name that is compiled for active_isa().
+#if defined(__x86_64__)
+#define REFORMER_FOR_ISA(function)                \
+  (active_isa() == Isa::avx512 ? avx512::function \
+   : active_isa() == Isa::avx2 ? avx2::function   \
+                               : baseline::function)
+#else
+#define REFORMER_FOR_ISA(function) (baseline::function)
+#endif
+
 }  // namespace reformer

@@ -16,6 +16,12 @@ class Scratch {
     return scratch;
   }
 
+  // The same for what the calling thread shares with those that work for it.
+  static Scratch& of_this_call() {
+    static thread_local Scratch scratch;
+    return scratch;
+  }
+
   // Makes room for `bytes` in all, alignment included; pieces handed out before are gone.
   void reset(std::size_t bytes) {
     bytes += kAlignment;

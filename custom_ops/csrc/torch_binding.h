@@ -12,8 +12,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <exception>
+#include <initializer_list>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "common.h"
 #include "dropout.h"
@@ -84,6 +86,33 @@ inline Dropout dropout_from(const char* op, const Tensor& seed, double share) {
     throw Error(std::string(op) + " takes dropout >= 0 and < 1; got " + std::to_string(share));
   return Dropout(*static_cast<const std::int64_t*>(seed.const_data_ptr()), share);
 }
+
+inline float* writable(const Tensor& tensor) {
+  return static_cast<float*>(tensor.mutable_data_ptr());
+}
+
+// The operands of an operator that knows fp32 alone, kept until it is done.
+class FloatOperands {
+ public:
+  explicit FloatOperands(const char* op) : op_(op), axes_(op) {}
+
+  // The operand's numbers in a row. Throws Error where type or shape do not fit.
+  const float* read(const char* operand, std::initializer_list<const char*> names,
+                    const Tensor& tensor) {
+    check_type(op_, operand, tensor, ScalarType::Float, "float32");
+    axes_.check(operand, names, shape_of(tensor));
+    kept_.push_back(torch::stable::contiguous(tensor));
+    return static_cast<const float*>(kept_.back().const_data_ptr());
+  }
+
+  // The size of an axis that an operand read before has.
+  std::int64_t operator[](const char* axis) { return axes_[axis]; }
+
+ private:
+  const char* op_;
+  Axes axes_;
+  std::vector<Tensor> kept_;
+};
 
 // The type a model's tensors come in, taken from the first.
 class ModelType {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 from reformer_ops.errors import OpError
@@ -86,7 +87,7 @@ class OpSpec:
         results = results if len(self.outputs) == 1 else f"({results})"
         return f"{self.torch_name}({', '.join(arguments)}) -> {results}"
 
-    @property
+    @cached_property
     def with_lse(self) -> OpSpec:
         """An attention as training runs it; torch alone has it.
 
@@ -104,7 +105,7 @@ class OpSpec:
             outputs=(*self.outputs, lse),
         )
 
-    @property
+    @cached_property
     def backward(self) -> OpSpec:
         """The gradients of an attention's float inputs; torch alone has it.
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from reformer_ops.dropout.masks import draw_seed
 from reformer_ops.errors import NativeLibraryError, OpError
 from reformer_ops.native import CHOICE_VARIABLE, load_into_torch, requested
 from reformer_ops.spec import DOMAIN, OpSpec
@@ -189,9 +190,7 @@ def _autograd(op: OpSpec, keyset: Any, *arguments: Any) -> torch.Tensor:
 def _with_dropout(op: OpSpec, dropout: float, *arguments: Any) -> torch.Tensor:
     """By `op.with_lse`, with a seed from the generator of the tensors' device."""
     tensors, attributes = arguments[: len(op.inputs)], arguments[len(op.inputs) :]
-    options: dict[str, Any] = {"dtype": torch.int64, "device": tensors[0].device}
-    # Where nothing is dropped the generator stays where it is.
-    seed = torch.randint(2**63 - 1, (), **options) if dropout else torch.zeros((), **options)
+    seed = draw_seed(dropout, tensors[0].device)
     output: torch.Tensor
     output, _ = _operator(op.with_lse)(*tensors, seed, *attributes, dropout)
     return output

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import torch
@@ -11,11 +12,35 @@ from reformer_models.config import ReformerConfig
 from reformer_models.dropout import Dropout
 from reformer_models.errors import ConfigError
 from reformer_models.hashing import BucketSource
-from reformer_models.linear import Linear
+from reformer_models.linear import Linear, is_plain
+from reformer_ops.projections.torch_op import projections
 from reformer_ops.torch_ops import chunk_attention, lsh_bucket, sorted_chunk_attention
+from reformer_ops.training import serves
 
 
-class LSHSelfAttention(nn.Module):
+class SelfAttention(nn.Module, ABC):
+    """Projections of the hidden states, and attention among what these give."""
+
+    @property
+    @abstractmethod
+    def projections(self) -> tuple[Linear, ...]:
+        """The linear layers whose outputs `attend` takes, in its order."""
+
+    @abstractmethod
+    def attend(
+        self, *projected: torch.Tensor, mask: torch.Tensor, source: BucketSource | None
+    ) -> torch.Tensor:
+        """`[batch, length, width]` each and `[batch, length]` bool -> `[batch, length, width]`."""
+
+    def forward(
+        self, hidden: torch.Tensor, mask: torch.Tensor, source: BucketSource | None
+    ) -> torch.Tensor:
+        """`[batch, length, hidden]` and `[batch, length]` bool -> `[batch, length, width]`."""
+        projected = (projection(hidden) for projection in self.projections)
+        return self.attend(*projected, mask=mask, source=source)
+
+
+class LSHSelfAttention(SelfAttention):
     """Shared-QK attention among tokens that hash alike (Reformer, section 2)."""
 
     rotations: torch.Tensor
@@ -47,12 +72,16 @@ class LSHSelfAttention(nn.Module):
         self.rotations = rotations.to(self.rotations.device)
         return self
 
-    def forward(
-        self, hidden: torch.Tensor, mask: torch.Tensor, source: BucketSource | None
+    @property
+    def projections(self) -> tuple[Linear, ...]:
+        """Of the shared query and key, and of the value."""
+        return self.query_key, self.value
+
+    def attend(
+        self, *projected: torch.Tensor, mask: torch.Tensor, source: BucketSource | None
     ) -> torch.Tensor:
-        """`[batch, length, hidden]` and `[batch, length]` bool -> `[batch, length, width]`."""
-        query_key = self.query_key(hidden).unflatten(-1, self.head_shape)
-        value = self.value(hidden).unflatten(-1, self.head_shape)
+        """`[batch, length, width]` each and `[batch, length]` bool -> `[batch, length, width]`."""
+        query_key, value = (tensor.unflatten(-1, self.head_shape) for tensor in projected)
         # Drawn even where `source` knows the buckets already: what is random after this must be the
         # same in the backward pass.
         redraw = self.training and self.redraw
@@ -77,7 +106,7 @@ class LSHSelfAttention(nn.Module):
         return output.flatten(-2)
 
 
-class LocalSelfAttention(nn.Module):
+class LocalSelfAttention(SelfAttention):
     """Attention within a window of neighbouring chunks."""
 
     def __init__(self, config: ReformerConfig) -> None:
@@ -93,14 +122,16 @@ class LocalSelfAttention(nn.Module):
         self.key = Linear(config.hidden_size, width, bias=False)
         self.value = Linear(config.hidden_size, width, bias=False)
 
-    def forward(
-        self, hidden: torch.Tensor, mask: torch.Tensor, source: BucketSource | None
+    @property
+    def projections(self) -> tuple[Linear, ...]:
+        """Of query, key and value."""
+        return self.query, self.key, self.value
+
+    def attend(
+        self, *projected: torch.Tensor, mask: torch.Tensor, source: BucketSource | None
     ) -> torch.Tensor:
-        """`[batch, length, hidden]` and `[batch, length]` bool -> `[batch, length, width]`."""
-        query, key, value = (
-            projection(hidden).unflatten(-1, self.head_shape)
-            for projection in (self.query, self.key, self.value)
-        )
+        """`[batch, length, width]` each and `[batch, length]` bool -> `[batch, length, width]`."""
+        query, key, value = (tensor.unflatten(-1, self.head_shape) for tensor in projected)
         output = chunk_attention(
             query,
             key,
@@ -148,9 +179,17 @@ class ReformerAttention(nn.Module):
         self, hidden: torch.Tensor, mask: torch.Tensor, source: BucketSource | None
     ) -> torch.Tensor:
         """`[batch, length, hidden]` -> the same."""
-        result: torch.Tensor = self.output(
-            self.self_attention(self.layer_norm(hidden), mask, source)
-        )
+        attention, norm = self.self_attention, self.layer_norm
+        if self.training and isinstance(attention, SelfAttention):  # others may take its place
+            layers = attention.projections
+            weights = [layer.weight for layer in layers]
+            if serves(hidden, *weights) and is_plain(norm, *layers):
+                projected = projections(hidden, norm.weight, norm.bias, weights, epsilon=norm.eps)
+                return self._project_back(attention.attend(*projected, mask=mask, source=source))
+        return self._project_back(attention(norm(hidden), mask, source))
+
+    def _project_back(self, attended: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = self.output(attended)
         return result
 
 

@@ -12,7 +12,13 @@ from torch.utils.checkpoint import checkpoint
 from reformer_models.activations import activation
 from reformer_models.config import ReformerConfig
 from reformer_models.dropout import Dropout
-from reformer_models.linear import Linear
+from reformer_models.linear import Linear, is_plain
+from reformer_ops.feed_forward.torch_op import (
+    FeedForwardWeights,
+    feed_forward,
+    feed_forward_with_gradients,
+)
+from reformer_ops.training import serves
 
 
 def in_chunks(
@@ -73,11 +79,51 @@ class ReformerFeedForward(nn.Module):
         self.layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.dense = FeedForwardDense(config)
         self.output = FeedForwardOutput(config)
+        self._has_relu = config.hidden_act == "relu"
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """`[batch, length, hidden]` -> the same."""
+        if self._is_one_kernel(hidden):  # which goes block by block of its own accord
+            return feed_forward(
+                hidden, self._weights, epsilon=self.layer_norm.eps, dropout=self.dense.dropout.p
+            )
+        return in_chunks(self._forward_chunk, self.chunk_size, hidden)
+
+    def with_gradients(
+        self, hidden: torch.Tensor, gradient: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, tuple[torch.Tensor, ...]] | None:
+        """What `forward` gives and, from its gradient, those of `hidden` and all parameters.
+
+        None where no kernel does both at once.
+        """
+        weights = self._weights
+        if not (self._is_one_kernel(hidden) and all(weight.requires_grad for weight in weights)):
+            return None
+        return feed_forward_with_gradients(
+            hidden,
+            weights,
+            gradient,
+            epsilon=self.layer_norm.eps,
+            dropout=self.dense.dropout.p,
+        )
 
     def _forward_chunk(self, hidden: torch.Tensor) -> torch.Tensor:
         result: torch.Tensor = self.output(self.dense(self.layer_norm(hidden)))
         return result
 
-    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        """`[batch, length, hidden]` -> the same."""
-        return in_chunks(self._forward_chunk, self.chunk_size, hidden)
+    def _is_one_kernel(self, hidden: torch.Tensor) -> bool:
+        up, down = self.dense, self.output
+        return (
+            self.training
+            and self._has_relu
+            and up.dropout.p == down.dropout.p < 1
+            and serves(hidden, up.dense.weight, down.dense.weight)
+            and is_plain(self.layer_norm, up.dense, up.dropout, down.dense, down.dropout)
+        )
+
+    @property
+    def _weights(self) -> FeedForwardWeights:
+        norm, up, down = self.layer_norm, self.dense.dense, self.output.dense
+        return FeedForwardWeights(
+            norm.weight, norm.bias, up.weight, up.bias, down.weight, down.bias
+        )

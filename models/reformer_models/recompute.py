@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch.utils.checkpoint import get_device_states, set_device_states
@@ -33,12 +33,14 @@ class Autocast:
         self._enabled = torch.is_autocast_enabled(self._device)
         self._dtype = torch.get_autocast_dtype(self._device)
 
-    def again(self) -> torch.autocast:
+    def again(self) -> AbstractContextManager[object]:
         """A context with these settings.
 
         It does not cache the weights it casts: one cast while no gradients were wanted would be
         found again where they are, and have none.
         """
+        if not self._enabled and not torch.is_autocast_enabled(self._device):
+            return nullcontext()  # which costs nothing
         return torch.autocast(
             self._device, dtype=self._dtype, enabled=self._enabled, cache_enabled=False
         )

@@ -95,33 +95,49 @@ class _Step:
     ) -> None:
         self.buckets = BucketMemory(source)
         self.attention = _Half(layer.attention, lambda x: layer.attention(x, mask, self.buckets))
-        self.feed_forward = _Half(layer.feed_forward, layer.feed_forward)
+        self.feed_forward = _Half(
+            layer.feed_forward, layer.feed_forward, layer.feed_forward.with_gradients
+        )
 
     @property
     def parameters(self) -> list[nn.Parameter]:
         return self.attention.parameters + self.feed_forward.parameters
 
     def forward(self, x1: torch.Tensor, x2: torch.Tensor) -> Streams:
-        y1 = x1 + self.attention.first(x2)
-        y2 = x2 + self.feed_forward.first(y1)
+        """The outputs, in the memory of the inputs."""
+        y1 = x1.add_(self.attention.first(x2))
+        y2 = x2.add_(self.feed_forward.first(y1))
         return y1, y2
 
     def backward(self, outputs: Streams, gradients: Streams) -> tuple[Streams, Streams, Gradients]:
-        """Inputs and their gradients from outputs and theirs, then those of the parameters."""
+        """Inputs and their gradients, in the memory of outputs and theirs, then the parameters'."""
         (y1, y2), (dy1, dy2) = outputs, gradients
         fed, dx, of_feed_forward = self.feed_forward.again(y1, dy2)
-        x2, dx1 = y2 - fed, dy1 + dx
+        x2, dx1 = y2.sub_(fed), dy1.add_(dx)
         attended, dx, of_attention = self.attention.again(x2, dx1)
-        x1, dx2 = y1 - attended, dy2 + dx
+        x1, dx2 = y1.sub_(attended), dy2.add_(dx)
         return (x1, x2), (dx1, dx2), of_attention + of_feed_forward
 
 
-class _Half:
-    """A function from one stream to the other, run once, and once more with gradients."""
+Differentiated = tuple[torch.Tensor, torch.Tensor, Gradients]
+"""The output of a function, the gradient of its input, and those of its parameters."""
 
-    def __init__(self, module: nn.Module, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
+
+class _Half:
+    """A function from one stream to the other, run once, and once more with gradients.
+
+    `with_gradients` may do the latter from input and gradient of the output, or say None.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        function: Callable[[torch.Tensor], torch.Tensor],
+        with_gradients: Callable[[torch.Tensor, torch.Tensor], Differentiated | None] | None = None,
+    ) -> None:
         self.parameters = [p for p in module.parameters() if p.requires_grad]
         self._function = function
+        self._with_gradients = with_gradients
         self._random: RandomState | None = None
         self._autocast: Autocast | None = None
 
@@ -130,15 +146,17 @@ class _Half:
         with self._autocast.again():
             return self._function(x)
 
-    def again(
-        self, x: torch.Tensor, gradient: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, Gradients]:
-        """The output, the gradient of `x`, and those of the parameters."""
+    def again(self, x: torch.Tensor, gradient: torch.Tensor) -> Differentiated:
+        """The output and the gradients, of the parameters those that are trained."""
         if self._random is None or self._autocast is None:
             raise RuntimeError("the backward pass of a layer comes after its forward pass")
-        x = x.detach().requires_grad_()
-        with torch.enable_grad(), self._random.again(), self._autocast.again():
-            output = self._function(x)
+        with self._random.again(), self._autocast.again():
+            found = self._with_gradients and self._with_gradients(x, gradient)
+            if found:
+                return found
+            with torch.enable_grad():
+                x = x.detach().requires_grad_()
+                output = self._function(x)
         dx, *others = torch.autograd.grad(
             output, [x, *self.parameters], gradient.to(output.dtype), allow_unused=True
         )
@@ -152,6 +170,7 @@ class _Reversible(torch.autograd.Function):
     def forward(
         ctx: Any, steps: Sequence[_Step], x1: torch.Tensor, x2: torch.Tensor, *_: nn.Parameter
     ) -> Streams:
+        x1, x2 = x1.clone(), x2.clone()  # the layers change what they are given
         for step in steps:
             x1, x2 = step.forward(x1, x2)
         ctx.steps = steps
@@ -161,7 +180,8 @@ class _Reversible(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy1: torch.Tensor, dy2: torch.Tensor) -> Any:
-        streams, gradients = ctx.saved_tensors, (dy1, dy2)
+        y1, y2 = ctx.saved_tensors
+        streams, gradients = (y1.clone(), y2.clone()), (dy1.clone(), dy2.clone())
         of_parameters: Gradients = ()
         for step in reversed(ctx.steps):
             streams, gradients, of_step = step.backward(streams, gradients)

@@ -44,7 +44,7 @@ def test_who_is_measured_where(report: TrainingReport) -> None:
 def test_memory_is_what_is_said_of_it(report: TrainingReport) -> None:
     found = {(m.who, m.layers): m.activation_bytes for m in report.depth}
     assert found[OURS, 8] < 1.15 * found[OURS, 2]
-    assert found[STORING, 8] > 2.5 * found[STORING, 2]
+    assert found[STORING, 8] > 1.5 * found[STORING, 2]
     again = Step(OURS, config_for(512, layers=8))
     again.run()
     assert abs(again.activation_bytes() / found[OURS, 8] - 1) < 0.01

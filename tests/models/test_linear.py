@@ -1,63 +1,125 @@
-"""Linear layers in train mode: the numbers and gradients of torch's own, by another library."""
+"""Which layers train by the native kernels, and which are left to torch."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pytest
 import torch
 
-from reformer_models import linear as module
+from reformer_models.creating import create_model
 from reformer_models.linear import Linear
+from reformer_ops import native_status, training
 
-SHAPES = ((2, 900, 48, 64), (4096, 32, 48), (1, 70, 256, 320))
+from .reformers import token_ids
+from .training import DROPOUT, FITTING, assert_close, loss_and_gradients, small_config
 
+pytestmark = pytest.mark.skipif(
+    not native_status("torch").available, reason="torch has no native operators here"
+)
 
-@pytest.fixture
-def products(monkeypatch: pytest.MonkeyPatch) -> list[torch.Size]:
-    """The shapes that oneDNN has multiplied."""
-    seen: list[torch.Size] = []
-    original = module._product
-
-    def watched(left: torch.Tensor, right: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-        seen.append(left.shape)
-        return original(left, right, bias)
-
-    monkeypatch.setattr(module, "_product", watched)
-    return seen
+OPERATORS = ("linear", "projections", "feed_forward", "dropout")
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+class Calls(torch.utils._python_dispatch.TorchDispatchMode):
+    """Counts the calls of our operators."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: dict[str, int] = {}
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func.namespace == "reformer":
+            name = func.__name__.removesuffix(".default")
+            self.counts[name] = self.counts.get(name, 0) + 1
+        return func(*args, **(kwargs or {}))
+
+
+def calls_of(function: Any, *arguments: Any) -> dict[str, int]:
+    with Calls() as calls:
+        function(*arguments)
+    return calls.counts
+
+
 @pytest.mark.parametrize("bias", [True, False])
-def test_as_precise_as_torch(
-    shape: tuple[int, ...], bias: bool, products: list[torch.Size]
-) -> None:
+def test_a_layer_is_torchs_layer(bias: bool) -> None:
     torch.manual_seed(0)
-    layer = Linear(*shape[-2:], bias=bias)
-    input = torch.randn(shape[:-1], requires_grad=True)
-    gradient = torch.randn(*shape[:-2], shape[-1])
+    layer = Linear(256, 320, bias=bias)
+    input = torch.randn(2, 70, 256, requires_grad=True)
+    gradient = torch.randn(2, 70, 320)
 
-    def results(layer: torch.nn.Module, input: torch.Tensor) -> list[torch.Tensor]:
+    def results() -> list[torch.Tensor]:
         output = layer(input)
-        wanted = [input, *layer.parameters()]
-        return [output, *torch.autograd.grad(output, wanted, gradient.to(output.dtype))]
+        return [output, *torch.autograd.grad(output, [input, *layer.parameters()], gradient)]
 
-    found = results(layer, input)
-    assert len(products) == 3, "forward, and the gradients of input and weight"
-    plain = results(layer.eval(), input)
-    assert len(products) == 3
-    exact = results(layer.double(), input.double().detach().requires_grad_())
-    for ours, theirs, truth in zip(found, plain, exact, strict=True):
-        assert ours.dtype == torch.float32
-        error, usual = ((x - truth).abs().max() for x in (ours, theirs))
-        assert error <= 2 * usual + 1e-6 * truth.abs().max()
+    with Calls() as calls:
+        found = results()
+    assert calls.counts == {
+        "linear": 1,
+        "linear_input_gradient": 1,
+        "linear_weight_gradient": 1,
+    }
+    layer.eval()
+    torch.testing.assert_close(found, results(), rtol=1e-4, atol=1e-4)
 
 
-def test_where_torch_is_left_alone(products: list[torch.Size]) -> None:
+def test_where_torch_is_left_alone() -> None:
     layer, input = Linear(64, 64), torch.randn(1024, 64)
-    layer.eval()(input)
-    layer.train()(input[:10])
+    assert not calls_of(layer.eval(), input)
+    layer.train()
+    assert not calls_of(layer, input[:10]), "there is nothing to gain"
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert layer(input).dtype == torch.bfloat16
-    layer.double()(input.double())
-    assert not products
-    layer.float()(input)
-    assert len(products) == 1
+        assert not calls_of(layer, input)
+    assert not calls_of(layer.double(), input.double())
+    assert not calls_of(Linear(72, 64), torch.randn(1024, 72)), "no whole vectors"
+    assert calls_of(layer.float(), input) == {"linear": 1}
+
+
+@pytest.mark.parametrize("changes", [{}, DROPOUT], ids=["plain", "dropout"])
+def test_every_layer_of_a_model(changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "_SMALLEST", 0)
+    model = create_model(small_config(**FITTING, **changes))
+    counts = calls_of(model, token_ids(2, 60, 40))
+    assert counts["projections"] == counts["feed_forward"] == 4
+    assert counts["linear"] == 5, "back from attention, and the head"
+    assert ("dropout" in counts) == bool(changes)
+    counts = calls_of(model.eval(), token_ids(2, 60, 40))
+    assert not counts.keys() & set(OPERATORS)
+
+
+def test_a_model_trains_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = token_ids(2, 60, 40)
+    monkeypatch.setattr(training, "_SMALLEST", 2**62)
+    loss, expected = loss_and_gradients(create_model(small_config(**FITTING)), ids)
+    monkeypatch.setattr(training, "_SMALLEST", 0)
+    found_loss, found = loss_and_gradients(create_model(small_config(**FITTING)), ids)
+    torch.testing.assert_close(found_loss, loss)
+    assert_close(found, expected, 2e-4)
+
+
+def test_what_others_put_into_a_layer_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "_SMALLEST", 0)
+    model = create_model(small_config(**FITTING))
+    ids = token_ids(2, 60, 40)
+    feed_forward = model.reformer.encoder.layers[0].feed_forward
+    attention = model.reformer.encoder.layers[1].attention
+    seen = []
+    feed_forward.dense.dense.register_forward_hook(lambda *_: seen.append("up"))
+    attention.layer_norm.register_forward_pre_hook(lambda *_: seen.append("norm"))
+    counts = calls_of(model, ids)
+    assert seen == ["up", "norm"]
+    assert counts["projections"] == counts["feed_forward"] == 3
+
+    class Doubled(torch.nn.Linear):
+        def forward(self, input: torch.Tensor) -> torch.Tensor:
+            return 2 * super().forward(input)
+
+    third = model.reformer.encoder.layers[2].feed_forward.output
+    replaced = Doubled(*reversed(third.dense.weight.shape))
+    replaced.load_state_dict(third.dense.state_dict())
+    before = model(ids)["logits"]
+    third.dense = replaced
+    assert calls_of(model, ids)["feed_forward"] == 2
+    assert not torch.allclose(before, model(ids)["logits"])

@@ -12,9 +12,10 @@ from reformer_models import attention
 from reformer_models.creating import create_model
 from reformer_models.hashing import BucketTrace
 from reformer_models.losses import language_model_loss
+from reformer_ops import training
 
 from .reformers import token_ids
-from .training import DROPOUT, assert_close, loss_and_gradients, small_config
+from .training import DROPOUT, FITTING, assert_close, loss_and_gradients, small_config
 
 TOLERANCE = 2e-4
 """What was subtracted back differs by rounding, and these layers are chained."""
@@ -26,7 +27,14 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "feed-forward in pieces": {"chunk_size_feed_forward": 7, "chunk_size_lm_head": 9, **DROPOUT},
     "learned positions": {"axial_pos_embds": False, **DROPOUT},
     "one layer": {"attn_layers": ["lsh"]},
+    "native layers": FITTING,
+    "native layers, dropout": {**FITTING, **DROPOUT, "chunk_size_feed_forward": 7},
 }
+
+
+@pytest.fixture(autouse=True)
+def small_layers_are_native(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "_SMALLEST", 0)
 
 
 @pytest.mark.parametrize("changes", CONFIGS.values(), ids=CONFIGS.keys())
@@ -78,8 +86,9 @@ def test_forced_buckets_are_those_of_the_backward_pass() -> None:
     assert_close(*gradients, TOLERANCE)
 
 
-def test_frozen_weights_get_no_gradient_and_stop_none() -> None:
-    model = create_model(small_config())
+@pytest.mark.parametrize("changes", [{}, {**FITTING, **DROPOUT}], ids=["torch", "native"])
+def test_frozen_weights_get_no_gradient_and_stop_none(changes: dict[str, Any]) -> None:
+    model = create_model(small_config(**changes))
     _, expected = loss_and_gradients(model, token_ids(1, 40, 40))
     frozen = "reformer.encoder.layers.1"
     for name, parameter in model.named_parameters():

@@ -17,9 +17,10 @@ from reformer_models.loading import load_model
 from reformer_models.losses import IGNORED, language_model_loss
 from reformer_models.saving import save_checkpoint
 from reformer_models.tasks import TASKS
+from reformer_ops import training
 
 from .reformers import ours, save_small, theirs, token_ids
-from .training import NO_DROPOUT, assert_close, loss_and_gradients, small_config
+from .training import FITTING, NO_DROPOUT, assert_close, loss_and_gradients, small_config
 
 LONGEST = 128
 """Transformers trains with axial positions at this length only, the product of their shape."""
@@ -32,8 +33,12 @@ def pair() -> tuple[Any, Any]:
 
 
 @pytest.mark.parametrize("layers", [["local"], ["lsh"], ["local", "lsh", "lsh", "local"]])
-def test_gradients_are_those_of_transformers(layers: list[str]) -> None:
-    model = theirs("text-generation", **small_config(attn_layers=layers).to_hf())
+@pytest.mark.parametrize("changes", [{}, FITTING], ids=["torch", "native"])
+def test_gradients_are_those_of_transformers(
+    layers: list[str], changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "_SMALLEST", 0)
+    model = theirs("text-generation", **small_config(attn_layers=layers, **changes).to_hf())
     mine = ours(model).model.train()
     ids = token_ids(2, LONGEST, 40)
     mask = torch.ones_like(ids)

@@ -21,6 +21,14 @@ NO_DROPOUT = {
 }
 DROPOUT = dict.fromkeys(NO_DROPOUT, 0.1)
 
+FITTING = {
+    "attention_head_size": 8,
+    "axial_pos_embds_dim": [8, 24],
+    "feed_forward_size": 48,
+    "hidden_size": 32,
+}
+"""Sizes that native kernels take, once `_SMALLEST` of `reformer_ops.training` lets them."""
+
 
 def small_config(**changes: Any) -> ReformerConfig:
     """`SMALL`, of chunks that fill its longest sequence, without dropout unless asked for."""

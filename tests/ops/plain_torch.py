@@ -11,7 +11,7 @@ import math
 import torch
 
 from reformer_ops.attention_masks import KEY_NORM_EPSILON, MASKED, SELF
-from reformer_ops.dropout import factors
+from reformer_ops.dropout.masks import factors
 
 
 def chunk_attention(

@@ -21,7 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from reformer_ops import native_status, torch_ops
 from reformer_ops.cases import Case
 from reformer_ops.chunk_attention.cases import make_case as make_chunk_attention
-from reformer_ops.dropout import keep
+from reformer_ops.dropout.masks import keep
 from reformer_ops.errors import OpError
 from reformer_ops.sorted_chunk_attention.cases import make_case as make_sorted_chunk_attention
 from reformer_ops.spec import OpSpec

@@ -45,6 +45,13 @@ for op in ATTENTIONS:
 print(count, "calls without a finding")
 """
 
+RUN_ALL_LAYERS = """
+from tests.ops.training_layers import FEED_FORWARDS, cases, feed_forward_at_once, run_case
+found = [run_case(*case) for case in cases()]
+found += [feed_forward_at_once(sizes, share) for sizes in FEED_FORWARDS for share in (0.0, 0.1)]
+print(len(found), "calls without a finding")
+"""
+
 
 @pytest.mark.slow
 def test_no_case_of_any_instruction_set_has_a_finding(tmp_path: Path) -> None:
@@ -70,11 +77,11 @@ def test_no_case_of_any_instruction_set_has_a_finding(tmp_path: Path) -> None:
         "UBSAN_OPTIONS": "print_stacktrace=1",
         "REFORMER_OPS_LIBRARY_DIR": str(tmp_path),
     }
-    # Gradients are torch's alone, and its library chooses the instruction set once in a process.
+    # Training is torch's alone, and its library chooses the instruction set once in a process.
     runs = [(RUN_ALL_CASES, {"REFORMER_OPS": "portable"})]
     for isa in isa_libraries():
         native = {"REFORMER_OPS": "native", "REFORMER_FORCE_ISA": isa}
-        runs.append((RUN_ALL_GRADIENTS, native))
+        runs += [(RUN_ALL_GRADIENTS, native), (RUN_ALL_LAYERS, native)]
     for code, variables in runs:
         done = subprocess.run(
             [sys.executable, "-c", code],

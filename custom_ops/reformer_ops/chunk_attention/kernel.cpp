@@ -5,21 +5,6 @@
 #include "isa.h"
 
 namespace reformer {
-namespace {
-
-using Block = void (*)(const ChunkBlocks&, std::size_t);
-
-Block block_for(Isa isa) {
-#if defined(__x86_64__)
-  if (isa == Isa::avx512) return avx512::chunk_attention_block;
-  if (isa == Isa::avx2) return avx2::chunk_attention_block;
-#endif
-  (void)isa;
-  return baseline::chunk_attention_block;
-}
-
-}  // namespace
-
 void chunk_attention(const ChunkAttentionArguments& arguments, const Parallel& parallel) {
   const Chunking chunking =
       check_chunking("chunk_attention", arguments.length, arguments.chunk_length,
@@ -35,7 +20,7 @@ void chunk_attention(const ChunkAttentionArguments& arguments, const Parallel& p
   const std::int64_t chunks = arguments.length / chunking.chunk_length;
   blocks.chunks_per_block = chunks_per_block(chunks, lines);
   blocks.blocks_per_head = (chunks + blocks.chunks_per_block - 1) / blocks.chunks_per_block;
-  const Block block = block_for(active_isa());
+  const auto block = REFORMER_FOR_ISA(chunk_attention_block);
   parallel_for(parallel, lines * blocks.blocks_per_head,
                [&](std::size_t task) { block(blocks, task); });
 }

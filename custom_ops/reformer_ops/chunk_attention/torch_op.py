@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from reformer_ops.attention_masks import ABSENT, MASKED
 from reformer_ops.chunk_attention.spec import CHUNK_ATTENTION
-from reformer_ops.dropout import factors
+from reformer_ops.dropout.masks import factors
 from reformer_ops.torch_library import (
     Gradients,
     call_with_dropout,

@@ -12,17 +12,6 @@
 namespace reformer {
 namespace {
 
-using Block = void (*)(const HashBlocks&, std::size_t);
-
-Block block_for(Isa isa) {
-#if defined(__x86_64__)
-  if (isa == Isa::avx512) return avx512::hash_block;
-  if (isa == Isa::avx2) return avx2::hash_block;
-#endif
-  (void)isa;
-  return baseline::hash_block;
-}
-
 std::int64_t packed_width(std::int64_t half) {
   return (half + kPackedColumns - 1) / kPackedColumns * kPackedColumns;
 }
@@ -118,7 +107,7 @@ void lsh_bucket(const LshBucketArguments& a, const Parallel& parallel) {
   constexpr std::int64_t kWantedTasks = 64;
   blocks.positions_per_block = std::clamp<std::int64_t>(a.length * lines / kWantedTasks, 96, 1536);
   blocks.blocks_per_head = (a.length + blocks.positions_per_block - 1) / blocks.positions_per_block;
-  const Block block = block_for(active_isa());
+  const auto block = REFORMER_FOR_ISA(hash_block);
   parallel_for(parallel, lines * blocks.blocks_per_head,
                [&](std::size_t task) { block(blocks, task); });
 }

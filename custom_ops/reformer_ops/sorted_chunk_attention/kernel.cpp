@@ -8,21 +8,6 @@
 #include "sorted_chunk_attention/sort.h"
 
 namespace reformer {
-namespace {
-
-using Block = void (*)(const SortedRound&, std::size_t);
-
-Block block_for(Isa isa) {
-#if defined(__x86_64__)
-  if (isa == Isa::avx512) return avx512::sorted_chunk_block;
-  if (isa == Isa::avx2) return avx2::sorted_chunk_block;
-#endif
-  (void)isa;
-  return baseline::sorted_chunk_block;
-}
-
-}  // namespace
-
 void sorted_chunk_attention(const SortedChunkAttentionArguments& given, const Parallel& parallel) {
   SortedChunkAttentionArguments a = given;
   check_at_least("sorted_chunk_attention", "num_buckets", a.num_buckets, 1);
@@ -58,7 +43,7 @@ void sorted_chunk_attention(const SortedChunkAttentionArguments& given, const Pa
   const std::int64_t chunks = a.length / chunking.chunk_length;
   round.chunks_per_block = chunks_per_block(chunks, lines);
   round.blocks_per_head = (chunks + round.chunks_per_block - 1) / round.chunks_per_block;
-  const Block block = block_for(active_isa());
+  const auto block = REFORMER_FOR_ISA(sorted_chunk_block);
   // One round after another: each adds to the output of those before.
   for (round.round = 0; round.round < a.num_hashes; ++round.round)
     parallel_for(parallel, lines * round.blocks_per_head,

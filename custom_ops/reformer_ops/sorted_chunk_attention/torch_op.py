@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from reformer_ops.attention_masks import ABSENT, KEY_NORM_EPSILON, MASKED, SELF
 from reformer_ops.chunk_attention.torch_op import Ring, attend_backward, softmax_attend
-from reformer_ops.dropout import factors
+from reformer_ops.dropout.masks import factors
 from reformer_ops.sorted_chunk_attention.spec import SORTED_CHUNK_ATTENTION
 from reformer_ops.torch_library import (
     Gradients,

@@ -1,10 +1,20 @@
-"""Dropout by counters, as in `csrc/dropout.h`: a seed, a row and a column tell what stays."""
+"""Which elements stay, as in `csrc/dropout.h`: a seed, a row and a column tell."""
 
 from __future__ import annotations
 
 import torch
 
 _LOWER_HALF = 0xFFFFFFFF
+
+
+def draw_seed(probability: float, device: torch.device) -> torch.Tensor:
+    """A seed from the generator of the device: int64, one number.
+
+    Where nothing is dropped it is 0, and the generator stays where it is.
+    """
+    if not probability:
+        return torch.zeros((), dtype=torch.int64, device=device)
+    return torch.randint(2**63 - 1, (), dtype=torch.int64, device=device)
 
 
 def keep(

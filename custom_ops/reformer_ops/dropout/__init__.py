@@ -1,0 +1,1 @@
+"""Dropout by counters: which elements stay follows from a seed, and nothing is kept for it."""

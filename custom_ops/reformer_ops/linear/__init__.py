@@ -1,0 +1,1 @@
+"""Linear layers for training on the CPU."""

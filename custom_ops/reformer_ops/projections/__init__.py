@@ -1,0 +1,1 @@
+"""A layer norm and the linear layers that read it, for training on the CPU."""
