@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import nn
@@ -179,18 +180,30 @@ class ReformerAttention(nn.Module):
         self, hidden: torch.Tensor, mask: torch.Tensor, source: BucketSource | None
     ) -> torch.Tensor:
         """`[batch, length, hidden]` -> the same."""
-        attention, norm = self.self_attention, self.layer_norm
-        if self.training and isinstance(attention, SelfAttention):  # others may take its place
-            layers = attention.projections
-            weights = [layer.weight for layer in layers]
-            if serves(hidden, *weights) and is_plain(norm, *layers):
-                projected = projections(hidden, norm.weight, norm.bias, weights, epsilon=norm.eps)
-                return self._project_back(attention.attend(*projected, mask=mask, source=source))
-        return self._project_back(attention(norm(hidden), mask, source))
-
-    def _project_back(self, attended: torch.Tensor) -> torch.Tensor:
+        projected = self._projected(hidden)
+        if projected is None:
+            attended = self.self_attention(self.layer_norm(hidden), mask, source)
+        else:
+            attention = cast(SelfAttention, self.self_attention)
+            attended = attention.attend(*projected, mask=mask, source=source)
         result: torch.Tensor = self.output(attended)
         return result
+
+    def _projected(self, hidden: torch.Tensor) -> tuple[torch.Tensor, ...] | None:
+        """What `attend` takes, from the hidden states by one kernel; None where that is not to be.
+
+        Another module may have taken the place of attention.
+        """
+        attention, norm = self.self_attention, self.layer_norm
+        if not (self.training and isinstance(attention, SelfAttention)):
+            return None
+        layers = attention.projections
+        if not is_plain(norm, attention, *layers):
+            return None
+        weights = [layer.weight for layer in layers]
+        if not serves(hidden, *weights):
+            return None
+        return projections(hidden, norm.weight, norm.bias, weights, epsilon=norm.eps)
 
 
 def redraw_rotations(model: nn.Module, redraw: bool) -> None:

@@ -96,8 +96,10 @@ class ReformerFeedForward(nn.Module):
 
         None where no kernel does both at once.
         """
+        if not self._is_one_kernel(hidden):
+            return None
         weights = self._weights
-        if not (self._is_one_kernel(hidden) and all(weight.requires_grad for weight in weights)):
+        if not all(weight.requires_grad for weight in weights):
             return None
         return feed_forward_with_gradients(
             hidden,
@@ -116,9 +118,9 @@ class ReformerFeedForward(nn.Module):
         return (
             self.training
             and self._has_relu
+            and is_plain(self.layer_norm, up, up.dense, up.dropout, down, down.dense, down.dropout)
             and up.dropout.p == down.dropout.p < 1
             and serves(hidden, up.dense.weight, down.dense.weight)
-            and is_plain(self.layer_norm, up.dense, up.dropout, down.dense, down.dropout)
         )
 
     @property

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from reformer_models.dropout import Dropout
 from reformer_ops.linear import torch_op
 from reformer_ops.training import serves
 
@@ -19,12 +18,12 @@ class Linear(nn.Linear):
 
 
 def is_plain(*modules: nn.Module) -> bool:
-    """Whether these are what they were made as, so that a kernel for several may go past them.
+    """Whether these are what the model was made of, so that a kernel for several may go past them.
 
-    Adapters, parametrizations and hooks of others count for nothing there.
+    Hooks, parametrizations and adapters that others added would count for nothing there.
     """
     return all(
-        type(module) in (Linear, nn.LayerNorm, Dropout)
+        (type(module) is nn.LayerNorm or type(module).__module__.startswith(f"{__package__}."))
         and not (module._forward_hooks or module._forward_pre_hooks)
         and not (module._backward_hooks or module._backward_pre_hooks)
         for module in modules

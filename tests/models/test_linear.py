@@ -9,6 +9,7 @@ import torch
 
 from reformer_models.creating import create_model
 from reformer_models.linear import Linear
+from reformer_models.losses import language_model_loss
 from reformer_ops import native_status, training
 
 from .reformers import token_ids
@@ -112,14 +113,22 @@ def test_what_others_put_into_a_layer_counts(monkeypatch: pytest.MonkeyPatch) ->
     assert seen == ["up", "norm"]
     assert counts["projections"] == counts["feed_forward"] == 3
 
-    class Doubled(torch.nn.Linear):
-        def forward(self, input: torch.Tensor) -> torch.Tensor:
-            return 2 * super().forward(input)
+    class Doubled(torch.nn.Module):
+        def __init__(self, layer: torch.nn.Module) -> None:
+            super().__init__()
+            self.layer = layer
 
-    third = model.reformer.encoder.layers[2].feed_forward.output
-    replaced = Doubled(*reversed(third.dense.weight.shape))
-    replaced.load_state_dict(third.dense.state_dict())
+        def forward(self, input: torch.Tensor) -> torch.Tensor:
+            return 2 * self.layer(input)
+
     before = model(ids)["logits"]
-    third.dense = replaced
+    third = model.reformer.encoder.layers[2]
+    third.feed_forward.output.dense = Doubled(third.feed_forward.output.dense)
     assert calls_of(model, ids)["feed_forward"] == 2
-    assert not torch.allclose(before, model(ids)["logits"])
+    without = model(ids)["logits"]
+    assert not torch.allclose(before, without)
+    third.attention.self_attention.value = Doubled(third.attention.self_attention.value)
+    assert calls_of(model, ids)["projections"] == 2
+    assert not torch.allclose(without, model(ids)["logits"])
+    language_model_loss(model, ids).backward()
+    assert len(seen) > 2, "hooks of the backward pass' own forward pass"
