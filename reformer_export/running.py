@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +14,7 @@ import numpy as np
 
 from reformer_export.errors import ExportError, UsageError
 from reformer_export.inputs import read_array, read_bytes
+from reformer_export.peak_memory import peak_rss
 from reformer_export.signature import ATTENTION_MASK, INPUT_IDS
 from reformer_export.staging import atomic_file
 from reformer_export.text import TextCodec, open_codec
@@ -219,8 +219,7 @@ def _measure(run: Callable[[], object], runs: int) -> Bench:
         start = time.perf_counter()
         run()
         seconds.append(time.perf_counter() - start)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return Bench(runs, statistics.median(seconds), min(seconds), peak)
+    return Bench(runs, statistics.median(seconds), min(seconds), peak_rss())
 
 
 def _encoded(text: str) -> bytes:

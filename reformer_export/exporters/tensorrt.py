@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,6 +33,7 @@ from reformer_export.exporters.tensorrt_profiles import check_volumes, make_prof
 from reformer_export.gpu import require_gpu
 from reformer_export.manifest import MANIFEST, MODEL, ONNX, FileRecord, record_files, write_manifest
 from reformer_export.optional import installed_version
+from reformer_export.peak_memory import peak_rss
 from reformer_export.signature import Signature
 from reformer_export.source import DTYPES
 from reformer_export.tensorrt_library import Library, Log, load_library
@@ -218,7 +218,7 @@ def write_engine(
         layers=layers,
         operators=_operators(plan, layers),
         weights_bytes=_weights_bytes(graph),
-        build=Build(seconds, _peak_rss(), None if workspace is None else workspace << 20),
+        build=Build(seconds, peak_rss(), None if workspace is None else workspace << 20),
         source=EngineSource(
             artifact=str(plan.artifact.path),
             manifest_sha256=manifest.sha256,
@@ -329,13 +329,3 @@ def _weights_bytes(graph: Artifact) -> int:
 
     initializers = ir.load(graph.model_path).graph.initializers.values()
     return sum(value.const_value.nbytes for value in initializers if value.const_value is not None)
-
-
-def _peak_rss() -> int:
-    """The most memory this process ever held, in bytes; 0 where the system does not say."""
-    if sys.platform == "win32":
-        return 0
-    import resource
-
-    usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return usage if sys.platform == "darwin" else usage * 1024

@@ -38,47 +38,47 @@ class Forward {
   // `count` rows from `first` on: what the norm gives, and what the ReLU gives.
   void go_up(std::int64_t first, std::int64_t count, float* normalised, float* activated) const {
     norm_.apply(a_.input + first * a_.hidden, count, normalised);
-    multiply_rows(normalised, a_.hidden, count, up_,
-                  [&]<int Rows, int Vectors>(const Floats(&tile)[Rows][Vectors], std::int64_t row,
-                                             std::int64_t column) REFORMER_LAMBDA {
-#pragma GCC unroll 4
-                    for (int v = 0; v < Vectors; ++v) {
-                      const std::int64_t at = column + v * kLanes;
-                      const Floats bias = load(a_.up_bias + at);
-#pragma GCC unroll 8
-                      for (int r = 0; r < Rows; ++r) {
-                        Floats x = tile[r][v] + bias;
-                        if (up_dropout_.drops()) x = up_dropout_.apply(x, first + row + r, at);
-                        x = x < Floats{} ? Floats{} : x;  // what is not a number stays so
-                        store(activated + (row + r) * a_.feed_forward + at, x);
-                      }
-                    }
-                  });
+    run_linear(normalised, first, count, up_, a_.up_bias, up_dropout_,
+               [&](std::int64_t row, std::int64_t column, Floats x) REFORMER_LAMBDA {
+                 x = x < Floats{} ? Floats{} : x;  // what is not a number stays so
+                 store(activated + row * a_.feed_forward + column, x);
+               });
   }
 
   // From what the ReLU gives to the output.
   void come_down(std::int64_t first, std::int64_t count, const float* activated,
                  float* output) const {
-    multiply_rows(activated, a_.feed_forward, count, down_,
-                  [&]<int Rows, int Vectors>(const Floats(&tile)[Rows][Vectors], std::int64_t row,
-                                             std::int64_t column) REFORMER_LAMBDA {
-#pragma GCC unroll 4
-                    for (int v = 0; v < Vectors; ++v) {
-                      const std::int64_t at = column + v * kLanes;
-                      const Floats bias = load(a_.down_bias + at);
-#pragma GCC unroll 8
-                      for (int r = 0; r < Rows; ++r) {
-                        Floats x = tile[r][v] + bias;
-                        if (down_dropout_.drops()) x = down_dropout_.apply(x, first + row + r, at);
-                        store(output + (first + row + r) * a_.hidden + at, x);
-                      }
-                    }
-                  });
+    float* to = output + first * a_.hidden;
+    run_linear(activated, first, count, down_, a_.down_bias, down_dropout_,
+               [&](std::int64_t row, std::int64_t column, Floats x)
+                   REFORMER_LAMBDA { store(to + row * a_.hidden + column, x); });
   }
 
   const VectorDropout& down_dropout() const { return down_dropout_; }
 
  private:
+  // Calls write(row, column, vector) for all of the product with its bias, after dropout.
+  template <typename Write>
+  REFORMER_INLINE static void run_linear(const float* rows, std::int64_t first, std::int64_t count,
+                                         const Panels& panels, const float* bias,
+                                         const VectorDropout& dropout, Write&& write) {
+    multiply_rows(rows, panels.depth, count, panels,
+                  [&]<int Rows, int Vectors>(const Floats(&tile)[Rows][Vectors], std::int64_t row,
+                                             std::int64_t column) REFORMER_LAMBDA {
+#pragma GCC unroll 4
+                    for (int v = 0; v < Vectors; ++v) {
+                      const std::int64_t at = column + v * kLanes;
+                      const Floats shift = load(bias + at);
+#pragma GCC unroll 8
+                      for (int r = 0; r < Rows; ++r) {
+                        Floats x = tile[r][v] + shift;
+                        if (dropout.drops()) x = dropout.apply(x, first + row + r, at);
+                        write(row + r, at, x);
+                      }
+                    }
+                  });
+  }
+
   const FeedForwardArguments& a_;
   LayerNorm norm_;
   VectorDropout up_dropout_, down_dropout_;

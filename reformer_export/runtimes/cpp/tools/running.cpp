@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstring>
+#include <fstream>
 #include <nlohmann/json.hpp>
 #include <system_error>
 
@@ -25,6 +26,18 @@ constexpr std::size_t kRowsShown = 4;
 double now() {
   const auto time = std::chrono::steady_clock::now().time_since_epoch();
   return std::chrono::duration<double>(time).count();
+}
+
+// The most bytes of physical memory this process held at once.
+std::int64_t peak_rss() {
+  // getrusage counts what the parent held before this program was started from it.
+  std::ifstream status("/proc/self/status");
+  std::int64_t kilobytes = 0;
+  for (std::string word; status >> word;)
+    if (word == "VmHWM:" && status >> kilobytes) return kilobytes * 1024;
+  rusage usage{};
+  ::getrusage(RUSAGE_SELF, &usage);
+  return std::int64_t{usage.ru_maxrss} * 1024;
 }
 
 // The suffix is asked for so that a slip cannot replace a model or a text by arrays.
@@ -130,9 +143,7 @@ Bench measure(const Session& session, const NamedTensors& inputs, int runs) {
   const std::size_t middle = seconds.size() / 2;
   const double median =
       seconds.size() % 2 == 1 ? seconds[middle] : (seconds[middle - 1] + seconds[middle]) / 2;
-  rusage usage{};
-  ::getrusage(RUSAGE_SELF, &usage);
-  return {runs, median, seconds.front(), std::int64_t{usage.ru_maxrss} * 1024};
+  return {runs, median, seconds.front(), peak_rss()};
 }
 
 std::string with_commas(double number) {
