@@ -38,7 +38,7 @@ def promises(report: TrainingReport) -> list[Bar]:
         bars.append(Bar("memory, deepest to shallowest", depths, 1.05, spread, at_most=True))
         growth = storing[-1].activation_bytes / storing[0].activation_bytes
         deeper = storing[-1].layers / storing[0].layers
-        bars.append(Bar("the same where activations are stored", depths, deeper / 3, growth))
+        bars.append(Bar("the same where activations are stored", depths, deeper / 2, growth))
     bars += [
         Bar("time of Hugging Face's step", f"{time.length} tokens", 3.0, time.ratio)
         for time in report.time
