@@ -149,19 +149,24 @@ class AttentionGradients {
     }
   };
 
-  // Calls function.operator()<Rows, Vectors>(key, column, line, stride) for tiles of keys and
-  // queries; `line` is what to add to the panels for queries.
+  // Calls function.operator()<Rows, Vectors>(tile, key, column) for tiles of keys and queries: rows
+  // that the keys have times panels that the queries have.
   template <typename Function>
-  REFORMER_INLINE void for_score_tiles(const Part& part, Function&& function) {
+  REFORMER_INLINE void for_score_tiles(const Part& part, const float* key_rows,
+                                       const float* query_panels, Function&& function) {
     const std::int64_t columns = round_up(count_, kLanes);
     for (std::int64_t panel = 0; panel < columns; panel += kPanel) {
       const std::int64_t width = std::min<std::int64_t>(kPanel, columns - panel);
       for_row_tiles(part.count, [&]<int Rows>(std::int64_t key) REFORMER_LAMBDA {
         const std::int64_t skipped = std::max<std::int64_t>(part.seen_from(key) - panel, 0);
         if (skipped >= width) return;
+        const float* rows[Rows];
+        for (int r = 0; r < Rows; ++r) rows[r] = key_rows + (part.first + key + r) * dims_;
         with_vectors((width - skipped) / kLanes, [&]<int Vectors>() REFORMER_LAMBDA {
-          function.template operator()<Rows, Vectors>(key, panel + skipped,
-                                                      panel * shape_.head_dim + skipped, width);
+          Floats tile[Rows][Vectors] = {};
+          multiply<Rows, Vectors>(tile, rows, query_panels + panel * shape_.head_dim + skipped,
+                                  width, shape_.head_dim);
+          function.template operator()<Rows, Vectors>(tile, key, panel + skipped);
         });
       });
     }
@@ -170,75 +175,69 @@ class AttentionGradients {
   // weights_ = exp(score - lse)
   template <bool Shared>
   void weigh(const Part& part) {
-    for_score_tiles(
-        part, [&]<int Rows, int Vectors>(std::int64_t key, std::int64_t column, std::int64_t line,
-                                         std::int64_t stride) REFORMER_LAMBDA {
-          const KeyRows& keys = part.keys;
-          const std::int64_t first = part.first + key;
-          const float* rows[Rows];
-          for (int r = 0; r < Rows; ++r) rows[r] = keys.keys + (first + r) * dims_;
-          Floats tile[Rows][Vectors] = {};
-          multiply<Rows, Vectors>(tile, rows, queries_ + line, stride, shape_.head_dim);
+    for_score_tiles(part, part.keys.keys, queries_,
+                    [&]<int Rows, int Vectors>(const Floats(&tile)[Rows][Vectors], std::int64_t key,
+                                               std::int64_t column) REFORMER_LAMBDA {
+                      const KeyRows& keys = part.keys;
+                      const std::int64_t first = part.first + key;
 #pragma GCC unroll 4
-          for (int v = 0; v < Vectors; ++v) {
-            const std::int64_t query = column + v * kLanes;
-            const Floats lse = load(lse_ + query);
-            const Ints limit = load(limit_ + query);
-            Ints position;
-            if constexpr (Shared) position = load(position_ + query);
+                      for (int v = 0; v < Vectors; ++v) {
+                        const std::int64_t query = column + v * kLanes;
+                        const Floats lse = load(lse_ + query);
+                        const Ints limit = load(limit_ + query);
+                        Ints position;
+                        if constexpr (Shared) position = load(position_ + query);
 #pragma GCC unroll 8
-            for (int r = 0; r < Rows; ++r) {
-              Floats x = tile[r][v] * broadcast(keys.scale[first + r]);
-              x = broadcast(keys.reach[first + r]) > limit ? broadcast(kMasked) : x;
-              if constexpr (Shared)
-                x = broadcast(keys.position[first + r]) == position ? broadcast(kSelf) : x;
-              store(weights_ + (key + r) * kQueries + query, exp_of_negative(x - lse));
-            }
-          }
-        });
+                        for (int r = 0; r < Rows; ++r) {
+                          Floats x = tile[r][v] * broadcast(keys.scale[first + r]);
+                          x = broadcast(keys.reach[first + r]) > limit ? broadcast(kMasked) : x;
+                          if constexpr (Shared)
+                            x = broadcast(keys.position[first + r]) == position ? broadcast(kSelf)
+                                                                                : x;
+                          store(weights_ + (key + r) * kQueries + query, exp_of_negative(x - lse));
+                        }
+                      }
+                    });
   }
 
   // score_gradients_ = weight * (gradient . value - delta) * scale of the key, 0 where the score is
   // a constant. With Drops, dropout is of gradient . value, and of weights_ afterwards.
   template <bool Shared, bool Drops>
   void differentiate(const Part& part) {
-    for_score_tiles(
-        part, [&]<int Rows, int Vectors>(std::int64_t key, std::int64_t column, std::int64_t line,
-                                         std::int64_t stride) REFORMER_LAMBDA {
-          const KeyRows& keys = part.keys;
-          const std::int64_t first = part.first + key;
-          const float* rows[Rows];
-          for (int r = 0; r < Rows; ++r) rows[r] = keys.values + (first + r) * dims_;
-          Floats tile[Rows][Vectors] = {};
-          multiply<Rows, Vectors>(tile, rows, gradients_ + line, stride, shape_.head_dim);
+    for_score_tiles(part, part.keys.values, gradients_,
+                    [&]<int Rows, int Vectors>(const Floats(&tile)[Rows][Vectors], std::int64_t key,
+                                               std::int64_t column) REFORMER_LAMBDA {
+                      const KeyRows& keys = part.keys;
+                      const std::int64_t first = part.first + key;
 #pragma GCC unroll 4
-          for (int v = 0; v < Vectors; ++v) {
-            const std::int64_t query = column + v * kLanes;
-            const Floats delta = load(delta_ + query);
-            const Ints limit = load(limit_ + query);
-            Ints position;
-            if constexpr (Shared) position = load(position_ + query);
-            Bits row_key;
-            if constexpr (Drops) row_key = load(row_keys_ + query);
+                      for (int v = 0; v < Vectors; ++v) {
+                        const std::int64_t query = column + v * kLanes;
+                        const Floats delta = load(delta_ + query);
+                        const Ints limit = load(limit_ + query);
+                        Ints position;
+                        if constexpr (Shared) position = load(position_ + query);
+                        Bits row_key;
+                        if constexpr (Drops) row_key = load(row_keys_ + query);
 #pragma GCC unroll 8
-            for (int r = 0; r < Rows; ++r) {
-              const std::int64_t place = (key + r) * kQueries + query;
-              const Floats weight = load(weights_ + place);
-              Floats weight_gradient = tile[r][v];
-              if constexpr (Drops) {
-                const Bits column = broadcast(keys.first_column + keys.position[first + r]);
-                const auto kept = dropout_.keeps(row_key, column);
-                weight_gradient = kept ? weight_gradient * dropout_.scale : Floats{};
-                store(weights_ + place, kept ? weight * dropout_.scale : Floats{});
-              }
-              Floats x = weight * (weight_gradient - delta) * keys.scale[first + r];
-              x = broadcast(keys.reach[first + r]) > limit ? Floats{} : x;
-              if constexpr (Shared)
-                x = broadcast(keys.position[first + r]) == position ? Floats{} : x;
-              store(score_gradients_ + place, x);
-            }
-          }
-        });
+                        for (int r = 0; r < Rows; ++r) {
+                          const std::int64_t place = (key + r) * kQueries + query;
+                          const Floats weight = load(weights_ + place);
+                          Floats weight_gradient = tile[r][v];
+                          if constexpr (Drops) {
+                            const Bits column =
+                                broadcast(keys.first_column + keys.position[first + r]);
+                            const auto kept = dropout_.keeps(row_key, column);
+                            weight_gradient = kept ? weight_gradient * dropout_.scale : Floats{};
+                            store(weights_ + place, kept ? weight * dropout_.scale : Floats{});
+                          }
+                          Floats x = weight * (weight_gradient - delta) * keys.scale[first + r];
+                          x = broadcast(keys.reach[first + r]) > limit ? Floats{} : x;
+                          if constexpr (Shared)
+                            x = broadcast(keys.position[first + r]) == position ? Floats{} : x;
+                          store(score_gradients_ + place, x);
+                        }
+                      }
+                    });
   }
 
   // sums += matrix [key][query] times rows of the queries

@@ -121,18 +121,18 @@ inline void add_rows(const float* rows, std::int64_t count, std::int64_t columns
       store(sums + i, load(sums + i) + load(rows + i));
 }
 
-// `count` rows, `stride` floats apart, times the panels. Calls
+// `count` rows of panels.depth floats times the panels. Calls
 // finish.operator()<Rows, Vectors>(tile, row, column) for every tile of the product.
 template <typename Finish>
-REFORMER_INLINE void multiply_rows(const float* rows, std::int64_t stride, std::int64_t count,
-                                   const Panels& panels, Finish&& finish) {
+REFORMER_INLINE void multiply_rows(const float* rows, std::int64_t count, const Panels& panels,
+                                   Finish&& finish) {
   for (std::int64_t index = 0; index < panels.count(); ++index) {
     const float* panel = panels.panel(index);
     const std::int64_t column = index * kPanel;
     const std::int64_t width = std::min<std::int64_t>(kPanel, panels.columns - column);
     for_row_tiles(count, [&]<int Rows>(std::int64_t row) REFORMER_LAMBDA {
       const float* pointers[Rows];
-      for (int r = 0; r < Rows; ++r) pointers[r] = rows + (row + r) * stride;
+      for (int r = 0; r < Rows; ++r) pointers[r] = rows + (row + r) * panels.depth;
       with_vectors((width + kLanes - 1) / kLanes, [&]<int Vectors>() REFORMER_LAMBDA {
         Floats tile[Rows][Vectors] = {};
         multiply<Rows, Vectors>(tile, pointers, panel, kPanel, panels.depth);
@@ -142,10 +142,10 @@ REFORMER_INLINE void multiply_rows(const float* rows, std::int64_t stride, std::
   }
 }
 
-// The product of `count` rows of panels.depth floats, as rows of panels.columns floats.
+// The product of `count` rows, as rows of panels.columns floats.
 inline void write_product(const float* rows, std::int64_t count, const Panels& panels, float* to) {
   const std::int64_t columns = panels.columns;
-  multiply_rows(rows, panels.depth, count, panels,
+  multiply_rows(rows, count, panels,
                 [&]<int Rows, int Vectors>(const Floats(&tile)[Rows][Vectors], std::int64_t row,
                                            std::int64_t column) REFORMER_LAMBDA {
 #pragma GCC unroll 8

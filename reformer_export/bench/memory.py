@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from reformer_export.errors import RuntimeUnavailableError
+from reformer_export.peak_memory import bytes_in
 
 # What is free now is not all there for one process: others live here too.
 _SHARE = 0.9
@@ -64,23 +65,22 @@ def ran_out(error: BaseException) -> bool:
 
 
 def _status(pid: int | str, key: str) -> int:
-    return _kilobytes(Path(f"/proc/{pid}/status"), key)
+    return _bytes_in(Path(f"/proc/{pid}/status"), key)
 
 
 def _meminfo(key: str) -> int:
-    return _kilobytes(Path("/proc/meminfo"), key)
+    return _bytes_in(Path("/proc/meminfo"), key)
 
 
-def _kilobytes(path: Path, key: str) -> int:
+def _bytes_in(path: Path, key: str) -> int:
     try:
-        for line in path.read_text().splitlines():
-            if line.startswith(f"{key}:"):
-                return int(line.split()[1]) * 1024
+        return bytes_in(path, key)
     except OSError as error:
         raise RuntimeUnavailableError(
             f"cannot measure memory, {path} is not readable ({error.strerror}): bench needs Linux"
         ) from error
-    raise RuntimeUnavailableError(f"cannot measure memory: {path} has no {key}")
+    except LookupError as error:
+        raise RuntimeUnavailableError(f"cannot measure memory: {path} has no {key}") from error
 
 
 def _groups() -> list[tuple[int, int]]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from reformer_ops import (
     native_status,
-    torch_ops,  # noqa: F401  (registers the operators)
+    torch_ops,
 )
 from reformer_ops.cases import Case
 from reformer_ops.registry import OPS, by_onnx_name
@@ -33,6 +33,7 @@ from .torch_process import call_in
 
 Array = NDArray[Any]
 
+DROPOUT = 0.3
 ATTENTIONS = [op for op in OPS if op.outputs[0].dtype == "float"]
 CASES = [(op, number) for op, number in law.ALL_CASES if op in ATTENTIONS]
 DTYPES = ("float32", "float16", "bfloat16")
@@ -87,6 +88,19 @@ def run_and_differentiate(
     output = function(*arguments)
     gradient = upstream(case, dtype).to(output.dtype)
     return [output.detach(), *torch.autograd.grad(output, leaves, gradient)]
+
+
+def python_function(op: OpSpec, case: Case, **options: Any) -> Callable[..., torch.Tensor]:
+    """The function that models call, of the arguments that the operator takes."""
+    function = getattr(torch_ops, op.torch_name)
+    return lambda *given: function(*given[: len(op.inputs)], **case.attributes, **options)
+
+
+def bits(op: OpSpec, case: Case, dtype: str) -> bytes:
+    """Of the output and its gradients."""
+    op = as_taken(op, case)
+    found = run_and_differentiate(output_of(op), op, case, dtype)
+    return b"".join(tensor.numpy().tobytes() for tensor in found)
 
 
 def case_inputs(op: OpSpec) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -65,13 +64,6 @@ def in_torch(op: OpSpec, case: Case, dtype: str) -> NDArray[Any]:
 def feeds(op: OpSpec, case: Case, dtype: str) -> dict[str, NDArray[Any]]:
     floats = {o.name: case.inputs[o.name].astype(dtype) for o in op.inputs if o.dtype == "float"}
     return case.inputs | floats
-
-
-@pytest.fixture
-def torch_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 def test_torch_runs_them() -> None:

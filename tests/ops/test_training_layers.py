@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -29,13 +28,6 @@ NAMES = [f"{what}-{'x'.join(map(str, sizes))}-{share}" for what, sizes, share in
 pytestmark = pytest.mark.skipif(
     not native_status("torch").available, reason="torch has no native operators here"
 )
-
-
-@pytest.fixture
-def threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 def assert_as_precise(found: list[torch.Tensor], what: str, sizes: Any, share: float) -> None:
@@ -68,7 +60,7 @@ def test_on_every_instruction_set(isa: str) -> None:
 
 
 @pytest.mark.parametrize(("what", "sizes", "share"), CASES, ids=NAMES)
-@pytest.mark.usefixtures("threads")
+@pytest.mark.usefixtures("torch_threads")
 def test_the_same_on_any_threads(what: str, sizes: tuple[int, ...], share: float) -> None:
     torch.set_num_threads(1)
     expected = run_case(what, sizes, share)

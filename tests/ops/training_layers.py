@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from reformer_ops import torch_ops  # noqa: F401  (loads the native library)
 from reformer_ops.dropout.masks import draw_seed, factors
 from reformer_ops.dropout.torch_op import dropout
 from reformer_ops.feed_forward.torch_op import (
@@ -17,7 +16,10 @@ from reformer_ops.feed_forward.torch_op import (
     feed_forward_with_gradients,
 )
 from reformer_ops.linear.torch_op import linear
+from reformer_ops.native import load_into_torch
 from reformer_ops.projections.torch_op import projections
+
+load_into_torch()
 
 Tensors = list[torch.Tensor]
 

@@ -62,7 +62,7 @@ class Forward {
   REFORMER_INLINE static void run_linear(const float* rows, std::int64_t first, std::int64_t count,
                                          const Panels& panels, const float* bias,
                                          const VectorDropout& dropout, Write&& write) {
-    multiply_rows(rows, panels.depth, count, panels,
+    multiply_rows(rows, count, panels,
                   [&]<int Rows, int Vectors>(const Floats(&tile)[Rows][Vectors], std::int64_t row,
                                              std::int64_t column) REFORMER_LAMBDA {
 #pragma GCC unroll 4
@@ -197,7 +197,7 @@ class Backward {
                                               row + i, column));
     const float* gradients = gradients_from(first, start);
     const float scale = a_.dropout.scale;
-    multiply_rows(gradients, hidden, rows, down_,
+    multiply_rows(gradients, rows, down_,
                   [&]<int Rows, int Vectors>(const Floats(&tile)[Rows][Vectors], std::int64_t i,
                                              std::int64_t column) REFORMER_LAMBDA {
 #pragma GCC unroll 8
