@@ -22,16 +22,21 @@ class Gpu:
         return f"{self.name} (SM{self.capability})"
 
 
-def require_gpu(purpose: str) -> Gpu:
-    """The first GPU; `purpose` ("running a TensorRT engine") is what needs it.
+def require_gpu(purpose: str, *, index: int = 0) -> Gpu:
+    """The GPU that CUDA numbers `index`; `purpose` ("running an engine") is what needs it.
 
     Raises:
-        DeviceUnavailableError: there is no driver, it does not start, or it sees no device.
+        DeviceUnavailableError: there is no driver, it does not start, or it sees no such device.
     """
     gpus, reason = find_gpus()
     if not gpus:
         raise DeviceUnavailableError(f"{purpose} needs an NVIDIA GPU, and {reason}")
-    return gpus[0]
+    if index >= len(gpus):
+        raise DeviceUnavailableError(
+            f"{purpose} needs the GPU number {index}, and the last one here has number "
+            f"{len(gpus) - 1}"
+        )
+    return gpus[index]
 
 
 def find_gpus() -> tuple[list[Gpu], str]:

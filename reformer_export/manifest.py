@@ -18,6 +18,8 @@ from reformer_export.staging import atomic_file
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
 ONNX, TORCHSCRIPT, AOTI = "onnx", "torchscript", "aoti"
+CUDA = "cuda"
+"""Kernels for GPUs, which model.onnx is run with."""
 SCHEMA_VERSION = 2
 """The newest this release reads. Version 1 had model.onnx in every artifact."""
 

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>
+#include <iterator>
 #include <string>
 #include <utility>
 #include <vector>
@@ -27,13 +28,14 @@ class Axes {
   explicit Axes(const char* op) : op_(op) {}
 
   // Throws Error, in the words of Python's check_operands, where `shape` does not fit.
-  void check(const char* operand, std::initializer_list<const char*> names, const Shape& shape) {
+  template <typename Names = std::initializer_list<const char*>>
+  void check(const char* operand, const Names& names, const Shape& shape) {
     std::string expected = op_ + " takes " + operand + " as [";
     for (const char* name : names)
-      expected += (name == *names.begin() ? "" : ", ") + std::string(name);
+      expected += (name == *std::begin(names) ? "" : ", ") + std::string(name);
     expected += "]";
     const std::string found = "; got shape " + text_of(shape);
-    if (shape.size() != names.size()) throw Error(expected + found);
+    if (shape.size() != static_cast<std::size_t>(std::distance(std::begin(names), std::end(names)))) throw Error(expected + found);
     const std::int64_t* size = shape.data();
     for (const char* name : names) {
       if (*size < 1) throw Error(expected + " with no axis empty" + found);

@@ -1,20 +1,23 @@
-// What the ONNX Runtime bindings of all operators share.
+// What the ONNX Runtime bindings of all operators share, on whatever device they run.
 #pragma once
 
 #include <onnxruntime_cxx_api.h>
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <exception>
+#include <functional>
 #include <iterator>
+#include <memory>
 #include <new>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "common.h"
-#include "first_error.h"
+#include "cuda/kernel_file.h"
 #include "operands.h"
-#include "parallel.h"
 
 namespace reformer::ort {
 
@@ -42,33 +45,8 @@ OrtStatus* as_status(Function&& function) noexcept {
   }
 }
 
-// The threads of the session a kernel runs in.
-inline Parallel parallel_of(const Ort::KernelContext& context) {
-  const auto run = [](void* given, std::size_t count, Parallel::Task task, void* argument) {
-    struct Work {
-      Parallel::Task task;
-      void* argument;
-      FirstError error;
-    } work{task, argument, {}};
-    // A batch for each task: threads take the next one when they are done with theirs.
-    static_cast<const Ort::KernelContext*>(given)->ParallelFor(
-        [](void* opaque, std::size_t index) {
-          Work& work = *static_cast<Work*>(opaque);
-          work.error.run([&] { work.task(work.argument, index); });
-        },
-        count, count, &work);
-    work.error.rethrow();
-  };
-  return {const_cast<Ort::KernelContext*>(&context), run};
-}
-
 inline Shape shape_of(const Ort::ConstValue& value) {
   return value.GetTensorTypeAndShapeInfo().GetShape();
-}
-
-// Masks are read as bytes: a bool of ONNX is a byte of 0 or 1.
-inline const std::uint8_t* mask_of(const Ort::ConstValue& value) {
-  return static_cast<const std::uint8_t*>(value.GetTensorRawData());
 }
 
 // An attribute of the node; there are no defaults.
@@ -90,52 +68,49 @@ std::vector<Value> attributes(const Ort::ConstKernelInfo& node, const char* name
   }
 }
 
-// The type of an operand. `model` is fp32 or fp16, whichever the operator is registered for.
+// The type of an operand. `model` is whichever the operator is registered for.
 enum class Type { model, f32, i32, boolean };
 
-// Where the size of an output's axis comes from.
-struct AxisOf {
-  std::size_t input, axis;
-};
+// An input or output, as spec.py declares it.
+struct Operand {
+  const char* name;
+  Type type;
+  const char* names[4];  // of its axes; null where it has fewer
 
-// Kernel is the operator of one node: kName, kInputs, kOutput, kOutputAxes, a constructor that
-// reads the attributes, and compute(context, dtype).
-template <typename Kernel, DType dtype>
-class Node {
- public:
-  explicit Node(const OrtKernelInfo* node) : kernel_(Ort::ConstKernelInfo(node)) {}
-
-  OrtStatus* ComputeV2(OrtKernelContext* given) {
-    return as_status([&] { kernel_.compute(Ort::KernelContext(given), dtype); });
+  std::vector<const char*> axes() const {
+    std::vector<const char*> found;
+    for (const char* axis : names)
+      if (axis != nullptr) found.push_back(axis);
+    return found;
   }
-
- private:
-  Kernel kernel_;
 };
 
-// The operator as the runtime knows it, for one storage type.
-template <typename Kernel, DType dtype>
-struct Operator : Ort::CustomOpBase<Operator<Kernel, dtype>, Node<Kernel, dtype>, true> {
-  Operator() {
+// An integer of the node, or a list of them.
+struct Attribute {
+  const char* name;
+  bool is_list = false;
+};
+
+// An operator as the runtime knows it, for one type of models. Declaration has kName, kInputs,
+// kOutput and kAttributes. Derived has CreateKernelV2 and GetExecutionProviderType, and Node is what
+// it creates, with ComputeV2.
+template <typename Declaration, typename Derived, typename Node>
+struct Operator : Ort::CustomOpBase<Derived, Node, true> {
+  explicit Operator(ONNXTensorElementDataType model) : model_(model) {
     this->version = kApiVersion;
     this->InferOutputShapeFn = [](const OrtCustomOp*, OrtShapeInferContext* context) {
       return as_status([&] { infer_output_shape(context); });
     };
   }
 
-  OrtStatus* CreateKernelV2(const OrtApi&, const OrtKernelInfo* node, void** kernel) const {
-    return as_status([&] { *kernel = new Node<Kernel, dtype>(node); });
-  }
-
-  const char* GetName() const { return Kernel::kName; }
-  const char* GetExecutionProviderType() const { return "CPUExecutionProvider"; }
-  std::size_t GetInputTypeCount() const { return std::size(Kernel::kInputs); }
+  const char* GetName() const { return Declaration::kName; }
+  std::size_t GetInputTypeCount() const { return std::size(Declaration::kInputs); }
   ONNXTensorElementDataType GetInputType(std::size_t index) const {
-    return element_type(Kernel::kInputs[index]);
+    return element_type(Declaration::kInputs[index].type, model_);
   }
   std::size_t GetOutputTypeCount() const { return 1; }
   ONNXTensorElementDataType GetOutputType(std::size_t) const {
-    return element_type(Kernel::kOutput);
+    return element_type(Declaration::kOutput.type, model_);
   }
 
  private:
@@ -146,16 +121,17 @@ struct Operator : Ort::CustomOpBase<Operator<Kernel, dtype>, Node<Kernel, dtype>
     const Ort::ShapeInferContext context(&api, given);
     std::vector<std::int64_t> sizes;
     std::vector<const char*> names;
-    for (const AxisOf& from : Kernel::kOutputAxes) {
-      const auto& input = context.GetInputShape(from.input);
-      if (input.size() <= from.axis) return;  // of unknown rank
-      const auto& axis = input[from.axis];
-      sizes.push_back(axis.IsInt() ? axis.AsInt() : -1);
-      names.push_back(axis.IsInt() ? "" : axis.AsSym());
+    for (const char* name : Declaration::kOutput.axes()) {
+      const auto [input, place] = find_axis(name);
+      const auto& shape = context.GetInputShape(input);
+      if (shape.size() <= place) return;  // of unknown rank
+      sizes.push_back(shape[place].IsInt() ? shape[place].AsInt() : -1);
+      names.push_back(shape[place].IsInt() ? "" : shape[place].AsSym());
     }
     // The runtime asks one instance of the operator on behalf of all, whatever the node's type.
-    ONNXTensorElementDataType type = element_type(Kernel::kOutput);
-    if (Kernel::kOutput == Type::model) {
+    ONNXTensorElementDataType type =
+        element_type(Declaration::kOutput.type, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT);
+    if (Declaration::kOutput.type == Type::model) {
       OrtTensorTypeAndShapeInfo* first = nullptr;  // the context's, not ours
       Ort::ThrowOnError(api.ShapeInferContext_GetInputTypeShape(given, 0, &first));
       Ort::ThrowOnError(api.GetTensorElementType(first, &type));
@@ -169,7 +145,17 @@ struct Operator : Ort::CustomOpBase<Operator<Kernel, dtype>, Node<Kernel, dtype>
     Ort::ThrowOnError(api.ShapeInferContext_SetOutputTypeShape(given, 0, created));
   }
 
-  static ONNXTensorElementDataType element_type(Type type) {
+  // The input that has an axis of this name, and the axis' place there.
+  static std::pair<std::size_t, std::size_t> find_axis(const char* name) {
+    for (std::size_t input = 0; input < std::size(Declaration::kInputs); ++input) {
+      const auto axes = Declaration::kInputs[input].axes();
+      for (std::size_t place = 0; place < axes.size(); ++place)
+        if (std::strcmp(axes[place], name) == 0) return {input, place};
+    }
+    throw Error(std::string("no input has the axis ") + name);
+  }
+
+  static ONNXTensorElementDataType element_type(Type type, ONNXTensorElementDataType model) {
     switch (type) {
       case Type::f32:
         return ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
@@ -180,25 +166,21 @@ struct Operator : Ort::CustomOpBase<Operator<Kernel, dtype>, Node<Kernel, dtype>
       case Type::model:
         break;
     }
-    return dtype == DType::f16 ? ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16
-                               : ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
+    return model;
   }
+
+  ONNXTensorElementDataType model_;
 };
+
+// What makes the operators of one session. They are made for kernels of GPUs that come from a file;
+// null where a session has none.
+using Kernels = std::shared_ptr<const cuda::KernelFile>;
+using MakeOperator = std::function<std::shared_ptr<const OrtCustomOp>(const Kernels&)>;
 
 // All operators of the library.
-inline std::vector<const OrtCustomOp*>& operators() {
-  static std::vector<const OrtCustomOp*> all;
+inline std::vector<MakeOperator>& operators() {
+  static std::vector<MakeOperator> all;
   return all;
 }
-
-// A static object of this type puts an operator into the library.
-template <typename Kernel>
-struct Registration {
-  Registration() {
-    static const Operator<Kernel, DType::f32> f32;
-    static const Operator<Kernel, DType::f16> f16;
-    operators().insert(operators().end(), {&f32, &f16});
-  }
-};
 
 }  // namespace reformer::ort

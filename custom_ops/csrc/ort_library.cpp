@@ -1,16 +1,52 @@
 // libreformer_ops_ort: what onnxruntime's SessionOptions::RegisterCustomOpsLibrary loads.
+#include <sys/stat.h>
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
 #include <string>
+#include <tuple>
+#include <vector>
 
 #include "isa.h"
 #include "ort_binding.h"
+#include "ort_cuda.h"
 
 namespace {
 
-// Its name is the domain of our nodes, as spec.py has it.
-Ort::CustomOpDomain make_domain() {
-  Ort::CustomOpDomain domain("reformer");
-  for (const OrtCustomOp* op : reformer::ort::operators()) domain.Add(op);
-  return domain;
+using reformer::ort::Kernels;
+
+// Our operators, for sessions that take their kernels for GPUs from one file.
+struct Operators {
+  explicit Operators(const Kernels& kernels) {
+    for (const auto& make : reformer::ort::operators()) {
+      all.push_back(make(kernels));
+      domain.Add(all.back().get());
+    }
+  }
+
+  std::vector<std::shared_ptr<const OrtCustomOp>> all;
+  Ort::CustomOpDomain domain{"reformer"};  // of our nodes, as spec.py has it
+};
+
+// Sessions refer to them, and nobody tells when the last one is gone: so they stay. A file that was
+// replaced is another file.
+const Operators& operators_for(const std::string& kernels) {
+  using File = std::tuple<std::string, std::int64_t, std::int64_t, std::int64_t>;
+  static std::mutex mutex;
+  static auto& all = *new std::map<File, std::unique_ptr<const Operators>>;
+  struct stat status {};
+  if (!kernels.empty()) ::stat(kernels.c_str(), &status);  // where it fails, reading will say why
+  const File file{kernels, status.st_size, status.st_mtim.tv_sec, status.st_mtim.tv_nsec};
+  const std::lock_guard<std::mutex> lock(mutex);
+  auto& found = all[file];
+  if (found == nullptr) {
+    Kernels read;
+    if (!kernels.empty()) read = std::make_shared<const reformer::cuda::KernelFile>(kernels);
+    found = std::make_unique<const Operators>(read);
+  }
+  return *found;
 }
 
 }  // namespace
@@ -27,8 +63,9 @@ RegisterCustomOps(OrtSessionOptions* options, const OrtApiBase* base) {
   return reformer::ort::as_status([&] {
     // For whoever wants to know, and so that a wrong REFORMER_FORCE_ISA shows here.
     const char* isa = reformer::isa_name(reformer::active_isa());
-    static Ort::CustomOpDomain domain = make_domain();  // sessions refer to it
     Ort::UnownedSessionOptions session(options);
-    session.Add(domain).AddConfigEntry("reformer.isa", isa);
+    const std::string kernels =
+        session.GetConfigEntryOrDefault(reformer::ort::kKernelsEntry, "");
+    session.Add(operators_for(kernels).domain).AddConfigEntry("reformer.isa", isa);
   });
 }

@@ -48,10 +48,29 @@ class Reformer(nn.Module):
                 f"this model takes 1 to {self.config.max_length} tokens; got {length}"
             )
         padding = self._padding(length)
-        ids = nn.functional.pad(input_ids, (0, padding), value=self.config.pad_token_id)
-        mask = nn.functional.pad(attention_mask, (0, padding)) != 0
+        shape = input_ids.shape
+        ids = self._padded(input_ids, shape, padding, self.config.pad_token_id)
+        mask = self._padded(attention_mask, shape, padding, 0) != 0
         hidden: torch.Tensor = self.encoder(self.embeddings(ids), mask, source)
         return hidden[:, :length]
+
+    def _padded(
+        self, tokens: torch.Tensor, shape: torch.Size, padding: int, value: int
+    ) -> torch.Tensor:
+        """`[batch, length]`, which is `shape` -> `[batch, length + padding]`, `value` at the end.
+
+        In an exported graph the most that is ever added is appended and cut: ONNX Runtime's CUDA
+        provider has no `Pad` of integers, and not every runtime takes tensors without elements.
+        """
+        if not torch.compiler.is_exporting():
+            return nn.functional.pad(tokens, (0, padding), value=value)
+        batch, length = shape
+        most = self.config.chunk_multiple - 1
+        if most == 0:
+            return tokens
+        end = tokens.new_full((1, 1), value).expand(batch, most)
+        torch._check(padding <= most)
+        return torch.cat([tokens, end], dim=1).narrow(1, 0, length + padding)
 
     def _padding(self, length: int) -> int:
         """How many tokens to add so that there are `config.padded_length(length)`.
@@ -64,7 +83,9 @@ class Reformer(nn.Module):
         multiple, shortest = self.config.chunk_multiple, self.config.min_chunk_length
         before_last = torch.scalar_tensor(length - 1, dtype=torch.int64)
         # No padding at all up to the smallest chunk length: `beyond` is 0 there, otherwise 1.
-        beyond = (before_last // shortest).clamp(max=1)
+        # `minimum` and not `clamp`, whose open lower bound takes ONNX Runtime's CUDA provider to
+        # compute this number, and all shapes after it, on the GPU.
+        beyond = torch.minimum(before_last // shortest, torch.scalar_tensor(1, dtype=torch.int64))
         to_multiple = (multiple - 1) - before_last % multiple
         padding: int = (beyond * to_multiple).item()  # type: ignore[assignment]
         torch._check(padding >= 0)

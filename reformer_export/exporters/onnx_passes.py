@@ -187,7 +187,9 @@ def _scope(node: ir.Node) -> str:
 
 
 def _is_generated(name: str | None) -> bool:
-    return name is not None and (name.startswith(("val_", "view")) or "_transposed" in name)
+    return name is not None and (
+        name.startswith(("val_", "view", "scalar_tensor", "new_full")) or "_transposed" in name
+    )
 
 
 def _order_attributes(graph: ir.Graph) -> None:

@@ -3,19 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from reformer_export.device import CPU, Device, GraphChoice
 from reformer_export.signature import Signature
+from reformer_ops.native import Choice
 
 Array = NDArray[Any]
 Arrays = Mapping[str, Array]
 Buckets = Sequence[Array | None]
 """For each LSH layer `[batch, heads, num_hashes, padded_length]` int32; None where a runtime did
 not hash, because the sequence is no longer than a chunk."""
+
+
+@dataclass(frozen=True)
+class RunnerOptions:
+    """How a model is run.
+
+    Attributes:
+        threads: of the CPU, at most; the runtime's own choice where None.
+        ops: "native" runs the operators by our kernels, "portable" by their standard bodies; "auto"
+            does what REFORMER_OPS says, else what is installed.
+        device: where.
+        cuda_graph: on a GPU, "auto" captures the runs of shapes that come again as CUDA graphs.
+    """
+
+    threads: int | None = None
+    ops: Choice = "auto"
+    device: Device = field(default_factory=lambda: Device(CPU))
+    cuda_graph: GraphChoice = "auto"
 
 
 class Runner(Protocol):

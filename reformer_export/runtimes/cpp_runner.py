@@ -16,13 +16,13 @@ import numpy as np
 from reformer_export.artifact import Artifact
 from reformer_export.cpp_program import PROGRAM, find_program
 from reformer_export.errors import InferenceError, RuntimeUnavailableError, UsageError
-from reformer_export.runtimes.base import Array, Arrays, Probe
+from reformer_export.runtimes.base import Array, Arrays, Probe, RunnerOptions
 from reformer_export.runtimes.cpp_probe import write_probing_artifact
 from reformer_export.runtimes.onnx_probe import COMPUTED
 from reformer_export.signature import ATTENTION_MASK, INPUT_IDS
 from reformer_ops import library_path
 from reformer_ops.errors import NativeLibraryError
-from reformer_ops.native import FOLDER_VARIABLE, Choice
+from reformer_ops.native import FOLDER_VARIABLE
 
 _ONNXRUNTIME = "REFORMER_ONNXRUNTIME"
 
@@ -39,8 +39,7 @@ class CppRunner:
         artifact: Artifact,
         runtime: str,
         format_name: str,
-        threads: int | None = None,
-        ops: Choice = "auto",
+        options: RunnerOptions | None = None,
     ) -> None:
         """Find the program and run one token.
 
@@ -53,8 +52,10 @@ class CppRunner:
         self._artifact = artifact
         self._format = format_name
         program = find_program(runtime)
-        self._command = [str(program.path), "--runtime", runtime, "--ops", ops, "--json"]
-        self._command += [] if threads is None else ["--threads", str(threads)]
+        options = options or RunnerOptions()
+        self._command = [str(program.path), "--runtime", runtime, "--ops", options.ops, "--json"]
+        self._command += ["--device", str(options.device)]
+        self._command += [] if options.threads is None else ["--threads", str(options.threads)]
         self._environment = {**libraries(), **os.environ}
         self._probing: tempfile.TemporaryDirectory[str] | None = None
         shortest = np.zeros((1, self.signature.min_length), np.int64)

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from reformer_export.artifact import Artifact
+from reformer_export.device import CUDA
 from reformer_export.errors import InferenceError, RuntimeUnavailableError, UsageError
+from reformer_export.gpu import require_gpu
 from reformer_export.optional import require
-from reformer_export.runtimes import onnx_probe
-from reformer_export.runtimes.base import Array, Arrays, Buckets, Probe
+from reformer_export.runtimes import onnx_probe, onnxruntime_cuda
+from reformer_export.runtimes.base import Array, Arrays, Buckets, Probe, RunnerOptions
 from reformer_export.signature import INPUT_IDS
 from reformer_ops import NativeStatus
 from reformer_ops.native import Choice, register_with_onnxruntime, requested
@@ -21,34 +23,53 @@ if TYPE_CHECKING:
 
 
 class OnnxRuntimeRunner:
-    """An artifact's model in ONNX Runtime on the CPU.
+    """An artifact's model in ONNX Runtime, on the CPU or a GPU.
 
-    Our kernels run the operators where they are installed, the ONNX bodies in the artifact where
-    they are not; `ops` ("native", "portable") insists on either.
+    On the CPU our kernels run the operators where they are installed, the ONNX bodies in the
+    artifact where they are not; `ops` ("native", "portable") insists on either. On a GPU the bodies
+    run only where they are asked for.
     """
 
     name = "onnxruntime"
 
-    def __init__(
-        self, artifact: Artifact, threads: int | None = None, ops: Choice = "auto"
-    ) -> None:
+    def __init__(self, artifact: Artifact, options: RunnerOptions | None = None) -> None:
         self._onnxruntime = require("onnxruntime", purpose="running model.onnx")
+        self._options = options = options or RunnerOptions()
+        self._on_gpu = options.device.kind == CUDA
         self.signature = artifact.signature
         self._artifact = artifact
-        self._threads = threads
-        self._ops = _usable(artifact, requested() if ops == "auto" else ops)
-        self._emulated = artifact.manifest.dtype == "bf16"
-        self._session, status = self._open(self._model())
+        ops = requested() if options.ops == "auto" else options.ops
+        if self._on_gpu:
+            ops = "native" if ops == "auto" else ops
+            onnxruntime_cuda.prepare_onnxruntime(self._onnxruntime, options.device)
+        self._ops = _usable(artifact, ops)
+        self._emulated = artifact.manifest.dtype == "bf16" and not self._on_gpu
+        self._session, status = self._open(self._model(), graphs=options.cuda_graph == "auto")
         self._probing: dict[bool, tuple[Any, int]] = {}
-        self.description = (
-            f"onnxruntime {self._onnxruntime.__version__}, CPU, {threads or 'all'} threads, "
-            f"{status}{', bf16 emulated in fp32' if self._emulated else ''}"
+        threads = f"{options.threads or 'all'} threads"
+        self.description = ", ".join(
+            [
+                f"onnxruntime {self._onnxruntime.__version__}",
+                self._place() if self._on_gpu else f"CPU, {threads}",
+                str(status),
+                *(["bf16 emulated in fp32"] if self._emulated else []),
+            ]
         )
 
     def run(self, inputs: Arrays) -> dict[str, Array]:
         """Outputs by name."""
         names = [spec.name for spec in self.signature.outputs]
         return dict(zip(names, _run(self._session, names, inputs), strict=True))
+
+    def prepare(self, inputs: Arrays) -> onnxruntime_cuda.Prepared:
+        """On a GPU: the inputs and room for the outputs there, to be run without copies.
+
+        Raises:
+            UsageError: the runner is on the CPU.
+        """
+        if not isinstance(self._session, onnxruntime_cuda.DeviceSession):
+            raise UsageError("prepare() keeps inputs on a GPU, and this runner is on the CPU")
+        return self._session.prepare(inputs)
 
     def probe(self, inputs: Arrays, forced: Buckets | None = None) -> Probe:
         """Outputs and buckets; with `forced` ones where given."""
@@ -79,26 +100,59 @@ class OnnxRuntimeRunner:
     def _probing_session(self, *, force: bool) -> tuple[Any, int]:
         if force not in self._probing:
             model, layers = onnx_probe.probing_model(self._artifact.model_path, force=force)
-            session, _ = self._open(_serialised(model, emulated=self._emulated))
+            # Run once for each input: there is nothing to capture.
+            session, _ = self._open(_serialised(model, emulated=self._emulated), graphs=False)
             self._probing[force] = (session, layers)
         return self._probing[force]
 
-    def _open(self, model: str | bytes) -> tuple[Any, NativeStatus]:
+    def _place(self) -> str:
+        captured = isinstance(self._session, onnxruntime_cuda.DeviceSession) and (
+            self._session.graphs
+        )
+        graphs = "with" if captured else "without"
+        gpu = require_gpu("running", index=self._options.device.index)
+        return f"{self._options.device}, {gpu}, {graphs} CUDA graphs"
+
+    def _open(self, model: str | bytes, *, graphs: bool) -> tuple[Any, NativeStatus]:
+        """A session, or on a GPU a `DeviceSession`, and what runs the operators."""
+        device = self._options.device
+        if not self._on_gpu:
+            return self._session_of(model, ["CPUExecutionProvider"])
+        providers = [
+            (onnxruntime_cuda.PROVIDER, onnxruntime_cuda.provider_options(device, graphs=graphs)),
+            "CPUExecutionProvider",
+        ]
+        try:
+            session, status = self._session_of(model, providers)
+        except RuntimeUnavailableError as error:
+            # A graph that copies from the CPU in the middle, as older exports do.
+            if not graphs or "graph capture" not in str(error):
+                raise
+            return self._open(model, graphs=False)
+        onnxruntime_cuda.check_placed(session, device)
+        wrapped = onnxruntime_cuda.DeviceSession(
+            session, self._onnxruntime, self.signature, device, graphs=graphs
+        )
+        return wrapped, status
+
+    def _session_of(self, model: str | bytes, providers: list[Any]) -> tuple[Any, NativeStatus]:
         options = self._onnxruntime.SessionOptions()
         options.log_severity_level = 3
         # The pattern of a first run reserves the memory of all tensors at once, dead ones included:
         # twice the peak at 65,536 tokens, and no faster.
         options.enable_mem_pattern = False
-        if self._threads is not None:
-            options.intra_op_num_threads = self._threads
+        if self._options.threads is not None:
+            options.intra_op_num_threads = self._options.threads
         options.add_session_config_entry(
             "session.model_external_initializers_file_folder_path", str(self._artifact.path)
         )
+        if self._on_gpu and self._ops != "portable":
+            options.add_session_config_entry(
+                onnxruntime_cuda.KERNELS_ENTRY, onnxruntime_cuda.kernels_of(self._artifact)
+            )
         status = register_with_onnxruntime(options, self._ops)
         try:
-            session = self._onnxruntime.InferenceSession(
-                model, options, providers=["CPUExecutionProvider"]
-            )
+            session = self._onnxruntime.InferenceSession(model, options, providers=providers)
         except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
             raise RuntimeUnavailableError(
                 f"onnxruntime {self._onnxruntime.__version__} cannot load the model: {error}"

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reformer_export.artifact import Artifact
+from reformer_export.device import CPU, CUDA, GRAPH_CHOICES, GraphChoice, parse_device
 from reformer_export.engine import Engine, is_engine
 from reformer_export.errors import UsageError
 from reformer_export.manifest import AOTI, ONNX, TORCHSCRIPT
 from reformer_export.optional import installed
-from reformer_export.runtimes.base import Runner
+from reformer_export.runtimes.base import Runner, RunnerOptions
 from reformer_ops.native import CHOICES, Choice
 
 
@@ -24,57 +25,59 @@ class Runtime:
         module: what must be installed, as it is imported; None where it is a program, which "auto"
             leaves alone.
         verb: what makes the format.
-        open: with the artifact, the number of threads, and which operators shall run.
+        open: the runner of an artifact.
+        devices: kinds of devices that it runs on.
     """
 
     format: str | None
     module: str | None
     verb: str
-    open: Callable[[Artifact, int | None, Choice], Runner]
+    open: Callable[[Artifact, RunnerOptions], Runner]
+    devices: tuple[str, ...] = (CPU,)
 
 
-def _onnxruntime(artifact: Artifact, threads: int | None, ops: Choice) -> Runner:
+def _onnxruntime(artifact: Artifact, options: RunnerOptions) -> Runner:
     from reformer_export.runtimes.onnxruntime import OnnxRuntimeRunner
 
-    return OnnxRuntimeRunner(artifact, threads, ops)
+    return OnnxRuntimeRunner(artifact, options)
 
 
-def _aoti(artifact: Artifact, threads: int | None, ops: Choice) -> Runner:
+def _aoti(artifact: Artifact, options: RunnerOptions) -> Runner:
     from reformer_export.runtimes.aoti import AotiRunner
 
-    return AotiRunner(artifact, threads, ops)
+    return AotiRunner(artifact, options.threads, options.ops)
 
 
-def _torchscript(artifact: Artifact, threads: int | None, ops: Choice) -> Runner:
+def _torchscript(artifact: Artifact, options: RunnerOptions) -> Runner:
     from reformer_export.runtimes.torchscript import TorchScriptRunner
 
-    return TorchScriptRunner(artifact, threads, ops)
+    return TorchScriptRunner(artifact, options.threads, options.ops)
 
 
-def _cpp_onnxruntime(artifact: Artifact, threads: int | None, ops: Choice) -> Runner:
+def _cpp_onnxruntime(artifact: Artifact, options: RunnerOptions) -> Runner:
     from reformer_export.runtimes.cpp_runner import CppRunner
 
-    return CppRunner(artifact, "onnxruntime", ONNX, threads, ops)
+    return CppRunner(artifact, "onnxruntime", ONNX, options)
 
 
-def _cpp_torchscript(artifact: Artifact, threads: int | None, ops: Choice) -> Runner:
+def _cpp_torchscript(artifact: Artifact, options: RunnerOptions) -> Runner:
     from reformer_export.runtimes.cpp_runner import CppRunner
 
-    return CppRunner(artifact, "torchscript", TORCHSCRIPT, threads, ops)
+    return CppRunner(artifact, "torchscript", TORCHSCRIPT, options)
 
 
-def _torch(artifact: Artifact, threads: int | None, ops: Choice) -> Runner:
+def _torch(artifact: Artifact, options: RunnerOptions) -> Runner:
     from reformer_export.runtimes.torch import open_original
 
-    return open_original(artifact, threads, ops)
+    return open_original(artifact, options)
 
 
 RUNTIMES: dict[str, Runtime] = {
-    "onnxruntime": Runtime(ONNX, "onnxruntime", "to-onnx", _onnxruntime),
+    "onnxruntime": Runtime(ONNX, "onnxruntime", "to-onnx", _onnxruntime, (CPU, CUDA)),
     "aoti": Runtime(AOTI, "torch", "to-aoti", _aoti),
     "torchscript": Runtime(TORCHSCRIPT, "torch", "to-torchscript", _torchscript),
-    "torch": Runtime(None, "torch", "", _torch),
-    "cpp-onnxruntime": Runtime(ONNX, None, "to-onnx", _cpp_onnxruntime),
+    "torch": Runtime(None, "torch", "", _torch, (CPU, CUDA)),
+    "cpp-onnxruntime": Runtime(ONNX, None, "to-onnx", _cpp_onnxruntime, (CPU, CUDA)),
     "cpp-torchscript": Runtime(TORCHSCRIPT, None, "to-torchscript", _cpp_torchscript),
 }
 """Runtime by name, best first: "auto" takes the first that is installed of those whose format the
@@ -92,6 +95,8 @@ def open_runner(
     runtime: str = "auto",
     threads: int | None = None,
     ops: Choice = "auto",
+    device: str = CPU,
+    cuda_graph: GraphChoice = "auto",
 ) -> Runner:
     """Open an artifact, or a TensorRT engine, for inference.
 
@@ -100,16 +105,20 @@ def open_runner(
         runtime: a name of `RUNTIMES`, or "auto"; an engine runs in "tensorrt".
         threads: at most this many; the runtime's own choice when left out.
         ops: "native" runs the operators by our kernels, "portable" by their standard bodies;
-            "auto" does what REFORMER_OPS says, else what is installed.
+            "auto" does what REFORMER_OPS says, else what is installed. On a GPU "auto" is "native":
+            standard bodies take many times as long there, and must be asked for.
+        device: "cpu", "cuda" or "cuda:N". Engines run on the first GPU.
+        cuda_graph: on a GPU, "auto" captures the runs of shapes that come again as CUDA graphs,
+            "off" captures none.
 
     Raises:
-        UsageError: no such runtime, an artifact that does not hold its format, or one that such
-            operators cannot run.
+        UsageError: no such runtime or device, an artifact that does not hold its format, or one
+            that such operators cannot run there.
         NativeLibraryError: `ops` is "native", and the kernels are not there or do not load.
         ArtifactError: the folder is no sound artifact.
         MissingDependencyError: the runtime's package is not installed.
         RuntimeUnavailableError: the runtime does not take the model.
-        DeviceUnavailableError: an engine, and no GPU to run it on.
+        DeviceUnavailableError: there is no such GPU, or none to run an engine on.
     """
     if runtime not in ("auto", TENSORRT):
         _check_name(runtime)
@@ -117,6 +126,10 @@ def open_runner(
         raise UsageError(f"unknown operators {ops!r}: choose one of {', '.join(CHOICES)}")
     if threads is not None and threads < 1:
         raise UsageError(f"--threads {threads}: at least one thread is needed")
+    if cuda_graph not in GRAPH_CHOICES:
+        choices = ", ".join(GRAPH_CHOICES)
+        raise UsageError(f"unknown choice of CUDA graphs {cuda_graph!r}: choose one of {choices}")
+    place = parse_device(device)
     opened = open_folder(artifact)
     if isinstance(opened, Engine):
         return _tensorrt(opened, runtime)
@@ -127,7 +140,12 @@ def open_runner(
         )
     name = best_runtime(opened) if runtime == "auto" else runtime
     check_runtime(opened, name)
-    return RUNTIMES[name].open(opened, threads, ops)
+    if place.kind not in RUNTIMES[name].devices:
+        able = [other for other, entry in RUNTIMES.items() if place.kind in entry.devices]
+        raise UsageError(
+            f"{name} does not run on {place}: choose one of {', '.join(able)}, or another device"
+        )
+    return RUNTIMES[name].open(opened, RunnerOptions(threads, ops, place, cuda_graph))
 
 
 def check_runtime(artifact: Artifact, name: str) -> None:

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from reformer_export.runtimes.base import Array, Arrays, Buckets, Probe
+from reformer_export.device import CPU, CUDA, Device
+from reformer_export.errors import DeviceUnavailableError
+from reformer_export.runtimes.base import Array, Arrays, Buckets, Probe, RunnerOptions
 from reformer_export.runtimes.torch_files import tensors, use_threads
 from reformer_export.runtimes.torch_margins import decision_margins
 from reformer_export.signature import Signature
@@ -24,52 +26,75 @@ if TYPE_CHECKING:
     from reformer_export.source import LoadedModel
 
 
-def open_original(
-    artifact: Artifact, threads: int | None = None, ops: Choice = "auto"
-) -> TorchRunner:
-    """The model that an artifact was exported from; raises as `load_original`."""
-    use_threads(threads)
-    return TorchRunner(load_original(artifact.manifest), artifact.signature, ops)
+def open_original(artifact: Artifact, options: RunnerOptions | None = None) -> TorchRunner:
+    """The model that an artifact was exported from; raises as `load_original`.
+
+    DeviceUnavailableError where this torch cannot use the GPU.
+    """
+    options = options or RunnerOptions()
+    use_threads(options.threads)
+    loaded = load_original(artifact.manifest)
+    return TorchRunner(loaded, artifact.signature, options.ops, options.device)
 
 
 class TorchRunner:
-    """Our model in torch, on the CPU, in the type it was loaded with.
+    """Our model in torch, in the type it was loaded with.
 
     `ops` "portable" does without native operators even where they are loaded, "native" insists on
-    them (NativeLibraryError).
+    them (NativeLibraryError). On a GPU these are the Triton kernels, and the model moves there.
     """
 
     name = "torch"
 
-    def __init__(self, loaded: LoadedModel, signature: Signature, ops: Choice = "auto") -> None:
-        if ops == "native" and not native_status("torch").available:
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        signature: Signature,
+        ops: Choice = "auto",
+        device: Device | None = None,
+    ) -> None:
+        self._device = _torch_device(device or Device(CPU))
+        on_gpu = self._device.type == CUDA
+        if ops == "native" and not on_gpu and not native_status("torch").available:
             library_path("torch")  # says where it was looked for
         self.signature = signature
         self._loaded = loaded
+        if on_gpu:
+            loaded.model.to(self._device)
         self._operators = decomposed if ops == "portable" else contextlib.nullcontext
-        operators = "portable operators" if ops == "portable" else native_status("torch")
-        self.description = f"torch {torch.__version__}, {use_threads(None)}, {operators}"
+        native = "Triton operators" if on_gpu else native_status("torch")
+        operators = "portable operators" if ops == "portable" else native
+        place = torch.cuda.get_device_name(self._device) if on_gpu else use_threads(None)
+        self.description = f"torch {torch.__version__}, {place}, {operators}"
 
     def run(self, inputs: Arrays) -> dict[str, Array]:
         """Outputs by name."""
         with torch.inference_mode(), self._operators():
-            outputs = self._loaded.model(*tensors(inputs))
+            outputs = self._loaded.model(*self._tensors(inputs))
         return _arrays(outputs)
 
     def probe(self, inputs: Arrays, forced: Buckets | None = None) -> Probe:
         """Outputs and buckets; with `forced` ones where given."""
-        trace = new_trace(None if forced is None else [_bucket_tensor(b) for b in forced])
+        trace = new_trace(None if forced is None else [self._buckets(b) for b in forced])
         with torch.inference_mode(), self._operators():
-            outputs = self._loaded.model(*tensors(inputs), trace)
+            outputs = self._loaded.model(*self._tensors(inputs), trace)
         return Probe(
             _arrays(outputs),
-            [computed.numpy() for computed in trace.computed],
-            functools.partial(self._margins, trace.queries),
+            [computed.cpu().numpy() for computed in trace.computed],
+            functools.partial(self._margins, [query.cpu() for query in trace.queries]),
         )
+
+    def _tensors(self, inputs: Arrays) -> tuple[torch.Tensor, ...]:
+        return tuple(tensor.to(self._device) for tensor in tensors(inputs))
+
+    def _buckets(self, buckets: Array | None) -> torch.Tensor | None:
+        if buckets is None:
+            return None
+        return torch.from_numpy(np.ascontiguousarray(buckets)).to(self._device)
 
     def _margins(self, queries: list[torch.Tensor], layer: int, where: Any) -> Any:
         factors = self._loaded.config.num_buckets or ()
-        rotations = list(self._loaded.rotations.values())[layer]
+        rotations = list(self._loaded.rotations.values())[layer].cpu()
         return decision_margins(queries[layer], rotations, factors, where)
 
     def close(self) -> None:
@@ -79,10 +104,16 @@ class TorchRunner:
 def _arrays(outputs: Mapping[str, torch.Tensor]) -> dict[str, Array]:
     """Tensors as arrays; NumPy has no bf16, so that comes as fp32."""
     return {
-        name: (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+        name: (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).cpu().numpy()
         for name, tensor in outputs.items()
     }
 
 
-def _bucket_tensor(buckets: Array | None) -> torch.Tensor | None:
-    return None if buckets is None else torch.from_numpy(np.ascontiguousarray(buckets))
+def _torch_device(device: Device) -> torch.device:
+    """DeviceUnavailableError where this torch has no such GPU."""
+    if device.kind == CUDA and device.index >= torch.cuda.device_count():
+        raise DeviceUnavailableError(
+            f"torch {torch.__version__} sees {torch.cuda.device_count()} GPUs, and {device} was "
+            "asked for: install a torch for CUDA, see reformer-export doctor"
+        )
+    return torch.device(str(device))

@@ -67,8 +67,9 @@ def constant(name: str, value: object, dtype: str) -> NodeProto:
 
 def mask_ignored(graph: onnx.GraphProto) -> None:
     """Every token counts, whatever attention_mask says."""
-    (pad,) = (node for node in graph.node if "attention_mask" in node.input)
-    pad.input[0] = "ones"
+    takes = [node for node in graph.node if "attention_mask" in node.input]
+    (padded,) = (node for node in takes if node.op_type == "Concat")
+    padded.input[0] = "ones"
     one = numpy_helper.from_array(np.array([1], np.int64))
     made = [
         helper.make_node("Shape", ["input_ids"], ["shape of ones"]),

@@ -16,7 +16,14 @@ from reformer_export.artifact import Artifact
 from reformer_export.parity import ParityReport, ParityRow, Tolerance, verify_against
 from reformer_export.parity.compare import compare, relative_error
 from reformer_export.parity.inputs import ParityInput, parity_inputs
-from reformer_export.runtimes.base import Array, Arrays, Buckets, Probe, ProbingRunner
+from reformer_export.runtimes.base import (
+    Array,
+    Arrays,
+    Buckets,
+    Probe,
+    ProbingRunner,
+    RunnerOptions,
+)
 from reformer_export.runtimes.onnxruntime import OnnxRuntimeRunner
 from reformer_export.runtimes.torch import TorchRunner
 from reformer_export.runtimes.transformers import TransformersRunner
@@ -150,7 +157,7 @@ def test_half_precision_may_err_as_much_as_torch_does(
 
 @pytest.fixture(scope="module")
 def candidate(workshop: Workshop) -> OnnxRuntimeRunner:
-    return OnnxRuntimeRunner(workshop.artifact(), threads=1)
+    return OnnxRuntimeRunner(workshop.artifact(), RunnerOptions(threads=1))
 
 
 @pytest.fixture(scope="module")

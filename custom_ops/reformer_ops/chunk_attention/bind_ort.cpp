@@ -2,7 +2,8 @@
 #include <cstdint>
 
 #include "chunk_attention/arguments.h"
-#include "ort_binding.h"
+#include "ort_cpu.h"
+#include "ort_cuda.h"
 
 namespace reformer::ort {
 namespace {
@@ -10,9 +11,16 @@ namespace {
 class ChunkAttention {
  public:
   static constexpr const char* kName = "ChunkAttention";
-  static constexpr Type kInputs[] = {Type::model, Type::model, Type::model, Type::boolean};
-  static constexpr Type kOutput = Type::model;
-  static constexpr AxisOf kOutputAxes[] = {{0, 0}, {0, 1}, {0, 2}, {0, 3}};
+  static constexpr Operand kInputs[] = {
+      {"query", Type::model, {"batch", "length", "heads", "head_dim"}},
+      {"key", Type::model, {"batch", "length", "heads", "head_dim"}},
+      {"value", Type::model, {"batch", "length", "heads", "head_dim"}},
+      {"mask", Type::boolean, {"batch", "length"}},
+  };
+  static constexpr Operand kOutput = {
+      "output", Type::model, {"batch", "length", "heads", "head_dim"}};
+  static constexpr Attribute kAttributes[] = {
+      {"chunk_length"}, {"num_chunks_before"}, {"num_chunks_after"}, {"causal"}};
 
   explicit ChunkAttention(const Ort::ConstKernelInfo& node) {
     attributes_.chunk_length = attribute<std::int64_t>(node, "chunk_length");
@@ -40,7 +48,8 @@ class ChunkAttention {
   ChunkAttentionArguments attributes_{};
 };
 
-const Registration<ChunkAttention> registration;
+const CpuRegistration<ChunkAttention> on_cpu;
+const CudaRegistration<ChunkAttention> on_cuda;
 
 }  // namespace
 }  // namespace reformer::ort

@@ -3,7 +3,8 @@
 #include <vector>
 
 #include "lsh_bucket/arguments.h"
-#include "ort_binding.h"
+#include "ort_cpu.h"
+#include "ort_cuda.h"
 
 namespace reformer::ort {
 namespace {
@@ -11,9 +12,14 @@ namespace {
 class LshBucket {
  public:
   static constexpr const char* kName = "LshBucket";
-  static constexpr Type kInputs[] = {Type::model, Type::f32, Type::boolean};
-  static constexpr Type kOutput = Type::i32;
-  static constexpr AxisOf kOutputAxes[] = {{0, 0}, {0, 2}, {1, 2}, {0, 1}};
+  static constexpr Operand kInputs[] = {
+      {"query", Type::model, {"batch", "length", "heads", "head_dim"}},
+      {"rotations", Type::f32, {"heads", "head_dim", "num_hashes", "half_factors"}},
+      {"mask", Type::boolean, {"batch", "length"}},
+  };
+  static constexpr Operand kOutput = {
+      "buckets", Type::i32, {"batch", "heads", "num_hashes", "length"}};
+  static constexpr Attribute kAttributes[] = {{"factors", true}};
 
   explicit LshBucket(const Ort::ConstKernelInfo& node)
       : factors_(attributes<std::int64_t>(node, "factors")) {
@@ -38,7 +44,8 @@ class LshBucket {
   std::vector<std::int64_t> factors_;
 };
 
-const Registration<LshBucket> registration;
+const CpuRegistration<LshBucket> on_cpu;
+const CudaRegistration<LshBucket> on_cuda;
 
 }  // namespace
 }  // namespace reformer::ort

@@ -1,7 +1,8 @@
 // SortedChunkAttention for ONNX Runtime.
 #include <cstdint>
 
-#include "ort_binding.h"
+#include "ort_cpu.h"
+#include "ort_cuda.h"
 #include "sorted_chunk_attention/arguments.h"
 
 namespace reformer::ort {
@@ -10,9 +11,19 @@ namespace {
 class SortedChunkAttention {
  public:
   static constexpr const char* kName = "SortedChunkAttention";
-  static constexpr Type kInputs[] = {Type::model, Type::model, Type::i32, Type::boolean};
-  static constexpr Type kOutput = Type::model;
-  static constexpr AxisOf kOutputAxes[] = {{1, 0}, {1, 1}, {1, 2}, {1, 3}};
+  static constexpr Operand kInputs[] = {
+      {"query_key", Type::model, {"batch", "length", "heads", "head_dim"}},
+      {"value", Type::model, {"batch", "length", "heads", "head_dim"}},
+      {"buckets", Type::i32, {"batch", "heads", "num_hashes", "length"}},
+      {"mask", Type::boolean, {"batch", "length"}},
+  };
+  static constexpr Operand kOutput = {
+      "output", Type::model, {"batch", "length", "heads", "head_dim"}};
+  static constexpr Attribute kAttributes[] = {{"num_buckets"},
+                                              {"chunk_length"},
+                                              {"num_chunks_before"},
+                                              {"num_chunks_after"},
+                                              {"causal"}};
 
   explicit SortedChunkAttention(const Ort::ConstKernelInfo& node) {
     attributes_.num_buckets = attribute<std::int64_t>(node, "num_buckets");
@@ -41,7 +52,8 @@ class SortedChunkAttention {
   SortedChunkAttentionArguments attributes_{};
 };
 
-const Registration<SortedChunkAttention> registration;
+const CpuRegistration<SortedChunkAttention> on_cpu;
+const CudaRegistration<SortedChunkAttention> on_cuda;
 
 }  // namespace
 }  // namespace reformer::ort

@@ -8,6 +8,8 @@
 #
 # REFORMER_FETCH=OFF leaves out the two that need a network.
 
+include(${CMAKE_CURRENT_LIST_DIR}/FetchHeaders.cmake)
+
 set(JSON_RELEASE 3.11.3)
 set(JSON_RELEASE_URL
     https://raw.githubusercontent.com/nlohmann/json/v${JSON_RELEASE}/single_include/nlohmann)

@@ -1,0 +1,62 @@
+// model.cuda: the programs that compute our operators on GPUs, and the kernels they launch.
+//
+// The file has the layout of safetensors: eight bytes, the size of the header; the header, JSON; then
+// bytes. Each kernel is a tensor of bytes, `<image>.cubin` or `<image>.ptx`. The programs are JSON
+// too, in the header's metadata. reformer_export/exporters/cuda_kernels.py writes it.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "common.h"
+
+namespace reformer::cuda {
+
+// `times * batch * ceil(length * multiplier / divisor)` of something.
+struct Amount {
+  std::int64_t times, multiplier, divisor;
+  // Throws Error where the number is beyond 2**62.
+  std::int64_t of(std::int64_t batch, std::int64_t length) const;
+};
+
+struct Launch {
+  std::string entry, image;
+  Amount programs;
+  unsigned threads, shared_bytes;
+  std::vector<std::string> arguments;  // buffers by name, "length", and "" for a null pointer
+  std::int64_t shortest, longest;      // of the sequences that it is launched for
+};
+
+// How one operator is computed on the GPUs of one target. Programs are told apart by all else that
+// stands here.
+struct Program {
+  std::string op, dtype;
+  std::int64_t version;
+  int target;     // 90 for sm_90
+  bool portable;  // whether its PTX runs on later GPUs, and its cubin on those of its generation
+  std::map<std::string, std::vector<std::int64_t>> attributes;
+  std::map<std::string, std::int64_t> sizes;
+  std::map<std::string, Amount> scratch;  // in bytes
+  std::vector<Launch> launches;
+};
+
+class KernelFile {
+ public:
+  // Reads the whole file. Throws Error where it is not there, damaged, or of a later release.
+  explicit KernelFile(const std::string& path);
+
+  const std::string& path() const { return path_; }
+  const std::vector<Program>& programs() const { return programs_; }
+  // The bytes of "<image>.cubin" or "<image>.ptx", with a zero byte after them. Throws Error where
+  // there are none.
+  const char* bytes(const std::string& name) const;
+
+ private:
+  std::string path_;
+  std::vector<Program> programs_;
+  std::map<std::string, std::string> images_;
+};
+
+}  // namespace reformer::cuda

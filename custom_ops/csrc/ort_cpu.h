@@ -1,0 +1,87 @@
+// The operators for ONNX Runtime's CPU provider.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "first_error.h"
+#include "ort_binding.h"
+#include "parallel.h"
+
+namespace reformer::ort {
+
+// The threads of the session a kernel runs in.
+inline Parallel parallel_of(const Ort::KernelContext& context) {
+  const auto run = [](void* given, std::size_t count, Parallel::Task task, void* argument) {
+    struct Work {
+      Parallel::Task task;
+      void* argument;
+      FirstError error;
+    } work{task, argument, {}};
+    // A batch for each task: threads take the next one when they are done with theirs.
+    static_cast<const Ort::KernelContext*>(given)->ParallelFor(
+        [](void* opaque, std::size_t index) {
+          Work& work = *static_cast<Work*>(opaque);
+          work.error.run([&] { work.task(work.argument, index); });
+        },
+        count, count, &work);
+    work.error.rethrow();
+  };
+  return {const_cast<Ort::KernelContext*>(&context), run};
+}
+
+// Masks are read as bytes: a bool of ONNX is a byte of 0 or 1.
+inline const std::uint8_t* mask_of(const Ort::ConstValue& value) {
+  return static_cast<const std::uint8_t*>(value.GetTensorRawData());
+}
+
+// Kernel is the operator of one node: its declaration, a constructor that reads the attributes, and
+// compute(context, dtype).
+template <typename Kernel, DType dtype>
+class CpuNode {
+ public:
+  explicit CpuNode(const OrtKernelInfo* node) : kernel_(Ort::ConstKernelInfo(node)) {}
+
+  OrtStatus* ComputeV2(OrtKernelContext* given) {
+    return as_status([&] { kernel_.compute(Ort::KernelContext(given), dtype); });
+  }
+
+ private:
+  Kernel kernel_;
+};
+
+template <typename Kernel, DType dtype>
+struct CpuOperator : Operator<Kernel, CpuOperator<Kernel, dtype>, CpuNode<Kernel, dtype>> {
+  CpuOperator()
+      : Operator<Kernel, CpuOperator, CpuNode<Kernel, dtype>>(
+            dtype == DType::f16 ? ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16
+                                : ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT) {}
+
+  OrtStatus* CreateKernelV2(const OrtApi&, const OrtKernelInfo* node, void** kernel) const {
+    return as_status([&] { *kernel = new CpuNode<Kernel, dtype>(node); });
+  }
+
+  const char* GetExecutionProviderType() const { return "CPUExecutionProvider"; }
+};
+
+// Not in the library that tests make, where the operators for GPUs have the provider to themselves.
+#ifdef REFORMER_CUDA_PROVIDER
+constexpr bool kOnCpu = false;
+#else
+constexpr bool kOnCpu = true;
+#endif
+
+// A static object of this type puts an operator into the library.
+template <typename Kernel>
+struct CpuRegistration {
+  CpuRegistration() {
+    if (!kOnCpu) return;
+    operators().push_back(
+        [](const Kernels&) { return std::make_shared<const CpuOperator<Kernel, DType::f32>>(); });
+    operators().push_back(
+        [](const Kernels&) { return std::make_shared<const CpuOperator<Kernel, DType::f16>>(); });
+  }
+};
+
+}  // namespace reformer::ort

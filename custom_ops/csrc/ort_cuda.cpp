@@ -1,0 +1,97 @@
+#include "ort_cuda.h"
+
+namespace reformer::ort {
+namespace {
+
+std::vector<std::string> operand_names(const CudaDeclaration& declaration) {
+  std::vector<std::string> names;
+  for (const Operand& input : declaration.inputs) names.emplace_back(input.name);
+  names.emplace_back(declaration.output.name);
+  return names;
+}
+
+}  // namespace
+
+Scratch::Scratch(const Ort::KernelContext& context, OrtAllocator* allocator, std::size_t bytes,
+                 cuda::Stream stream)
+    : allocator_(allocator) {
+  if (bytes == 0) return;
+  const OrtApi& api = Ort::GetApi();
+  if (stream == nullptr) {  // GetScratchBuffer would ask the stream that there is not
+    Ort::ThrowOnError(api.AllocatorAlloc(allocator, bytes, &memory_));
+    return;
+  }
+  const OrtMemoryInfo* info = nullptr;
+  Ort::ThrowOnError(api.AllocatorGetInfo(allocator, &info));
+  Ort::ThrowOnError(
+      api.KernelContext_GetScratchBuffer(context.GetOrtKernelContext(), info, bytes, &memory_));
+}
+
+Scratch::~Scratch() {
+  if (memory_ == nullptr) return;
+  const OrtApi& api = Ort::GetApi();
+  if (OrtStatus* status = api.AllocatorFree(allocator_, memory_)) api.ReleaseStatus(status);
+}
+
+CudaNode::CudaNode(const OrtKernelInfo* node, CudaDeclaration declaration, const char* dtype,
+                   const Kernels& kernels)
+    : declaration_(std::move(declaration)) {
+  if (kernels == nullptr)
+    throw Error(std::string("this session has no kernels for ") + declaration_.name +
+                " on a GPU: set the config entry " + kKernelsEntry +
+                " of its options to the path of model.cuda before the library is registered; "
+                "reformer-export add-kernels ARTIFACT makes it");
+  const OrtApi& api = Ort::GetApi();
+  OrtAllocator* allocator = nullptr;
+  Ort::ThrowOnError(api.KernelInfoGetAllocator(node, OrtMemTypeDefault, &allocator));
+  allocator_.reset(allocator);
+  int device = 0;
+  const OrtMemoryInfo* info = nullptr;
+  Ort::ThrowOnError(api.AllocatorGetInfo(allocator, &info));
+  Ort::ThrowOnError(api.MemoryInfoGetId(info, &device));
+
+  const Ort::ConstKernelInfo attributes(node);
+  cuda::NodeDescription description{declaration_.name, dtype, {}};
+  for (const Attribute& each : declaration_.attributes) {
+    description.attributes[each.name] =
+        each.is_list ? ort::attributes<std::int64_t>(attributes, each.name)
+                     : std::vector{attribute<std::int64_t>(attributes, each.name)};
+  }
+  programs_ = cuda::load_programs(kernels, description, operand_names(declaration_),
+                                  cuda::Device::get(device));
+}
+
+const cuda::LoadedProgram& CudaNode::program_for(Axes& axes) const {
+  for (const cuda::LoadedProgram& program : programs_) {
+    bool fits = true;
+    for (const auto& [name, size] : program.sizes()) fits = fits && axes[name.c_str()] == size;
+    if (fits) return program;
+  }
+  std::string found;
+  for (const auto& [name, size] : programs_.front().sizes())
+    found += (found.empty() ? "" : ", ") + std::to_string(axes[name.c_str()]) + " " + name;
+  throw Error(std::string("model.cuda has no kernel for ") + declaration_.name + " with " + found +
+              ": make it again with reformer-export add-kernels");
+}
+
+void CudaNode::compute(const Ort::KernelContext& context) const {
+  Axes axes(declaration_.name);
+  std::vector<void*> operands;
+  for (std::size_t i = 0; i < declaration_.inputs.size(); ++i) {
+    const Ort::ConstValue input = context.GetInput(i);
+    axes.check(declaration_.inputs[i].name, declaration_.inputs[i].axes(), shape_of(input));
+    // A launch takes pointers to what it reads as if it might write.
+    operands.push_back(const_cast<void*>(input.GetTensorRawData()));
+  }
+  const cuda::LoadedProgram& program = program_for(axes);
+  Shape shape;
+  for (const char* axis : declaration_.output.axes()) shape.push_back(axes[axis]);
+  operands.push_back(context.GetOutput(0, shape).GetTensorMutableRawData());
+
+  const std::int64_t batch = axes["batch"], length = axes["length"];
+  const cuda::Stream stream = context.GetGPUComputeStream();
+  const Scratch scratch(context, allocator_.get(), program.scratch_bytes(batch, length), stream);
+  program.run(batch, length, operands, scratch.get(), stream);
+}
+
+}  // namespace reformer::ort

@@ -1,0 +1,117 @@
+// The operators for ONNX Runtime's CUDA provider: one piece of code for all of them. What an operator
+// launches stands in model.cuda.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "cuda/loaded_program.h"
+#include "ort_binding.h"
+
+namespace reformer::ort {
+
+// The name of the provider, once. Tests build with the CPU's, beside a driver that runs kernels there.
+#ifdef REFORMER_CUDA_PROVIDER
+constexpr const char* kCudaProvider = REFORMER_CUDA_PROVIDER;
+#else
+constexpr const char* kCudaProvider = "CUDAExecutionProvider";
+#endif
+
+// Where a session's options say which model.cuda it takes.
+constexpr const char* kKernelsEntry = "reformer.kernels";
+
+// Memory of the GPU, for as long as a node computes. What was launched may still use it afterwards:
+// it is given back to the session's arena, which hands it on in the order of the stream.
+class Scratch {
+ public:
+  Scratch(const Ort::KernelContext& context, OrtAllocator* allocator, std::size_t bytes,
+          cuda::Stream stream);
+  ~Scratch();
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+
+  void* get() const { return memory_; }
+
+ private:
+  OrtAllocator* allocator_;
+  void* memory_ = nullptr;
+};
+
+// What a node has of its operator's declaration.
+struct CudaDeclaration {
+  const char* name;
+  std::vector<Operand> inputs;
+  Operand output;
+  std::vector<Attribute> attributes;
+};
+
+// One node of a model.
+class CudaNode {
+ public:
+  // Loads the kernels. Throws Error.
+  CudaNode(const OrtKernelInfo* node, CudaDeclaration declaration, const char* dtype,
+           const Kernels& kernels);
+
+  OrtStatus* ComputeV2(OrtKernelContext* given) {
+    return as_status([&] { compute(Ort::KernelContext(given)); });
+  }
+
+ private:
+  void compute(const Ort::KernelContext& context) const;
+  const cuda::LoadedProgram& program_for(Axes& axes) const;
+
+  CudaDeclaration declaration_;
+  struct Release {
+    void operator()(OrtAllocator* allocator) const { Ort::GetApi().ReleaseAllocator(allocator); }
+  };
+
+  std::unique_ptr<OrtAllocator, Release> allocator_;
+  std::vector<cuda::LoadedProgram> programs_;
+};
+
+template <typename Declaration>
+struct CudaOperator : Operator<Declaration, CudaOperator<Declaration>, CudaNode> {
+  CudaOperator(ONNXTensorElementDataType model, const char* dtype, Kernels kernels)
+      : Operator<Declaration, CudaOperator, CudaNode>(model),
+        dtype_(dtype),
+        kernels_(std::move(kernels)) {}
+
+  OrtStatus* CreateKernelV2(const OrtApi&, const OrtKernelInfo* node, void** kernel) const {
+    return as_status([&] {
+      CudaDeclaration declaration{
+          Declaration::kName,
+          {std::begin(Declaration::kInputs), std::end(Declaration::kInputs)},
+          Declaration::kOutput,
+          {std::begin(Declaration::kAttributes), std::end(Declaration::kAttributes)}};
+      *kernel = new CudaNode(node, std::move(declaration), dtype_, kernels_);
+    });
+  }
+
+  const char* GetExecutionProviderType() const { return kCudaProvider; }
+
+ private:
+  const char* dtype_;
+  Kernels kernels_;
+};
+
+// A static object of this type puts an operator into the library.
+template <typename Declaration>
+struct CudaRegistration {
+  CudaRegistration() {
+    add(ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, "float32");
+    add(ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16, "float16");
+    add(ONNX_TENSOR_ELEMENT_DATA_TYPE_BFLOAT16, "bfloat16");
+  }
+
+ private:
+  static void add(ONNXTensorElementDataType model, const char* dtype) {
+    operators().push_back([model, dtype](const Kernels& kernels) {
+      return std::make_shared<const CudaOperator<Declaration>>(model, dtype, kernels);
+    });
+  }
+};
+
+}  // namespace reformer::ort

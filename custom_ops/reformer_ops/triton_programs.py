@@ -1,0 +1,179 @@
+"""An operator as a program: the launches that compute it, and the buffers they pass on.
+
+Whoever runs a program needs no knowledge of the operator. Its inputs and its output have the names
+of the spec; what one launch leaves to a later one is a scratch buffer of the program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from reformer_ops.chunk_attention.spec import CHUNK_ATTENTION
+from reformer_ops.chunk_attention.triton_kernel import chunk_attention
+from reformer_ops.errors import OpError
+from reformer_ops.lsh_bucket.spec import LSH_BUCKET
+from reformer_ops.lsh_bucket.triton_kernel import lsh_bucket
+from reformer_ops.sorted_chunk_attention.spec import SORTED_CHUNK_ATTENTION
+from reformer_ops.sorted_chunk_attention.triton_combine import combine_rounds
+from reformer_ops.sorted_chunk_attention.triton_kernel import attend_rounds
+from reformer_ops.sorted_chunk_attention.triton_sort import SEGMENT, sort_passes
+from reformer_ops.spec import AttributeValue, OpSpec
+from reformer_ops.triton_launch import Grid, Launch
+
+LONGEST = 2**31 - 1
+"""Kernels take lengths as 32-bit integers."""
+
+_SIZES = {
+    "LshBucket": ("heads", "head_dim", "num_hashes"),
+    "SortedChunkAttention": ("heads", "head_dim", "num_hashes"),
+    "ChunkAttention": ("heads", "head_dim"),
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One launch. It is left out of a run whose length is not in `shortest..longest`.
+
+    `buffers` gives the program's name of an argument that has another name in the kernel.
+    """
+
+    launch: Launch
+    buffers: Mapping[str, str] = field(default_factory=dict)
+    shortest: int = 1
+    longest: int = LONGEST
+
+    def arguments(self) -> list[str]:
+        """The kernel's arguments by the program's names, "length" among them."""
+        names = [a.name for a in self.launch.inputs]
+        names += ["length"]
+        names += [a.name for a in self.launch.outputs]
+        return [self.buffers.get(name, name) for name in names]
+
+
+@dataclass(frozen=True)
+class Program:
+    """How an operator is computed on one GPU, for one type and shape.
+
+    Attributes:
+        op: the operator.
+        dtype: the model's type, "float16".
+        attributes: the node's attributes.
+        sizes: the axes that are compiled in, such as heads; batch and length are open.
+        scratch: buffers by name. Their size in bytes is what `Grid.programs` gives.
+        steps: the launches, in order.
+    """
+
+    op: OpSpec
+    dtype: str
+    attributes: Mapping[str, AttributeValue]
+    sizes: Mapping[str, int]
+    scratch: Mapping[str, Grid]
+    steps: tuple[Step, ...]
+
+
+def sizes_of(op: OpSpec, shapes: Mapping[str, tuple[Any, ...]]) -> dict[str, Any]:
+    """The axes that a program for `op` has compiled in, from the shapes of inputs by name."""
+    axes: dict[str, Any] = {}
+    for operand in op.inputs:
+        if operand.name in shapes:
+            axes.update(zip(operand.axes, shapes[operand.name], strict=True))
+    return {name: axes[name] for name in _SIZES[op.name] if name in axes}
+
+
+def make_program(
+    op: OpSpec,
+    *,
+    dtype: str,
+    attributes: Mapping[str, AttributeValue],
+    sizes: Mapping[str, int],
+    target: int,
+) -> Program:
+    """The program for one operator.
+
+    Args:
+        op: the operator.
+        dtype: "float32", "float16" or "bfloat16".
+        attributes: every attribute of the spec.
+        sizes: every axis that `sizes_of` names.
+        target: the GPU's compute capability, 90 for sm_90.
+
+    Raises:
+        OpError: the operator is not defined for the attributes, or a size is missing.
+    """
+    op.check_attributes(**attributes)
+    if missing := [name for name in _SIZES[op.name] if name not in sizes]:
+        raise OpError(f"a program for {op.name} needs the sizes of {', '.join(missing)}")
+    shape = {name: sizes[name] for name in _SIZES[op.name]}
+    make = _MAKERS[op.name]
+    scratch, steps = make(dtype=dtype, target=target, **shape, **attributes)
+    return Program(op, dtype, dict(attributes), shape, scratch, tuple(steps))
+
+
+def _lsh_bucket(
+    *, dtype: str, target: int, factors: Any, **sizes: Any
+) -> tuple[dict[str, Grid], list[Step]]:
+    return {}, [Step(lsh_bucket(dtype=dtype, factors=tuple(factors), **sizes))]
+
+
+def _chunk_attention(*, causal: Any, **shape: Any) -> tuple[dict[str, Grid], list[Step]]:
+    return {}, [Step(chunk_attention(causal=bool(causal), **shape))]
+
+
+def _sorted_chunk_attention(
+    *,
+    dtype: str,
+    target: int,
+    heads: int,
+    head_dim: int,
+    num_hashes: int,
+    num_buckets: Any,
+    chunk_length: Any,
+    causal: Any,
+    **reach: Any,
+) -> tuple[dict[str, Grid], list[Step]]:
+    """Sort by bucket, attend in every round, sum the rounds.
+
+    The sort is left out of a run with one chunk, which is attended as it stands. Up to one segment
+    of the sort a pass is one launch; beyond, counting first is less work than counting all again.
+    """
+    rounds = heads * num_hashes
+    element = 4 if dtype == "float32" else 2
+    scratch = {
+        "order": Grid(times=4 * rounds, divisor=1),
+        "lse": Grid(times=4 * rounds, divisor=1),
+    }
+    steps = []
+    passes = sort_passes(heads=heads, num_hashes=num_hashes, num_buckets=num_buckets)
+    before = "buckets"
+    for number, each in enumerate(passes):
+        last = number == len(passes) - 1
+        after = "order" if last else f"order_{number}"
+        if not last:
+            scratch[after] = scratch["order"]
+        names = {"order": before, "sorted_order": after}
+        scratch["counts"] = Grid(times=4 * rounds * 2**each.bits, divisor=SEGMENT)
+        several = max(chunk_length, SEGMENT)
+        steps += [
+            Step(each.place_alone, names, chunk_length + 1, several),
+            Step(each.count, names, several + 1),
+            Step(each.place, names, several + 1),
+        ]
+        before = after
+    rows = {"dtype": dtype, "heads": heads, "head_dim": head_dim, "num_hashes": num_hashes}
+    attend = attend_rounds(
+        **rows, chunk_length=chunk_length, causal=bool(causal), target=target, **reach
+    )
+    if num_hashes == 1:
+        return scratch, [*steps, Step(attend, {"outputs": "output"})]
+    scratch["outputs"] = Grid(times=element * rounds * head_dim, divisor=1)
+    combine = combine_rounds(**rows, chunk_length=chunk_length)
+    return scratch, [*steps, Step(attend), Step(combine)]
+
+
+_MAKERS: dict[str, Callable[..., tuple[dict[str, Grid], list[Step]]]] = {
+    LSH_BUCKET.name: _lsh_bucket,
+    SORTED_CHUNK_ATTENTION.name: _sorted_chunk_attention,
+    CHUNK_ATTENTION.name: _chunk_attention,
+}

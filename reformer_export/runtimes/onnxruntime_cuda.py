@@ -1,0 +1,195 @@
+"""Sessions of ONNX Runtime on a GPU: the provider's options, buffers on the device, CUDA graphs."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from reformer_export.artifact import Artifact
+from reformer_export.device import CUDA, Device
+from reformer_export.errors import DeviceUnavailableError, RuntimeUnavailableError, UsageError
+from reformer_export.gpu import require_gpu
+from reformer_export.manifest import CUDA as KERNELS
+from reformer_export.runtimes.base import Array, Arrays
+from reformer_export.signature import INPUT_IDS, Signature
+
+PROVIDER = "CUDAExecutionProvider"
+KERNELS_ENTRY = "reformer.kernels"
+"""The session's config entry that names model.cuda, as csrc/ort_cuda.h has it."""
+
+MOST_GRAPHS = 8
+"""How many input shapes a runner captures: ONNX Runtime keeps a graph as long as the session."""
+
+_GRAPH_ID = "gpu_graph_id"
+_NO_GRAPH = "-1"
+
+PACKAGES = 'pip install "onnxruntime-gpu[cuda,cudnn]"'
+"""ONNX Runtime and what it needs beside the driver. Only function bodies need cuDNN."""
+
+
+def prepare_onnxruntime(onnxruntime: Any, device: Device) -> None:
+    """Load CUDA's libraries, which may lie in pip's packages.
+
+    Raises:
+        RuntimeUnavailableError: this onnxruntime is for CPUs alone.
+        DeviceUnavailableError: there is no such GPU.
+    """
+    if PROVIDER not in onnxruntime.get_available_providers():
+        raise RuntimeUnavailableError(
+            f"onnxruntime {onnxruntime.__version__} has no {PROVIDER}: pip uninstall onnxruntime, "
+            f"then {PACKAGES}"
+        )
+    require_gpu(f"running on {device}", index=device.index)
+    if hasattr(onnxruntime, "preload_dlls"):
+        onnxruntime.preload_dlls(cudnn=False)
+
+
+def provider_options(device: Device, *, graphs: bool) -> dict[str, str]:
+    """Options of the CUDA provider under which a model gives the numbers it was verified with."""
+    return {
+        "device_id": str(device.index),
+        # TF32 rounds the factors of fp32 products to 11 bits.
+        "use_tf32": "0",
+        # Otherwise fp16 norms are summed in fp16.
+        "enable_skip_layer_norm_strict_mode": "1",
+        "enable_cuda_graph": "1" if graphs else "0",
+    }
+
+
+def kernels_of(artifact: Artifact) -> str:
+    """The path of model.cuda; UsageError, with the command that makes it, where there is none."""
+    if KERNELS not in artifact.formats:
+        raise UsageError(
+            f"{artifact.path} has no kernels for GPUs: add them with reformer-export add-kernels "
+            f"{artifact.path}, or give --ops portable, which takes many times as long"
+        )
+    return str(artifact.format_path(KERNELS))
+
+
+def check_placed(session: Any, device: Device) -> None:
+    """DeviceUnavailableError where ONNX Runtime went to the CPU without saying so."""
+    if PROVIDER not in session.get_providers():
+        raise DeviceUnavailableError(
+            f"onnxruntime cannot use {device}: a library of CUDA that it needs does not load, see "
+            f"reformer-export doctor; most come with {PACKAGES}"
+        )
+
+
+class Prepared:
+    """One input shape with its buffers on the GPU. Runs again and again; not from two threads."""
+
+    def __init__(
+        self,
+        session: Any,
+        onnxruntime: Any,
+        signature: Signature,
+        device: Device,
+        inputs: Arrays,
+        graph: int | None,
+    ) -> None:
+        self._session = session
+        self._device = device
+        self._lock = threading.Lock()
+        self._options = run_options(onnxruntime, graph)
+        self._binding = session.io_binding()
+        self._inputs = {}
+        for name, array in inputs.items():
+            value = onnxruntime.OrtValue.ortvalue_from_numpy(
+                np.ascontiguousarray(array), CUDA, device.index
+            )
+            self._inputs[name] = value
+            self._binding.bind_ortvalue_input(name, value)
+        self._outputs = {}
+        batch, length = inputs[INPUT_IDS].shape
+        for spec in signature.outputs:
+            value = onnxruntime.OrtValue.ortvalue_from_shape_and_type(
+                spec.shape(batch, length), np.dtype(spec.dtype), CUDA, device.index
+            )
+            self._outputs[spec.name] = value
+            self._binding.bind_ortvalue_output(spec.name, value)
+
+    def feed(self, inputs: Arrays) -> None:
+        """Other contents for the inputs, of the same shapes."""
+        for name, value in self._inputs.items():
+            value.update_inplace(np.ascontiguousarray(inputs[name]))
+
+    def run(self) -> None:
+        """Compute the outputs; returns when the GPU is done."""
+        self._session.run_with_iobinding(self._binding, self._options)
+
+    def fetch(self) -> dict[str, Array]:
+        """The outputs, copied to the CPU."""
+        return {name: value.numpy() for name, value in self._outputs.items()}
+
+
+class DeviceSession:
+    """A session on a GPU. Shapes that come again are captured as CUDA graphs, if it has them."""
+
+    def __init__(
+        self, session: Any, onnxruntime: Any, signature: Signature, device: Device, *, graphs: bool
+    ) -> None:
+        self.session = session
+        self.graphs = graphs
+        self._onnxruntime = onnxruntime
+        self._signature = signature
+        self._device = device
+        self._seen: Counter[tuple[int, ...]] = Counter()
+        self._captured: dict[tuple[int, ...], Prepared] = {}
+        self._turn = threading.Lock()
+
+    def run(self, names: Sequence[str], inputs: Arrays) -> list[Array]:
+        """Outputs of these names."""
+        if not self.graphs:
+            results: list[Array] = self.session.run(list(names), dict(inputs))
+            return results
+        # A captured graph has its intermediate results at fixed places, which other runs use, too.
+        with self._turn:
+            prepared = self._known(inputs)
+            if prepared is None:
+                options = run_options(self._onnxruntime, None)
+                results = self.session.run(list(names), dict(inputs), options)
+                return results
+            prepared.feed(inputs)
+            prepared.run()
+            outputs = prepared.fetch()
+            return [outputs[name] for name in names]
+
+    def prepare(self, inputs: Arrays) -> Prepared:
+        """Buffers for these inputs, with a graph where there may be one more."""
+        with self._turn:
+            return self._captured.get(_key(inputs)) or self._prepare(inputs)
+
+    def _known(self, inputs: Arrays) -> Prepared | None:
+        """What was captured of this shape; captures it when it comes for the second time."""
+        key = _key(inputs)
+        self._seen[key] += 1
+        if key in self._captured:
+            return self._captured[key]
+        if self._seen[key] < 2 or len(self._captured) >= MOST_GRAPHS:
+            return None
+        return self._prepare(inputs)
+
+    def _prepare(self, inputs: Arrays) -> Prepared:
+        captures = self.graphs and len(self._captured) < MOST_GRAPHS
+        graph = len(self._captured) + 1 if captures else None
+        prepared = Prepared(
+            self.session, self._onnxruntime, self._signature, self._device, inputs, graph
+        )
+        if captures:
+            self._captured[_key(inputs)] = prepared
+        return prepared
+
+
+def run_options(onnxruntime: Any, graph: int | None) -> Any:
+    """Options of one run: which graph it is captured in and replayed from; None for no graph."""
+    options = onnxruntime.RunOptions()
+    options.add_run_config_entry(_GRAPH_ID, _NO_GRAPH if graph is None else str(graph))
+    return options
+
+
+def _key(inputs: Arrays) -> tuple[int, ...]:
+    return tuple(inputs[INPUT_IDS].shape)
