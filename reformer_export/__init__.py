@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from reformer_export.artifact import Artifact
     from reformer_export.engine import Engine
+    from reformer_export.exporters.cuda_kernels import add_cuda_kernels
     from reformer_export.exporters.onnx import export_onnx
     from reformer_export.parity import verify_artifact
     from reformer_export.pipeline import to_aoti, to_onnx, to_tensorrt, to_torchscript
@@ -23,6 +24,7 @@ __all__ = [
     "Artifact",
     "Engine",
     "__version__",
+    "add_cuda_kernels",
     "export_onnx",
     "open_runner",
     "to_aoti",
@@ -35,6 +37,7 @@ __all__ = [
 _HOMES = {
     "Artifact": "artifact",
     "Engine": "engine",
+    "add_cuda_kernels": "exporters.cuda_kernels",
     "export_onnx": "exporters.onnx",
     "open_runner": "runtimes",
     "to_aoti": "pipeline",

@@ -15,6 +15,9 @@ GraphChoice = Literal["auto", "off"]
 
 GRAPH_CHOICES: tuple[str, ...] = get_args(GraphChoice)
 
+DEFAULT_TARGETS = ("sm80", "sm89", "sm90")
+"""GPUs that kernels are compiled for. Those of sm80 run on all later ones, if not as fast."""
+
 _SPELLING = re.compile(r"(cpu|cuda)(?::(\d+))?")
 
 

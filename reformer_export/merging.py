@@ -64,12 +64,12 @@ def merge(there: Artifact, new: Manifest, folder: Path, name: str) -> Manifest:
     old = there.manifest
     if not check_same_model(old, new, there.path, force=True):
         return new
-    replaced = _files_of(old, name)
+    replaced = set().union(*(_files_of(old, format_name) for format_name in (name, *new.formats)))
     kept = [file for file in old.files if file not in {*new.files, *replaced}]
     for file in kept:
         _take(there.path / file, folder / file)
     if name == ONNX:
-        merged = dataclasses.replace(new, formats=old.formats)
+        merged = dataclasses.replace(new, formats={**old.formats, **new.formats})
     else:
         merged = dataclasses.replace(
             old, formats={**old.formats, **new.formats}, created=new.created

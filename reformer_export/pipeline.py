@@ -55,7 +55,7 @@ def to_onnx(
             another checkpoint or with other options about the model.
         progress: told what is going on, a sentence at a time.
         options: fields of `OnnxOptions`: task, dtype, opset, max_length, num_buckets, hash_seed,
-            ops, external_data, revision, ignore_config_keys.
+            ops, external_data, cuda, revision, ignore_config_keys.
 
     Returns:
         The artifact; with `verify`, its manifest holds the parity record.

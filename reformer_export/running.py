@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from reformer_export.device import CPU, GraphChoice
 from reformer_export.errors import ExportError, UsageError
 from reformer_export.inputs import read_array, read_bytes
 from reformer_export.peak_memory import peak_rss
@@ -127,6 +128,8 @@ def run_artifact(
     runtime: str = "auto",
     threads: int | None = None,
     ops: Choice = "auto",
+    device: str = CPU,
+    cuda_graph: GraphChoice = "auto",
     output: str | os.PathLike[str] | None = None,
     bench: int = 0,
     progress: Callable[[str], None] | None = None,
@@ -164,7 +167,9 @@ def run_artifact(
 
     say("opening the runtime")
     start = time.perf_counter()
-    runner = open_runner(opened, runtime=runtime, threads=threads, ops=ops)
+    runner = open_runner(
+        opened, runtime=runtime, threads=threads, ops=ops, device=device, cuda_graph=cuda_graph
+    )
     try:
         open_seconds = time.perf_counter() - start
         batch, length = checked[INPUT_IDS].shape

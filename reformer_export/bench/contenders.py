@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from reformer_export.artifact import Artifact
+from reformer_export.device import CPU, parse_device
 from reformer_export.errors import UsageError
 from reformer_export.runtimes import Runner, open_runner
 from reformer_export.signature import INPUT_IDS
@@ -29,8 +30,8 @@ AGAINST = {
 class Request:
     """Which contender a child process is to be, and on what.
 
-    `runtime` runs the artifact. `memory` is how many bytes it may allocate; None for as many as are
-    available.
+    `runtime` runs the artifact. `device` is where it and the others run. `memory` is how many bytes
+    it may allocate; None for as many as are available.
     """
 
     contender: str
@@ -40,6 +41,7 @@ class Request:
     length: int = 0
     memory: int | None = None
     runtime: str = "auto"
+    device: str = CPU
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,13 @@ def _portable(request: Request) -> Opened:
 
 
 def _open(artifact: Artifact, request: Request, ops: Choice) -> Runner:
-    return open_runner(artifact, runtime=request.runtime, threads=request.threads, ops=ops)
+    return open_runner(
+        artifact,
+        runtime=request.runtime,
+        threads=request.threads,
+        ops=ops,
+        device=request.device,
+    )
 
 
 def _hf(request: Request) -> Opened:
@@ -95,7 +103,7 @@ def _hf(request: Request) -> Opened:
     _use_threads(request.threads)
     artifact = Artifact.open(request.artifact)
     loaded = load_original(artifact.manifest, request.checkpoint, option="--checkpoint")
-    runner = TransformersRunner(loaded, artifact.signature)
+    runner = TransformersRunner(loaded, artifact.signature, parse_device(request.device))
     del loaded  # its copy of the weights is not transformers'
     gc.collect()
     return _running(runner, request)
@@ -110,7 +118,8 @@ def _full(request: Request) -> Opened:
     artifact = Artifact.open(request.artifact)
     loaded = load_original(artifact.manifest, request.checkpoint, option="--checkpoint")
     attend_fully(loaded.model)
-    return _running(TorchRunner(loaded, artifact.signature), request)
+    device = parse_device(request.device)
+    return _running(TorchRunner(loaded, artifact.signature, device=device), request)
 
 
 def _gemm(request: Request) -> Opened:

@@ -25,6 +25,7 @@ from reformer_export.bench.report import (
     Result,
 )
 from reformer_export.bench.turns import Turn, take_turns
+from reformer_export.device import CPU, parse_device
 from reformer_export.errors import UsageError
 from reformer_export.runtimes.registry import check_runtime
 from reformer_export.source import ReformerConfig, artifact_config
@@ -45,6 +46,7 @@ def bench_artifact(
     threads: int | None = None,
     against: Sequence[str] = (),
     runtime: str = "auto",
+    device: str = CPU,
     repeat: int = DEFAULT_REPEAT,
     checkpoint: str | Path | None = None,
     patience: float = DEFAULT_PATIENCE,
@@ -58,6 +60,7 @@ def bench_artifact(
         threads: of every contender; all usable cores when left out.
         against: names of `AGAINST`.
         runtime: what runs the artifact, see `open_runner`.
+        device: where it and the others run.
         repeat: runs of each contender after its warm-up.
         checkpoint: where "hf" and "full" find the weights; by default where the artifact was
             exported from.
@@ -76,7 +79,7 @@ def bench_artifact(
     if runtime != "auto":
         check_runtime(opened, runtime)  # here, rather than as every contender's failure
     bench = _Bench(
-        opened, lengths, threads, against, runtime, repeat, checkpoint, patience, progress
+        opened, lengths, threads, against, runtime, device, repeat, checkpoint, patience, progress
     )
     return bench.run()
 
@@ -91,6 +94,7 @@ class _Bench:
         threads: int | None,
         against: Sequence[str],
         runtime: str,
+        device: str,
         repeat: int,
         checkpoint: str | Path | None,
         patience: float,
@@ -101,6 +105,7 @@ class _Bench:
         self.lengths = _checked_lengths(lengths, artifact)
         self.threads = threads or usable_cores()
         self.runtime = runtime
+        self.device = str(parse_device(device))
         self.contenders = (OURS, *_checked_against(against))
         if repeat < 1:
             raise UsageError(f"--repeat {repeat}: at least one run is needed")
@@ -116,11 +121,14 @@ class _Bench:
     def run(self) -> BenchReport:
         """Measure every length, the shortest first."""
         with Contender(self._request(GEMM)) as gemm:
-            try:
-                gemm.open(_OPENING)
-                self._gemm_turn(gemm)()
-            except ContenderFailure as error:
-                self.no_gemm = str(error)
+            if self.device != CPU:
+                self.no_gemm = "it is that of the CPU, and the model runs elsewhere"
+            else:
+                try:
+                    gemm.open(_OPENING)
+                    self._gemm_turn(gemm)()
+                except ContenderFailure as error:
+                    self.no_gemm = str(error)
             for length in self.lengths:
                 self._measure(length, gemm)
         return BenchReport(
@@ -244,6 +252,7 @@ class _Bench:
             threads=self.threads,
             artifact=str(self.artifact.path),
             runtime=self.runtime,
+            device=self.device,
             checkpoint=self.checkpoint,
             length=length,
             memory=allowance,

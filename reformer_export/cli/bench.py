@@ -7,8 +7,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from reformer_export.cli.options import PATH, IntegerList, common_options, pass_output
+from reformer_export.cli.options import (
+    PATH,
+    IntegerList,
+    common_options,
+    device_option,
+    pass_output,
+)
 from reformer_export.cli.output import Output
+from reformer_export.device import CPU
 
 if TYPE_CHECKING:
     from reformer_export.bench.ops import OpsReport
@@ -54,6 +61,7 @@ class _Names(click.ParamType[tuple[str, ...]]):
 @click.option(
     "--runtime", metavar="NAME", help="What runs ARTIFACT.  [default: the best it is made for]"
 )
+@device_option
 @click.option(
     "--repeat",
     type=click.IntRange(min=1),
@@ -86,6 +94,7 @@ def command(
     threads: int | None,
     against: tuple[str, ...] | None,
     runtime: str | None,
+    device: str,
     repeat: int,
     checkpoint: str | None,
     patience: float,
@@ -99,9 +108,9 @@ def command(
     """
     if ops == (artifact is not None):
         raise click.UsageError("Give an ARTIFACT or --ops, and not both.")
-    if ops and (against or checkpoint or runtime):
+    if ops and (against or checkpoint or runtime or device != CPU):
         raise click.UsageError(
-            "--against, --checkpoint and --runtime go with an ARTIFACT, not with --ops."
+            "--against, --checkpoint, --runtime and --device go with an ARTIFACT, not with --ops."
         )
     report: BenchReport | OpsReport
     with output.working() as progress:
@@ -121,6 +130,7 @@ def command(
                 threads=threads,
                 against=against or (),
                 runtime=runtime or "auto",
+                device=device,
                 repeat=repeat,
                 checkpoint=checkpoint,
                 patience=patience,

@@ -9,6 +9,7 @@ import click
 
 from reformer_export.cli.options import PATH, IntegerList
 from reformer_export.cli.output import Output
+from reformer_export.device import CUDA
 
 if TYPE_CHECKING:
     from reformer_export.artifact import Artifact
@@ -104,14 +105,16 @@ def show(output: Output, artifact: Artifact, format_name: str) -> int:
     for note in manifest.hashing.notes:
         output.note(note)
     size = sum(record.bytes for record in manifest.files.values())
-    verified = artifact.parity(format_name) is not None
-    output.rows(
-        [
-            ("artifact", str(artifact.path)),
-            ("model", f"{manifest.architecture}, {manifest.task}, {manifest.dtype}"),
-            ("formats", ", ".join(artifact.formats)),
-            ("size", f"{size / 1e6:.1f} MB"),
-            ("verified", "yes" if verified else "no (--no-verify)"),
-        ]
-    )
+    rows = [
+        ("artifact", str(artifact.path)),
+        ("model", f"{manifest.architecture}, {manifest.task}, {manifest.dtype}"),
+        ("formats", ", ".join(artifact.formats)),
+        ("size", f"{size / 1e6:.1f} MB"),
+    ]
+    if CUDA in artifact.formats:
+        rows.append(("kernels", f"for {manifest.formats[CUDA].machine['targets']}"))
+    if format_name != CUDA:
+        verified = artifact.parity(format_name) is not None
+        rows.append(("verified", "yes" if verified else "no (--no-verify)"))
+    output.rows(rows)
     return 0

@@ -32,6 +32,7 @@ _VERBS = {
     "package": "Pack an artifact and all that runs it for a device.",
     "bench": "Measure an artifact's speed and memory.",
     "inspect": "Show what is in an artifact; check its hashes.",
+    "add-kernels": "Add kernels for NVIDIA GPUs to an artifact; it takes no GPU.",
     "build-kernels": "Compile GPU kernels ahead of time; it takes no GPU.",
     "doctor": "Show what is installed and usable here, and why not.",
 }

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from reformer_export.cli.output import Output
+from reformer_export.device import GRAPH_CHOICES
 from reformer_ops.native import CHOICES
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -26,6 +27,19 @@ ops_option = click.option(
     default="auto",
     show_default=True,
     help="native: by our kernels; portable: by standard operations; auto: native where installed.",
+)
+
+
+device_option = click.option(
+    "--device", default="cpu", show_default=True, metavar="cpu|cuda[:N]", help="Where to run."
+)
+
+cuda_graph_option = click.option(
+    "--cuda-graph",
+    type=click.Choice(GRAPH_CHOICES),
+    default="auto",
+    show_default=True,
+    help="On a GPU: capture the runs of shapes that come again, or none.",
 )
 
 

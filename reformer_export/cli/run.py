@@ -10,10 +10,13 @@ from reformer_export.cli.options import (
     PATH,
     artifact_argument,
     common_options,
+    cuda_graph_option,
+    device_option,
     ops_option,
     pass_output,
 )
 from reformer_export.cli.output import Output
+from reformer_export.device import GraphChoice
 from reformer_ops.native import Choice
 
 
@@ -33,6 +36,8 @@ from reformer_ops.native import Choice
 @click.option("--runtime", default="auto", show_default=True, metavar="NAME")
 @click.option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads.")
 @ops_option
+@device_option
+@cuda_graph_option
 @click.option(
     "--bench",
     type=click.IntRange(min=1),
@@ -53,6 +58,8 @@ def command(
     runtime: str,
     threads: int | None,
     ops: Choice,
+    device: str,
+    cuda_graph: GraphChoice,
     bench: int | None,
     destination: Path | None,
 ) -> int:
@@ -73,6 +80,8 @@ def command(
             runtime=runtime,
             threads=threads,
             ops=ops,
+            device=device,
+            cuda_graph=cuda_graph,
             output=destination,
             bench=bench or 0,
             progress=progress,

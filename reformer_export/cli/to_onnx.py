@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from reformer_export.cli.exporting import TASKS, model_options, out_options, show
-from reformer_export.cli.options import common_options, pass_output
+from reformer_export.cli.options import NameList, common_options, pass_output
 from reformer_export.cli.output import Output
 
 __all__ = ["TASKS", "command"]
@@ -25,6 +25,12 @@ __all__ = ["TASKS", "command"]
     help="auto: our operators with bodies in standard ones; portable: standard ones only.",
 )
 @click.option("--external-data", is_flag=True, help="Keep the weights in model.onnx_data.")
+@click.option(
+    "--cuda",
+    type=NameList(),
+    default=(),
+    help="Add kernels for these GPUs, such as sm80,sm90; see add-kernels.",
+)
 @out_options
 @common_options
 @pass_output

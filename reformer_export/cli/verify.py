@@ -10,10 +10,12 @@ from reformer_export.cli.options import (
     PATH,
     IntegerList,
     common_options,
+    device_option,
     ops_option,
     pass_output,
 )
 from reformer_export.cli.output import Output
+from reformer_export.device import CPU
 from reformer_export.errors import ParityError
 from reformer_ops.native import Choice
 
@@ -29,6 +31,7 @@ from reformer_ops.native import Choice
 @click.option("--batch", "batches", type=IntegerList(), help="Batch sizes to try.")
 @click.option("--runtime", default="auto", show_default=True, metavar="NAME")
 @ops_option
+@device_option
 @click.option(
     "--matrix",
     is_flag=True,
@@ -51,6 +54,7 @@ def command(
     batches: tuple[int, ...] | None,
     runtime: str,
     ops: Choice,
+    device: str,
     matrix: bool,
     out: Path | None,
     save_io: Path | None,
@@ -61,8 +65,10 @@ def command(
     code 3.
     """
     if matrix:
-        if (runtime, ops) != ("auto", "auto"):
-            raise click.UsageError("--matrix takes every runtime: leave out --runtime and --ops.")
+        if (runtime, ops, device) != ("auto", "auto", CPU):
+            raise click.UsageError(
+                "--matrix takes every runtime on the CPU: leave out --runtime, --ops and --device."
+            )
         return _matrix(output, artifacts, against, lengths, batches, out)
     if len(artifacts) > 1 or out is not None:
         raise click.UsageError("Several artifacts and --out go with --matrix.")
@@ -76,6 +82,7 @@ def command(
             batches=batches,
             runtime=runtime,
             ops=ops,
+            device=device,
             save_to=save_io,
             progress=progress,
         )

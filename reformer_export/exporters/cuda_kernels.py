@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reformer_export.artifact import Artifact
+from reformer_export.device import DEFAULT_TARGETS
 from reformer_export.errors import ArtifactError, UsageError
 from reformer_export.exporters.kernels import target as target_number
 from reformer_export.manifest import (
@@ -41,8 +42,6 @@ if TYPE_CHECKING:
 KERNELS = "model.cuda"
 KIND = "reformer-kernels"
 SCHEMA_VERSION = 1
-DEFAULT_TARGETS = ("sm80", "sm89", "sm90")
-"""What most people have. PTX of sm80 runs on every later GPU, if not as fast as its own."""
 
 _PURPOSE = "compiling kernels for GPUs"
 _PORTABLE = re.compile(r"^\.target sm_\d+\s*$", re.MULTILINE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,8 @@ from reformer_export.artifact import Artifact
 from reformer_export.errors import UsageError
 from reformer_export.exporters.base import ExportOptions, Progress, draft_manifest
 from reformer_export.exporters.companions import copy_companions
-from reformer_export.manifest import MODEL, Manifest, record_files, write_manifest
+from reformer_export.exporters.cuda_kernels import check_targets, write_cuda_kernels
+from reformer_export.manifest import CUDA, MODEL, Manifest, record_files, write_manifest
 from reformer_export.optional import installed_version
 from reformer_export.signature import Signature
 from reformer_export.staging import stage
@@ -37,9 +39,18 @@ class OnnxOptions(ExportOptions):
     opset: int | None = None
     ops: str = "auto"
     external_data: bool = False
+    cuda: Sequence[str] = ()
+    """GPUs to compile kernels for, such as "sm90"."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.cuda:
+            check_targets(self.cuda)
+            if self.ops == "portable":
+                raise UsageError(
+                    "--cuda compiles kernels for our operators, and --ops portable leaves none: "
+                    "give one of them"
+                )
         if self.opset is not None and self.opset not in OPSETS:
             raise UsageError(
                 f"cannot export opset {self.opset}: choose {OPSETS.start} to {OPSETS.stop - 1}"
@@ -81,10 +92,14 @@ def write_onnx(
     model = _graph(loaded, draft.signature, opset, options.ops)
     say("writing the artifact")
     save_model(model, folder, external_data=options.external_data)
+    formats = {}
+    if options.cuda:
+        formats[CUDA] = write_cuda_kernels(folder / MODEL, folder, options.cuda, progress=say)
     manifest = dataclasses.replace(
         draft,
         opset=opset,
         ops=dataclasses.replace(draft.ops, mode=options.ops),
+        formats=formats,
         files=record_files(folder),
     )
     write_manifest(folder, manifest)

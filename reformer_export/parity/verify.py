@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reformer_export.artifact import Artifact
+from reformer_export.device import CPU
 from reformer_export.errors import RuntimeUnavailableError, UsageError
 from reformer_export.optional import installed_version
 from reformer_export.parity.compare import compare
@@ -34,6 +35,7 @@ def verify_artifact(
     tolerance: float | None = None,
     runtime: str = "auto",
     ops: Choice = "auto",
+    device: str = CPU,
     save_to: str | Path | None = None,
     progress: Progress | None = None,
 ) -> ParityReport:
@@ -47,6 +49,7 @@ def verify_artifact(
         tolerance: replaces the bound on outputs, relative to their scale.
         runtime: which runtime runs the artifact.
         ops: whether native operators do, see `open_runner`.
+        device: where the artifact runs. What it is compared with stays on the CPU.
         save_to: a folder to make, with the inputs and the artifact's outputs for Polygraphy.
 
     Returns:
@@ -68,6 +71,7 @@ def verify_artifact(
         tolerance=tolerance,
         runtime=runtime,
         ops=ops,
+        device=device,
         save_to=save_to,
         progress=progress,
     )
@@ -82,6 +86,7 @@ def verify_against(
     tolerance: float | None = None,
     runtime: str = "auto",
     ops: Choice = "auto",
+    device: str = CPU,
     save_to: str | Path | None = None,
     progress: Progress | None = None,
 ) -> ParityReport:
@@ -90,7 +95,7 @@ def verify_against(
     if save_to is not None and os.path.lexists(save_to):  # rather than after all the work
         raise UsageError(f"{save_to} exists: choose another folder to save inputs and outputs in")
     bounds = tolerance_for(artifact.manifest.dtype, tolerance)
-    candidate = open_runner(artifact, runtime=runtime, ops=ops)
+    candidate = open_runner(artifact, runtime=runtime, ops=ops, device=device)
     if not isinstance(candidate, (ProbingRunner, ShowingRunner)):
         candidate.close()
         raise RuntimeUnavailableError(f"{candidate.name} cannot show its buckets to be verified")

@@ -44,14 +44,16 @@ class OnnxRuntimeRunner:
             onnxruntime_cuda.prepare_onnxruntime(self._onnxruntime, options.device)
         self._ops = _usable(artifact, ops)
         self._emulated = artifact.manifest.dtype == "bf16" and not self._on_gpu
-        self._session, status = self._open(self._model(), graphs=options.cuda_graph == "auto")
+        # Function bodies compute a part on the CPU, which no graph captures.
+        graphs = options.cuda_graph == "auto" and self._ops != "portable"
+        self._session, status = self._open(self._model(), graphs=graphs)
         self._probing: dict[bool, tuple[Any, int]] = {}
         threads = f"{options.threads or 'all'} threads"
         self.description = ", ".join(
             [
                 f"onnxruntime {self._onnxruntime.__version__}",
                 self._place() if self._on_gpu else f"CPU, {threads}",
-                str(status),
+                "kernels of model.cuda" if self._on_gpu and status.available else str(status),
                 *(["bf16 emulated in fp32"] if self._emulated else []),
             ]
         )
@@ -137,7 +139,7 @@ class OnnxRuntimeRunner:
 
     def _session_of(self, model: str | bytes, providers: list[Any]) -> tuple[Any, NativeStatus]:
         options = self._onnxruntime.SessionOptions()
-        options.log_severity_level = 3
+        options.log_severity_level = 4 if self._on_gpu else 3  # it prints what it raises
         # The pattern of a first run reserves the memory of all tensors at once, dead ones included:
         # twice the peak at 65,536 tokens, and no faster.
         options.enable_mem_pattern = False
@@ -152,7 +154,8 @@ class OnnxRuntimeRunner:
             )
         status = register_with_onnxruntime(options, self._ops)
         try:
-            session = self._onnxruntime.InferenceSession(model, options, providers=providers)
+            with onnxruntime_cuda.without_warnings(self._onnxruntime):
+                session = self._onnxruntime.InferenceSession(model, options, providers=providers)
         except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
             raise RuntimeUnavailableError(
                 f"onnxruntime {self._onnxruntime.__version__} cannot load the model: {error}"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -189,6 +190,16 @@ def run_options(onnxruntime: Any, graph: int | None) -> Any:
     options = onnxruntime.RunOptions()
     options.add_run_config_entry(_GRAPH_ID, _NO_GRAPH if graph is None else str(graph))
     return options
+
+
+@contextmanager
+def without_warnings(onnxruntime: Any) -> Iterator[None]:
+    """While a session is made. On a GPU ONNX Runtime warns of plugins that nobody asked for."""
+    onnxruntime.set_default_logger_severity(3)
+    try:
+        yield
+    finally:
+        onnxruntime.set_default_logger_severity(2)  # what it starts with
 
 
 def _key(inputs: Arrays) -> tuple[int, ...]:

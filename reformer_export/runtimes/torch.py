@@ -11,9 +11,8 @@ import numpy as np
 import torch
 
 from reformer_export.device import CPU, CUDA, Device
-from reformer_export.errors import DeviceUnavailableError
 from reformer_export.runtimes.base import Array, Arrays, Buckets, Probe, RunnerOptions
-from reformer_export.runtimes.torch_files import tensors, use_threads
+from reformer_export.runtimes.torch_files import tensors, torch_device, use_threads
 from reformer_export.runtimes.torch_margins import decision_margins
 from reformer_export.signature import Signature
 from reformer_export.source import load_original, new_trace
@@ -53,7 +52,7 @@ class TorchRunner:
         ops: Choice = "auto",
         device: Device | None = None,
     ) -> None:
-        self._device = _torch_device(device or Device(CPU))
+        self._device = torch_device(device or Device(CPU))
         on_gpu = self._device.type == CUDA
         if ops == "native" and not on_gpu and not native_status("torch").available:
             library_path("torch")  # says where it was looked for
@@ -107,13 +106,3 @@ def _arrays(outputs: Mapping[str, torch.Tensor]) -> dict[str, Array]:
         name: (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).cpu().numpy()
         for name, tensor in outputs.items()
     }
-
-
-def _torch_device(device: Device) -> torch.device:
-    """DeviceUnavailableError where this torch has no such GPU."""
-    if device.kind == CUDA and device.index >= torch.cuda.device_count():
-        raise DeviceUnavailableError(
-            f"torch {torch.__version__} sees {torch.cuda.device_count()} GPUs, and {device} was "
-            "asked for: install a torch for CUDA, see reformer-export doctor"
-        )
-    return torch.device(str(device))

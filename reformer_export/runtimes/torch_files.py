@@ -8,7 +8,12 @@ import numpy as np
 import torch
 
 from reformer_export.artifact import Artifact
-from reformer_export.errors import RuntimeUnavailableError, UsageError
+from reformer_export.device import CUDA, Device
+from reformer_export.errors import (
+    DeviceUnavailableError,
+    RuntimeUnavailableError,
+    UsageError,
+)
 from reformer_export.runtimes.base import Array, Arrays
 from reformer_export.signature import ATTENTION_MASK, INPUT_IDS
 from reformer_ops import library_path, native_status
@@ -56,6 +61,16 @@ def prepare_operators(artifact: Artifact, name: str, ops: Choice) -> str:
             f"which is {status}: {again} portable, or set REFORMER_OPS=portable"
         )
     return str(status)
+
+
+def torch_device(device: Device) -> torch.device:
+    """DeviceUnavailableError where this torch has no such GPU."""
+    if device.kind == CUDA and device.index >= torch.cuda.device_count():
+        raise DeviceUnavailableError(
+            f"torch {torch.__version__} sees {torch.cuda.device_count()} GPUs, and {device} was "
+            "asked for: install a torch for CUDA, see reformer-export doctor"
+        )
+    return torch.device(str(device))
 
 
 def use_threads(threads: int | None) -> str:

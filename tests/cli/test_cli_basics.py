@@ -26,6 +26,7 @@ VERBS = (
     "run",
     "bench",
     "inspect",
+    "add-kernels",
     "build-kernels",
     "doctor",
 )

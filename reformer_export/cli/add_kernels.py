@@ -1,0 +1,37 @@
+"""reformer-export add-kernels"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from reformer_export.cli.exporting import show
+from reformer_export.cli.options import NameList, artifact_argument, common_options, pass_output
+from reformer_export.cli.output import Output
+from reformer_export.device import DEFAULT_TARGETS
+
+
+@click.command("add-kernels")
+@artifact_argument
+@click.option(
+    "--target",
+    "targets",
+    type=NameList(),
+    default=",".join(DEFAULT_TARGETS),
+    show_default=True,
+    help="GPUs to compile for. Kernels of sm80 run on all later ones, if not as fast.",
+)
+@click.option("--force", is_flag=True, help="Replace the kernels that are there.")
+@common_options
+@pass_output
+def command(output: Output, artifact: Path, targets: tuple[str, ...], force: bool) -> int:
+    """Add kernels for NVIDIA GPUs to ARTIFACT, as model.cuda. It takes no GPU.
+
+    ONNX Runtime's CUDA provider runs our operators by them: see docs/cuda.md.
+    """
+    with output.working() as progress:
+        from reformer_export.exporters.cuda_kernels import add_cuda_kernels
+
+        made = add_cuda_kernels(artifact, targets=targets, force=force, progress=progress)
+    return show(output, made, "cuda")
