@@ -35,7 +35,8 @@ class Axes {
       expected += (name == *std::begin(names) ? "" : ", ") + std::string(name);
     expected += "]";
     const std::string found = "; got shape " + text_of(shape);
-    if (shape.size() != static_cast<std::size_t>(std::distance(std::begin(names), std::end(names)))) throw Error(expected + found);
+    if (shape.size() != static_cast<std::size_t>(std::distance(std::begin(names), std::end(names))))
+      throw Error(expected + found);
     const std::int64_t* size = shape.data();
     for (const char* name : names) {
       if (*size < 1) throw Error(expected + " with no axis empty" + found);

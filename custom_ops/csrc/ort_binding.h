@@ -92,8 +92,8 @@ struct Attribute {
 };
 
 // An operator as the runtime knows it, for one type of models. Declaration has kName, kInputs,
-// kOutput and kAttributes. Derived has CreateKernelV2 and GetExecutionProviderType, and Node is what
-// it creates, with ComputeV2.
+// kOutput and kAttributes. Derived has CreateKernelV2 and GetExecutionProviderType, and Node is
+// what it creates, with ComputeV2.
 template <typename Declaration, typename Derived, typename Node>
 struct Operator : Ort::CustomOpBase<Derived, Node, true> {
   explicit Operator(ONNXTensorElementDataType model) : model_(model) {

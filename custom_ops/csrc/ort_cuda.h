@@ -1,5 +1,5 @@
-// The operators for ONNX Runtime's CUDA provider: one piece of code for all of them. What an operator
-// launches stands in model.cuda.
+// The operators for ONNX Runtime's CUDA provider: one piece of code for all of them. What an
+// operator launches stands in model.cuda.
 #pragma once
 
 #include <cstdint>
@@ -13,7 +13,8 @@
 
 namespace reformer::ort {
 
-// The name of the provider, once. Tests build with the CPU's, beside a driver that runs kernels there.
+// The name of the provider, once. Tests build with the CPU's, beside a driver that runs kernels
+// there.
 #ifdef REFORMER_CUDA_PROVIDER
 constexpr const char* kCudaProvider = REFORMER_CUDA_PROVIDER;
 #else

@@ -36,7 +36,7 @@ const Operators& operators_for(const std::string& kernels) {
   using File = std::tuple<std::string, std::int64_t, std::int64_t, std::int64_t>;
   static std::mutex mutex;
   static auto& all = *new std::map<File, std::unique_ptr<const Operators>>;
-  struct stat status {};
+  struct stat status{};
   if (!kernels.empty()) ::stat(kernels.c_str(), &status);  // where it fails, reading will say why
   const File file{kernels, status.st_size, status.st_mtim.tv_sec, status.st_mtim.tv_nsec};
   const std::lock_guard<std::mutex> lock(mutex);
@@ -64,8 +64,7 @@ RegisterCustomOps(OrtSessionOptions* options, const OrtApiBase* base) {
     // For whoever wants to know, and so that a wrong REFORMER_FORCE_ISA shows here.
     const char* isa = reformer::isa_name(reformer::active_isa());
     Ort::UnownedSessionOptions session(options);
-    const std::string kernels =
-        session.GetConfigEntryOrDefault(reformer::ort::kKernelsEntry, "");
+    const std::string kernels = session.GetConfigEntryOrDefault(reformer::ort::kKernelsEntry, "");
     session.Add(operators_for(kernels).domain).AddConfigEntry("reformer.isa", isa);
   });
 }

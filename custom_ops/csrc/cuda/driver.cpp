@@ -129,8 +129,8 @@ Image::Image(const std::string& name, const char* bytes) : name_(name) {
   char log[4096] = {};
   int options[] = {kErrorLog, kErrorLogBytes};
   void* values[] = {log, reinterpret_cast<void*>(sizeof log)};
-  const int status = driver().cuLibraryLoadData(&library_, bytes, options, values, 2, nullptr,
-                                                nullptr, 0);
+  const int status =
+      driver().cuLibraryLoadData(&library_, bytes, options, values, 2, nullptr, nullptr, 0);
   if (status == kSuccess) return;
   std::string reason = told(status);
   log[sizeof log - 1] = 0;

@@ -69,8 +69,8 @@ class Image {
   Library library_ = nullptr;
 };
 
-// Puts one launch into the stream. `arguments` are pointers to the values. Throws Error. A Turn must
-// be held.
+// Puts one launch into the stream. `arguments` are pointers to the values. Throws Error. A Turn
+// must be held.
 void launch(Function function, unsigned programs, unsigned threads, unsigned shared_bytes,
             Stream stream, void** arguments);
 

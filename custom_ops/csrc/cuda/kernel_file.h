@@ -1,8 +1,8 @@
 // model.cuda: the programs that compute our operators on GPUs, and the kernels they launch.
 //
-// The file has the layout of safetensors: eight bytes, the size of the header; the header, JSON; then
-// bytes. Each kernel is a tensor of bytes, `<image>.cubin` or `<image>.ptx`. The programs are JSON
-// too, in the header's metadata. reformer_export/exporters/cuda_kernels.py writes it.
+// The file has the layout of safetensors: eight bytes, the size of the header; the header, JSON;
+// then bytes. Each kernel is a tensor of bytes, `<image>.cubin` or `<image>.ptx`. The programs are
+// JSON too, in the header's metadata. reformer_export/exporters/cuda_kernels.py writes it.
 #pragma once
 
 #include <cstdint>

@@ -14,7 +14,9 @@ constexpr int kLength = -1, kNull = -2;
 
 constexpr std::size_t kAlignment = 256;  // of each buffer in the working memory
 
-std::size_t aligned(std::size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
+std::size_t aligned(std::size_t bytes) {
+  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+}
 
 // An image is loaded once for all nodes and sessions that use it, and goes with the last of them.
 std::shared_ptr<const Image> image_of(const std::shared_ptr<const KernelFile>& file,
@@ -89,8 +91,8 @@ std::size_t LoadedProgram::scratch_bytes(std::int64_t batch, std::int64_t length
   return total;
 }
 
-void LoadedProgram::run(std::int64_t batch, std::int64_t length,
-                        const std::vector<void*>& operands, void* scratch, Stream stream) const {
+void LoadedProgram::run(std::int64_t batch, std::int64_t length, const std::vector<void*>& operands,
+                        void* scratch, Stream stream) const {
   std::vector<void*> buffers = operands;
   char* free = static_cast<char*>(scratch);
   for (const auto& [name, amount] : program_.scratch) {
@@ -107,7 +109,8 @@ void LoadedProgram::run(std::int64_t batch, std::int64_t length,
     arguments.clear();
     for (const int number : launches_[i].arguments)
       arguments.push_back(number == kLength ? static_cast<void*>(&size)
-                                            : number == kNull ? &null : &buffers[number]);
+                          : number == kNull ? &null
+                                            : &buffers[number]);
     const std::int64_t programs = launch.programs.of(batch, length);
     if (programs > std::numeric_limits<std::int32_t>::max())
       throw Error(program_.op + " would take " + std::to_string(programs) +
@@ -142,10 +145,9 @@ std::vector<LoadedProgram> load_programs(const std::shared_ptr<const KernelFile>
     const Choice candidate{&program, cubin};
     if (choice.program == nullptr || worth(candidate) > worth(choice)) choice = candidate;
   }
-  const std::string remedy = "add it with reformer-export add-kernels ARTIFACT --target " +
-                             sm(device.capability());
-  if (!known)
-    throw Error(file->path() + " has no kernel for " + node.text() + ": " + remedy);
+  const std::string remedy =
+      "add it with reformer-export add-kernels ARTIFACT --target " + sm(device.capability());
+  if (!known) throw Error(file->path() + " has no kernel for " + node.text() + ": " + remedy);
   if (best.empty()) {
     std::string found;
     for (const std::string& target : targets) found += (found.empty() ? "" : ", ") + target;

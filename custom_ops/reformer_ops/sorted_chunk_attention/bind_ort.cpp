@@ -19,11 +19,8 @@ class SortedChunkAttention {
   };
   static constexpr Operand kOutput = {
       "output", Type::model, {"batch", "length", "heads", "head_dim"}};
-  static constexpr Attribute kAttributes[] = {{"num_buckets"},
-                                              {"chunk_length"},
-                                              {"num_chunks_before"},
-                                              {"num_chunks_after"},
-                                              {"causal"}};
+  static constexpr Attribute kAttributes[] = {
+      {"num_buckets"}, {"chunk_length"}, {"num_chunks_before"}, {"num_chunks_after"}, {"causal"}};
 
   explicit SortedChunkAttention(const Ort::ConstKernelInfo& node) {
     attributes_.num_buckets = attribute<std::int64_t>(node, "num_buckets");

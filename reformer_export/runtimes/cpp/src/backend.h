@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -25,10 +26,14 @@ struct Runtime {
   const char* format;  // what the artifact must hold
   const char* verb;    // what makes that
   const char* absent;  // why it was not built in; null where it was
+  bool on_cuda;        // whether Options::device may be a GPU
   // Throws Error. Adds to `notes` what the user should know.
   std::unique_ptr<Backend> (*open)(const Artifact& artifact, const Options& options,
                                    std::vector<std::string>& notes);
 };
+
+// The GPU that a device names, or none for the CPU. Throws Error (usage) for an unknown device.
+std::optional<int> gpu_number(const std::string& device);
 
 // Fastest first.
 const std::vector<Runtime>& all_runtimes();

@@ -88,10 +88,11 @@ reformer::Options options_from(const reformer_options* given) {
   options.threads = given->threads;
   options.onnxruntime = text(given->onnxruntime, "");
   options.ops_folder = text(given->ops_folder, "");
-  if (given->size >= sizeof(reformer_options)) {
+  if (given->size >= offsetof(reformer_options, device)) {
     options.tensorrt = text(given->tensorrt, "");
     options.engine = text(given->engine, "");
   }
+  if (given->size >= sizeof(reformer_options)) options.device = text(given->device, "cpu");
   return options;
 }
 

@@ -1,5 +1,6 @@
-// Runs model.onnx in ONNX Runtime on the CPU.
+// Runs model.onnx in ONNX Runtime, on the CPU or a GPU.
 #include <array>
+#include <memory>
 #include <optional>
 
 #include "backend.h"
@@ -68,15 +69,18 @@ class OnnxRuntimeBackend : public Backend {
     if (options.threads > 0) settings.SetIntraOpNumThreads(options.threads);
     settings.AddConfigEntry("session.model_external_initializers_file_folder_path",
                             artifact.path().c_str());
-    const std::string operators = register_ops(settings, artifact, options, notes);
+    const std::optional<int> gpu = gpu_number(options.device);
+    if (gpu) append_cuda(settings, *gpu);
+    const std::string operators = register_ops(settings, artifact, options, gpu.has_value(), notes);
     try {
       session_.emplace(*library_.env, artifact.file("model.onnx").c_str(), settings);
     } catch (const Ort::Exception& error) {
       fail(ErrorKind::unavailable, "onnxruntime ", library_.version,
            " cannot load the model: ", one_line(error.what()));
     }
-    description = "onnxruntime " + library_.version + ", CPU, " +
-                  (options.threads > 0 ? std::to_string(options.threads) : "all") + " threads, " +
+    const std::string threads = options.threads > 0 ? std::to_string(options.threads) : "all";
+    description = "onnxruntime " + library_.version + ", " +
+                  (gpu ? "cuda:" + std::to_string(*gpu) : "CPU, " + threads + " threads") + ", " +
                   operators;
   }
 
@@ -109,15 +113,43 @@ class OnnxRuntimeBackend : public Backend {
   }
 
  private:
+  // Has the session run on a GPU, under options by which a model gives the numbers it was verified
+  // with: without TF32, and with fp16 norms that are summed in fp32.
+  void append_cuda(Ort::SessionOptions& settings, int gpu) const {
+    const std::string number = std::to_string(gpu);
+    const std::array<const char*, 3> keys{"device_id", "use_tf32",
+                                          "enable_skip_layer_norm_strict_mode"};
+    const std::array<const char*, 3> values{number.c_str(), "0", "1"};
+    const OrtApi& api = Ort::GetApi();
+    OrtCUDAProviderOptionsV2* options = nullptr;
+    try {
+      Ort::ThrowOnError(api.CreateCUDAProviderOptions(&options));
+      const std::unique_ptr<OrtCUDAProviderOptionsV2, decltype(api.ReleaseCUDAProviderOptions)>
+          kept(options, api.ReleaseCUDAProviderOptions);
+      Ort::ThrowOnError(
+          api.UpdateCUDAProviderOptions(options, keys.data(), values.data(), keys.size()));
+      settings.AppendExecutionProvider_CUDA_V2(*options);
+    } catch (const Ort::Exception& error) {
+      fail(ErrorKind::unavailable, "onnxruntime ", library_.version, " cannot use cuda:", number,
+           ": ", one_line(error.what()));
+    }
+  }
+
   // Gives the session our kernels where they are chosen; says what runs the operators.
   static std::string register_ops(Ort::SessionOptions& settings, const Artifact& artifact,
-                                  const Options& options, std::vector<std::string>& notes) {
-    const std::string choice = chosen_ops(artifact, options);
+                                  const Options& options, bool on_gpu,
+                                  std::vector<std::string>& notes) {
+    Options asked = options;
+    // Standard operators take many times as long on a GPU: they must be asked for.
+    if (on_gpu && requested_ops(options) == "auto") asked.ops = "native";
+    const std::string choice = chosen_ops(artifact, asked);
     if (choice == "portable") return "portable operators";
+    if (on_gpu) settings.AddConfigEntry("reformer.kernels", kernels_of(artifact).c_str());
     try {
       const auto library = ops_library(kOpsLibrary, options);
       try {
         settings.RegisterCustomOpsLibrary(library.c_str());
+        if (on_gpu) return "kernels of model.cuda";
         return "native operators (" + settings.GetConfigEntry("reformer.isa") + ")";
       } catch (const Ort::Exception& error) {
         const std::string reason = one_line(error.what());
@@ -134,6 +166,17 @@ class OnnxRuntimeBackend : public Backend {
     }
   }
 
+  // model.cuda. Throws Error (usage) where the artifact has none.
+  static std::string kernels_of(const Artifact& artifact) {
+    const auto& formats = artifact.manifest().formats;
+    const auto found = formats.find("cuda");
+    if (found == formats.end())
+      fail(ErrorKind::usage, artifact.path().string(),
+           " has no kernels for GPUs: add them with reformer-export add-kernels ",
+           artifact.path().string(), ", or give --ops portable, which takes many times as long");
+    return artifact.file(found->second.file).string();
+  }
+
   const OnnxRuntimeLibrary& library_;
   const std::vector<TensorSpec> outputs_;
   const Ort::MemoryInfo memory_ = Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);
@@ -143,7 +186,11 @@ class OnnxRuntimeBackend : public Backend {
 }  // namespace
 
 Runtime onnxruntime_runtime() {
-  return {"onnxruntime", "onnx", "to-onnx", nullptr,
+  return {"onnxruntime",
+          "onnx",
+          "to-onnx",
+          nullptr,
+          true,
           [](const Artifact& artifact, const Options& options, std::vector<std::string>& notes) {
             return std::unique_ptr<Backend>(
                 std::make_unique<OnnxRuntimeBackend>(artifact, options, notes));

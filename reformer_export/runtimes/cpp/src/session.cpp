@@ -1,6 +1,7 @@
 #include "reformer/session.h"
 
 #include <algorithm>
+#include <charconv>
 
 #include "backend.h"
 #include "engine.h"
@@ -24,6 +25,21 @@ std::vector<std::string> runtimes() {
   for (const Runtime& runtime : all_runtimes())
     if (runtime.absent == nullptr) names.emplace_back(runtime.name);
   return names;
+}
+
+std::optional<int> gpu_number(const std::string& device) {
+  if (device == "cpu") return std::nullopt;
+  const std::string prefix = "cuda";
+  if (device == prefix) return 0;
+  int number = 0;
+  const char* const end = device.data() + device.size();
+  const char* const digits = device.data() + prefix.size() + 1;
+  if (device.compare(0, prefix.size() + 1, prefix + ":") == 0 && digits < end && *digits != '-') {
+    const auto [stopped, error] = std::from_chars(digits, end, number);
+    if (error == std::errc() && stopped == end) return number;
+  }
+  fail(ErrorKind::usage, "unknown device ", repr(device),
+       ": it is cpu, cuda, or cuda:N for the GPU number N");
 }
 
 namespace {
@@ -65,6 +81,7 @@ Session::Session(const Artifact& artifact, const Options& options)
     fail(ErrorKind::usage, "--threads ", std::to_string(options.threads),
          ": at least one thread is needed");
   const bool engine = artifact.manifest().engine.has_value();
+  const bool on_gpu = gpu_number(options.device).has_value() && !engine;
   if (engine && !any && options.runtime != kEngineFormat)
     fail(ErrorKind::usage, artifact.path().string(), " is a TensorRT engine: ", options.runtime,
          " runs artifacts only");
@@ -90,11 +107,14 @@ Session::Session(const Artifact& artifact, const Options& options)
     if (done) break;
     if (!any && options.runtime != runtime.name) continue;
     const bool held = std::find(formats.begin(), formats.end(), runtime.format) != formats.end();
-    if (any && !held) continue;
+    if (any && (!held || (on_gpu && !runtime.on_cuda))) continue;
     if (!held && runtime.name != std::string(kEngineFormat))
       fail(ErrorKind::usage, artifact.path().string(), " holds no ", runtime.format, ", but ",
            joined(formats, " and "), ": choose another runtime, or add it with reformer-export ",
            runtime.verb);
+    if (on_gpu && !runtime.on_cuda)
+      fail(ErrorKind::usage, runtime.name, " does not run on ", options.device,
+           ": choose onnxruntime, or another device");
     done = tried(runtime, artifact);
   }
   if (!done && reasons.empty())

@@ -29,7 +29,7 @@ Runtime tensorrt_runtime() {
       "this program was built without the headers of TensorRT and cannot run engines: build it "
       "with -DTENSORRT_INCLUDE_DIR=FOLDER";
 #endif
-  return {kEngineFormat, kEngineFormat, "to-tensorrt", absent, open};
+  return {kEngineFormat, kEngineFormat, "to-tensorrt", absent, true, open};
 }
 
 }  // namespace reformer

@@ -134,7 +134,11 @@ class TorchScriptBackend : public Backend {
 
 Runtime torchscript_runtime() {
   return {
-      kFormat, kFormat, "to-torchscript", nullptr,
+      kFormat,
+      kFormat,
+      "to-torchscript",
+      nullptr,
+      false,
       [](const Artifact& artifact, const Options& options, std::vector<std::string>&) {
         return std::unique_ptr<Backend>(std::make_unique<TorchScriptBackend>(artifact, options));
       }};

@@ -66,6 +66,8 @@ const std::vector<Option>& options() {
        [](Arguments& a, const std::string& v) {
          a.options.ops = one_of("--ops", v, {"auto", "native", "portable"});
        }},
+      {"--device", "cpu|cuda[:N]", "Where to run.",
+       [](Arguments& a, const std::string& v) { a.options.device = v; }},
       {"--output", "FILE.npz", "Save the outputs.",
        [](Arguments& a, const std::string& v) { a.output = v; }},
       {"--bench", "N", "Then run N times more and tell the time of each run and the memory.",

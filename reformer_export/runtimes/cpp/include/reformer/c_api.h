@@ -53,6 +53,7 @@ typedef struct reformer_options {
   const char* ops_folder;
   const char* tensorrt;
   const char* engine;
+  const char* device; /* since 0.2 */
 } reformer_options;
 
 /* The numbers of one output, valid until its reformer_outputs is freed. */

@@ -19,6 +19,8 @@ struct Options {
   std::string ops = "auto";      // "native": our kernels; "portable": standard operators; "auto":
                                  // what REFORMER_OPS says, else native where they are
   int threads = 0;               // at most this many; 0 leaves it to the runtime
+  std::string device = "cpu";  // or "cuda", "cuda:1": an NVIDIA GPU. On a GPU "auto" operators are
+                               // "native". Engines run on the first GPU, whatever stands here.
 
   // libonnxruntime, or the folder it lies in. Where empty: what REFORMER_ONNXRUNTIME names, else
   // beside this program, in ../lib of it, or where the system looks.
