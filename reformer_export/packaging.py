@@ -17,12 +17,20 @@ from typing import IO, Any
 from reformer_export.artifact import Artifact
 from reformer_export.cpp_program import PROGRAM, built_folder
 from reformer_export.errors import ExportError, RuntimeUnavailableError, UsageError
-from reformer_export.manifest import MANIFEST
+from reformer_export.manifest import CUDA, MANIFEST
 from reformer_export.staging import atomic_file
 from reformer_ops.errors import NativeLibraryError
 
-PLATFORMS = {"linux-x86_64": "make cpp", "linux-aarch64": "make cross-aarch64"}
-"""What can be packaged for, and the command that builds the runtime for it."""
+PLATFORMS = {
+    "linux-x86_64": "make cpp",
+    "linux-x86_64-cuda": "make cpp",
+    "linux-aarch64": "make cross-aarch64",
+}
+"""What can be packaged for, and the command that builds the runtime for it. Those that end in -cuda
+are for NVIDIA GPUs. CUDA's own libraries are not packed: they belong to the device."""
+
+PROVIDERS = ("libonnxruntime_providers_shared.so", "libonnxruntime_providers_cuda.so")
+"""What onnxruntime-gpu has beside libonnxruntime.so."""
 
 KERNELS = "libreformer_ops_ort.so"
 ONNXRUNTIME = "libonnxruntime.so"
@@ -32,7 +40,7 @@ SUMS = "SHA256SUMS"
 _SCRIPT = """#!/bin/sh
 # Runs the artifact in this folder: ./run --text-file FILE, or ./run --help
 here=$(dirname "$(readlink -f "$0")")
-exec "$here/bin/reformer-run" "$here/artifact" "$@"
+exec "$here/bin/reformer-run" "$here/artifact"{device} "$@"
 """
 
 
@@ -84,7 +92,8 @@ def package(
         onnxruntime: the libonnxruntime to pack instead.
 
     Raises:
-        UsageError: an unknown platform, or another name of the archive.
+        UsageError: an unknown platform, another name of the archive, or an artifact without kernels
+            for a platform with a GPU.
         ArtifactError: the folder is no sound artifact.
         RuntimeUnavailableError: something that belongs into the archive is not here; says what to
             do about it.
@@ -98,10 +107,15 @@ def package(
     if path.is_dir() or not path.parent.is_dir():
         raise UsageError(f"{path}: its folder does not exist, or it is one: name a file")
     opened = Artifact.open(artifact)
+    if _on_cuda(platform) and CUDA not in opened.formats:
+        raise UsageError(
+            f"{opened.path} has no kernels for GPUs: add them with reformer-export add-kernels "
+            f"{opened.path}"
+        )
     contents = dict(_contents(opened, platform, runtime_dir, onnxruntime))
     try:
         with atomic_file(path) as file:
-            names = _write(file, _folder(path), contents)
+            names = _write(file, _folder(path), contents, _script(platform))
     except OSError as error:
         raise ExportError(
             f"cannot write {path}: {error.strerror or error}; nothing was written"
@@ -120,7 +134,8 @@ def _contents(
     onnxruntime: str | os.PathLike[str] | None,
 ) -> Iterator[tuple[str, Path]]:
     """(name in the archive, file here)."""
-    root = built_folder(platform) if runtime_dir is None else Path(runtime_dir)
+    machine = _machine(platform)
+    root = built_folder(machine) if runtime_dir is None else Path(runtime_dir)
     remedy = f"make it with `{PLATFORMS[platform]}` in a checkout of reformer-export"
     for name in (MANIFEST, *artifact.manifest.files):
         yield f"artifact/{name}", artifact.path / name
@@ -131,8 +146,8 @@ def _contents(
             "or name the folder it was installed to with --runtime-dir"
         )
     yield f"bin/{PROGRAM}", runner
-    yield f"lib/{KERNELS}", _kernels(root, platform, remedy)
-    library = _onnxruntime(root, platform) if onnxruntime is None else Path(onnxruntime)
+    yield f"lib/{KERNELS}", _kernels(root, machine, remedy)
+    library = _onnxruntime(root, machine) if onnxruntime is None else Path(onnxruntime)
     if library is None or not library.is_file():
         raise RuntimeUnavailableError(
             f"there is no {ONNXRUNTIME} for {platform} in {root / 'lib'}: {remedy}, "
@@ -140,8 +155,32 @@ def _contents(
         )
     name = library.name if library.name.startswith(ONNXRUNTIME) else ONNXRUNTIME
     yield f"lib/{name}", library
+    if _on_cuda(platform):
+        yield from _providers(library)
     for licence in _licences(root, library):
         yield f"licenses/onnxruntime/{licence.name}", licence
+
+
+def _providers(library: Path) -> Iterator[tuple[str, Path]]:
+    for name in PROVIDERS:
+        if not (library.parent / name).is_file():
+            raise RuntimeUnavailableError(
+                f"there is no {name} beside {library}: it is for CPUs; name one of "
+                "onnxruntime-gpu with --onnxruntime"
+            )
+        yield f"lib/{name}", library.parent / name
+
+
+def _on_cuda(platform: str) -> bool:
+    return platform.endswith("-cuda")
+
+
+def _machine(platform: str) -> str:
+    return platform.removesuffix("-cuda")
+
+
+def _script(platform: str) -> str:
+    return _SCRIPT.format(device=" --device cuda" if _on_cuda(platform) else "")
 
 
 def _is_this_machine(platform: str) -> bool:
@@ -184,7 +223,7 @@ def _licences(root: Path, library: Path) -> Iterator[Path]:
             return
 
 
-def _write(file: IO[bytes], folder: str, contents: dict[str, Path]) -> tuple[str, ...]:
+def _write(file: IO[bytes], folder: str, contents: dict[str, Path], script: str) -> tuple[str, ...]:
     """Write the archive; the names in it. Times and owners are left out of it."""
     sums = []
     # No name and no time in the header of the compression either.
@@ -205,7 +244,7 @@ def _write(file: IO[bytes], folder: str, contents: dict[str, Path]) -> tuple[str
                 source.seek(0)
                 add(name, source, size, 0o755 if name.startswith("bin/") else 0o644)
             sums.append(f"{digest}  {name}\n")
-        for name, text, mode in (("run", _SCRIPT, 0o755), (SUMS, "", 0o644)):
+        for name, text, mode in (("run", script, 0o755), (SUMS, "", 0o644)):
             data = (text or "".join(sums)).encode()
             add(name, BytesIO(data), len(data), mode)
             sums.append(f"{hashlib.sha256(data).hexdigest()}  {name}\n")

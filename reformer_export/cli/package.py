@@ -15,7 +15,7 @@ from reformer_export.cli.output import Output
 @click.argument("out", type=PATH, metavar="OUT.tar.gz")
 @click.option(
     "--platform",
-    type=click.Choice(["linux-x86_64", "linux-aarch64"]),
+    type=click.Choice(["linux-x86_64", "linux-x86_64-cuda", "linux-aarch64"]),
     required=True,
     help="What the device is.",
 )

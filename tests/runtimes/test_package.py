@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
+import shutil
 import stat
 import subprocess
 import sys
@@ -16,7 +17,8 @@ import pytest
 from reformer_export.artifact import Artifact
 from reformer_export.cli.main import main
 from reformer_export.errors import RuntimeUnavailableError, UsageError
-from reformer_export.packaging import package
+from reformer_export.exporters.cuda_kernels import add_cuda_kernels
+from reformer_export.packaging import PROVIDERS, package
 from reformer_export.runtimes import open_runner
 
 from ..cli.invocation import document, error_line
@@ -105,7 +107,7 @@ def test_platforms_that_are_none(
     with pytest.raises(UsageError, match="unknown platform 'vax': choose one of linux-x86_64"):
         package(artifact.path, tmp_path / "x.tar.gz", platform="vax")
     assert main(["package", str(artifact.path), "x.tar.gz", "--platform", "vax"]) == 2
-    assert "is not one of 'linux-x86_64', 'linux-aarch64'" in error_line(capsys)
+    assert "is not one of 'linux-x86_64', 'linux-x86_64-cuda'" in error_line(capsys)
 
 
 @pytest.mark.parametrize("name", ["linux-x86_64", "linux-aarch64"])
@@ -130,6 +132,31 @@ def test_what_is_missing(artifact: Artifact, tmp_path: Path, name: str) -> None:
         (runtime / "lib/libonnxruntime.so.1.2.3").touch()
     found = package(artifact.path, out, platform=name, runtime_dir=runtime)
     assert any(file.startswith("lib/libonnxruntime.so.") for file in found.files)
+
+
+def test_a_package_for_gpus(
+    artifact: Artifact, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It needs kernels in the artifact and ONNX Runtime's libraries for CUDA, and runs there."""
+    name, out, runtime = "linux-x86_64-cuda", tmp_path / "device.tar.gz", tmp_path / "runtime"
+    with pytest.raises(UsageError, match=r"has no kernels for GPUs: add them with .*add-kernels"):
+        package(artifact.path, out, platform=name)
+    with_kernels = tmp_path / "artifact"
+    shutil.copytree(artifact.path, with_kernels)
+    add_cuda_kernels(with_kernels, targets=["sm90"])
+    for file in ("bin/reformer-run", "lib/libreformer_ops_ort.so", "lib/libonnxruntime.so.1"):
+        (runtime / file).parent.mkdir(parents=True, exist_ok=True)
+        (runtime / file).touch()
+    with pytest.raises(RuntimeUnavailableError, match=r"providers_shared.so beside .* for CPUs"):
+        package(with_kernels, out, platform=name, runtime_dir=runtime)
+    for file in PROVIDERS:
+        (runtime / "lib" / file).touch()
+    found = package(with_kernels, out, platform=name, runtime_dir=runtime)
+    assert {"artifact/model.cuda", *(f"lib/{file}" for file in PROVIDERS)} <= set(found.files)
+    with tarfile.open(out) as archive:
+        script = archive.extractfile("device/run")
+        assert script is not None
+        assert b'"$here/artifact" --device cuda "$@"' in script.read()
 
 
 def test_a_disk_that_is_full(artifact: Artifact, tmp_path: Path) -> None:
