@@ -66,6 +66,7 @@ def diagnose() -> list[Fact]:
             pool.submit(_torch),
             pool.submit(_triton),
             pool.submit(_onnxruntime),
+            pool.submit(_onnxruntime_on_cuda),
             pool.submit(_tensorrt, "tensorrt"),
             pool.submit(_tensorrt, "tensorrt-rtx"),
         ]
@@ -128,6 +129,38 @@ def _onnxruntime() -> Fact:
         "print(o.__version__, 'with', ', '.join(o.get_available_providers()))"
     )
     return _loaded(RUNTIME, "onnxruntime", "run and verify", code)
+
+
+def _onnxruntime_on_cuda() -> Fact:
+    """Whether onnxruntime runs a model on a GPU here; what is missing where it does not."""
+    from reformer_export.runtimes.onnxruntime_cuda import PACKAGES, PROVIDER
+
+    name = "onnxruntime on CUDA"
+    code = (
+        "import onnxruntime as o;"
+        "from reformer_export.gpu import find_gpus;"
+        f"has = {PROVIDER!r} in o.get_available_providers(); gpus, reason = find_gpus();"
+        "print('no provider' if not has else 'no gpu: ' + reason if not gpus else 'try')"
+    )
+    ok, text = _import(code)
+    state = text.splitlines()[-1] if text else ""
+    if not ok or state == "no provider":
+        return Fact(RUNTIME, name, MISSING, "for running on NVIDIA GPUs", PACKAGES)
+    if state != "try":
+        return Fact(RUNTIME, name, MISSING, state.removeprefix("no gpu: "))
+    # Its library says in one line which library of CUDA does not load.
+    ok, text = _import(
+        "import ctypes, pathlib, onnxruntime as o;"
+        "getattr(o, 'preload_dlls', lambda **_: None)(cudnn=False);"
+        "capi = pathlib.Path(o.__file__).parent / 'capi';"
+        "ctypes.CDLL(str(capi / 'libonnxruntime_providers_shared.so'), ctypes.RTLD_GLOBAL);"
+        "ctypes.CDLL(str(capi / 'libonnxruntime_providers_cuda.so'));"
+        "from reformer_export.gpu import find_gpus;"
+        "print(o.__version__, 'on', '; '.join(map(str, find_gpus()[0])))"
+    )
+    if ok:
+        return Fact(RUNTIME, name, OK, text.splitlines()[-1])
+    return Fact(RUNTIME, name, BROKEN, text, PACKAGES)
 
 
 def _torch() -> Fact:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
+from io import StringIO
 from typing import Any
 
 import numpy as np
 
 from reformer_export.artifact import Artifact
-from reformer_export.device import CUDA, Device
+from reformer_export.device import Device
 from reformer_export.errors import DeviceUnavailableError, RuntimeUnavailableError, UsageError
 from reformer_export.gpu import require_gpu
 from reformer_export.manifest import CUDA as KERNELS
@@ -46,7 +47,8 @@ def prepare_onnxruntime(onnxruntime: Any, device: Device) -> None:
         )
     require_gpu(f"running on {device}", index=device.index)
     if hasattr(onnxruntime, "preload_dlls"):
-        onnxruntime.preload_dlls(cudnn=False)
+        with redirect_stdout(StringIO()):  # it prints what does not load, needed or not
+            onnxruntime.preload_dlls()
 
 
 def provider_options(device: Device, *, graphs: bool) -> dict[str, str]:
@@ -100,7 +102,7 @@ class Prepared:
         self._inputs = {}
         for name, array in inputs.items():
             value = onnxruntime.OrtValue.ortvalue_from_numpy(
-                np.ascontiguousarray(array), CUDA, device.index
+                np.ascontiguousarray(array), device.kind, device.index
             )
             self._inputs[name] = value
             self._binding.bind_ortvalue_input(name, value)
@@ -108,7 +110,7 @@ class Prepared:
         batch, length = inputs[INPUT_IDS].shape
         for spec in signature.outputs:
             value = onnxruntime.OrtValue.ortvalue_from_shape_and_type(
-                spec.shape(batch, length), np.dtype(spec.dtype), CUDA, device.index
+                spec.shape(batch, length), np.dtype(spec.dtype), device.kind, device.index
             )
             self._outputs[spec.name] = value
             self._binding.bind_ortvalue_output(spec.name, value)
