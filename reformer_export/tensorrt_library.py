@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from reformer_export.errors import MissingDependencyError, UsageError
+from reformer_export.errors import DeviceUnavailableError, MissingDependencyError, UsageError
+from reformer_export.gpu import Gpu
 from reformer_export.optional import installed_version, require
 
 Log = Callable[[str], None]
@@ -76,6 +77,28 @@ def load_library(flavor: str, *, purpose: str) -> Library:
             f"pip install --upgrade {chosen.package}"
         )
     return library
+
+
+def check_gpu(library: Library, gpu: Gpu) -> None:
+    """DeviceUnavailableError where the library has no code for a GPU.
+
+    TensorRT-RTX is for the generations of GPUs that its makers sell as RTX. It builds engines on
+    others, too, and only refuses to load them.
+    """
+    known = known_targets(library)
+    generations = {int(name[2:]) // 10 for name in known}
+    if known and gpu.capability // 10 not in generations:
+        raise DeviceUnavailableError(
+            f"{library} knows {', '.join(known)}, and this GPU is the {gpu}: run the artifact in "
+            "ONNX Runtime with --device cuda, or use the standard TensorRT"
+        )
+
+
+def known_targets(library: Library) -> dict[str, Any]:
+    """The GPUs a library builds ahead of time for, by name ("sm80")."""
+    capabilities = getattr(library.trt, "ComputeCapability", None)
+    members = {} if capabilities is None else capabilities.__members__
+    return {name.lower(): value for name, value in members.items() if name.startswith("SM")}
 
 
 def make_logger(library: Library, log: Log | None) -> Any:

@@ -21,22 +21,21 @@ from reformer_export.engine import (
     Profile,
     write_record,
 )
-from reformer_export.errors import UsageError
+from reformer_export.errors import DeviceUnavailableError, UsageError
 from reformer_export.exporters.companions import COMPANIONS
 from reformer_export.exporters.tensorrt_builder import (
     BuildOptions,
     EngineBuilder,
     default_targets,
-    known_targets,
 )
 from reformer_export.exporters.tensorrt_profiles import check_volumes, make_profiles
-from reformer_export.gpu import require_gpu
+from reformer_export.gpu import Gpu, find_gpus, require_gpu
 from reformer_export.manifest import MANIFEST, MODEL, ONNX, FileRecord, record_files, write_manifest
 from reformer_export.optional import installed_version
 from reformer_export.peak_memory import peak_rss
 from reformer_export.signature import Signature
 from reformer_export.source import DTYPES
-from reformer_export.tensorrt_library import Library, Log, load_library
+from reformer_export.tensorrt_library import Library, Log, check_gpu, known_targets, load_library
 from reformer_ops.spec import DOMAIN
 
 OPS_MODES = ("portable", "plugin")
@@ -292,6 +291,9 @@ def _targets(library: Library, wanted: Sequence[str], dtype: str) -> tuple[str, 
     for target in targets:
         if target not in known:
             raise UsageError(f"--target {target}: {library} knows {', '.join(known)}")
+    gpus, _ = find_gpus()
+    if gpus and not targets and library.flavor.name == "rtx":
+        _check_some_gpu(library, gpus)
     if _TURING in targets and dtype != "fp16":
         lacks = "fp32 products of matrices" if dtype == "fp32" else "bf16"
         raise UsageError(
@@ -299,6 +301,18 @@ def _targets(library: Library, wanted: Sequence[str], dtype: str) -> tuple[str, 
             "choose --dtype fp16 or leave that target out"
         )
     return targets
+
+
+def _check_some_gpu(library: Library, gpus: Sequence[Gpu]) -> None:
+    """UsageError where an engine for nobody in particular would run on no GPU of this machine."""
+    refusals = []
+    for gpu in gpus:
+        try:
+            check_gpu(library, gpu)
+            return
+        except DeviceUnavailableError as error:
+            refusals.append(str(error))
+    raise UsageError(f"{refusals[0]}; to build for another machine, name its GPU with --target")
 
 
 def _operators(plan: EnginePlan, layers: Sequence[Layer]) -> tuple[Operator, ...]:

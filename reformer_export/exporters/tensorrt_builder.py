@@ -14,7 +14,7 @@ from reformer_export.engine import Layer, Profile
 from reformer_export.errors import DeviceUnavailableError, ExportError, UsageError
 from reformer_export.gpu import require_gpu
 from reformer_export.signature import Signature
-from reformer_export.tensorrt_library import Library, Log, make_logger, tidy_message
+from reformer_export.tensorrt_library import Library, Log, known_targets, make_logger, tidy_message
 
 Progress = Callable[[str], None]
 
@@ -39,13 +39,6 @@ class BuildOptions:
     timing_cache: Path | None = None
     version_compatible: bool = False
     hardware_compatible: bool = False
-
-
-def known_targets(library: Library) -> dict[str, Any]:
-    """The GPUs a library builds ahead of time for, by name ("sm80")."""
-    capabilities = getattr(library.trt, "ComputeCapability", None)
-    members = {} if capabilities is None else capabilities.__members__
-    return {name.lower(): value for name, value in members.items() if name.startswith("SM")}
 
 
 def default_targets(library: Library) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from reformer_export.gpu import require_gpu
 from reformer_export.runtimes.base import Array, Arrays
 from reformer_export.runtimes.cuda_memory import DeviceMemory, open_memory
 from reformer_export.signature import INPUT_IDS
-from reformer_export.tensorrt_library import Library, load_library, make_logger
+from reformer_export.tensorrt_library import Library, check_gpu, load_library, make_logger
 
 _NUMPY = {"int64": np.int64, "float32": np.float32, "float16": np.float16}
 
@@ -32,7 +32,7 @@ class TensorRTRunner:
         Raises:
             MissingDependencyError: its TensorRT, or what handles GPU memory, is not installed.
             RuntimeUnavailableError: the library is another release, or refuses the engine.
-            DeviceUnavailableError: there is no GPU.
+            DeviceUnavailableError: there is no GPU, or none that the library knows.
         """
         record = engine.record
         self.signature = engine.signature
@@ -40,6 +40,7 @@ class TensorRTRunner:
         library = load_library(record.flavor, purpose=f"running {engine.path}")
         _check_release(library, engine)
         gpu = require_gpu(f"running {engine.path}, a {library.flavor.title} engine,")
+        check_gpu(library, gpu)
         self._memory: DeviceMemory = open_memory()
         self._trt = library.trt
         self._logger = make_logger(library, None)

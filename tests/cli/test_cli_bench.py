@@ -33,8 +33,8 @@ def test_against_offers_whom_there_is() -> None:
     [
         ([], "Give an ARTIFACT or --ops, and not both"),
         (["a", "--ops"], "Give an ARTIFACT or --ops, and not both"),
-        (["--ops", "--against", "hf"], "--runtime go with an ARTIFACT"),
-        (["--ops", "--runtime", "aoti"], "--runtime go with an ARTIFACT"),
+        (["--ops", "--against", "hf"], "--runtime and --device go with an ARTIFACT"),
+        (["--ops", "--runtime", "aoti"], "--runtime and --device go with an ARTIFACT"),
         (["a", "--against", "hf,trax"], "'trax' is not one of hf, full, portable"),
         (["a", "--lengths", "1024,x"], "'1024,x' is not a list"),
         (["a", "--repeat", "0"], "0 is not in the range"),

@@ -32,6 +32,7 @@ from reformer_export.errors import (
     RuntimeUnavailableError,
     UsageError,
 )
+from reformer_export.exporters import tensorrt
 from reformer_export.exporters.tensorrt_builder import EngineBuilder
 from reformer_export.manifest import FileRecord
 from reformer_export.pipeline import to_tensorrt
@@ -429,6 +430,23 @@ def test_standard_tensorrt_needs_a_gpu_to_build() -> None:
     library = dataclasses.replace(load_library("rtx", purpose="a test"), flavor=FLAVORS["standard"])
     with pytest.raises(DeviceUnavailableError, match="or with --flavor rtx, which builds without"):
         EngineBuilder(library)
+
+
+def test_a_gpu_that_rtx_does_not_know(
+    workshop: Workshop, engine: Engine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It is said before anything is loaded or built: an H200 has compute capability 9.0."""
+    there = gpu.Gpu("NVIDIA H200", 90)
+    monkeypatch.setattr(gpu, "find_gpus", lambda: ([there], ""))
+    monkeypatch.setattr(tensorrt, "find_gpus", lambda: ([there], ""))
+    said = r"knows sm75, .*sm121, and this GPU is the NVIDIA H200 \(SM90\): run the"
+    with pytest.raises(DeviceUnavailableError, match=said):
+        open_runner(engine)
+    with pytest.raises(UsageError, match=said):
+        to_tensorrt(workshop.artifact(TASK).path, tmp_path / "engine", flavor="rtx")
+    assert not list(tmp_path.iterdir())
+    options = tensorrt.TensorRTOptions(flavor="rtx", targets=("sm89",))
+    assert tensorrt.plan_engine(workshop.artifact(TASK), options).build.targets == ("sm89",)
 
 
 def test_an_engine_belongs_to_its_release(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,7 +45,8 @@ Gpu::Gpu(const std::string& purpose) {
   call("cuDeviceGetName", &name[0], static_cast<int>(sizeof name), device_);
   call("cuDeviceGetAttribute", &major, kMajor, device_);
   call("cuDeviceGetAttribute", &minor, kMinor, device_);
-  name_ = one_line(name) + " (SM" + std::to_string(10 * major + minor) + ")";
+  capability_ = 10 * major + minor;
+  name_ = one_line(name) + " (SM" + std::to_string(capability_) + ")";
   call("cuDevicePrimaryCtxRetain", &context_, device_);
   try {
     const GpuTurn turn(*this);

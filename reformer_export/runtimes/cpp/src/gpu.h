@@ -21,6 +21,7 @@ class Gpu {
   Gpu& operator=(const Gpu&) = delete;
 
   const std::string& name() const noexcept { return name_; }  // "NVIDIA L4 (SM89)"
+  int capability() const noexcept { return capability_; }     // 89 for 8.9
   CUstream_st* stream() const noexcept { return stream_; }
   // Throws Error (inference).
   void synchronize() const;
@@ -38,6 +39,7 @@ class Gpu {
   void* context_ = nullptr;
   CUstream_st* stream_ = nullptr;
   std::string name_;
+  int capability_ = 0;
 };
 
 // While this lives, CUDA's calls of this thread go to that GPU.

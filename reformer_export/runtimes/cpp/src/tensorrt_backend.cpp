@@ -87,6 +87,13 @@ class TensorRTBackend : public Backend {
       : signature_(engine.signature()),
         profiles_(engine.manifest().engine->profiles),
         gpu_("running " + engine.path().string() + ", a " + library.title + " engine,") {
+    // The generations that TensorRT-RTX knows; it loads no engine on others.
+    const int generation = gpu_.capability() / 10;
+    if (library.title == tensorrt_title("rtx") && generation != 7 && generation != 8 &&
+        generation != 12)
+      fail(ErrorKind::unavailable, title, " knows sm75, sm80, sm86, sm89, sm120 and sm121, and ",
+           "this GPU is the ", gpu_.name(), ": run the artifact in ONNX Runtime with ",
+           "--device cuda, or use the standard TensorRT");
     const GpuTurn turn(gpu_);
     using Create = void* (*)(void*, std::int32_t);
     const auto create =
