@@ -153,7 +153,7 @@ def test_the_checkpoint_itself_is_never_replaced(workshop: Workshop, tmp_path: P
     assert snapshot(source) == before
 
 
-@pytest.mark.parametrize("options", [{"dtype": "bf16"}, {"opset": 9}, {"ops": "x"}])
+@pytest.mark.parametrize("options", [{"dtype": "int8"}, {"opset": 9}, {"ops": "x"}])
 def test_options_are_looked_at_first(tmp_path: Path, options: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         to_onnx(tmp_path / "absent", tmp_path / "new" / "out", **options)

@@ -68,7 +68,7 @@ class Reformer(nn.Module):
         most = self.config.chunk_multiple - 1
         if most == 0:
             return tokens
-        end = tokens.new_full((1, 1), value).expand(batch, most)
+        end = tokens.new_full((1,), value).expand(batch, most)
         torch._check(padding <= most)
         return torch.cat([tokens, end], dim=1).narrow(1, 0, length + padding)
 

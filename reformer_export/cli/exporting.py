@@ -35,7 +35,13 @@ _MODEL = (
     ),
     click.argument("out", type=PATH),
     click.option("--task", type=click.Choice(TASKS), default="auto", show_default=True),
-    click.option("--dtype", type=click.Choice(["fp32", "fp16"]), default="fp32", show_default=True),
+    click.option(
+        "--dtype",
+        type=click.Choice(["fp32", "fp16", "bf16"]),
+        default="fp32",
+        show_default=True,
+        help="bf16 is for GPUs, and for to-onnx alone.",
+    ),
     click.option(
         "--max-length",
         type=click.IntRange(min=1),

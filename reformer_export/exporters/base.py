@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from reformer_export.errors import UsageError
 from reformer_export.manifest import (
@@ -26,14 +26,15 @@ from reformer_ops.spec import DOMAIN
 if TYPE_CHECKING:
     from reformer_export.source import LoadedModel
 
-EXPORT_DTYPES = ("fp32", "fp16")
-
 Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class ExportOptions:
     """What is asked of the checkpoint; the command line's options of the same names say what."""
+
+    dtypes: ClassVar[tuple[str, ...]] = ("fp32", "fp16")
+    """Types that the format is exported in."""
 
     task: str = "auto"
     dtype: str = "fp32"
@@ -44,9 +45,11 @@ class ExportOptions:
     ignore_config_keys: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        if self.dtype not in EXPORT_DTYPES:
-            found = "no CPU runtime has bf16 kernels" if self.dtype == "bf16" else "it is unknown"
-            raise UsageError(f"cannot export {self.dtype}: {found}; choose fp32 or fp16")
+        if self.dtype not in self.dtypes:
+            found = "that is for to-onnx alone" if self.dtype == "bf16" else "it is unknown"
+            raise UsageError(
+                f"cannot export {self.dtype}: {found}; choose {' or '.join(self.dtypes)}"
+            )
         if self.max_length is not None and self.max_length < 1:
             raise UsageError(f"--max-length {self.max_length}: a sequence has at least one token")
 
@@ -81,7 +84,8 @@ def signature_of(loaded: LoadedModel, options: ExportOptions) -> Signature:
         "vocab_size": config.vocab_size,
         "num_labels": config.num_labels,
     }
-    dtype = DTYPES[options.dtype]
+    # NumPy has no bf16, so a model in that type gives its outputs in fp32.
+    dtype = "float32" if options.dtype == "bf16" else DTYPES[options.dtype]
     return Signature(
         inputs=tuple(
             TensorSpec(name, "int64", ("batch", "sequence")) for name in (INPUT_IDS, ATTENTION_MASK)

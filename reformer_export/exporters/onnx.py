@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from reformer_export.artifact import Artifact
 from reformer_export.errors import UsageError
@@ -15,7 +15,6 @@ from reformer_export.exporters.companions import copy_companions
 from reformer_export.exporters.cuda_kernels import check_targets, write_cuda_kernels
 from reformer_export.manifest import CUDA, MODEL, Manifest, record_files, write_manifest
 from reformer_export.optional import installed_version
-from reformer_export.signature import Signature
 from reformer_export.staging import stage
 
 if TYPE_CHECKING:
@@ -35,6 +34,8 @@ _LARGEST_FILE = 2**31 - 2**20  # protobuf ends at 2 GiB; the graph itself needs 
 @dataclass(frozen=True)
 class OnnxOptions(ExportOptions):
     """How to export; the command line's options of the same names say what each does."""
+
+    dtypes: ClassVar[tuple[str, ...]] = ("fp32", "fp16", "bf16")
 
     opset: int | None = None
     ops: str = "auto"
@@ -89,7 +90,7 @@ def write_onnx(
     opset = options.opset or DEFAULT_OPSET
     copy_companions(loaded.checkpoint.directory, folder)
     say("tracing the model")
-    model = _graph(loaded, draft.signature, opset, options.ops)
+    model = _graph(loaded, draft, opset, options.ops)
     say("writing the artifact")
     save_model(model, folder, external_data=options.external_data)
     formats = {}
@@ -106,13 +107,14 @@ def write_onnx(
     return manifest
 
 
-def _graph(loaded: LoadedModel, signature: Signature, opset: int, ops: str) -> ir.Model:
+def _graph(loaded: LoadedModel, draft: Manifest, opset: int, ops: str) -> ir.Model:
     import onnx_ir as ir
 
     from reformer_export.exporters import onnx_passes
     from reformer_export.exporters.onnx_lint import lint
     from reformer_export.exporters.onnx_trace import trace
 
+    signature = draft.signature
     inputs = tuple(spec.name for spec in signature.inputs)
     model = trace(
         loaded.model,
@@ -126,9 +128,12 @@ def _graph(loaded: LoadedModel, signature: Signature, opset: int, ops: str) -> i
     onnx_passes.tidy(
         model, inputs=inputs, axes={spec.name: spec.axes for spec in signature.outputs}
     )
-    float_type = {"float32": ir.DataType.FLOAT, "float16": ir.DataType.FLOAT16}[
-        signature.outputs[0].dtype
-    ]
+    float_type = {
+        "fp32": ir.DataType.FLOAT,
+        "fp16": ir.DataType.FLOAT16,
+        "bf16": ir.DataType.BFLOAT16,
+    }[draft.dtype]
+    onnx_passes.widen_bf16_outputs(model)
     if ops == "portable":
         onnx_passes.inline_bodies(model, float_type)
     else:

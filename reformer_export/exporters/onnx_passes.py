@@ -36,6 +36,23 @@ def tidy(
     _drop_trace_metadata(model)
 
 
+def widen_bf16_outputs(model: ir.Model) -> None:
+    """Give the outputs of a bf16 model in fp32, since NumPy and most callers have no bf16."""
+    graph = model.graph
+    for index, output in enumerate(graph.outputs):
+        if output.dtype != ir.DataType.BFLOAT16:
+            continue
+        widened = ir.Value(
+            name=output.name, shape=output.shape, type=ir.TensorType(ir.DataType.FLOAT)
+        )
+        output.name = f"{output.name}/bf16"
+        to = ir.AttrInt64("to", ir.DataType.FLOAT)
+        graph.append(
+            ir.Node("", "Cast", [output], [to], outputs=[widened], name=f"{widened.name}/to_fp32")
+        )
+        graph.outputs[index] = widened
+
+
 def attach_bodies(model: ir.Model, float_type: ir.DataType) -> None:
     """Give every operator of ours its body as a model-local function.
 

@@ -42,7 +42,7 @@ class OnnxRuntimeRunner:
         if self._on_gpu:
             ops = "native" if ops == "auto" else ops
             onnxruntime_cuda.prepare_onnxruntime(self._onnxruntime, options.device)
-        self._ops = _usable(artifact, ops)
+        self._ops = _usable(artifact, ops, on_gpu=self._on_gpu)
         self._emulated = artifact.manifest.dtype == "bf16" and not self._on_gpu
         # Function bodies compute a part on the CPU, which no graph captures.
         graphs = options.cuda_graph == "auto" and self._ops != "portable"
@@ -167,17 +167,22 @@ def _serialised(model: ir.Model, *, emulated: bool) -> bytes:
     import onnx_ir as ir
 
     if emulated:
+        import onnx_ir.passes.common as common_passes
+
         from reformer_export.runtimes.onnx_bf16 import emulate_bf16
 
+        common_passes.InlinePass()(model)
         emulate_bf16(model)
     serialised: bytes = ir.to_proto(model).SerializeToString()
     return serialised
 
 
-def _usable(artifact: Artifact, ops: Choice) -> Choice:
+def _usable(artifact: Artifact, ops: Choice, *, on_gpu: bool) -> Choice:
     """`ops`, unless the kernels are not for the operators in this artifact."""
     ours = {op.name: op.version for op in OPS}
-    if artifact.manifest.ops.mode == "portable":
+    if artifact.manifest.dtype == "bf16" and not on_gpu:
+        reason = "no CPU kernel takes bf16"
+    elif artifact.manifest.ops.mode == "portable":
         reason = "it was exported with --ops portable"
     elif strange := sorted(artifact.manifest.ops.versions.items() - ours.items()):
         found = ", ".join(f"{name} version {version}" for name, version in strange)

@@ -16,6 +16,9 @@ import torch
 from reformer_export.errors import UsageError
 from reformer_export.exporters import onnx as exporter
 from reformer_export.exporters.onnx import OPSETS, OnnxOptions, export_onnx
+from reformer_export.exporters.torchscript import TorchScriptOptions
+from reformer_export.pipeline import to_onnx
+from reformer_export.runtimes import open_runner
 
 from ..models.reformers import SMALL, theirs
 from ..workshop import CONFIGS, TINY, Feeds, Workshop, feeds, outputs_of, worst_error
@@ -217,8 +220,9 @@ def test_a_maximum_the_model_does_not_have(workshop: Workshop, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"dtype": "bf16"}, "no CPU runtime has bf16 kernels; choose fp32 or fp16"),
-        ({"dtype": "int8"}, "cannot export int8"),
+        ({"dtype": "int8"}, "cannot export int8: it is unknown; choose fp32 or fp16 or bf16"),
+        ({"cuda": ["sm91"]}, "unknown target sm91: choose of sm75, sm80"),
+        ({"cuda": ["sm90"], "ops": "portable"}, "--ops portable leaves none: give one of them"),
         ({"max_length": 0}, "--max-length 0: a sequence has at least one token"),
         ({"ops": "fast"}, "unknown ops 'fast': choose one of auto, portable"),
     ],
@@ -226,6 +230,27 @@ def test_a_maximum_the_model_does_not_have(workshop: Workshop, tmp_path: Path) -
 def test_options_without_a_meaning(options: dict[str, Any], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         OnnxOptions(**options)
+
+
+def test_bf16_is_for_onnx_alone() -> None:
+    with pytest.raises(UsageError, match="bf16: that is for to-onnx alone; choose fp32 or fp16"):
+        TorchScriptOptions(dtype="bf16")
+
+
+def test_a_model_in_bf16(workshop: Workshop, tmp_path: Path) -> None:
+    """For GPUs. On the CPU it is emulated, and the export verified so; outputs come in fp32."""
+    artifact = to_onnx(workshop.checkpoint(), tmp_path / "out", dtype="bf16")
+    assert artifact.manifest.parity is not None
+    assert "bf16 emulated in fp32" in artifact.manifest.parity["candidate"]
+    graph = onnx.load(artifact.model_path).graph
+    kinds = {tensor.data_type for tensor in graph.initializer if tensor.name.endswith("weight")}
+    assert kinds == {onnx.TensorProto.BFLOAT16}
+    assert graph.output[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+    runner = open_runner(artifact, threads=1)
+    found = runner.run(artifact.signature.check(feeds(29, 2)))["logits"]
+    assert found.dtype == np.float32
+    with pytest.raises(UsageError, match="no CPU kernel takes bf16"):
+        open_runner(artifact, ops="native")
 
 
 def test_hashing_can_be_chosen(workshop: Workshop, tmp_path: Path) -> None:
