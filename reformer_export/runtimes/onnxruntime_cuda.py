@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from io import StringIO
@@ -17,14 +16,12 @@ from reformer_export.errors import DeviceUnavailableError, RuntimeUnavailableErr
 from reformer_export.gpu import require_gpu
 from reformer_export.manifest import CUDA as KERNELS
 from reformer_export.runtimes.base import Array, Arrays
-from reformer_export.signature import INPUT_IDS, Signature
+from reformer_export.runtimes.cuda_graphs import RecurringShapes, Shape
+from reformer_export.signature import INPUT_IDS, Signature, TensorSpec
 
 PROVIDER = "CUDAExecutionProvider"
 KERNELS_ENTRY = "reformer.kernels"
 """The session's config entry that names model.cuda, as csrc/ort_cuda.h has it."""
-
-MOST_GRAPHS = 8
-"""How many input shapes a runner captures: ONNX Runtime keeps a graph as long as the session."""
 
 _GRAPH_ID = "gpu_graph_id"
 _NO_GRAPH = "-1"
@@ -91,29 +88,25 @@ class Prepared:
         onnxruntime: Any,
         signature: Signature,
         device: Device,
-        inputs: Arrays,
+        shape: Shape,
         graph: int | None,
     ) -> None:
         self._session = session
-        self._device = device
-        self._lock = threading.Lock()
         self._options = run_options(onnxruntime, graph)
         self._binding = session.io_binding()
-        self._inputs = {}
-        for name, array in inputs.items():
-            value = onnxruntime.OrtValue.ortvalue_from_numpy(
-                np.ascontiguousarray(array), device.kind, device.index
+
+        def room(spec: TensorSpec) -> Any:
+            sizes = spec.shape(*shape)
+            return onnxruntime.OrtValue.ortvalue_from_shape_and_type(
+                list(sizes), np.dtype(spec.dtype), device.kind, device.index
             )
-            self._inputs[name] = value
+
+        self._inputs = {spec.name: room(spec) for spec in signature.inputs}
+        self._outputs = {spec.name: room(spec) for spec in signature.outputs}
+        for name, value in self._inputs.items():
             self._binding.bind_ortvalue_input(name, value)
-        self._outputs = {}
-        batch, length = inputs[INPUT_IDS].shape
-        for spec in signature.outputs:
-            value = onnxruntime.OrtValue.ortvalue_from_shape_and_type(
-                spec.shape(batch, length), np.dtype(spec.dtype), device.kind, device.index
-            )
-            self._outputs[spec.name] = value
-            self._binding.bind_ortvalue_output(spec.name, value)
+        for name, value in self._outputs.items():
+            self._binding.bind_ortvalue_output(name, value)
 
     def feed(self, inputs: Arrays) -> None:
         """Other contents for the inputs, of the same shapes."""
@@ -140,9 +133,13 @@ class DeviceSession:
         self._onnxruntime = onnxruntime
         self._signature = signature
         self._device = device
-        self._seen: Counter[tuple[int, ...]] = Counter()
-        self._captured: dict[tuple[int, ...], Prepared] = {}
+        self._recurring = RecurringShapes(self._capture)
         self._turn = threading.Lock()
+
+    @property
+    def captured(self) -> tuple[Shape, ...]:
+        """Shapes that are replayed."""
+        return self._recurring.shapes
 
     def run(self, names: Sequence[str], inputs: Arrays) -> list[Array]:
         """Outputs of these names."""
@@ -151,7 +148,7 @@ class DeviceSession:
             return results
         # A captured graph has its intermediate results at fixed places, which other runs use, too.
         with self._turn:
-            prepared = self._known(inputs)
+            prepared = self._recurring.get(_shape_of(inputs))
             if prepared is None:
                 options = run_options(self._onnxruntime, None)
                 results = self.session.run(list(names), dict(inputs), options)
@@ -163,28 +160,20 @@ class DeviceSession:
 
     def prepare(self, inputs: Arrays) -> Prepared:
         """Buffers for these inputs, with a graph where there may be one more."""
+        shape = _shape_of(inputs)
         with self._turn:
-            return self._captured.get(_key(inputs)) or self._prepare(inputs)
-
-    def _known(self, inputs: Arrays) -> Prepared | None:
-        """What was captured of this shape; captures it when it comes for the second time."""
-        key = _key(inputs)
-        self._seen[key] += 1
-        if key in self._captured:
-            return self._captured[key]
-        if self._seen[key] < 2 or len(self._captured) >= MOST_GRAPHS:
-            return None
-        return self._prepare(inputs)
-
-    def _prepare(self, inputs: Arrays) -> Prepared:
-        captures = self.graphs and len(self._captured) < MOST_GRAPHS
-        graph = len(self._captured) + 1 if captures else None
-        prepared = Prepared(
-            self.session, self._onnxruntime, self._signature, self._device, inputs, graph
-        )
-        if captures:
-            self._captured[_key(inputs)] = prepared
+            prepared = self._recurring.capture(shape) if self.graphs else None
+            prepared = prepared or self._prepared(shape, None)
+            prepared.feed(inputs)
         return prepared
+
+    def _capture(self, shape: Shape, already: int) -> Prepared:
+        return self._prepared(shape, already + 1)
+
+    def _prepared(self, shape: Shape, graph: int | None) -> Prepared:
+        return Prepared(
+            self.session, self._onnxruntime, self._signature, self._device, shape, graph
+        )
 
 
 def run_options(onnxruntime: Any, graph: int | None) -> Any:
@@ -204,5 +193,5 @@ def without_warnings(onnxruntime: Any) -> Iterator[None]:
         onnxruntime.set_default_logger_severity(2)  # what it starts with
 
 
-def _key(inputs: Arrays) -> tuple[int, ...]:
+def _shape_of(inputs: Arrays) -> Shape:
     return tuple(inputs[INPUT_IDS].shape)

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from reformer_export.device import CPU, CUDA, Device
+from reformer_export.device import CPU, CUDA, Device, GraphChoice
 from reformer_export.runtimes.base import Array, Arrays, Buckets, Probe, RunnerOptions
 from reformer_export.runtimes.torch_files import tensors, torch_device, use_threads
+from reformer_export.runtimes.torch_graphs import TorchGraphs
 from reformer_export.runtimes.torch_margins import decision_margins
 from reformer_export.signature import Signature
 from reformer_export.source import load_original, new_trace
@@ -33,7 +34,7 @@ def open_original(artifact: Artifact, options: RunnerOptions | None = None) -> T
     options = options or RunnerOptions()
     use_threads(options.threads)
     loaded = load_original(artifact.manifest)
-    return TorchRunner(loaded, artifact.signature, options.ops, options.device)
+    return TorchRunner(loaded, artifact.signature, options.ops, options.device, options.cuda_graph)
 
 
 class TorchRunner:
@@ -51,6 +52,7 @@ class TorchRunner:
         signature: Signature,
         ops: Choice = "auto",
         device: Device | None = None,
+        cuda_graph: GraphChoice = "off",
     ) -> None:
         self._device = torch_device(device or Device(CPU))
         on_gpu = self._device.type == CUDA
@@ -60,6 +62,7 @@ class TorchRunner:
         self._loaded = loaded
         if on_gpu:
             loaded.model.to(self._device)
+        self._replays = TorchGraphs(loaded.model, self._device) if cuda_graph == "auto" else None
         self._operators = decomposed if ops == "portable" else contextlib.nullcontext
         native = "Triton operators" if on_gpu else native_status("torch")
         operators = "portable operators" if ops == "portable" else native
@@ -69,7 +72,10 @@ class TorchRunner:
     def run(self, inputs: Arrays) -> dict[str, Array]:
         """Outputs by name."""
         with torch.inference_mode(), self._operators():
-            outputs = self._loaded.model(*self._tensors(inputs))
+            if self._replays is None or self._device.type != CUDA:
+                outputs = self._loaded.model(*self._tensors(inputs))
+            else:
+                outputs = self._replays.run(*self._tensors(inputs))
         return _arrays(outputs)
 
     def probe(self, inputs: Arrays, forced: Buckets | None = None) -> Probe:
@@ -97,7 +103,8 @@ class TorchRunner:
         return decision_margins(queries[layer], rotations, factors, where)
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Give up the graphs."""
+        self._replays = None
 
 
 def _arrays(outputs: Mapping[str, torch.Tensor]) -> dict[str, Array]:
