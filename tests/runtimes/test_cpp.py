@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 
 import reformer_export
@@ -102,6 +103,23 @@ def test_options_that_python_has_too(artifact: Artifact, tmp_path: Path) -> None
         ran = program(artifact.path, "--text", "x", "--runtime", "fast")
         assert ran.code == 2
         assert "unknown runtime 'fast': choose auto or one of " in ran.error
+
+
+def test_devices(artifact: Artifact, tmp_path: Path) -> None:
+    both(tmp_path, artifact.path, "--text", TEXT, "--device", "cpu")
+    for device in ("gpu", "cuda:", "cuda:x", "cuda:-1", "cpu:0"):
+        said = f"unknown device '{device}': it is cpu, cuda, or cuda:N for the GPU number N"
+        assert said in both_refuse(artifact.path, "--text", TEXT, "--device", device)
+
+
+@pytest.mark.skipif(
+    "CUDAExecutionProvider" in onnxruntime.get_available_providers(),
+    reason="this onnxruntime is one for GPUs",
+)
+def test_an_onnxruntime_for_cpus(artifact: Artifact) -> None:
+    ran = in_cpp(artifact.path, "--text", TEXT, "--device", "cuda:1")
+    assert ran.code == 1
+    assert "cannot use cuda:1: CUDA execution provider is not enabled" in ran.error
 
 
 def test_help_and_version() -> None:
