@@ -24,6 +24,7 @@ from reformer_ops.spec import OpSpec
 from reformer_ops.torch_library import PORTABLE
 
 from .isa_libraries import isa_libraries
+from .law import as_numpy, torch_arguments
 from .onnx_models import Form, cached_session, make_model
 from .triton_interpreter import interpret
 
@@ -49,31 +50,18 @@ class Backend:
         return self.name
 
 
-def torch_arguments(op: OpSpec, case: Case, dtype: str) -> list[Any]:
-    """Inputs and attributes as the torch operator takes them, by place."""
-    tensors: list[Any] = []
-    for operand in op.inputs:
-        tensor = torch.from_numpy(case.inputs[operand.name])
-        tensors.append(tensor.to(getattr(torch, dtype)) if operand.dtype == "float" else tensor)
-    return tensors + [case.attributes[attribute.name] for attribute in op.attributes]
-
-
-def _as_numpy(tensor: torch.Tensor) -> Array:
-    return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
-
-
 def _torch_portable(op: OpSpec, case: Case, dtype: str) -> Array:
-    return _as_numpy(PORTABLE[op.torch_name](*torch_arguments(op, case, dtype)))
+    return as_numpy(PORTABLE[op.torch_name](*torch_arguments(op, case, dtype)))
 
 
 def _torch(op: OpSpec, case: Case, dtype: str) -> Array:
     operator = getattr(torch.ops.reformer, op.torch_name)
-    return _as_numpy(operator(*torch_arguments(op, case, dtype)))
+    return as_numpy(operator(*torch_arguments(op, case, dtype)))
 
 
 def _triton(op: OpSpec, case: Case, dtype: str) -> Array:
     """By the kernels for GPUs, interpreted."""
-    return _as_numpy(interpret(op.torch_name, *torch_arguments(op, case, dtype)))
+    return as_numpy(interpret(op.torch_name, *torch_arguments(op, case, dtype)))
 
 
 def _onnxruntime(op: OpSpec, case: Case, dtype: str, *, form: Form, optimised: bool) -> Array:

@@ -17,19 +17,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from reformer_ops import (
-    native_status,
-    torch_ops,
-)
+from reformer_ops import torch_ops
 from reformer_ops.cases import Case
 from reformer_ops.registry import OPS, by_onnx_name
 from reformer_ops.spec import OpSpec
 from reformer_ops.torch_library import PORTABLE
 
 from . import law, plain_torch
-from .backends import torch_arguments
-from .isa_libraries import isa_libraries
-from .torch_process import call_in
+from .law import torch_arguments
 
 Array = NDArray[Any]
 
@@ -147,37 +142,6 @@ def by_portable(op_name: str, case: Case, dtype: str) -> list[Array]:
     gradient = upstream(case, dtype)
     found = PORTABLE[op.backward.torch_name](*tensors, *outputs, gradient, *attributes)
     return [tensor.float().numpy() for tensor in (outputs[0], *found)]
-
-
-def by_isa(isa: str, op_name: str, case: Case, dtype: str) -> list[Array]:
-    """By the native kernels for an instruction set, which torch chooses once in a process."""
-    environment = (("REFORMER_OPS", "native"), ("REFORMER_FORCE_ISA", isa))
-    found: list[Array] = call_in(environment, f"{__name__}:by_torch", op_name, case, dtype)
-    return found
-
-
-@dataclass(frozen=True)
-class Backend:
-    """An implementation, in each of `dtypes`."""
-
-    name: str
-    dtypes: tuple[str, ...]
-    run: Callable[[str, Case, str], list[Array]]  # the output and the gradients
-
-    def __str__(self) -> str:
-        return self.name
-
-
-BACKENDS = [
-    Backend("torch", DTYPES, by_torch),
-    Backend("torch-portable", DTYPES, by_portable),
-    *(
-        # The kernels are fp32; half types are converted around them.
-        Backend(f"native-{isa}", ("float32",), partial(by_isa, isa))
-        for isa in isa_libraries()
-        if isa != native_status("torch").isa  # that one is "torch"
-    ),
-]
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,6 @@ from reformer_ops.registry import OPS
 from reformer_ops.spec import OpSpec
 
 from . import plain_torch
-from .backends import torch_arguments
 
 Array = NDArray[Any]
 
@@ -45,6 +44,20 @@ def cases(op: OpSpec) -> tuple[Case, ...]:
 
 
 ALL_CASES = [(op, number) for op in OPS for number in range(len(cases(op)))]
+
+
+def torch_arguments(op: OpSpec, case: Case, dtype: str) -> list[Any]:
+    """Inputs and attributes as the torch operator takes them, by place."""
+    tensors: list[Any] = []
+    for operand in op.inputs:
+        tensor = torch.from_numpy(case.inputs[operand.name])
+        tensors.append(tensor.to(getattr(torch, dtype)) if operand.dtype == "float" else tensor)
+    return tensors + [case.attributes[attribute.name] for attribute in op.attributes]
+
+
+def as_numpy(tensor: torch.Tensor) -> Array:
+    """An output, in fp32 where it is floating: NumPy has no bfloat16."""
+    return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
 
 
 def exact_in(case: Case, op: OpSpec, dtype: str) -> Case:

@@ -11,9 +11,9 @@ from reformer_ops.spec import OpSpec
 from reformer_ops.torch_library import PORTABLE
 
 from ..operator_calls import Calls
-from .backends import torch_arguments
 from .examples import EXAMPLES
 from .gradients import ATTENTIONS, DROPOUT, bits, differentiate, python_function, with_dropout
+from .law import torch_arguments
 
 by_attention = pytest.mark.parametrize("op", ATTENTIONS, ids=lambda op: op.name)
 

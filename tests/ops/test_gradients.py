@@ -27,14 +27,12 @@ from reformer_ops.torch_library import PORTABLE, decomposed
 
 from ..operator_calls import Calls
 from . import law, strategies
-from .backends import torch_arguments
 from .examples import EXAMPLES
+from .gradient_backends import BACKENDS, Backend
 from .gradients import (
     ATTENTIONS,
-    BACKENDS,
     CASES,
     DROPOUT,
-    Backend,
     Expected,
     bits,
     check,
@@ -48,6 +46,7 @@ from .gradients import (
     upstream,
     with_dropout,
 )
+from .law import torch_arguments
 from .test_native_library import python
 from .test_native_results import LARGE
 from .torch_process import call_in

@@ -21,8 +21,8 @@ from reformer_ops.errors import NativeLibraryError, OpError
 from reformer_ops.registry import OPS
 from reformer_ops.spec import DOMAIN, OpSpec
 
-from .backends import torch_arguments
 from .examples import EXAMPLES
+from .law import torch_arguments
 from .onnx_models import make_model, make_session
 
 KINDS = ("ort", "torch")

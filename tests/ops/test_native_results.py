@@ -23,8 +23,9 @@ from reformer_ops.sorted_chunk_attention.cases import make_case as make_sorted_c
 from reformer_ops.spec import OpSpec
 
 from . import law
-from .backends import native_onnxruntime, torch_arguments
+from .backends import native_onnxruntime
 from .examples import EXAMPLES
+from .law import torch_arguments
 from .onnx_models import make_model, make_session
 
 DTYPES = ("float32", "float16")

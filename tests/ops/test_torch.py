@@ -14,8 +14,8 @@ from reformer_ops.registry import OPS
 from reformer_ops.spec import OpSpec
 
 from . import plain_torch
-from .backends import torch_arguments
 from .examples import EXAMPLES
+from .law import torch_arguments
 
 by_op = pytest.mark.parametrize("op", OPS, ids=lambda op: op.name)
 by_attention = pytest.mark.parametrize(

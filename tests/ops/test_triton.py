@@ -21,8 +21,8 @@ from reformer_ops.registry import OPS
 from reformer_ops.spec import OpSpec
 from reformer_ops.torch_library import PORTABLE
 
-from .backends import torch_arguments
 from .examples import EXAMPLES
+from .law import torch_arguments
 from .triton_interpreter import interpret
 
 pytest.importorskip("triton", reason="Triton is not installed: it is made for Linux")
