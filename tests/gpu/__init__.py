@@ -1,0 +1,1 @@
+"""Checks of all that needs a GPU: see check.py."""

@@ -1,0 +1,62 @@
+"""Whole models in torch on CUDA against the same on the CPU, and against Transformers there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import torch
+
+from reformer_export.runtimes import ProbingRunner
+
+from . import workshop
+from .comparing import example, expect_equal
+from .needs import first_missing
+from .record import Place, Record
+from .torch_runner import DeviceRunner
+
+NAMES = ("c&p", "enwik8 cut", "small", "small, both ways", "small, one head of 20")
+DTYPES = ("fp32", "fp16", "bf16")
+LENGTHS = (1, 63, 64, 65, 500, 1000)
+SMALL_LENGTHS = (1, 3, 5, 6, 7, 13, 24, 100)
+
+
+def cases() -> list[str]:
+    """Every model in every type at every length, in a batch of two with padding."""
+    return [
+        f"{name} {dtype}: {length} tokens"
+        for name in NAMES
+        for dtype in DTYPES
+        for length in (SMALL_LENGTHS if name.startswith("small") else LENGTHS)
+    ]
+
+
+def run(names: Sequence[str], record: Record, place: Place) -> None:
+    """Compare in fp32 with the model on the CPU and Transformers', in half types with fp32."""
+    torch.set_grad_enabled(False)
+    for case in names:
+        model, _, rest = case.rpartition(": ")
+        name, _, dtype = model.rpartition(" ")
+        with record.case(case) as figures:
+            candidate, references, baseline = _runners(name, dtype, place)
+            inputs = example(candidate.signature, int(rest.split()[0]), 2)
+            expect_equal(candidate, references, inputs, dtype, figures, baseline=baseline)
+
+
+@cache
+def _runners(name: str, dtype: str, place: Place) -> tuple[Any, list[ProbingRunner], Any]:
+    """On the GPU; on the CPU what it is compared with, and what may be as far off."""
+    model = workshop.loaded(name, dtype, place)
+    signature = workshop.signature(model, dtype)
+    candidate = DeviceRunner(workshop.on(place.device, model), signature, place.device)
+    if dtype != "fp32":
+        # The same rounded weights in fp32 are the truth.
+        exact = DeviceRunner(model.in_fp32(), signature, "cpu")
+        return candidate, [exact], DeviceRunner(model, signature, "cpu")
+    references: list[ProbingRunner] = [DeviceRunner(model, signature, "cpu")]
+    if first_missing(["transformers"]) is None:
+        from reformer_export.runtimes.transformers import TransformersRunner
+
+        references.append(TransformersRunner(model, signature))
+    return candidate, references, None

@@ -1,0 +1,115 @@
+"""What parts need of a machine, and why it is not there."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from reformer_export.gpu import find_gpus
+from reformer_export.optional import installed
+from reformer_ops import library_path
+from reformer_ops.errors import NativeLibraryError
+
+
+def first_missing(needs: Iterable[str], *, rehearsal: bool = False) -> str | None:
+    """Why the first need that is not there is not; None where all are.
+
+    A rehearsal takes no GPU and nothing that is only for one.
+    """
+    for need in needs:
+        if rehearsal and need in _OF_A_GPU:
+            continue
+        if reason := NEEDS[need]():
+            return reason
+    return None
+
+
+def _gpu() -> str | None:
+    gpus, reason = find_gpus()
+    return None if gpus else f"no GPU: {reason}"
+
+
+def _torch_cuda() -> str | None:
+    import torch
+
+    if torch.version.cuda is None:
+        return f"torch {torch.__version__} was built without CUDA"
+    if not torch.cuda.is_available():
+        return f"torch {torch.__version__} finds no GPU that it can use"
+    return None
+
+
+def _importable(*modules: str) -> str | None:
+    for module in modules:
+        if not installed(module):
+            return f"{module} is not installed"
+        try:
+            importlib.import_module(module)
+        except Exception as error:
+            return f"{module} does not load: {error}"
+    return None
+
+
+def _onnxruntime() -> str | None:
+    import torch  # noqa: F401  (brings CUDA's libraries, which onnxruntime's provider needs)
+
+    if reason := _importable("onnxruntime"):
+        return reason
+    import onnxruntime
+
+    where = Path(onnxruntime.__file__).parent
+    if not (where / "capi").is_dir():
+        return f"onnxruntime in {where} is incomplete: bring the other part of its wheel, too"
+    return None
+
+
+def _onnxruntime_cuda() -> str | None:
+    if reason := _onnxruntime():
+        return reason
+    import onnxruntime
+
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        return f"onnxruntime {onnxruntime.__version__} has no CUDA provider: give --wheels"
+    library = Path(onnxruntime.__file__).parent / "capi/libonnxruntime_providers_cuda.so"
+    if not library.is_file():
+        return f"{library.name} is not there: bring that part of the wheel, too"
+    return None
+
+
+def _operator_library() -> str | None:
+    try:
+        library_path("ort")
+    except NativeLibraryError as error:
+        return str(error)
+    return None
+
+
+NEEDS: dict[str, Callable[[], str | None]] = {
+    "gpu": _gpu,
+    "torch-cuda": _torch_cuda,
+    "triton": lambda: _importable("triton"),
+    "onnx": lambda: _importable("onnx", "onnx_ir", "onnxscript"),
+    "onnxruntime": _onnxruntime,
+    "onnxruntime-cuda": _onnxruntime_cuda,
+    "operator-library": _operator_library,
+    "tensorrt": lambda: _importable("tensorrt"),
+    "transformers": lambda: _importable("transformers"),
+}
+"""By name: gives the reason where the need is not there, or None. "gpu" asks the driver alone; all
+others may import much, and are asked in the process that needs them."""
+
+_OF_A_GPU = ("gpu", "torch-cuda", "triton", "onnxruntime-cuda")
+
+
+def operator_library_folder() -> Path | None:
+    """The folder of our library for onnxruntime, where it can be found without installing.
+
+    REFORMER_OPS_LIBRARY_DIR, else a build folder of this checkout.
+    """
+    name = "libreformer_ops_ort.so"
+    given = os.environ.get("REFORMER_OPS_LIBRARY_DIR")
+    root = Path(__file__).resolve().parents[2]
+    folders = [Path(given)] if given else [root / "build/native", root / "build/native-ort"]
+    return next((folder for folder in folders if (folder / name).is_file()), None)

@@ -1,0 +1,178 @@
+"""Times in torch: what the GPU can do, the operators alone, whole models.
+
+Nothing here is right or wrong, unless it does not run: targets are printed beside the figures.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from reformer_export.bench.op_cases import ENWIK8, Layer, Operands
+
+from . import timing, workshop
+from .comparing import example
+from .needs import first_missing
+from .record import Place, Record, Skip
+from .targets import CEILINGS, EAGER, HF, MODELS, OPERATORS, REPLAYED, row_name
+from .torch_runner import DeviceRunner
+
+LAYERS = {"c&p": Layer("c&p", 2, 64, 64, 1, (64, 128)), "enwik8": ENWIK8}
+OPERATOR_LENGTHS = {"c&p": (4096, 65536), "enwik8": (4096, 16384)}
+MODEL_LENGTHS = {
+    "c&p fp16": (1, 64, 1024, 4096, 65536),
+    "c&p fp32": (4096, 65536),
+    "enwik8 cut fp16": (4096, 16384),
+}
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
+HF_LENGTH = 4096
+"""The longest that Transformers is timed at; in half types it fails on a GPU."""
+
+_REHEARSED = 256
+"""Tokens at most where there is no GPU, and no time to measure."""
+
+
+def cases() -> list[str]:
+    """In two groups, which two processes run one after the other."""
+    return [
+        *(f"operators: {what}" for what in ("fp16 product", "fp32 product", "copy")),
+        *(
+            f"operators: {layer} {dtype}, {length} tokens"
+            for layer, lengths in OPERATOR_LENGTHS.items()
+            for dtype in DTYPES
+            for length in lengths
+        ),
+        *(
+            f"models: {model}, {length} tokens"
+            for model, lengths in MODEL_LENGTHS.items()
+            for length in lengths
+        ),
+    ]
+
+
+def run(names: Sequence[str], record: Record, place: Place) -> None:
+    """Measure each."""
+    torch.set_grad_enabled(False)
+    torch.backends.cuda.matmul.allow_tf32 = False
+    for case in names:
+        kind, _, what = case.partition(": ")
+        with record.case(case):
+            if ", " not in what:
+                _ceiling(what, record, place)
+                continue
+            subject, _, rest = what.partition(", ")
+            name, _, dtype = subject.rpartition(" ")
+            length = int(rest.split()[0])
+            if place.rehearsal:
+                length = min(length, _REHEARSED)
+            if kind == "operators":
+                _operators(name, dtype, length, record, place)
+            else:
+                _model(name, dtype, length, record, place)
+
+
+def _ceiling(what: str, record: Record, place: Place) -> None:
+    """The rate of a plain product or copy."""
+    size = 256 if place.rehearsal else 8192
+    if what == "copy":
+        source = torch.empty(size * size * 8, dtype=torch.float32, device=place.device)
+        target = torch.empty_like(source)
+        ms = timing.on_gpu(lambda: target.copy_(source), place.device)
+        bytes_moved = 2 * source.numel() * source.element_size()
+        record.cell(CEILINGS, "copy on the device", **{"TB/s": bytes_moved / ms / 1e9})
+        return
+    dtype = DTYPES[what.split()[0]]
+    a, b = (torch.randn(size, size, device=place.device).to(dtype) for _ in range(2))
+    ms = timing.on_gpu(lambda: a @ b, place.device)
+    record.cell(CEILINGS, f"{what} of {size} x {size}", **{"TFLOP/s": 2 * size**3 / ms / 1e9})
+
+
+def _operators(name: str, dtype: str, length: int, record: Record, place: Place) -> None:
+    """Each operator called from Python, and as the GPU alone takes for it."""
+    layer = LAYERS[name]
+    operands = _on_device(Operands(layer, length), DTYPES[dtype], place.device)
+    buckets = operands.buckets()
+    flops = {
+        "hash": layer.lsh_flops(length) - layer.attention_flops(length),
+        "sort": None,
+        "attention with its sort": layer.attention_flops(length),
+        "local": layer.attention_flops(length) // layer.rounds,
+    }
+    works: dict[str, Callable[[], Any]] = {
+        "hash": operands.buckets,
+        "sort": _sort(buckets, math.prod(operands.factors), place),
+        "attention with its sort": lambda: operands.attention(buckets),
+        "local": operands.local,
+    }
+    row = f"{name} {dtype}, {length:,} tokens"
+    for what, work in works.items():
+        ms = timing.on_gpu(work, place.device)
+        columns: dict[str, Any] = {what: ms}
+        alone = ms
+        if not place.rehearsal:
+            alone = columns[f"{what}, replayed"] = timing.on_gpu(
+                timing.replayed(work), place.device
+            )
+        count = flops[what]
+        if count is not None:
+            columns[f"{what}, TFLOP/s"] = count / alone / 1e9
+        record.cell(OPERATORS, row, **columns)
+
+
+def _sort(buckets: torch.Tensor, num_buckets: int, place: Place) -> Callable[[], Any]:
+    if place.rehearsal:  # Triton sorts on a GPU
+        return lambda: buckets.sort(dim=-1, stable=True)
+    from reformer_ops.sorted_chunk_attention.triton_op import sort_by_bucket
+
+    return lambda: sort_by_bucket(buckets, num_buckets=num_buckets)
+
+
+def _on_device(operands: Operands, dtype: torch.dtype, device: str) -> Operands:
+    """The same on a device, floats that are of the model's type in it."""
+    moved = copy.copy(operands)
+    for name in ("query_key", "key", "value"):
+        setattr(moved, name, getattr(operands, name).to(device, dtype))
+    for name in ("rotations", "mask"):
+        setattr(moved, name, getattr(operands, name).to(device))
+    return moved
+
+
+def _model(name: str, dtype: str, length: int, record: Record, place: Place) -> None:
+    """A model called from Python, replayed as a CUDA graph, and Transformers'."""
+    loaded = workshop.on(place.device, workshop.loaded(name, dtype, place))
+    signature = workshop.signature(loaded, dtype)
+    runner = DeviceRunner(loaded, signature, place.device)
+    tensors = runner.tensors(example(signature, length, 1).inputs)
+    row = row_name(f"{name} {dtype}", length)
+
+    def work() -> Any:
+        return loaded.model(*tensors)
+
+    with torch.inference_mode():
+        record.cell(MODELS, row, **{EAGER: timing.by_clock(work, place.device)})
+        if not place.rehearsal:
+            replay = timing.replayed(work)
+            record.cell(MODELS, row, **{REPLAYED: timing.by_clock(replay, place.device)})
+    if dtype == "fp32" and length <= HF_LENGTH:
+        _transformers(name, row, tensors, record, place)
+
+
+def _transformers(
+    name: str, row: str, tensors: tuple[torch.Tensor, torch.Tensor], record: Record, place: Place
+) -> None:
+    if reason := first_missing(["transformers"]):
+        raise Skip(reason)
+    import transformers
+
+    folder = workshop.checkpoint(name, place)
+    model = transformers.ReformerModelWithLMHead.from_pretrained(folder).eval().to(place.device)
+
+    def work() -> Any:
+        return model(input_ids=tensors[0], attention_mask=tensors[1], use_cache=False)
+
+    with torch.inference_mode():
+        record.cell(MODELS, row, **{HF: timing.by_clock(work, place.device)})

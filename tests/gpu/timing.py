@@ -1,0 +1,81 @@
+"""How long work on a GPU takes."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+Work = Callable[[], Any]
+
+WARM_UP = 3
+LEAST, MOST = 5, 50
+SECONDS = 0.4
+"""What one measurement may take, after its warm-up."""
+
+
+def on_gpu(work: Work, device: str, *, seconds: float = SECONDS) -> float:
+    """Milliseconds between two events around the work: the median of several runs."""
+    if device == "cpu":
+        return by_clock(work, device, seconds=seconds)
+    for _ in range(WARM_UP):
+        work()
+    torch.cuda.synchronize()
+    times: list[float] = []
+    end = time.perf_counter() + seconds
+    while len(times) < LEAST or (len(times) < MOST and time.perf_counter() < end):
+        start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        work()
+        stop.record()
+        stop.synchronize()
+        times.append(start.elapsed_time(stop))
+    return statistics.median(times)
+
+
+def by_clock(
+    work: Work, device: str, *, seconds: float = SECONDS, least: int = LEAST, warm_up: int = WARM_UP
+) -> float:
+    """Milliseconds until the GPU is done, on the clock of a caller: the median of several runs."""
+
+    def wait() -> None:
+        if device != "cpu":
+            torch.cuda.synchronize()
+
+    for _ in range(warm_up):
+        work()
+    wait()
+    times: list[float] = []
+    end = time.perf_counter() + seconds
+    while len(times) < least or (len(times) < MOST and time.perf_counter() < end):
+        start = time.perf_counter()
+        work()
+        wait()
+        times.append(1e3 * (time.perf_counter() - start))
+    return statistics.median(times)
+
+
+def replayed(work: Work) -> Work:
+    """The work captured as a CUDA graph, on the same tensors: what replays it.
+
+    Raises:
+        RuntimeError: it does something that cannot be captured.
+    """
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(WARM_UP):
+            work()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        kept = work()
+
+    def replay() -> Any:
+        graph.replay()
+        return kept
+
+    return replay

@@ -1,0 +1,29 @@
+"""Runs cases of a part, in a process of its own: `python3 -m tests.gpu.worker REQUEST`."""
+
+from __future__ import annotations
+
+import faulthandler
+import importlib
+import sys
+from pathlib import Path
+
+from .needs import first_missing
+from .record import Record, Request
+
+
+def main(path: str) -> int:
+    """Run what the request at `path` says; the events tell how it went."""
+    faulthandler.enable()
+    request = Request.read(Path(path))
+    with open(request.events, "a", encoding="utf-8") as out:
+        record = Record(out)
+        if reason := first_missing(request.needs, rehearsal=request.place.rehearsal):
+            record.write("skip", why=reason)
+            return 0
+        importlib.import_module(request.module).run(request.cases, record, request.place)
+        record.write("done")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
