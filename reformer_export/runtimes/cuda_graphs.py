@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Generic, TypeVar
 
 MOST_GRAPHS = 8
@@ -11,6 +13,49 @@ MOST_GRAPHS = 8
 
 Graph = TypeVar("Graph")
 Shape = tuple[int, ...]
+
+
+class _Turns:
+    """Any number of runs at once, or one capture alone.
+
+    While a thread captures a graph, CUDA lets no other thread of the process allocate or wait.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._running = 0
+        self._capturing = False
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """For all that uses a GPU and captures nothing."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._capturing)
+            self._running += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._running -= 1
+                self._changed.notify_all()
+
+    @contextmanager
+    def capturing(self) -> Iterator[None]:
+        """For a capture: waits until nothing runs, and lets nothing begin."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._capturing)
+            self._capturing = True
+            self._changed.wait_for(lambda: self._running == 0)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._capturing = False
+                self._changed.notify_all()
+
+
+TURNS = _Turns()
+"""Of this process, for the runners of all runtimes on all GPUs."""
 
 
 class RecurringShapes(Generic[Graph]):

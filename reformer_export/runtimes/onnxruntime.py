@@ -154,7 +154,7 @@ class OnnxRuntimeRunner:
             )
         status = register_with_onnxruntime(options, self._ops)
         try:
-            with onnxruntime_cuda.without_warnings(self._onnxruntime):
+            with onnxruntime_cuda.opening_session(self._onnxruntime):
                 session = self._onnxruntime.InferenceSession(model, options, providers=providers)
         except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
             raise RuntimeUnavailableError(

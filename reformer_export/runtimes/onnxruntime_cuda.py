@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import AbstractContextManager, contextmanager, redirect_stdout
 from io import StringIO
 from typing import Any
 
@@ -16,7 +16,7 @@ from reformer_export.errors import DeviceUnavailableError, RuntimeUnavailableErr
 from reformer_export.gpu import require_gpu
 from reformer_export.manifest import CUDA as KERNELS
 from reformer_export.runtimes.base import Array, Arrays
-from reformer_export.runtimes.cuda_graphs import RecurringShapes, Shape
+from reformer_export.runtimes.cuda_graphs import TURNS, RecurringShapes, Shape
 from reformer_export.signature import INPUT_IDS, Signature, TensorSpec
 
 PROVIDER = "CUDAExecutionProvider"
@@ -94,6 +94,8 @@ class Prepared:
         self._session = session
         self._options = run_options(onnxruntime, graph)
         self._binding = session.io_binding()
+        self._captures = graph is not None
+        """Whether the next run is captured: the first one is."""
 
         def room(spec: TensorSpec) -> Any:
             sizes = spec.shape(*shape)
@@ -110,15 +112,38 @@ class Prepared:
 
     def feed(self, inputs: Arrays) -> None:
         """Other contents for the inputs, of the same shapes."""
-        for name, value in self._inputs.items():
-            value.update_inplace(np.ascontiguousarray(inputs[name]))
+        with TURNS.running():
+            self._feed(inputs)
 
     def run(self) -> None:
         """Compute the outputs; returns when the GPU is done."""
-        self._session.run_with_iobinding(self._binding, self._options)
+        with self._turn():
+            self._run()
 
     def fetch(self) -> dict[str, Array]:
         """The outputs, copied to the CPU."""
+        with TURNS.running():
+            return self._fetch()
+
+    def run_on(self, inputs: Arrays) -> dict[str, Array]:
+        """All three."""
+        with self._turn():
+            self._feed(inputs)
+            self._run()
+            return self._fetch()
+
+    def _turn(self) -> AbstractContextManager[None]:
+        return TURNS.capturing() if self._captures else TURNS.running()
+
+    def _feed(self, inputs: Arrays) -> None:
+        for name, value in self._inputs.items():
+            value.update_inplace(np.ascontiguousarray(inputs[name]))
+
+    def _run(self) -> None:
+        self._session.run_with_iobinding(self._binding, self._options)
+        self._captures = False
+
+    def _fetch(self) -> dict[str, Array]:
         return {name: value.numpy() for name, value in self._outputs.items()}
 
 
@@ -144,18 +169,18 @@ class DeviceSession:
     def run(self, names: Sequence[str], inputs: Arrays) -> list[Array]:
         """Outputs of these names."""
         if not self.graphs:
-            results: list[Array] = self.session.run(list(names), dict(inputs))
-            return results
+            with TURNS.running():
+                results: list[Array] = self.session.run(list(names), dict(inputs))
+                return results
         # A captured graph has its intermediate results at fixed places, which other runs use, too.
         with self._turn:
             prepared = self._recurring.get(_shape_of(inputs))
             if prepared is None:
                 options = run_options(self._onnxruntime, None)
-                results = self.session.run(list(names), dict(inputs), options)
-                return results
-            prepared.feed(inputs)
-            prepared.run()
-            outputs = prepared.fetch()
+                with TURNS.running():
+                    results = self.session.run(list(names), dict(inputs), options)
+                    return results
+            outputs = prepared.run_on(inputs)
             return [outputs[name] for name in names]
 
     def prepare(self, inputs: Arrays) -> Prepared:
@@ -171,9 +196,10 @@ class DeviceSession:
         return self._prepared(shape, already + 1)
 
     def _prepared(self, shape: Shape, graph: int | None) -> Prepared:
-        return Prepared(
-            self.session, self._onnxruntime, self._signature, self._device, shape, graph
-        )
+        with TURNS.running():  # it allocates
+            return Prepared(
+                self.session, self._onnxruntime, self._signature, self._device, shape, graph
+            )
 
 
 def run_options(onnxruntime: Any, graph: int | None) -> Any:
@@ -184,11 +210,12 @@ def run_options(onnxruntime: Any, graph: int | None) -> Any:
 
 
 @contextmanager
-def without_warnings(onnxruntime: Any) -> Iterator[None]:
+def opening_session(onnxruntime: Any) -> Iterator[None]:
     """While a session is made. On a GPU ONNX Runtime warns of plugins that nobody asked for."""
     onnxruntime.set_default_logger_severity(3)
     try:
-        yield
+        with TURNS.running():  # it allocates
+            yield
     finally:
         onnxruntime.set_default_logger_severity(2)  # what it starts with
 

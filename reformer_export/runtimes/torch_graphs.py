@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from reformer_export.runtimes.cuda_graphs import RecurringShapes, Shape
+from reformer_export.runtimes.cuda_graphs import TURNS, RecurringShapes, Shape
 
 Outputs = Mapping[str, torch.Tensor]
 Model = Callable[[torch.Tensor, torch.Tensor], Outputs]
@@ -39,15 +39,16 @@ class TorchGraphs:
         """The model's outputs, as tensors of the caller's own."""
         with self._turn:
             captured = self._recurring.get(tuple(ids.shape))
-            if captured is None:
-                return dict(self._model(ids, mask))
-            for place, given in zip(captured.inputs, (ids, mask), strict=True):
-                place.copy_(given)
-            captured.graph.replay()
-            return {name: tensor.clone() for name, tensor in captured.outputs.items()}
+            with TURNS.running():
+                if captured is None:
+                    return dict(self._model(ids, mask))
+                for place, given in zip(captured.inputs, (ids, mask), strict=True):
+                    place.copy_(given)
+                captured.graph.replay()
+                return {name: tensor.clone() for name, tensor in captured.outputs.items()}
 
     def _capture(self, shape: Shape, already: int) -> _Captured:
-        with torch.cuda.device(self._device):
+        with torch.cuda.device(self._device), TURNS.capturing():
             return self._captured(shape)
 
     def _captured(self, shape: Shape) -> _Captured:

@@ -6,6 +6,8 @@ captured as a graph on a GPU is run anew.
 
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from reformer_export.device import Device, parse_device
 from reformer_export.errors import RuntimeUnavailableError, UsageError
 from reformer_export.pipeline import to_torchscript
 from reformer_export.runtimes import open_runner
-from reformer_export.runtimes.cuda_graphs import MOST_GRAPHS
+from reformer_export.runtimes.cuda_graphs import MOST_GRAPHS, TURNS
 from reformer_export.runtimes.onnxruntime_cuda import (
     PROVIDER,
     DeviceSession,
@@ -73,6 +75,42 @@ def test_prepared_inputs_run_again_and_again(session: DeviceSession, plain: Any)
         prepared.run()
         found = prepared.fetch()
         np.testing.assert_array_equal(found["logits"], plain.run(["logits"], inputs)[0])
+
+
+def test_nothing_runs_beside_a_capture() -> None:
+    """Runs share; a capture waits for them, and keeps the next ones waiting."""
+    told: list[str] = []
+    inside, leave = threading.Barrier(3), threading.Event()
+
+    def run() -> None:
+        with TURNS.running():
+            inside.wait(10)
+            leave.wait(10)
+            told.append("run")
+
+    def capture() -> None:
+        with TURNS.capturing():
+            told.append("captured")
+
+    def late() -> None:
+        with TURNS.running():
+            told.append("late")
+
+    threads = [threading.Thread(target=run) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    inside.wait(10)  # both run at once
+    for work in (capture, late):
+        threads.append(threading.Thread(target=work))
+        threads[-1].start()
+        while work is capture and not TURNS._capturing:
+            time.sleep(0.001)
+    time.sleep(0.05)
+    assert told == []
+    leave.set()
+    for thread in threads:
+        thread.join(10)
+    assert told == ["run", "run", "captured", "late"]
 
 
 def test_the_providers_options_keep_the_numbers() -> None:
