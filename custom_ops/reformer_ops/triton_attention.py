@@ -7,11 +7,15 @@ launched; all others are compiled in, so that strides are constants and loads ar
 import triton
 import triton.language as tl
 
-from reformer_ops.attention_masks import ABSENT, MASKED
+from reformer_ops.attention_masks import ABSENT, KEY_NORM_EPSILON, MASKED, SELF
 
 _ABSENT = tl.constexpr(ABSENT)
 _MASKED = tl.constexpr(MASKED)
+_SELF = tl.constexpr(SELF)
+_EPSILON = tl.constexpr(KEY_NORM_EPSILON)
 _NOBODY = tl.constexpr(2**31 - 1)
+HIDDEN = tl.constexpr(-(2**31))
+"""The bit by which the code of a key says that it is padding."""
 
 
 @triton.jit
@@ -57,7 +61,6 @@ def multiply(
     query,
     query_position,
     asked,
-    queries,
     key,
     position,
     present,
@@ -65,32 +68,22 @@ def multiply(
     HEAD_DIM: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
-    BLOCK_D: tl.constexpr,
     BLOCK_K: tl.constexpr,
-    WIDE: tl.constexpr,
 ):
     """(`[BLOCK_M, BLOCK_N]` products of queries and keys, `[BLOCK_N]` sums of the keys' squares).
 
-    For tensor cores rows are taken whole, and the queries stay. Without (WIDE) everything is fp32,
-    a thread holds what it multiplies, and whole rows would not fit: they are taken BLOCK_K elements
-    at a time, those of the queries anew from the cache.
+    Without tensor cores: everything is fp32, a thread holds what it multiplies, and whole rows
+    would not fit: they are taken BLOCK_K elements at a time, those of the queries anew from the
+    cache.
     """
-    if WIDE:
-        squares = tl.zeros((BLOCK_N,), tl.float32)
-        products = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
-        for first in range(0, HEAD_DIM, BLOCK_K):
-            some = load_rows(query, query_position, asked, first, HEADS, HEAD_DIM, BLOCK_K)
-            keys = load_rows(key, position, present, first, HEADS, HEAD_DIM, BLOCK_K)
-            keys = keys.to(tl.float32)
-            squares += tl.sum(keys * keys, axis=1)
-            products = tl.dot(
-                some.to(tl.float32), tl.trans(keys), acc=products, input_precision="ieee"
-            )
-    else:
-        keys = load_rows(key, position, present, 0, HEADS, HEAD_DIM, BLOCK_D)
-        wide = keys.to(tl.float32)
-        squares = tl.sum(wide * wide, axis=1)
-        products = tl.dot(queries, tl.trans(keys))
+    squares = tl.zeros((BLOCK_N,), tl.float32)
+    products = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
+    for first in range(0, HEAD_DIM, BLOCK_K):
+        some = load_rows(query, query_position, asked, first, HEADS, HEAD_DIM, BLOCK_K)
+        keys = load_rows(key, position, present, first, HEADS, HEAD_DIM, BLOCK_K)
+        keys = keys.to(tl.float32)
+        squares += tl.sum(keys * keys, axis=1)
+        products = tl.dot(some.to(tl.float32), tl.trans(keys), acc=products, input_precision="ieee")
     return products, squares
 
 
@@ -113,6 +106,68 @@ def key_slots(
 
 
 @triton.jit
+def tile_slots(start, chunk, chunks, before, CHUNK_LENGTH: tl.constexpr, BLOCK_N: tl.constexpr):
+    """`key_slots` of a whole tile; where chunks are made of tiles, all from one chunk."""
+    if CHUNK_LENGTH % BLOCK_N == 0:
+        shift = start // CHUNK_LENGTH - before
+        shift = tl.where(tl.abs(shift) < chunks, shift, 0)
+        other = chunk + shift
+        other = tl.where(other < 0, other + chunks, other)
+        other = tl.where(other >= chunks, other - chunks, other)
+        first = tl.multiple_of(other * CHUNK_LENGTH + start % CHUNK_LENGTH, BLOCK_N)
+        return first + tl.arange(0, BLOCK_N)
+    else:
+        slots, _ = key_slots(start, 0, chunk, chunks, before, CHUNK_LENGTH, BLOCK_N)
+        return slots
+
+
+@triton.jit
+def key_codes(position, valid, present):
+    """A number for each key that says all that decides who sees it.
+
+    Its position; with HIDDEN, which makes it larger than any, where it is padding. A key that is
+    not there has all bits set: it is in the future of every query, and no query's own.
+    """
+    code = tl.where(valid, position, position | HIDDEN)
+    return tl.where(present, code, -1)
+
+
+@triton.jit
+def key_scale(squares, HEAD_DIM: tl.constexpr, ROOT: tl.constexpr):
+    """What a key of LSH attention is multiplied by, from the sum of its squares.
+
+    Normalising a key is scaling its column of the scores: so keys go to the tensor cores as they
+    are, unrounded, and fp32 sums hold what fp16 would not. Rounded division and root: they are one
+    a key, and large scores show every bit of them.
+    """
+    norm = tl.sqrt_rn(tl.div_rn(squares, 1.0 * HEAD_DIM) + _EPSILON) * ROOT
+    return tl.div_rn(1.0, norm)
+
+
+@triton.jit
+def hide_by_code(scores, query_position, query_code, code, CAUSAL: tl.constexpr, OWN: tl.constexpr):
+    """`hide` by the keys' codes. With OWN a query's own key gets SELF.
+
+    A key that is not there counts as padding: `without_absent` takes it out of the sums again.
+    """
+    if CAUSAL:
+        seen = query_position.to(tl.uint32)[:, None] >= code.to(tl.uint32)[None, :]
+    else:
+        seen = tl.broadcast_to((code >= 0)[None, :], scores.shape)
+    scores = tl.where(seen, scores, _MASKED)
+    if OWN:
+        scores = tl.where(query_code[:, None] == code[None, :], _SELF, scores)
+    return scores
+
+
+@triton.jit
+def without_absent(top, total, window, BLOCK_N: tl.constexpr):
+    """The sum of weights without those of keys beyond the window. Their values were zeros."""
+    absent = (tl.cdiv(window, BLOCK_N) * BLOCK_N - window).to(tl.float32)
+    return total - absent * tl.exp(-(top - _MASKED))
+
+
+@triton.jit
 def hide(scores, query_position, key_position, valid, present, CAUSAL: tl.constexpr):
     """Scores with the keys replaced that are padding, in the future, or absent.
 
@@ -128,7 +183,7 @@ def hide(scores, query_position, key_position, valid, present, CAUSAL: tl.conste
 
 
 @triton.jit
-def attend(scores, values, top, total, output):
+def attend(scores, values, top, total, output, PRECISION: tl.constexpr):
     """One step of the online softmax: (top, total, output) with these keys taken in.
 
     Weights are at most 1 and rounded to the values' type for the tensor cores; all sums are fp32.
@@ -140,7 +195,7 @@ def attend(scores, values, top, total, output):
     weights = tl.exp(scores - new_top[:, None])
     total = total * fade + tl.sum(weights, axis=1)
     output = output * fade[:, None]
-    output = tl.dot(weights.to(values.dtype), values, acc=output, input_precision="ieee")
+    output = tl.dot(weights.to(values.dtype), values, acc=output, input_precision=PRECISION)
     return new_top, total, output
 
 

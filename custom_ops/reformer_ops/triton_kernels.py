@@ -82,7 +82,7 @@ def lsh_layer(shape: LayerShape, hashing: Hashing, *, dtype: str, target: int) -
     )
     rounds: dict[str, Any] = {"heads": shape.heads, "num_hashes": hashing.num_hashes}
     rows: dict[str, Any] = {**rounds, "dtype": dtype, "head_dim": shape.head_dim}
-    launches = {"lsh_bucket": lsh_bucket(**rows, factors=hashing.factors)}
+    launches = {"lsh_bucket": lsh_bucket(**rows, factors=hashing.factors, target=target)}
     for number, step in enumerate(sort_passes(**rounds, num_buckets=num_buckets)):
         launches[f"sort_pass_{number}"] = step.place_alone
     launches["attend_rounds"] = attend_rounds(

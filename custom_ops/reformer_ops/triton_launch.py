@@ -84,33 +84,6 @@ class Launch:
         self.kernel[(programs,)](**arguments, length=length, **self.constants, **self.options)
 
 
-@dataclass(frozen=True)
-class Tile:
-    """How much of an attention a program has: `queries` x `keys` scores at a time.
-
-    `wide`: the products are fp32, `depth` elements of a row at a time; otherwise the tensor cores
-    take the model's type and whole rows.
-    """
-
-    queries: int
-    keys: int
-    depth: int
-    wide: bool
-    num_warps: int
-    num_stages: int
-    max_registers: int
-
-    def constants(self, head_dim: int) -> dict[str, Any]:
-        """What a kernel of either attention must have compiled in of it."""
-        return {
-            "BLOCK_M": self.queries,
-            "BLOCK_N": self.keys,
-            "BLOCK_D": padded(head_dim),
-            "BLOCK_K": min(self.depth, padded(head_dim)),
-            "WIDE": self.wide,
-        }
-
-
 def triton_type(dtype: str) -> str:
     """Triton's name of a model type."""
     try:
@@ -122,41 +95,3 @@ def triton_type(dtype: str) -> str:
 def padded(size: int) -> int:
     """The next power of two, and what a tensor core takes at least: 16."""
     return max(16, 1 << (size - 1).bit_length())
-
-
-def attention_tile(dtype: str, head_dim: int, chunk_length: int, target: int) -> Tile:
-    """The tile for a model type, a shape and a GPU (80 for sm_80).
-
-    Bounded by what a program may have without special permission, 48 KB of shared memory, and by
-    a thread's 255 registers, of which none is to be spilled.
-    """
-    width = padded(head_dim)
-    queries = min(64, padded(chunk_length))
-    if dtype == "float32" or target < 80 or width > 128:
-        # In fp32 we won't have TF32, the tensor cores of sm_75 Triton does not use, and very long
-        # rows leave them no registers. A thread multiplies out of registers, and eight warps hide
-        # what it waits for.
-        return Tile(
-            queries=queries,
-            keys=32 if width <= 128 else 16,
-            depth=32,
-            wide=True,
-            num_warps=8 if queries == 64 else 4,
-            num_stages=1,
-            max_registers=128 if width <= 64 and target >= 80 else 255,
-        )
-    # A warp has 16 queries, as many as an instruction multiplies; on sm_90 and sm_100 four warps
-    # are one group that has 64. With 32 keys at a time three programs fit an SM and hide each
-    # other's gathers. While one tile is multiplied the next is on its way, where there is shared
-    # memory for two.
-    if chunk_length % 128 == 0:
-        queries = 128  # twice the work on every key that is read
-    return Tile(
-        queries=queries,
-        keys=32,
-        depth=width,
-        wide=False,
-        num_warps=queries // 16,
-        num_stages=2 if width <= 64 else 1,
-        max_registers=255,
-    )

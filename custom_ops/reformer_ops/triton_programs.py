@@ -17,10 +17,11 @@ from reformer_ops.lsh_bucket.spec import LSH_BUCKET
 from reformer_ops.lsh_bucket.triton_kernel import lsh_bucket
 from reformer_ops.sorted_chunk_attention.spec import SORTED_CHUNK_ATTENTION
 from reformer_ops.sorted_chunk_attention.triton_combine import combine_rounds
-from reformer_ops.sorted_chunk_attention.triton_kernel import attend_rounds
+from reformer_ops.sorted_chunk_attention.triton_kernel import attend_rounds, describe_keys
 from reformer_ops.sorted_chunk_attention.triton_sort import SEGMENT, sort_passes
 from reformer_ops.spec import AttributeValue, OpSpec
 from reformer_ops.triton_launch import Grid, Launch
+from reformer_ops.triton_tiles import attention_tile
 
 LONGEST = 2**31 - 1
 """Kernels take lengths as 32-bit integers."""
@@ -111,10 +112,8 @@ def make_program(
     return Program(op, dtype, dict(attributes), shape, scratch, tuple(steps))
 
 
-def _lsh_bucket(
-    *, dtype: str, target: int, factors: Any, **sizes: Any
-) -> tuple[dict[str, Grid], list[Step]]:
-    return {}, [Step(lsh_bucket(dtype=dtype, factors=tuple(factors), **sizes))]
+def _lsh_bucket(*, factors: Any, **shape: Any) -> tuple[dict[str, Grid], list[Step]]:
+    return {}, [Step(lsh_bucket(factors=tuple(factors), **shape))]
 
 
 def _chunk_attention(*, causal: Any, **shape: Any) -> tuple[dict[str, Grid], list[Step]]:
@@ -162,8 +161,17 @@ def _sorted_chunk_attention(
         ]
         before = after
     rows = {"dtype": dtype, "heads": heads, "head_dim": head_dim, "num_hashes": num_hashes}
+    tile = attention_tile(dtype, head_dim, chunk_length, target, is_sorted=True)
+    if tile.described:
+        scratch["codes"] = scratch["scales"] = scratch["order"]
+        steps.append(Step(describe_keys(**rows, chunk_length=chunk_length)))
     attend = attend_rounds(
-        **rows, chunk_length=chunk_length, causal=bool(causal), target=target, **reach
+        **rows,
+        chunk_length=chunk_length,
+        causal=bool(causal),
+        target=target,
+        described=tile.described,
+        **reach,
     )
     if num_hashes == 1:
         return scratch, [*steps, Step(attend, {"outputs": "output"})]

@@ -17,6 +17,10 @@ from reformer_ops.triton_kernels import Hashing, LayerShape, local_layer, lsh_la
 from reformer_ops.triton_launch import Launch
 
 SHARED = 48 * 1024
+"""What a launch has without asking. sm_90 and sm_100 are asked for twice as much."""
+
+SPILLED = 320
+"""Bytes that a thread may spill on sm_90, where it was measured to be faster so."""
 
 # Published configurations first.
 SHAPES = {
@@ -60,9 +64,9 @@ def combinations() -> Iterator[Any]:
 def test_no_spills_and_little_shared_memory(name: str, dtype: str, target: int) -> None:
     for kernel, launch in launches(name, dtype, target).items():
         compiled = compile_launch(launch, target)
-        assert compiled.spill_bytes == 0, kernel
-        assert compiled.stack_bytes == 0, kernel
-        assert compiled.shared_bytes <= SHARED, kernel
+        assert compiled.spill_bytes <= (SPILLED if target == 90 else 0), kernel
+        assert compiled.stack_bytes <= compiled.spill_bytes, kernel
+        assert compiled.shared_bytes <= (2 * SHARED if target in (90, 100) else SHARED), kernel
         assert compiled.registers <= launch.max_registers, kernel
         assert compiled.num_warps == launch.num_warps, kernel
 
@@ -96,9 +100,13 @@ def test_half_types_use_the_tensor_cores(compiled: Compiled) -> None:
     assert "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32" in compiled.ptx
 
 
-def test_fp32_is_never_tf32() -> None:
+def test_fp32_is_never_tf32_alone() -> None:
+    """On sm_90 a product of fp32 is three of TF32, elsewhere it is what it is."""
     for launch in launches("crime-and-punishment", "float32", 80).values():
         assert "tf32" not in compile_launch(launch, 80).ptx
+        assert launch.constants.get("PRECISION", "ieee") == "ieee"
+    for launch in launches("crime-and-punishment", "float32", 90).values():
+        assert launch.constants.get("PRECISION", "tf32x3") == "tf32x3"
 
 
 def test_same_bytes_whatever_the_environment(

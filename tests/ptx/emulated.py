@@ -10,14 +10,11 @@ import torch
 from numpy.typing import NDArray
 
 from reformer_ops.cases import Case
-from reformer_ops.chunk_attention.triton_kernel import chunk_attention
-from reformer_ops.lsh_bucket.triton_kernel import lsh_bucket
-from reformer_ops.sorted_chunk_attention.triton_combine import combine_rounds
-from reformer_ops.sorted_chunk_attention.triton_kernel import attend_rounds
 from reformer_ops.sorted_chunk_attention.triton_sort import sort_passes
 from reformer_ops.spec import OpSpec
 from reformer_ops.triton_compile import Compiled, compile_launch
 from reformer_ops.triton_launch import Launch
+from reformer_ops.triton_programs import make_program, sizes_of
 
 from .machine import Program
 from .memory import Buffer
@@ -77,15 +74,52 @@ def run_launch(
 
 
 def emulate(op: OpSpec, case: Case, dtype: str, target: int) -> Array:
-    """The operator's output; floats as fp32. The case's floats must be exact in `dtype`."""
-    inputs: dict[str, Array] = {}
+    """The operator's output, by the program that a GPU gets for it; floats as fp32.
+
+    The case's floats must be exact in `dtype`.
+    """
+    buffers: dict[str, Array] = {}
     for operand in op.inputs:
         array = case.inputs[operand.name]
         if operand.dtype == "float":
             array = stored(array, dtype)
-        inputs[operand.name] = array.view(np.uint8) if array.dtype == np.bool_ else array
-    function = {"LshBucket": _hash, "SortedChunkAttention": _sorted, "ChunkAttention": _chunks}
-    return function[op.name](case, inputs, dtype, target)
+        buffers[operand.name] = array.view(np.uint8) if array.dtype == np.bool_ else array
+    axes: dict[str, int] = {}
+    for operand in op.inputs:
+        axes.update(zip(operand.axes, case.inputs[operand.name].shape, strict=True))
+    batch, length = axes["batch"], axes["length"]
+    shapes = {name: array.shape for name, array in case.inputs.items()}
+    program = make_program(
+        op, dtype=dtype, attributes=case.attributes, sizes=sizes_of(op, shapes), target=target
+    )
+    (output,) = op.outputs
+    for name, amount in program.scratch.items():  # for who takes what no launch has written
+        buffers[name] = np.zeros(amount.programs(batch, length) // 4, np.int32)
+    for step in program.steps:
+        if not step.shortest <= length <= step.longest:
+            continue
+        sizes = {}
+        for argument in step.launch.outputs:
+            name = step.buffers.get(argument.name, argument.name)
+            if name == output.name:
+                sizes[argument.name] = tuple(axes[axis] for axis in output.axes)
+            else:
+                item = np.dtype(STORED[argument.type]).itemsize
+                sizes[argument.name] = (program.scratch[name].programs(batch, length) // item,)
+        found = run_launch(
+            step.launch,
+            target,
+            {a.name: buffers[step.buffers.get(a.name, a.name)] for a in step.launch.inputs},
+            sizes,
+            batch=batch,
+            length=length,
+            # Of a short sequence all rounds but the first are left alone.
+            partial=length <= case.attributes.get("chunk_length", 0),
+        )
+        for name, array in found.items():
+            buffers[step.buffers.get(name, name)] = array
+    result = buffers[output.name]
+    return result if output.dtype != "float" else as_float32(result)
 
 
 def stored(values: Array, dtype: str) -> Array:
@@ -102,16 +136,6 @@ def as_float32(array: Array) -> Array:
     return array.astype(np.float32)
 
 
-def _hash(case: Case, inputs: dict[str, Array], dtype: str, target: int) -> Array:
-    batch, length, heads, head_dim = inputs["query"].shape
-    num_hashes = inputs["rotations"].shape[2]
-    launch = lsh_bucket(
-        dtype=dtype, heads=heads, head_dim=head_dim, num_hashes=num_hashes, **case.attributes
-    )
-    shapes = {"buckets": (batch, heads, num_hashes, length)}
-    return run_launch(launch, target, inputs, shapes, batch=batch, length=length)["buckets"]
-
-
 def sort(buckets: Array, num_buckets: int, target: int) -> Array:
     """Positions in the order of buckets: `[batch, heads, num_hashes, length]`."""
     batch, heads, num_hashes, length = buckets.shape
@@ -121,42 +145,3 @@ def sort(buckets: Array, num_buckets: int, target: int) -> Array:
         found = run_launch(each.place_alone, target, tensors, shapes, batch=batch, length=length)
         tensors["order"] = found["sorted_order"]
     return tensors["order"]
-
-
-def _sorted(case: Case, inputs: dict[str, Array], dtype: str, target: int) -> Array:
-    batch, length, heads, head_dim = inputs["value"].shape
-    num_hashes = inputs["buckets"].shape[2]
-    attributes = dict(case.attributes)
-    order = sort(inputs["buckets"], attributes.pop("num_buckets"), target)
-    sizes = {"dtype": dtype, "heads": heads, "head_dim": head_dim, "num_hashes": num_hashes}
-    launch = attend_rounds(**sizes, **attributes, target=target)
-    rounds = {
-        "outputs": (batch, num_hashes, length, heads, head_dim),
-        "lse": (batch, num_hashes, length, heads),
-    }
-    short = length <= attributes["chunk_length"]  # which leaves all rounds but the first alone
-    found = run_launch(
-        launch,
-        target,
-        {**inputs, "order": order},
-        rounds,
-        batch=batch,
-        length=length,
-        partial=short,
-    )
-    launch = combine_rounds(**sizes, chunk_length=attributes["chunk_length"])
-    shape = {"output": (batch, length, heads, head_dim)}
-    return as_float32(
-        run_launch(launch, target, found, shape, batch=batch, length=length)["output"]
-    )
-
-
-def _chunks(case: Case, inputs: dict[str, Array], dtype: str, target: int) -> Array:
-    batch, length, heads, head_dim = inputs["query"].shape
-    launch = chunk_attention(
-        dtype=dtype, heads=heads, head_dim=head_dim, **case.attributes, target=target
-    )
-    shape = {"output": (batch, length, heads, head_dim)}
-    return as_float32(
-        run_launch(launch, target, inputs, shape, batch=batch, length=length)["output"]
-    )

@@ -59,7 +59,7 @@ def decode_mma(ins: Instruction, kernel: Kernel) -> Action:
             kind = type_named(left)
             a_tile, b_tile = halves_of_a(a_bits, kind, depth), _halves_b(b_bits, kind, depth)
         else:
-            a_tile, b_tile = _tf32_a(a_bits, depth), _tf32_b(b_bits, depth)
+            a_tile, b_tile = tf32_of_a(a_bits, depth), _tf32_b(b_bits, depth)
         total = a_tile @ b_tile + _accumulators(c_bits, result)
         for write, bits in zip(writes, _fragments(total, result), strict=True):
             write(lanes, mask, bits.reshape(-1))
@@ -96,22 +96,22 @@ def _halves_b(bits: list[Array], kind: Type, depth: int) -> Array:
     return tile
 
 
-def _tf32(bits: Array) -> Array:
+def tf32(bits: Array) -> Array:
     """The hardware reads the upper 19 bits of an fp32."""
     return np.ascontiguousarray(bits & np.uint32(0xFFFFE000)).view(np.float32).astype(np.float64)
 
 
-def _tf32_a(bits: list[Array], depth: int) -> Array:
+def tf32_of_a(bits: list[Array], depth: int) -> Array:
     tile = np.zeros((len(bits[0]), 16, depth))
     for number, register in enumerate(bits):
-        tile[:, _GROUP + number % 2 * 8, _MEMBER + number // 2 * 4] = _tf32(register)
+        tile[:, _GROUP + number % 2 * 8, _MEMBER + number // 2 * 4] = tf32(register)
     return tile
 
 
 def _tf32_b(bits: list[Array], depth: int) -> Array:
     tile = np.zeros((len(bits[0]), depth, 8))
     for number, register in enumerate(bits):
-        tile[:, _MEMBER + number * 4, _GROUP] = _tf32(register)
+        tile[:, _MEMBER + number * 4, _GROUP] = tf32(register)
     return tile
 
 

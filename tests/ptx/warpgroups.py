@@ -12,12 +12,14 @@ import numpy as np
 from .decode import Action, Modifiers, elements, instruction, operand_count, reader, unknown, writer
 from .errors import KernelFault
 from .lanes import WARP, Lanes, Mask
-from .matrices import halves_of_a
+from .matrices import halves_of_a, tf32, tf32_of_a
 from .parser import Immediate, Instruction, Kernel, Vector
 from .types import Array, Type, type_named, widen
 
 GROUP = 4 * WARP
 _DEPTH = 16
+_SINGLE_DEPTH = 8
+"""Of tf32."""
 _ROWS = 64
 _SWIZZLES = {1: 128, 2: 64, 3: 32}
 """Bytes of a row that is swizzled, by the descriptor's upper two bits."""
@@ -45,19 +47,24 @@ def _require_groups(lanes: Lanes, mask: Mask) -> None:
 
 
 def _product(ins: Instruction, kernel: Kernel, modifiers: Modifiers) -> Action:
-    """`m64nNk16.f32.f16.f16 D, A, B, keep D, 1, 1, A turned, B turned`; A may be registers."""
-    shape = re.fullmatch(r"m64n(\d+)k16", modifiers.rest.pop(0))
+    """`m64nNk16.f32.f16.f16 D, A, B, keep D, 1, 1, A turned, B turned`; A may be registers.
+
+    Of tf32, `m64nNk8`, nothing can be turned.
+    """
+    shape = re.fullmatch(r"m64n(\d+)k(8|16)", modifiers.rest.pop(0))
     kinds = tuple(modifiers.rest)
     a_is_held = isinstance(ins.operands[1], Vector)
-    operand_count(ins, 7 if a_is_held else 8)
-    if shape is None or kinds not in (("f32", "f16", "f16"), ("f32", "bf16", "bf16")):
+    single = kinds == ("f32", "tf32", "tf32")
+    operand_count(ins, 6 if single else 7 if a_is_held else 8)
+    halves = kinds in (("f32", "f16", "f16"), ("f32", "bf16", "bf16"))
+    if shape is None or not (halves or single) or shape[2] != ("8" if single else "16"):
         raise unknown(ins, f"wgmma of {' '.join(ins.modifiers)}")
-    columns, kind = int(shape[1]), type_named(kinds[1])
+    columns, kind = int(shape[1]), None if single else type_named(kinds[1])
     flags = ins.operands[4:]
     if not all(isinstance(flag, Immediate) for flag in flags) or flags[:2] != (Immediate(1),) * 2:
         raise unknown(ins, f"wgmma with {flags}")
-    a_turned = not a_is_held and flags[2] != Immediate(0)
-    b_turned = flags[-1] != Immediate(0)
+    a_turned = not single and not a_is_held and flags[2] != Immediate(0)
+    b_turned = not single and flags[-1] != Immediate(0)
     word, b64 = type_named("b32"), type_named("b64")
     sums = elements(ins.operands[0])
     if len(sums) != columns // 2:
@@ -76,7 +83,9 @@ def _product(ins: Instruction, kernel: Kernel, modifiers: Modifiers) -> Action:
         groups = np.flatnonzero(active.reshape(-1, GROUP).all(axis=1))
         if a_is_held:
             bits = [np.broadcast_to(read(lanes), lanes.size).reshape(-1, WARP) for read in a_reads]
-            a = halves_of_a(bits, kind, _DEPTH).reshape(-1, _ROWS, _DEPTH)[groups]
+            depth = _SINGLE_DEPTH if kind is None else _DEPTH
+            held = tf32_of_a(bits, depth) if kind is None else halves_of_a(bits, kind, depth)
+            a = held.reshape(-1, _ROWS, depth)[groups]
         else:
             a = _tile(lanes, groups, a_reads[0](lanes), _ROWS, kind, turned=a_turned)
         b = _tile(lanes, groups, b_read(lanes), columns, kind, turned=b_turned)
@@ -102,9 +111,11 @@ def _place(number: int) -> tuple[Array, Array]:
 
 
 def _tile(
-    lanes: Lanes, groups: Array, descriptors: Array, rows: int, kind: Type, *, turned: bool
+    lanes: Lanes, groups: Array, descriptors: Array, rows: int, kind: Type | None, *, turned: bool
 ) -> Array:
     """`[groups, rows, 16]` from shared memory, in chunks of 16 bytes, which swizzling moves.
+
+    Without a `kind` it is tf32: `[groups, rows, 8]`, in as many bytes.
 
     As it stands, a row's depth is contiguous; turned, a depth's rows are, as many as the swizzle is
     wide, and then comes the next such block.
@@ -132,6 +143,8 @@ def _tile(
     words = lanes.shared.read(
         lanes.access(reader_lane.reshape(-1)), address.reshape(-1).astype(np.int64), 4, 4
     )
+    if kind is None:
+        return tf32(words.view(np.uint32)).reshape(len(groups), rows, _SINGLE_DEPTH)
     halves = widen(np.ascontiguousarray(words).view(np.uint16), kind)
     if turned:
         return halves.reshape(len(groups), _DEPTH, rows).swapaxes(1, 2)

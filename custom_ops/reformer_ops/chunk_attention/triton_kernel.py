@@ -10,13 +10,18 @@ from reformer_ops.triton_attention import (
     attend,
     finish,
     hide,
+    hide_by_code,
+    key_codes,
     key_slots,
     load_rows,
     multiply,
     row_mask,
     row_offsets,
+    tile_slots,
+    without_absent,
 )
-from reformer_ops.triton_launch import Argument, Grid, Launch, attention_tile, triton_type
+from reformer_ops.triton_launch import Argument, Grid, Launch, triton_type
+from reformer_ops.triton_tiles import attention_tile
 
 
 @triton.jit(do_not_specialize=["length"])
@@ -39,6 +44,8 @@ def chunk_attention_kernel(
     BLOCK_D: tl.constexpr,
     BLOCK_K: tl.constexpr,
     WIDE: tl.constexpr,
+    PRECISION: tl.constexpr,
+    STAGES: tl.constexpr,
 ):
     """A program has BLOCK_M queries of one chunk and goes over the keys of the chunks they see.
 
@@ -73,36 +80,36 @@ def chunk_attention_kernel(
     place = tile * BLOCK_M + tl.arange(0, BLOCK_M)
     asked = place < size
     query_position = chunk * CHUNK_LENGTH + place
-    queries = load_rows(query, query_position, asked, 0, HEADS, HEAD_DIM, BLOCK_D)
 
     top = tl.full((BLOCK_M,), float("-inf"), tl.float32)
     total = tl.zeros((BLOCK_M,), tl.float32)
     sums = tl.zeros((BLOCK_M, BLOCK_D), tl.float32)
-    for start in range(0, window, BLOCK_N):
-        position, present = key_slots(start, window, chunk, chunks, before, CHUNK_LENGTH, BLOCK_N)
-        valid = tl.load(mask + position, mask=present, other=0) != 0
-        scores, _ = multiply(
-            query,
-            query_position,
-            asked,
-            queries,
-            key,
-            position,
-            present,
-            HEADS,
-            HEAD_DIM,
-            BLOCK_M,
-            BLOCK_N,
-            BLOCK_D,
-            BLOCK_K,
-            WIDE,
-        )
-        scores = scores * SCALE
-        scores = hide(scores, query_position, position, valid, present, CAUSAL)
-        values = load_rows(value, position, present, 0, HEADS, HEAD_DIM, BLOCK_D)
-        if WIDE:
-            values = values.to(tl.float32)
-        top, total, sums = attend(scores, values, top, total, sums)
+    if WIDE:
+        for start in range(0, window, BLOCK_N):
+            position, present = key_slots(
+                start, window, chunk, chunks, before, CHUNK_LENGTH, BLOCK_N
+            )
+            valid = tl.load(mask + position, mask=present, other=0) != 0
+            scores, _ = multiply(
+                query, query_position, asked, key, position, present,
+                HEADS, HEAD_DIM, BLOCK_M, BLOCK_N, BLOCK_K,
+            )  # fmt: skip
+            scores = hide(scores * SCALE, query_position, position, valid, present, CAUSAL)
+            values = load_rows(value, position, present, 0, HEADS, HEAD_DIM, BLOCK_D)
+            top, total, sums = attend(scores, values.to(tl.float32), top, total, sums, PRECISION)
+    else:
+        queries = load_rows(query, query_position, asked, 0, HEADS, HEAD_DIM, BLOCK_D)
+        for start in tl.range(0, window, BLOCK_N, num_stages=STAGES):
+            position = tile_slots(start, chunk, chunks, before, CHUNK_LENGTH, BLOCK_N)
+            present = start + tl.arange(0, BLOCK_N) < window
+            valid = tl.load(mask + position, mask=present, other=0) != 0
+            code = key_codes(position, valid, present)
+            keys = load_rows(key, position, present, 0, HEADS, HEAD_DIM, BLOCK_D)
+            scores = tl.dot(queries, tl.trans(keys), input_precision=PRECISION) * SCALE
+            scores = hide_by_code(scores, query_position, query_position, code, CAUSAL, False)
+            values = load_rows(value, position, present, 0, HEADS, HEAD_DIM, BLOCK_D)
+            top, total, sums = attend(scores, values, top, total, sums, PRECISION)
+        total = without_absent(top, total, window, BLOCK_N)
     sums, _ = finish(top, total, sums)
     tl.store(
         output + row_offsets(query_position, 0, HEADS, HEAD_DIM, BLOCK_D),
@@ -125,7 +132,7 @@ def chunk_attention(
 ) -> Launch:
     """The launch for one model type ("float32", "float16", "bfloat16"), shape and GPU."""
     element = triton_type(dtype)
-    tile = attention_tile(dtype, head_dim, chunk_length, target)
+    tile = attention_tile(dtype, head_dim, chunk_length, target, is_sorted=False)
     return Launch(
         kernel=chunk_attention_kernel,
         inputs=(

@@ -1,4 +1,4 @@
-"""`LshBucket` in Triton: projections and their argmax in one launch, in fp32 throughout."""
+"""`LshBucket` in Triton: projections and their argmax in one launch, to fp32's accuracy."""
 
 import math
 from functools import cache
@@ -8,11 +8,33 @@ import triton.language as tl
 
 from reformer_ops.lsh_bucket.spec import bucket_count
 from reformer_ops.triton_launch import Argument, Grid, Launch, padded, triton_type
+from reformer_ops.triton_tiles import hash_tile
 
-# Without tensor cores a thread multiplies 4 x 4 at a time: 64 x 64 is 256 threads' worth.
-_TILE_TOKENS = 64
-_TILE_COLUMNS = 64
-_TILE_DEPTH = 32
+_LOW = tl.constexpr(2.0**11)
+"""Of fp16: what rounding to it leaves of a number is scaled by this, so as not to be subnormal."""
+
+
+@triton.jit
+def project(x, rotations, total, PRECISION: tl.constexpr):
+    """`total` and the products of `x` [tokens, depth] and `rotations` [depth, columns] fp32.
+
+    To fp32's accuracy. In a half type `x` is what it is; rotations are then a sum of two numbers of
+    fp16, or three of bf16, whose products with it are exact and are summed in fp32.
+    """
+    if PRECISION == "float16":
+        high = rotations.to(tl.float16)
+        low = ((rotations - high.to(tl.float32)) * _LOW).to(tl.float16)
+        return tl.dot(x, high, acc=total) + tl.dot(x, low) * (1.0 / _LOW)
+    elif PRECISION == "bfloat16":
+        high = rotations.to(tl.bfloat16)
+        rest = rotations - high.to(tl.float32)
+        middle = rest.to(tl.bfloat16)
+        low = (rest - middle.to(tl.float32)).to(tl.bfloat16)
+        total = tl.dot(x, low, acc=total)
+        total = tl.dot(x, middle, acc=total)
+        return tl.dot(x, high, acc=total)
+    else:
+        return tl.dot(x.to(tl.float32), rotations, acc=total, input_precision=PRECISION)
 
 
 @triton.jit
@@ -26,6 +48,7 @@ def hash_once(
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
+    PRECISION: tl.constexpr,
 ):
     """`[BLOCK_M]` indices of the largest of [x R, -x R] with R of HALF columns, STRIDE apart in d.
 
@@ -47,7 +70,7 @@ def hash_once(
                 mask=inside[:, None] & exists[None, :],
                 other=0.0,
             )
-            projected = tl.dot(x.to(tl.float32), r, acc=projected, input_precision="ieee")
+            projected = project(x, r, projected, PRECISION)
         # The largest of [p, -p] is the largest |p|; p itself has the lower index. The larger of a
         # number and NaN is the number: so NaN has a bucket too, if a meaningless one.
         strength = tl.where(exists[None, :], tl.maximum(tl.abs(projected), 0.0), -1.0)
@@ -78,6 +101,7 @@ def lsh_bucket_kernel(
     NUM_BUCKETS: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_K: tl.constexpr,
+    PRECISION: tl.constexpr,
 ):
     """A program hashes BLOCK_M tokens of one head in one round, a tile of columns at a time.
 
@@ -116,6 +140,7 @@ def lsh_bucket_kernel(
             BLOCK_M,
             WIDTHS[factor],
             BLOCK_K,
+            PRECISION,
         )
         bucket += WEIGHTS[factor] * index
 
@@ -130,9 +155,16 @@ def lsh_bucket_kernel(
 
 @cache
 def lsh_bucket(
-    *, dtype: str, heads: int, head_dim: int, num_hashes: int, factors: tuple[int, ...]
+    *,
+    dtype: str,
+    heads: int,
+    head_dim: int,
+    num_hashes: int,
+    factors: tuple[int, ...],
+    target: int,
 ) -> Launch:
-    """The launch for one model type ("float32", "float16", "bfloat16") and shape."""
+    """The launch for one model type ("float32", "float16", "bfloat16"), shape and GPU."""
+    tile = hash_tile(dtype, head_dim, target)
     return Launch(
         kernel=lsh_bucket_kernel,
         inputs=(
@@ -149,13 +181,14 @@ def lsh_bucket(
             "COLUMNS": sum(factors) // 2,
             "STARTS": tuple(sum(factors[:i]) // 2 for i in range(len(factors))),
             "WEIGHTS": tuple(math.prod(factors[:i]) for i in range(len(factors))),
-            "WIDTHS": tuple(min(_TILE_COLUMNS, padded(factor // 2)) for factor in factors),
+            "WIDTHS": tuple(min(tile.columns, padded(factor // 2)) for factor in factors),
             "NUM_BUCKETS": bucket_count(factors),
-            "BLOCK_M": _TILE_TOKENS,
-            "BLOCK_K": min(_TILE_DEPTH, padded(head_dim)),
+            "BLOCK_M": tile.tokens,
+            "BLOCK_K": tile.depth,
+            "PRECISION": tile.precision,
         },
-        grid=Grid(times=heads * num_hashes, divisor=_TILE_TOKENS),
-        num_warps=8,
+        grid=Grid(times=heads * num_hashes, divisor=tile.tokens),
+        num_warps=tile.num_warps,
         num_stages=1,
-        max_registers=128,
+        max_registers=tile.max_registers,
     )

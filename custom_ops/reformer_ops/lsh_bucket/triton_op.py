@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from reformer_ops.lsh_bucket import triton_kernel
-from reformer_ops.triton_torch import as_bytes, on_device_of, type_of
+from reformer_ops.triton_torch import as_bytes, on_device_of, target_of, type_of
 
 
 def lsh_bucket(
@@ -22,6 +22,7 @@ def lsh_bucket(
         head_dim=head_dim,
         num_hashes=num_hashes,
         factors=tuple(factors),
+        target=target_of(query),
     )
     with on_device_of(query):
         buckets = query.new_empty((batch, heads, num_hashes, length), dtype=torch.int32)

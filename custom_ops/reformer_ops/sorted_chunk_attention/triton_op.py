@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from reformer_ops.sorted_chunk_attention import triton_combine, triton_kernel, triton_sort
+from reformer_ops.triton_tiles import attention_tile
 from reformer_ops.triton_torch import as_bytes, on_device_of, target_of, type_of
 
 
@@ -61,12 +62,15 @@ def sorted_chunk_attention(
         "num_hashes": num_hashes,
         "chunk_length": chunk_length,
     }
+    target = target_of(query_key)
+    tile = attention_tile(shape["dtype"], head_dim, chunk_length, target, is_sorted=True)
     attend = triton_kernel.attend_rounds(
         **shape,
         num_chunks_before=num_chunks_before,
         num_chunks_after=num_chunks_after,
         causal=causal,
-        target=target_of(query_key),
+        target=target,
+        described=tile.described,
     )
     with on_device_of(query_key):
         # The kernel does not read the order of a short sequence.
@@ -81,6 +85,11 @@ def sorted_chunk_attention(
             "outputs": outputs,
             "lse": lse,
         }
+        if tile.described:
+            tensors["codes"] = torch.empty_like(order)
+            tensors["scales"] = torch.empty_like(order, dtype=torch.float32)
+            describe = triton_kernel.describe_keys(**shape)
+            describe.run(tensors, batch=batch, length=length)
         attend.run(tensors, batch=batch, length=length)
         if num_hashes == 1:
             return outputs[:, 0]
