@@ -1,4 +1,4 @@
-"""Eight threads and two GPUs."""
+"""Eight threads and several GPUs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .sessions import Array, Node, attention_inputs, model_of, new_library, open
 from .stand_in import Launched
 
 
-def for_two_gpus(folder: Path) -> Path:
+def for_gpus(folder: Path) -> Path:
     """For sm_80 and sm_90, in float16, for chunks of 8 and of 16."""
     programs = []
     for chunk_length in (8, 16):
@@ -26,20 +26,20 @@ def for_two_gpus(folder: Path) -> Path:
     return write(folder / "model.cuda", programs, images)
 
 
-def check_two_gpus(folder: Path, sanitize: str = "") -> None:
-    found = run_program("threads", for_two_gpus(folder), sanitize=sanitize)
-    assert found == "480 launches, 0 wrong, 0 images, 0 contexts\n"
+def check_gpus(folder: Path, sanitize: str = "") -> None:
+    found = run_program("threads", for_gpus(folder), sanitize=sanitize)
+    assert found == "3 images for 3 GPUs\n480 launches, 0 wrong, 0 images, 0 contexts\n"
 
 
-def test_eight_threads_on_two_gpus(tmp_path: Path) -> None:
+def test_eight_threads_on_three_gpus(tmp_path: Path) -> None:
     """Loading, running and letting go, side by side: everybody gets their own launches."""
-    check_two_gpus(tmp_path)
+    check_gpus(tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sanitize", ["thread", "address,undefined"])
 def test_eight_threads_have_no_finding(sanitize: str, tmp_path: Path) -> None:
-    check_two_gpus(tmp_path, sanitize)
+    check_gpus(tmp_path, sanitize)
 
 
 @beside_stand_in

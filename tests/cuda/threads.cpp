@@ -1,4 +1,5 @@
-// Eight threads load the programs of one file onto two GPUs, run them and let go of them.
+// Eight threads load the programs of one file onto three GPUs, two of them of one kind, run them
+// and let go of them.
 //
 // Half of them share what is loaded, the others load anew for every run. Every launch must get its
 // own thread's buffers and length. Says what was launched, and what is left loaded.
@@ -14,7 +15,7 @@ namespace {
 
 using namespace reformer::cuda;
 
-constexpr int kThreads = 8, kRuns = 60, kGpus = 2;
+constexpr int kThreads = 8, kRuns = 60, kGpus = 3;
 const std::vector<std::string> kOperands{"query", "key", "value", "mask", "output"};
 
 // What the thread is running now.
@@ -56,13 +57,14 @@ void run(const std::vector<LoadedProgram>& programs, int gpu, int length) {
 }  // namespace
 
 int main(int, char** arguments) {
-  const int capabilities[kGpus] = {80, 90};
+  const int capabilities[kGpus] = {80, 90, 80};
   stand_in_reset(kGpus, capabilities);
   stand_in_on_launch(execute);
   {
     const auto file = std::make_shared<const KernelFile>(arguments[1]);
     std::vector<std::vector<LoadedProgram>> shared(kGpus);
     for (int gpu = 0; gpu < kGpus; ++gpu) shared[gpu] = load(file, 8, gpu);
+    std::cout << stand_in_images() << " images for " << kGpus << " GPUs\n";
     std::vector<std::thread> threads;
     for (int number = 0; number < kThreads; ++number)
       threads.emplace_back([&, number] {
