@@ -1,7 +1,7 @@
 """Tests that run in another process, where a stand-in takes the place of NVIDIA's driver.
 
 There and not here: whoever looks for a driver must find none in the process of the other tests. And
-a crash is then a failed test.
+a crash is then a failed test. Such a test cannot skip itself: only errors come back.
 """
 
 from __future__ import annotations

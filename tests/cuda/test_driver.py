@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
+from ctypes.util import find_library
 from pathlib import Path
 
 import numpy as np
@@ -16,20 +16,15 @@ from .process import in_new_process
 from .sessions import Node, attention_inputs, failure, model_of, open_session, run
 from .stand_in import StandIn
 
-
-def machine_has_driver() -> bool:
-    try:
-        ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return False
-    return True
+without_driver = pytest.mark.skipif(
+    find_library("cuda") is not None, reason="this machine has a driver (libcuda.so.1)"
+)
 
 
+@without_driver
 @in_new_process
 def test_without_a_driver_there_is_no_session_on_a_gpu(tmp_path: Path) -> None:
     kernels = write(tmp_path / "model.cuda", *kernels_for("sm80"))
-    if machine_has_driver():
-        pytest.skip("this machine has a driver")
     for _ in range(2):
         message = failure(open_session, model_of(Node()), kernels)
         assert "the NVIDIA driver (libcuda.so.1) is not found on this machine" in message, message
@@ -58,12 +53,11 @@ def test_a_driver_from_before_libraries(tmp_path: Path) -> None:
         assert told in message, message
 
 
+@without_driver
 @in_new_process
 def test_a_driver_that_appears(tmp_path: Path) -> None:
     """Failing to find one is not remembered: whoever brings one along later has it."""
     kernels = write(tmp_path / "model.cuda", *kernels_for("sm80"))
-    if machine_has_driver():
-        pytest.skip("this machine has a driver")
     failure(open_session, model_of(Node()), kernels)
     driver = StandIn(build())
     driver.reset(80)
