@@ -31,7 +31,7 @@ try:
     library_path("ort")
 except NativeLibraryError:
     if os.environ.get("REFORMER_NATIVE") != "1":
-        collect_ignore_glob = ["*/test_native_*.py"]
+        collect_ignore_glob = ["*/test_native_*.py", "cuda/test_*.py"]
 
 
 @pytest.fixture(scope="session")

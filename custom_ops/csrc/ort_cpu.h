@@ -76,11 +76,13 @@ constexpr bool kOnCpu = true;
 template <typename Kernel>
 struct CpuRegistration {
   CpuRegistration() {
-    if (!kOnCpu) return;
-    operators().push_back(
-        [](const Kernels&) { return std::make_shared<const CpuOperator<Kernel, DType::f32>>(); });
-    operators().push_back(
-        [](const Kernels&) { return std::make_shared<const CpuOperator<Kernel, DType::f16>>(); });
+    // constexpr: where they are not wanted, no code of theirs asks for the kernels.
+    if constexpr (kOnCpu) {
+      operators().push_back(
+          [](const Kernels&) { return std::make_shared<const CpuOperator<Kernel, DType::f32>>(); });
+      operators().push_back(
+          [](const Kernels&) { return std::make_shared<const CpuOperator<Kernel, DType::f16>>(); });
+    }
   }
 };
 

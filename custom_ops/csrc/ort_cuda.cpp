@@ -1,5 +1,7 @@
 #include "ort_cuda.h"
 
+#include <cstdint>
+
 namespace reformer::ort {
 namespace {
 
@@ -8,6 +10,14 @@ std::vector<std::string> operand_names(const CudaDeclaration& declaration) {
   for (const Operand& input : declaration.inputs) names.emplace_back(input.name);
   names.emplace_back(declaration.output.name);
   return names;
+}
+
+// Kernels are compiled for addresses that are multiples of 16. At another they would fault, and a
+// GPU on which a kernel faulted is lost to the process.
+void check_aligned(const char* op, const char* operand, const void* address) {
+  if (reinterpret_cast<std::uintptr_t>(address) % 16 != 0)
+    throw Error(std::string(op) + " takes " + operand +
+                " at an address that is a multiple of 16: copy it to memory of its own");
 }
 
 }  // namespace
@@ -80,13 +90,16 @@ void CudaNode::compute(const Ort::KernelContext& context) const {
   for (std::size_t i = 0; i < declaration_.inputs.size(); ++i) {
     const Ort::ConstValue input = context.GetInput(i);
     axes.check(declaration_.inputs[i].name, declaration_.inputs[i].axes(), shape_of(input));
+    check_aligned(declaration_.name, declaration_.inputs[i].name, input.GetTensorRawData());
     // A launch takes pointers to what it reads as if it might write.
     operands.push_back(const_cast<void*>(input.GetTensorRawData()));
   }
+  declaration_.check(axes);
   const cuda::LoadedProgram& program = program_for(axes);
   Shape shape;
   for (const char* axis : declaration_.output.axes()) shape.push_back(axes[axis]);
   operands.push_back(context.GetOutput(0, shape).GetTensorMutableRawData());
+  check_aligned(declaration_.name, declaration_.output.name, operands.back());
 
   const std::int64_t batch = axes["batch"], length = axes["length"];
   const cuda::Stream stream = context.GetGPUComputeStream();

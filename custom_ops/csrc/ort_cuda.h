@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -47,6 +48,8 @@ struct CudaDeclaration {
   std::vector<Operand> inputs;
   Operand output;
   std::vector<Attribute> attributes;
+  // Throws Error where the operands do not fulfil what the operator asks for beyond their axes.
+  std::function<void(Axes&)> check;
 };
 
 // One node of a model.
@@ -82,11 +85,13 @@ struct CudaOperator : Operator<Declaration, CudaOperator<Declaration>, CudaNode>
 
   OrtStatus* CreateKernelV2(const OrtApi&, const OrtKernelInfo* node, void** kernel) const {
     return as_status([&] {
+      const Declaration op{Ort::ConstKernelInfo(node)};  // refuses attributes that it does not take
       CudaDeclaration declaration{
           Declaration::kName,
           {std::begin(Declaration::kInputs), std::end(Declaration::kInputs)},
           Declaration::kOutput,
-          {std::begin(Declaration::kAttributes), std::end(Declaration::kAttributes)}};
+          {std::begin(Declaration::kAttributes), std::end(Declaration::kAttributes)},
+          [op](Axes& axes) { op.check(axes); }};
       *kernel = new CudaNode(node, std::move(declaration), dtype_, kernels_);
     });
   }

@@ -31,14 +31,16 @@ struct Operators {
 };
 
 // Sessions refer to them, and nobody tells when the last one is gone: so they stay. A file that was
-// replaced is another file.
+// replaced is another file; by the time of its last change, which no tool that unpacks archives
+// sets.
 const Operators& operators_for(const std::string& kernels) {
-  using File = std::tuple<std::string, std::int64_t, std::int64_t, std::int64_t>;
+  using File = std::tuple<std::string, std::int64_t, std::int64_t, std::int64_t, std::int64_t>;
   static std::mutex mutex;
   static auto& all = *new std::map<File, std::unique_ptr<const Operators>>;
   struct stat status{};
   if (!kernels.empty()) ::stat(kernels.c_str(), &status);  // where it fails, reading will say why
-  const File file{kernels, status.st_size, status.st_mtim.tv_sec, status.st_mtim.tv_nsec};
+  const File file{kernels, static_cast<std::int64_t>(status.st_ino), status.st_size,
+                  status.st_ctim.tv_sec, status.st_ctim.tv_nsec};
   const std::lock_guard<std::mutex> lock(mutex);
   auto& found = all[file];
   if (found == nullptr) {

@@ -1,6 +1,7 @@
 #include "cuda/driver.h"
 
 #include <dlfcn.h>
+#include <string.h>
 
 #include <map>
 #include <mutex>
@@ -16,6 +17,7 @@ constexpr int kCapabilityMajor = 75, kCapabilityMinor = 76;  // CU_DEVICE_ATTRIB
 constexpr int kMaxDynamicShared = 8;                         // CU_FUNC_ATTRIBUTE_...
 constexpr int kErrorLog = 5, kErrorLogBytes = 6;             // CU_JIT_...
 constexpr unsigned kSharedWithoutAsking = 48 * 1024;
+constexpr std::size_t kLogBytes = 4096;
 
 // The functions of the driver that we call.
 struct Calls {
@@ -90,7 +92,7 @@ void check(int status, const std::string& what) {
 
 const Device& Device::get(int index) {
   static std::mutex mutex;
-  static std::map<int, std::unique_ptr<const Device>> devices;
+  static auto& devices = *new std::map<int, std::unique_ptr<const Device>>;  // outlives all threads
   const std::lock_guard<std::mutex> lock(mutex);
   auto& found = devices[index];
   if (found == nullptr) found.reset(new Device(index));
@@ -125,16 +127,21 @@ Turn::~Turn() {
   driver().cuCtxPopCurrent_v2(&popped);
 }
 
-Image::Image(const std::string& name, const char* bytes) : name_(name) {
-  char log[4096] = {};
+Image::Image(const std::string& name, const char* bytes) : name_(name), log_(kLogBytes) {
   int options[] = {kErrorLog, kErrorLogBytes};
-  void* values[] = {log, reinterpret_cast<void*>(sizeof log)};
-  const int status =
-      driver().cuLibraryLoadData(&library_, bytes, options, values, 2, nullptr, nullptr, 0);
+  void* values[] = {log_.data(), reinterpret_cast<void*>(kLogBytes)};
+  check_loaded(
+      driver().cuLibraryLoadData(&library_, bytes, options, values, 2, nullptr, nullptr, 0));
+}
+
+void Image::check_loaded(int status) const {
   if (status == kSuccess) return;
   std::string reason = told(status);
-  log[sizeof log - 1] = 0;
-  if (log[0] != 0) reason += std::string(" (") + log + ")";
+  std::string log(log_.data(), ::strnlen(log_.data(), log_.size()));
+  for (char& c : log)  // errors are one line
+    if (c == '\n' || c == '\r') c = ' ';
+  while (!log.empty() && log.back() == ' ') log.pop_back();
+  if (!log.empty()) reason += " (" + log + ")";
   if (status == kInvalidImage || status == kNoBinary || status == kUnsupportedPtx)
     reason += "; a later driver may take it";
   throw Error("the NVIDIA driver cannot load the kernel " + name_ + ": " + reason);
@@ -150,7 +157,8 @@ Function Image::function(const char* entry, unsigned shared_bytes) const {
   check(driver().cuLibraryGetKernel(&kernel, library_, entry),
         std::string("find ") + entry + " in the kernel " + name_);
   // Loads it now. A kernel that is loaded by its first launch could not be captured in a graph.
-  check(driver().cuKernelGetFunction(&function, kernel), "load the kernel " + name_);
+  // Some drivers compile PTX here only.
+  check_loaded(driver().cuKernelGetFunction(&function, kernel));
   if (shared_bytes > kSharedWithoutAsking)
     check(driver().cuFuncSetAttribute(function, kMaxDynamicShared, static_cast<int>(shared_bytes)),
           "give the kernel " + name_ + " " + std::to_string(shared_bytes) +

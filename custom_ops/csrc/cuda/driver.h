@@ -65,7 +65,11 @@ class Image {
   Function function(const char* entry, unsigned shared_bytes) const;
 
  private:
+  // Throws Error where the status is none of success, with what the compiler has to say.
+  void check_loaded(int status) const;
+
   std::string name_;
+  std::vector<char> log_;  // of the compiler, which may run later than we load
   Library library_ = nullptr;
 };
 

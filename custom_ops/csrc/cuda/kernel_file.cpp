@@ -18,7 +18,12 @@ constexpr int kDeepest = 16;
 constexpr std::int64_t kMost = std::int64_t{1} << 62;
 constexpr std::int64_t kLongest = std::numeric_limits<std::int32_t>::max();
 
-[[noreturn]] void damaged(const std::string& path, const std::string& what) {
+// `what` may quote the file: whatever is in it, the message is one short line of ASCII.
+[[noreturn]] void damaged(const std::string& path, std::string what) {
+  constexpr std::size_t kLongestText = 200;
+  if (what.size() > kLongestText) what.replace(kLongestText, std::string::npos, "...");
+  for (char& c : what)
+    if (c < ' ' || c > '~') c = '?';
   throw Error(path + " is no sound file of kernels (" + what +
               "): make it again with reformer-export add-kernels");
 }
@@ -42,11 +47,17 @@ json parse(std::string_view text) {
   });
 }
 
+// Of anything but an integer json would make one, too.
+std::int64_t integer(const json& value, const std::string& name) {
+  if (!value.is_number_integer()) throw std::domain_error(name + " is no integer");
+  if (value.is_number_unsigned() && value.get<std::uint64_t>() > std::uint64_t{kMost})
+    throw std::domain_error(name + " is too large");
+  return value.get<std::int64_t>();
+}
+
 // A number within bounds. at() and get() throw where a field is missing or of another type.
 std::int64_t number(const json& object, const char* name, std::int64_t least, std::int64_t most) {
-  const json& value = object.at(name);
-  if (!value.is_number_integer()) throw std::domain_error(std::string(name) + " is no integer");
-  const auto found = value.get<std::int64_t>();
+  const std::int64_t found = integer(object.at(name), name);
   if (found < least || found > most)
     throw std::domain_error(std::string(name) + " is " + std::to_string(found));
   return found;
@@ -78,9 +89,14 @@ Program program(const json& object) {
   found.dtype = object.at("dtype").get<std::string>();
   found.target = static_cast<int>(number(object, "target", 10, 9999));
   found.portable = object.at("portable").get<bool>();
-  for (const auto& [name, value] : object.at("attributes").items())
-    found.attributes[name] = value.is_array() ? value.get<std::vector<std::int64_t>>()
-                                              : std::vector{value.get<std::int64_t>()};
+  for (const auto& [name, value] : object.at("attributes").items()) {
+    auto& values = found.attributes[name];
+    if (value.is_array()) {
+      for (const json& each : value) values.push_back(integer(each, name));
+    } else {
+      values.push_back(integer(value, name));
+    }
+  }
   for (const auto& [name, value] : object.at("sizes").items())
     found.sizes[name] = number(object.at("sizes"), name.c_str(), 1, kLongest);
   for (const auto& [name, value] : object.at("scratch").items())
@@ -96,7 +112,7 @@ std::int64_t Amount::of(std::int64_t batch, std::int64_t length) const {
   if (__builtin_mul_overflow(length, multiplier, &rows) || rows > kMost ||
       __builtin_mul_overflow((rows + divisor - 1) / divisor, batch, &count) ||
       __builtin_mul_overflow(count, times, &count) || count > kMost)
-    throw Error("the sequences are too long for a GPU: split the batch");
+    throw Error(kTooLong);
   return count;
 }
 
@@ -116,12 +132,17 @@ KernelFile::KernelFile(const std::string& path) : path_(path) {
     const json document = parse(tensors.at("__metadata__").at(kKind).get_ref<const std::string&>());
     if (number(document, "schema_version", 1, kLongest) > kSchemaVersion)
       throw Error(path + " was made by a later release of reformer-export: update it here");
+    std::size_t room = data.size();
     for (const auto& [name, tensor] : tensors.items()) {
       if (name == "__metadata__") continue;
-      const auto span = tensor.at("data_offsets").get<std::vector<std::uint64_t>>();
-      if (span.size() != 2 || span[0] > span[1] || span[1] > data.size())
+      const json& span = tensor.at("data_offsets");
+      const std::int64_t first = integer(span.at(0), name), end = integer(span.at(1), name);
+      if (first < 0 || first > end || static_cast<std::uint64_t>(end) > data.size())
         throw std::domain_error(name + " reaches beyond the end of the file");
-      images_[name] = std::string(data.substr(span[0], span[1] - span[0]));
+      const auto size = static_cast<std::size_t>(end - first);
+      if (size > room) throw std::domain_error("its kernels overlap");
+      room -= size;
+      images_[name] = std::string(data.substr(static_cast<std::size_t>(first), size));
     }
     for (const json& each : document.at("programs")) programs_.push_back(program(each));
   } catch (const Error&) {

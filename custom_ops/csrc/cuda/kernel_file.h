@@ -14,6 +14,8 @@
 
 namespace reformer::cuda {
 
+constexpr const char* kTooLong = "the sequences are too long for a GPU: split the batch";
+
 // `times * batch * ceil(length * multiplier / divisor)` of something.
 struct Amount {
   std::int64_t times, multiplier, divisor;

@@ -14,6 +14,8 @@ constexpr int kLength = -1, kNull = -2;
 
 constexpr std::size_t kAlignment = 256;  // of each buffer in the working memory
 
+constexpr std::size_t kMost = std::size_t{1} << 62;  // more than any GPU has; sums stay in range
+
 std::size_t aligned(std::size_t bytes) {
   return (bytes + kAlignment - 1) / kAlignment * kAlignment;
 }
@@ -86,8 +88,10 @@ LoadedProgram::LoadedProgram(std::shared_ptr<const KernelFile> file, const Progr
 
 std::size_t LoadedProgram::scratch_bytes(std::int64_t batch, std::int64_t length) const {
   std::size_t total = 0;
-  for (const auto& [name, amount] : program_.scratch)
+  for (const auto& [name, amount] : program_.scratch) {
     total += aligned(static_cast<std::size_t>(amount.of(batch, length)));
+    if (total > kMost) throw Error(kTooLong);
+  }
   return total;
 }
 
@@ -100,9 +104,10 @@ void LoadedProgram::run(std::int64_t batch, std::int64_t length, const std::vect
     free += aligned(static_cast<std::size_t>(amount.of(batch, length)));
   }
   const Turn turn(device_);
-  auto size = static_cast<std::int32_t>(length);
+  auto size = static_cast<std::int32_t>(length);  // no launch is for one that is longer
   void* null = nullptr;
   std::vector<void*> arguments;
+  bool launched = false;
   for (std::size_t i = 0; i < launches_.size(); ++i) {
     const Launch& launch = program_.launches[i];
     if (length < launch.shortest || length > launch.longest) continue;
@@ -117,7 +122,10 @@ void LoadedProgram::run(std::int64_t batch, std::int64_t length, const std::vect
                   " programs, and a GPU launches fewer than 2**31 at once: split the batch");
     reformer::cuda::launch(launches_[i].function, static_cast<unsigned>(programs), launch.threads,
                            launch.shared_bytes, stream, arguments.data());
+    launched = true;
   }
+  if (!launched)
+    throw Error(program_.op + " has no kernel for sequences of " + std::to_string(length));
 }
 
 std::vector<LoadedProgram> load_programs(const std::shared_ptr<const KernelFile>& file,

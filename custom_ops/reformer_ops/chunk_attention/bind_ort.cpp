@@ -2,6 +2,7 @@
 #include <cstdint>
 
 #include "chunk_attention/arguments.h"
+#include "chunking.h"
 #include "ort_cpu.h"
 #include "ort_cuda.h"
 
@@ -27,6 +28,12 @@ class ChunkAttention {
     attributes_.num_chunks_before = attribute<std::int64_t>(node, "num_chunks_before");
     attributes_.num_chunks_after = attribute<std::int64_t>(node, "num_chunks_after");
     attributes_.causal = attribute<std::int64_t>(node, "causal") != 0;
+  }
+
+  // What the operands must fulfil besides. Throws Error. (The kernel for the CPU checks it, too.)
+  void check(Axes& axes) const {
+    check_chunking("chunk_attention", axes["length"], attributes_.chunk_length,
+                   attributes_.num_chunks_before, attributes_.num_chunks_after);
   }
 
   void compute(const Ort::KernelContext& context, DType dtype) const {

@@ -11,6 +11,16 @@
 
 namespace reformer {
 
+// Throws Error where the rotations, whose axes are known, have not the columns that `factors` want.
+inline void check_columns(Axes& axes, const std::vector<std::int64_t>& factors) {
+  const std::int64_t columns = std::accumulate(factors.begin(), factors.end(), std::int64_t{0}) / 2;
+  if (axes["half_factors"] != columns)
+    throw Error(
+        "lsh_bucket takes rotations with " + std::to_string(columns) + " columns for the factors " +
+        text_of(factors) + "; got shape " +
+        text_of({axes["heads"], axes["head_dim"], axes["num_hashes"], axes["half_factors"]}));
+}
+
 // Fills in the sizes; `factors` must outlive the arguments. Throws Error where the shapes do not
 // fit each other or the factors.
 inline void set_sizes(LshBucketArguments& arguments, const Shape& query, const Shape& rotations,
@@ -19,12 +29,8 @@ inline void set_sizes(LshBucketArguments& arguments, const Shape& query, const S
   axes.check("query", {"batch", "length", "heads", "head_dim"}, query);
   axes.check("rotations", {"heads", "head_dim", "num_hashes", "half_factors"}, rotations);
   axes.check("mask", {"batch", "length"}, mask);
-  bucket_count(factors.data(), factors.size());  // that the sum below makes sense
-  const std::int64_t columns = std::accumulate(factors.begin(), factors.end(), std::int64_t{0}) / 2;
-  if (axes["half_factors"] != columns)
-    throw Error("lsh_bucket takes rotations with " + std::to_string(columns) +
-                " columns for the factors " + text_of(factors) + "; got shape " +
-                text_of(rotations));
+  bucket_count(factors.data(), factors.size());  // that their sum makes sense
+  check_columns(axes, factors);
   arguments.batch = axes["batch"];
   arguments.length = axes["length"];
   arguments.heads = axes["heads"];

@@ -26,6 +26,9 @@ class LshBucket {
     bucket_count(factors_.data(), factors_.size());  // refuses what it does not take
   }
 
+  // What the operands must fulfil besides. Throws Error. (The kernel for the CPU checks it, too.)
+  void check(Axes& axes) const { check_columns(axes, factors_); }
+
   void compute(const Ort::KernelContext& context, DType dtype) const {
     const Ort::ConstValue query = context.GetInput(0), rotations = context.GetInput(1),
                           mask = context.GetInput(2);

@@ -65,23 +65,6 @@ struct HashLayout {
 
 }  // namespace
 
-std::int64_t bucket_count(const std::int64_t* factors, std::size_t num_factors) {
-  std::string given;
-  for (std::size_t i = 0; i < num_factors; ++i)
-    given += (i == 0 ? "" : ", ") + std::to_string(factors[i]);
-  given = "; got [" + given + "]";
-  std::int64_t count = 1;
-  bool all_even = num_factors > 0, numbered = true;
-  for (std::size_t i = 0; i < num_factors; ++i) {
-    all_even &= factors[i] >= 2 && factors[i] % 2 == 0;
-    numbered = numbered && !__builtin_mul_overflow(count, factors[i], &count) &&
-               count <= std::numeric_limits<std::int32_t>::max();
-  }
-  if (!all_even) throw Error("lsh_bucket takes one or more factors, even and >= 2" + given);
-  if (!numbered) throw Error("lsh_bucket takes factors whose product is below 2**31" + given);
-  return count;
-}
-
 void lsh_bucket(const LshBucketArguments& a, const Parallel& parallel) {
   const std::int64_t num_buckets = bucket_count(a.factors, a.num_factors);
   const std::int64_t lines = checked_product(a.batch, a.heads, "batch * heads");

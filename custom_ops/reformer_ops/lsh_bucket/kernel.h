@@ -3,6 +3,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
+#include <string>
 
 #include "common.h"
 #include "parallel.h"
@@ -22,7 +24,22 @@ struct LshBucketArguments {
 
 // How many buckets there are, not counting the one for padding, whose number this is. Throws Error
 // for factors that are none, odd, or too large for int32 to number all buckets.
-std::int64_t bucket_count(const std::int64_t* factors, std::size_t num_factors);
+inline std::int64_t bucket_count(const std::int64_t* factors, std::size_t num_factors) {
+  std::string given;
+  for (std::size_t i = 0; i < num_factors; ++i)
+    given += (i == 0 ? "" : ", ") + std::to_string(factors[i]);
+  given = "; got [" + given + "]";
+  std::int64_t count = 1;
+  bool all_even = num_factors > 0, numbered = true;
+  for (std::size_t i = 0; i < num_factors; ++i) {
+    all_even &= factors[i] >= 2 && factors[i] % 2 == 0;
+    numbered = numbered && !__builtin_mul_overflow(count, factors[i], &count) &&
+               count <= std::numeric_limits<std::int32_t>::max();
+  }
+  if (!all_even) throw Error("lsh_bucket takes one or more factors, even and >= 2" + given);
+  if (!numbered) throw Error("lsh_bucket takes factors whose product is below 2**31" + given);
+  return count;
+}
 
 // Throws Error where bucket_count does.
 void lsh_bucket(const LshBucketArguments& arguments, const Parallel& parallel);

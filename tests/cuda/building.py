@@ -1,0 +1,50 @@
+"""The stand-in for NVIDIA's driver, and what is tested by it, compiled when a test asks for it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+HEADERS = {
+    "ORT_INCLUDE_DIR": ROOT / "build/native/onnxruntime-headers",
+    "JSON_INCLUDE_DIR": ROOT / "build/native/json-headers",
+}
+"""From `make`; where they are not there, they are found anew."""
+
+
+@cache
+def build(sanitize: str = "") -> Path:
+    """The folder with all of it; with `sanitize`, with the programs alone."""
+    folder = ROOT / "build/cuda-tests" / (sanitize.replace(",", "-") or "plain")
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:  # tests run side by side
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        configure = ["cmake", "-S", str(ROOT / "tests/cuda"), "-B", str(folder)]
+        configure += [f"-DSANITIZE={sanitize}"]
+        configure += [f"-D{name}={path}" for name, path in HEADERS.items() if path.is_dir()]
+        _run(configure)
+        _run(["cmake", "--build", str(folder), "--parallel", "2"])
+    return folder
+
+
+def run_program(name: str, *arguments: str | Path, sanitize: str = "") -> str:
+    """What one of the programs prints; AssertionError with what it complains of."""
+    folder = build(sanitize)
+    done = subprocess.run(
+        [folder / name, *arguments],
+        env={**os.environ, "UBSAN_OPTIONS": "print_stacktrace=1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-8000:]
+    return done.stdout
+
+
+def _run(command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
