@@ -99,6 +99,13 @@ bench-train: $(READY)  ## measure training: memory against depth and length, tim
 bench-attention: $(READY)  ## compare with other attentions (ARGS=--quick: a part, in minutes)
 	@$(PYTHON) -m reformer_export.rivals $(ARGS)
 
+# Without $(VENV): by the packages that the GPU's machine has, or that WHEELS brings.
+.PHONY: gpu-check
+gpu-check:  ## check all that needs a GPU: OUT=folder for the report [WHEELS=folder] (docs/gpu.md)
+	@test -n "$(OUT)" || { echo "name a folder for the report: make gpu-check OUT=..." >&2; exit 2; }
+	@PYTHONPATH="$(CURDIR):$(CURDIR)/custom_ops:$(CURDIR)/models$${PYTHONPATH:+:$$PYTHONPATH}" \
+		$(PYTHON3) -m tests.gpu.check --out "$(OUT)" $(if $(WHEELS),--wheels "$(WHEELS)") $(ARGS)
+
 .PHONY: clean
 clean:  ## remove everything that make made, the virtual environment too
 	rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -22,22 +22,19 @@ import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from . import wheels
+from . import PACKAGES, wheels
 from .machine import Gpu, describe, find_gpu, usable_cores
 from .needs import operator_library_folder
 from .parts import PARTS, Part, grouped, shares
 from .record import Request, told
 from .report import JSON, PAGE, Case, PartResult, Report
-from .running import ROOT, Runner, conclude
+from .running import Runner, conclude
 
 BUDGET = 350.0
 """Seconds that a check takes at most."""
 
 _REHEARSED = 3
 """How many cases of a group a rehearsal runs."""
-
-_OURS = ("", "custom_ops", "models")
-"""Where this repository's packages lie."""
 
 
 def main(arguments: Sequence[str] | None = None, parts: Sequence[Part] = PARTS) -> int:
@@ -139,7 +136,7 @@ def _jobs(
 def _environment(options: argparse.Namespace, scratch: Path) -> tuple[Mapping[str, str], list[str]]:
     """What the processes run under, and what a reader should know of it."""
     notes = []
-    paths = [str(ROOT / name) for name in _OURS]
+    paths = list(PACKAGES)
     if options.unpacked:
         paths.append(str(options.unpacked.resolve()))
     if options.wheels:

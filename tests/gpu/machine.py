@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
 import platform
 import subprocess
+import sys
 from dataclasses import dataclass
 from importlib import metadata
 
@@ -18,11 +20,12 @@ PACKAGES = (
     "onnx",
     "onnx-ir",
     "onnxscript",
-    "onnxruntime-gpu",
     "onnxruntime",
     "transformers",
     "tensorrt",
 )
+_ALSO_IN = {"onnxruntime": "onnxruntime-gpu"}
+"""The same package by another name."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +82,16 @@ def _asked_of_the_driver() -> dict[str, str]:
     return {"driver": driver, "GPU memory": memory}
 
 
+def loaded_versions() -> dict[str, str]:
+    """Versions of those packages that this process has imported."""
+    modules = {name: sys.modules.get(name.replace("-", "_")) for name in PACKAGES}
+    found = {name: getattr(module, "__version__", None) for name, module in modules.items()}
+    return {name: str(version) for name, version in found.items() if version is not None}
+
+
 def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
+    for name in (package, _ALSO_IN.get(package)):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            if name is not None:
+                return metadata.version(name)
+    return None

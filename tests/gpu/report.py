@@ -71,7 +71,7 @@ class PartResult:
 
 @dataclass
 class Report:
-    """A check as a whole."""
+    """A check as a whole. `facts`, which its processes tell, go before what `machine` says."""
 
     machine: Mapping[str, str]
     parts: list[PartResult]
@@ -119,8 +119,7 @@ class Report:
             "wrong": self.wrong,
             "rehearsal": self.rehearsal,
             "seconds": round(self.seconds, 1),
-            "machine": dict(self.machine),
-            "facts": self.facts,
+            "machine": {**self.machine, **self.facts},
             "notes": self.notes,
             "parts": [_part_as_json(result) for result in self.parts],
             "tables": self.tables,

@@ -14,10 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
+from . import ROOT
 from .record import FAILED, Request
 from .report import Case, PartResult, Report
-
-ROOT = Path(__file__).resolve().parents[2]
 
 _PAUSE = 0.05
 _SAVED_EVERY = 3.0

@@ -7,6 +7,7 @@ import importlib
 import sys
 from pathlib import Path
 
+from .machine import loaded_versions
 from .needs import first_missing
 from .record import Record, Request
 
@@ -20,7 +21,12 @@ def main(path: str) -> int:
         if reason := first_missing(request.needs, rehearsal=request.place.rehearsal):
             record.write("skip", why=reason)
             return 0
-        importlib.import_module(request.module).run(request.cases, record, request.place)
+        try:
+            importlib.import_module(request.module).run(request.cases, record, request.place)
+        finally:
+            # Not those of the check's own process, which may have others.
+            for package, version in loaded_versions().items():
+                record.fact(package, version)
         record.write("done")
     return 0
 
