@@ -5,29 +5,30 @@ Nothing here is right or wrong, unless it does not run: targets are printed besi
 
 from __future__ import annotations
 
-import copy
+import contextlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 
-from reformer_export.bench.op_cases import ENWIK8, Layer, Operands
-
-from . import timing, workshop
+from . import speed_attention, speed_training, timing, workshop
 from .comparing import example
 from .needs import first_missing
+from .operands import LAYERS, random_operands
 from .record import Place, Record, Skip
+from .report import Tables
 from .targets import CEILINGS, EAGER, HF, MODELS, OPERATORS, REPLAYED, row_name
 from .torch_runner import DeviceRunner
 
-LAYERS = {"c&p": Layer("c&p", 2, 64, 64, 1, (64, 128)), "enwik8": ENWIK8}
 OPERATOR_LENGTHS = {"c&p": (4096, 65536), "enwik8": (4096, 16384)}
 MODEL_LENGTHS = {
     "c&p fp16": (1, 64, 1024, 4096, 65536),
     "c&p fp32": (4096, 65536),
     "enwik8 cut fp16": (4096, 16384),
 }
+LONGER = {"c&p fp16": (524288,), "enwik8 fp16": (16384, 65536)}
+"""In torch alone: what takes long to make or to export."""
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 HF_LENGTH = 4096
 """The longest that Transformers is timed at; in half types it fails on a GPU."""
@@ -37,7 +38,7 @@ _REHEARSED = 256
 
 
 def cases() -> list[str]:
-    """In two groups, which two processes run one after the other."""
+    """In four groups, which two processes run one after the other."""
     return [
         *(f"operators: {what}" for what in ("fp16 product", "fp32 product", "copy")),
         *(
@@ -48,9 +49,16 @@ def cases() -> list[str]:
         ),
         *(
             f"models: {model}, {length} tokens"
-            for model, lengths in MODEL_LENGTHS.items()
+            for chosen in (MODEL_LENGTHS, LONGER)
+            for model, lengths in chosen.items()
             for length in lengths
         ),
+        *(
+            f"attention: {size}, {length} tokens"
+            for size in speed_attention.SIZES
+            for length in speed_attention.LENGTHS
+        ),
+        *(f"training: {model}, {length} tokens" for model, length in speed_training.STEPS.items()),
     ]
 
 
@@ -60,7 +68,7 @@ def run(names: Sequence[str], record: Record, place: Place) -> None:
     torch.backends.cuda.matmul.allow_tf32 = False
     for case in names:
         kind, _, what = case.partition(": ")
-        with record.case(case):
+        with record.case(case), _memory_may_not_suffice():
             if ", " not in what:
                 _ceiling(what, record, place)
                 continue
@@ -71,8 +79,27 @@ def run(names: Sequence[str], record: Record, place: Place) -> None:
                 length = min(length, _REHEARSED)
             if kind == "operators":
                 _operators(name, dtype, length, record, place)
+            elif kind == "attention":
+                speed_attention.measure(subject, length, record, place)
+            elif kind == "training":
+                speed_training.measure(name, dtype, length, record, place)
             else:
                 _model(name, dtype, length, record, place)
+
+
+def conclude(tables: Tables) -> list[str]:
+    """From which length on LSH attention is the faster."""
+    return list(speed_attention.crossovers(tables.get(speed_attention.TABLE, {})))
+
+
+@contextlib.contextmanager
+def _memory_may_not_suffice() -> Iterator[None]:
+    """Then a length is left out: it says nothing of what is measured."""
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError as error:
+        torch.cuda.empty_cache()
+        raise Skip("the GPU's memory does not suffice") from error
 
 
 def _ceiling(what: str, record: Record, place: Place) -> None:
@@ -94,7 +121,7 @@ def _ceiling(what: str, record: Record, place: Place) -> None:
 def _operators(name: str, dtype: str, length: int, record: Record, place: Place) -> None:
     """Each operator called from Python, and as the GPU alone takes for it."""
     layer = LAYERS[name]
-    operands = _on_device(Operands(layer, length), DTYPES[dtype], place.device)
+    operands = random_operands(layer, length, DTYPES[dtype], place.device)
     buckets = operands.buckets()
     flops = {
         "hash": layer.lsh_flops(length) - layer.attention_flops(length),
@@ -129,16 +156,6 @@ def _sort(buckets: torch.Tensor, num_buckets: int, place: Place) -> Callable[[],
     from reformer_ops.sorted_chunk_attention.triton_op import sort_by_bucket
 
     return lambda: sort_by_bucket(buckets, num_buckets=num_buckets)
-
-
-def _on_device(operands: Operands, dtype: torch.dtype, device: str) -> Operands:
-    """The same on a device, floats that are of the model's type in it."""
-    moved = copy.copy(operands)
-    for name in ("query_key", "key", "value"):
-        setattr(moved, name, getattr(operands, name).to(device, dtype))
-    for name in ("rotations", "mask"):
-        setattr(moved, name, getattr(operands, name).to(device))
-    return moved
 
 
 def _model(name: str, dtype: str, length: int, record: Record, place: Place) -> None:

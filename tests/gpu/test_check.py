@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -11,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from reformer_models.config import ReformerConfig
 
 from . import ROOT, check, machine, needs
 from .parts import PARTS, Part, grouped, shares
@@ -230,3 +234,18 @@ def test_operators_rehearsed_on_the_cpu(tmp_path: Path) -> None:
     counts = document["parts"][0]["counts"]
     assert set(counts) == {"passed"}
     assert counts["passed"] >= 6
+
+
+def test_models_take_every_length_that_they_are_checked_at() -> None:
+    workshop = importlib.import_module("tests.gpu.workshop")
+    listed = [known.load().cases() for known in PARTS if known.name in ("models", "onnxruntime")]
+    assert len(listed) == 2
+    for cases in listed:
+        for case in cases:
+            model, _, what = case.partition(": ")
+            name = model.rpartition(" ")[0]
+            found = re.search(r"(\d+) tokens", what)
+            if found is not None:
+                _, config = workshop.MODELS[name]
+                longest = ReformerConfig.from_hf({"model_type": "reformer", **config}).max_length
+                assert int(found[1]) <= longest, case

@@ -15,6 +15,8 @@ WARM_UP = 3
 LEAST, MOST = 5, 50
 SECONDS = 0.4
 """What one measurement may take, after its warm-up."""
+PATIENCE = 5
+"""After this many times as long it ends, however few the runs; so does the warm-up."""
 
 
 def on_gpu(work: Work, device: str, *, seconds: float = SECONDS) -> float:
@@ -25,8 +27,8 @@ def on_gpu(work: Work, device: str, *, seconds: float = SECONDS) -> float:
         work()
     torch.cuda.synchronize()
     times: list[float] = []
-    end = time.perf_counter() + seconds
-    while len(times) < LEAST or (len(times) < MOST and time.perf_counter() < end):
+    begun = time.perf_counter()
+    while not _enough(len(times), time.perf_counter() - begun, seconds, LEAST):
         start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         start.record()
         work()
@@ -45,12 +47,15 @@ def by_clock(
         if device != "cpu":
             torch.cuda.synchronize()
 
+    begun = time.perf_counter()
     for _ in range(warm_up):
         work()
+        if time.perf_counter() - begun > PATIENCE * seconds:
+            break
     wait()
     times: list[float] = []
-    end = time.perf_counter() + seconds
-    while len(times) < least or (len(times) < MOST and time.perf_counter() < end):
+    begun = time.perf_counter()
+    while not _enough(len(times), time.perf_counter() - begun, seconds, least):
         start = time.perf_counter()
         work()
         wait()
@@ -79,3 +84,10 @@ def replayed(work: Work) -> Work:
         return kept
 
     return replay
+
+
+def _enough(runs: int, spent: float, seconds: float, least: int) -> bool:
+    """Whether so many runs in so many seconds suffice."""
+    if runs < least:
+        return runs > 0 and spent > PATIENCE * seconds
+    return runs >= MOST or spent >= seconds

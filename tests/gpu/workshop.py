@@ -27,6 +27,7 @@ GENERATION = "text-generation"
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "c&p": (GENERATION, CRIME_AND_PUNISHMENT),
     "enwik8 cut": (GENERATION, ENWIK8_CUT),
+    "enwik8": (GENERATION, ENWIK8_CUT | {"attn_layers": ENWIK8_CUT["attn_layers"] * 3}),
     "small": (GENERATION, SMALL),
     "small, both ways": (
         "fill-mask",
