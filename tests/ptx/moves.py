@@ -184,6 +184,8 @@ _DIRECTED = ("rz", "rm", "rp")
 @instruction("cvt")
 def decode_cvt(ins: Instruction, kernel: Kernel) -> Action:
     modifiers = Modifiers(ins)
+    if "tf32" in ins.modifiers:
+        return _to_tf32(ins, kernel, modifiers)
     source = modifiers.type()
     target = modifiers.type() if modifiers.rest[-1:] != [] else source
     rounding = modifiers.one_of(("rn", *_INTEGRAL, *_DIRECTED), default="")
@@ -212,6 +214,24 @@ def decode_cvt(ins: Instruction, kernel: Kernel) -> Action:
         if relu or finite:
             result = clamp(result.view(target.unsigned), target, relu=relu, finite=finite)
         write(lanes, mask, result)
+
+    return act
+
+
+def _to_tf32(ins: Instruction, kernel: Kernel, modifiers: Modifiers) -> Action:
+    """`cvt.rna.tf32.f32 d, a`: the nearest number of eleven bits, half away from zero."""
+    for name in ("rna", "tf32", "f32"):
+        modifiers.one_of((name,))
+    modifiers.done()
+    operand_count(ins, 2)
+    word = type_named("b32")
+    read, write = reader(ins, ins.operands[1], word, kernel), writer(ins, ins.operands[0], word)
+
+    def act(lanes: Lanes, mask: Mask) -> None:
+        bits = over_lanes(lanes, read(lanes)).view(np.uint32)
+        finite = (bits & np.uint32(0x7F800000)) != np.uint32(0x7F800000)
+        rounded = (bits + np.uint32(0x1000)) & np.uint32(0xFFFFE000)
+        write(lanes, mask, np.where(finite, rounded, bits))
 
     return act
 

@@ -149,3 +149,12 @@ def test_conversion_to_wider_floats_and_to_whole_numbers() -> None:
     assert apply("cvt.rni.f32.f32 %r, %a;", values, result="f32").tolist() == [0, 2, -2, 3]
     assert apply("cvt.rmi.f32.f32 %r, %a;", values, result="f32").tolist() == [0, 1, -2, 2]
     assert apply("cvt.sat.f32.f32 %r, %a;", values, result="f32").tolist() == [0.5, 1, 0, 1]
+
+
+def test_conversion_to_tf32() -> None:
+    """Eleven bits, the nearest, half away from zero."""
+    ulp = 2.0**-10
+    given = [1 + ulp / 2, 1 + 0.49 * ulp, -1 - ulp / 2, 2.0**-140, np.inf, 0.0]
+    found = apply("cvt.rna.tf32.f32 %r, %a;", ("f32", given), result="f32").tolist()
+    assert found[:3] == [1 + ulp, 1, -1 - ulp]
+    assert found[3:] == [0.0, np.inf, 0.0]  # the first is beyond what is left of the bits

@@ -14,7 +14,7 @@ import pytest
 
 pytest.importorskip("triton", reason="Triton is not installed: it is made for Linux")
 
-from reformer_ops.registry import OPS, by_onnx_name
+from reformer_ops.registry import OPS
 from reformer_ops.spec import OpSpec
 from reformer_ops.triton_compile import TARGETS
 
@@ -74,17 +74,36 @@ def test_emulated_ptx_keeps_the_law(op: OpSpec, number: int, dtype: str, target:
     law.check(op, case, dtype, emulate(op, case, dtype, target))
 
 
+LARGE = {
+    "LshBucket": ("b1-l160-h1-d128-r2-f512-full",),
+    "SortedChunkAttention": (
+        "b1-l384-h1-d128-r2-n16-c128-look1.0-causal-ragged",
+        "b1-l192-h1-d72-r2-n16-c64-look1.0-causal-ragged",
+    ),
+    "ChunkAttention": (
+        "b1-l256-h2-d64-c64-look1.0-causal-full",
+        "b1-l256-h1-d128-c128-look1.0-causal-ragged",
+    ),
+}
+"""Cases of the tiles that real models get."""
+
+
+def large() -> Iterator[Any]:
+    """On sm_90, whose tiles are others, and one type on the rest."""
+    for op in OPS:
+        for name in LARGE[op.name]:
+            for target in TARGETS:
+                for dtype in DTYPES if target == 90 else ("float16",):
+                    case_id = f"{op.name}-{name}-{dtype}-sm{target}"
+                    yield pytest.param(op, numbers(op)[name], dtype, target, id=case_id)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("target", TARGETS)
-def test_emulated_ptx_of_published_sizes_keeps_the_law(target: int, dtype: str) -> None:
-    """Chunks of 64 and heads of 64: the tiles that real models get."""
-    if dtype == "bfloat16" and target < 80:
-        pytest.skip("sm_75 has no bfloat16")
-    op = by_onnx_name("ChunkAttention")
-    case = law.exact_in(
-        law.cases(op)[numbers(op)["b1-l256-h2-d64-c64-look1.0-causal-full"]], op, dtype
-    )
+@pytest.mark.parametrize(("op", "number", "dtype", "target"), list(large()))
+def test_emulated_ptx_of_published_sizes_keeps_the_law(
+    op: OpSpec, number: int, dtype: str, target: int
+) -> None:
+    case = law.exact_in(law.cases(op)[number], op, dtype)
     try:
         found = emulate(op, case, dtype, target)
     except UnknownInstructionError as error:

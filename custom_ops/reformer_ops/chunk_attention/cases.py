@@ -75,6 +75,8 @@ def cases() -> Iterator[Case]:
                 mask=mask,
             )
     yield make_case(batch=1, length=256, heads=2, head_dim=64, chunk_length=64)
+    # What GPUs have tiles of their own for: long heads and chunks.
+    yield make_case(batch=1, length=256, heads=1, head_dim=128, chunk_length=128, mask="ragged")
     # A sum over unnormalised weights would leave the range of fp16.
     large = make_case(batch=1, length=192, heads=1, head_dim=8, chunk_length=96)
     large.inputs["query"] *= 0.01

@@ -51,6 +51,7 @@ def cases() -> Iterator[Case]:
     yield make_case(
         batch=1, length=16, heads=1, head_dim=8, num_hashes=2, factors=(4,), mask="empty"
     )
+    yield make_case(batch=1, length=160, heads=1, head_dim=128, num_hashes=2, factors=(512,))
     tied = make_case(batch=1, length=32, heads=2, head_dim=8, num_hashes=2, factors=(8, 4))
     # A query of zeros ties all buckets: the lowest index must win, everywhere.
     tied.inputs["query"][:, ::2] = 0.0

@@ -97,6 +97,18 @@ def cases() -> Iterator[Case]:
     yield make_case(
         batch=1, length=128, heads=2, head_dim=8, num_hashes=4, num_buckets=1, chunk_length=32
     )
+    # What GPUs have tiles of their own for: long heads, long chunks, and both where they are not.
+    for head_dim, chunk_length in ((128, 128), (72, 64)):
+        yield make_case(
+            batch=1,
+            length=3 * chunk_length,
+            heads=1,
+            head_dim=head_dim,
+            num_hashes=2,
+            num_buckets=16,
+            chunk_length=chunk_length,
+            mask="ragged",
+        )
     edges = make_case(
         batch=1, length=192, heads=3, head_dim=8, num_hashes=2, num_buckets=4, chunk_length=96
     )
