@@ -85,14 +85,15 @@ struct Operand {
   }
 };
 
-// An integer of the node, or a list of them.
+// An attribute of the node. A number is an fp32.
 struct Attribute {
+  enum class Kind { integer, integers, number };
   const char* name;
-  bool is_list = false;
+  Kind kind = Kind::integer;
 };
 
 // An operator as the runtime knows it, for one type of models. Declaration has kName, kInputs,
-// kOutput and kAttributes. Derived has CreateKernelV2 and GetExecutionProviderType, and Node is
+// kOutputs and kAttributes. Derived has CreateKernelV2 and GetExecutionProviderType, and Node is
 // what it creates, with ComputeV2.
 template <typename Declaration, typename Derived, typename Node>
 struct Operator : Ort::CustomOpBase<Derived, Node, true> {
@@ -108,20 +109,26 @@ struct Operator : Ort::CustomOpBase<Derived, Node, true> {
   ONNXTensorElementDataType GetInputType(std::size_t index) const {
     return element_type(Declaration::kInputs[index].type, model_);
   }
-  std::size_t GetOutputTypeCount() const { return 1; }
-  ONNXTensorElementDataType GetOutputType(std::size_t) const {
-    return element_type(Declaration::kOutput.type, model_);
+  std::size_t GetOutputTypeCount() const { return std::size(Declaration::kOutputs); }
+  ONNXTensorElementDataType GetOutputType(std::size_t index) const {
+    return element_type(Declaration::kOutputs[index].type, model_);
   }
 
  private:
   // Not the base class's InferOutputShape: its headers up to 1.21 mark an axis without a number in
   // a way that later releases refuse.
   static void infer_output_shape(OrtShapeInferContext* given) {
+    for (std::size_t i = 0; i < std::size(Declaration::kOutputs); ++i)
+      infer_output_shape(given, Declaration::kOutputs[i], i);
+  }
+
+  static void infer_output_shape(OrtShapeInferContext* given, const Operand& output,
+                                 std::size_t index) {
     const OrtApi& api = Ort::GetApi();
     const Ort::ShapeInferContext context(&api, given);
     std::vector<std::int64_t> sizes;
     std::vector<const char*> names;
-    for (const char* name : Declaration::kOutput.axes()) {
+    for (const char* name : output.axes()) {
       const auto [input, place] = find_axis(name);
       const auto& shape = context.GetInputShape(input);
       if (shape.size() <= place) return;  // of unknown rank
@@ -129,9 +136,8 @@ struct Operator : Ort::CustomOpBase<Derived, Node, true> {
       names.push_back(shape[place].IsInt() ? "" : shape[place].AsSym());
     }
     // The runtime asks one instance of the operator on behalf of all, whatever the node's type.
-    ONNXTensorElementDataType type =
-        element_type(Declaration::kOutput.type, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT);
-    if (Declaration::kOutput.type == Type::model) {
+    ONNXTensorElementDataType type = element_type(output.type, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT);
+    if (output.type == Type::model) {
       OrtTensorTypeAndShapeInfo* first = nullptr;  // the context's, not ours
       Ort::ThrowOnError(api.ShapeInferContext_GetInputTypeShape(given, 0, &first));
       Ort::ThrowOnError(api.GetTensorElementType(first, &type));
@@ -142,7 +148,7 @@ struct Operator : Ort::CustomOpBase<Derived, Node, true> {
     Ort::ThrowOnError(api.SetTensorElementType(created, type));
     Ort::ThrowOnError(api.SetDimensions(created, sizes.data(), sizes.size()));
     Ort::ThrowOnError(api.SetSymbolicDimensions(created, names.data(), names.size()));
-    Ort::ThrowOnError(api.ShapeInferContext_SetOutputTypeShape(given, 0, created));
+    Ort::ThrowOnError(api.ShapeInferContext_SetOutputTypeShape(given, index, created));
   }
 
   // The input that has an axis of this name, and the axis' place there.

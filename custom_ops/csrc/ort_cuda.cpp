@@ -1,6 +1,7 @@
 #include "ort_cuda.h"
 
 #include <cstdint>
+#include <cstring>
 
 namespace reformer::ort {
 namespace {
@@ -8,7 +9,7 @@ namespace {
 std::vector<std::string> operand_names(const CudaDeclaration& declaration) {
   std::vector<std::string> names;
   for (const Operand& input : declaration.inputs) names.emplace_back(input.name);
-  names.emplace_back(declaration.output.name);
+  for (const Operand& output : declaration.outputs) names.emplace_back(output.name);
   return names;
 }
 
@@ -18,6 +19,24 @@ void check_aligned(const char* op, const char* operand, const void* address) {
   if (reinterpret_cast<std::uintptr_t>(address) % 16 != 0)
     throw Error(std::string(op) + " takes " + operand +
                 " at an address that is a multiple of 16: copy it to memory of its own");
+}
+
+// The attribute as model.cuda has it: integers, and a number as the bits of its fp32.
+std::vector<std::int64_t> attribute_values(const Ort::ConstKernelInfo& node,
+                                           const Attribute& declared) {
+  switch (declared.kind) {
+    case Attribute::Kind::integers:
+      return attributes<std::int64_t>(node, declared.name);
+    case Attribute::Kind::number: {
+      const auto number = attribute<float>(node, declared.name);
+      std::uint32_t bits = 0;
+      std::memcpy(&bits, &number, sizeof bits);
+      return {std::int64_t{bits}};
+    }
+    case Attribute::Kind::integer:
+      break;
+  }
+  return {attribute<std::int64_t>(node, declared.name)};
 }
 
 }  // namespace
@@ -60,13 +79,9 @@ CudaNode::CudaNode(const OrtKernelInfo* node, CudaDeclaration declaration, const
   Ort::ThrowOnError(api.AllocatorGetInfo(allocator, &info));
   Ort::ThrowOnError(api.MemoryInfoGetId(info, &device));
 
-  const Ort::ConstKernelInfo attributes(node);
   cuda::NodeDescription description{declaration_.name, dtype, {}};
-  for (const Attribute& each : declaration_.attributes) {
-    description.attributes[each.name] =
-        each.is_list ? ort::attributes<std::int64_t>(attributes, each.name)
-                     : std::vector{attribute<std::int64_t>(attributes, each.name)};
-  }
+  for (const Attribute& each : declaration_.attributes)
+    description.attributes[each.name] = attribute_values(Ort::ConstKernelInfo(node), each);
   programs_ = cuda::load_programs(kernels, description, operand_names(declaration_),
                                   cuda::Device::get(device));
 }
@@ -96,10 +111,12 @@ void CudaNode::compute(const Ort::KernelContext& context) const {
   }
   declaration_.check(axes);
   const cuda::LoadedProgram& program = program_for(axes);
-  Shape shape;
-  for (const char* axis : declaration_.output.axes()) shape.push_back(axes[axis]);
-  operands.push_back(context.GetOutput(0, shape).GetTensorMutableRawData());
-  check_aligned(declaration_.name, declaration_.output.name, operands.back());
+  for (std::size_t i = 0; i < declaration_.outputs.size(); ++i) {
+    Shape shape;
+    for (const char* axis : declaration_.outputs[i].axes()) shape.push_back(axes[axis]);
+    operands.push_back(context.GetOutput(i, shape).GetTensorMutableRawData());
+    check_aligned(declaration_.name, declaration_.outputs[i].name, operands.back());
+  }
 
   const std::int64_t batch = axes["batch"], length = axes["length"];
   const cuda::Stream stream = context.GetGPUComputeStream();

@@ -45,8 +45,7 @@ class Scratch {
 // What a node has of its operator's declaration.
 struct CudaDeclaration {
   const char* name;
-  std::vector<Operand> inputs;
-  Operand output;
+  std::vector<Operand> inputs, outputs;
   std::vector<Attribute> attributes;
   // Throws Error where the operands do not fulfil what the operator asks for beyond their axes.
   std::function<void(Axes&)> check;
@@ -89,7 +88,7 @@ struct CudaOperator : Operator<Declaration, CudaOperator<Declaration>, CudaNode>
       CudaDeclaration declaration{
           Declaration::kName,
           {std::begin(Declaration::kInputs), std::end(Declaration::kInputs)},
-          Declaration::kOutput,
+          {std::begin(Declaration::kOutputs), std::end(Declaration::kOutputs)},
           {std::begin(Declaration::kAttributes), std::end(Declaration::kAttributes)},
           [op](Axes& axes) { op.check(axes); }};
       *kernel = new CudaNode(node, std::move(declaration), dtype_, kernels_);
@@ -103,21 +102,32 @@ struct CudaOperator : Operator<Declaration, CudaOperator<Declaration>, CudaNode>
   Kernels kernels_;
 };
 
+// What runs an operator in a session that has no kernels for it: an error says so, since it would
+// be the CPU; or the function in model.onnx, since the operator is not there.
+enum class Without { error, function };
+
 // A static object of this type puts an operator into the library.
 template <typename Declaration>
 struct CudaRegistration {
-  CudaRegistration() {
+  explicit CudaRegistration(Without kernels = Without::error) : without_(kernels) {
     add(ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, "float32");
     add(ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16, "float16");
     add(ONNX_TENSOR_ELEMENT_DATA_TYPE_BFLOAT16, "bfloat16");
   }
 
  private:
-  static void add(ONNXTensorElementDataType model, const char* dtype) {
-    operators().push_back([model, dtype](const Kernels& kernels) {
+  void add(ONNXTensorElementDataType model, const char* dtype) {
+    const auto make = [model, dtype, without = without_](
+                          const Kernels& kernels) -> std::shared_ptr<const OrtCustomOp> {
+      if (without == Without::function &&
+          (kernels == nullptr || !kernels->has(Declaration::kName, dtype)))
+        return nullptr;
       return std::make_shared<const CudaOperator<Declaration>>(model, dtype, kernels);
-    });
+    };
+    operators().push_back(make);
   }
+
+  Without without_;
 };
 
 }  // namespace reformer::ort

@@ -7,6 +7,7 @@
 #include <mutex>
 #include <string>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "isa.h"
@@ -21,8 +22,10 @@ using reformer::ort::Kernels;
 struct Operators {
   explicit Operators(const Kernels& kernels) {
     for (const auto& make : reformer::ort::operators()) {
-      all.push_back(make(kernels));
-      domain.Add(all.back().get());
+      auto op = make(kernels);
+      if (op == nullptr) continue;
+      domain.Add(op.get());
+      all.push_back(std::move(op));
     }
   }
 

@@ -7,27 +7,32 @@ from typing import Any
 
 import onnx_ir as ir
 
+from reformer_ops.add_norm import onnx_body as add_norm
 from reformer_ops.chunk_attention import onnx_body as chunk_attention
 from reformer_ops.lsh_bucket import onnx_body as lsh_bucket
 from reformer_ops.onnx_writer import OnnxWriter
 from reformer_ops.sorted_chunk_attention import onnx_body as sorted_chunk_attention
 from reformer_ops.spec import DOMAIN, OpSpec
 
-_BODIES: dict[str, Callable[..., ir.Value]] = {
+_BODIES: dict[str, Callable[..., ir.Value | tuple[ir.Value, ...]]] = {
+    "AddNorm": add_norm.body,
     "LshBucket": lsh_bucket.body,
     "SortedChunkAttention": sorted_chunk_attention.body,
     "ChunkAttention": chunk_attention.body,
 }
 
 
-def write_body(op: OpSpec, writer: OnnxWriter, *inputs: ir.Value, **attributes: Any) -> ir.Value:
-    """Write `op` in standard operators with `writer`; returns the value of its only output.
+def write_body(
+    op: OpSpec, writer: OnnxWriter, *inputs: ir.Value, **attributes: Any
+) -> tuple[ir.Value, ...]:
+    """Write `op` in standard operators with `writer`; returns the values of its outputs.
 
     Raises:
         OpError: the operator is not defined for these attributes.
     """
     op.check_attributes(**attributes)
-    return _BODIES[op.name](writer, *inputs, **attributes)
+    written = _BODIES[op.name](writer, *inputs, **attributes)
+    return written if isinstance(written, tuple) else (written,)
 
 
 def function(op: OpSpec, float_type: ir.DataType, opset: int, **attributes: Any) -> ir.Function:
@@ -38,7 +43,7 @@ def function(op: OpSpec, float_type: ir.DataType, opset: int, **attributes: Any)
     """
     inputs = [ir.Value(name=operand.name) for operand in op.inputs]
     writer = OnnxWriter(float_type, taken=[operand.name for operand in op.inputs])
-    output = write_body(op, writer, *inputs, **attributes)
-    graph = ir.Graph(inputs, [output], nodes=writer.nodes, opset_imports={"": opset}, name=op.name)
+    outputs = write_body(op, writer, *inputs, **attributes)
+    graph = ir.Graph(inputs, outputs, nodes=writer.nodes, opset_imports={"": opset}, name=op.name)
     declared = [ir.Attr(a.name, ir.AttributeType.UNDEFINED, None) for a in op.attributes]
     return ir.Function(DOMAIN, op.name, graph=graph, attributes=declared)

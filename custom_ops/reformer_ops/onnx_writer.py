@@ -157,7 +157,11 @@ class OnnxWriter:
 def as_attributes(attributes: dict[str, Any]) -> Sequence[ir.Attr]:
     """Operator attributes as ONNX holds them: booleans become 0 or 1."""
     plain = {
-        name: list(value) if isinstance(value, tuple) else int(value)
+        name: value
+        if isinstance(value, float)
+        else list(value)
+        if isinstance(value, tuple)
+        else int(value)
         for name, value in attributes.items()
     }
     return ir.convenience.convert_attributes(plain)

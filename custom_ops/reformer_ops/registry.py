@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from reformer_ops.add_norm.spec import ADD_NORM
 from reformer_ops.chunk_attention.spec import CHUNK_ATTENTION
 from reformer_ops.lsh_bucket.spec import LSH_BUCKET
 from reformer_ops.sorted_chunk_attention.spec import SORTED_CHUNK_ATTENTION
@@ -10,6 +11,11 @@ from reformer_ops.spec import OpSpec
 OPS: tuple[OpSpec, ...] = (LSH_BUCKET, SORTED_CHUNK_ATTENTION, CHUNK_ATTENTION)
 
 
+FUSED: tuple[OpSpec, ...] = (ADD_NORM,)
+"""What the exporter makes of standard operators that stand side by side. Only ONNX knows these, and
+only GPUs have kernels for them: all other runtimes run their bodies."""
+
+
 def by_onnx_name(name: str) -> OpSpec:
     """The operator whose ONNX node type is `name`; KeyError when there is none."""
-    return {op.name: op for op in OPS}[name]
+    return {op.name: op for op in (*OPS, *FUSED)}[name]

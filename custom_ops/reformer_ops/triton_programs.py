@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from reformer_ops.add_norm.spec import ADD_NORM
+from reformer_ops.add_norm.triton_kernel import add_norm
 from reformer_ops.chunk_attention.spec import CHUNK_ATTENTION
 from reformer_ops.chunk_attention.triton_kernel import chunk_attention
 from reformer_ops.errors import OpError
@@ -27,6 +29,7 @@ LONGEST = 2**31 - 1
 """Kernels take lengths as 32-bit integers."""
 
 _SIZES = {
+    "AddNorm": ("hidden",),
     "LshBucket": ("heads", "head_dim", "num_hashes"),
     "SortedChunkAttention": ("heads", "head_dim", "num_hashes"),
     "ChunkAttention": ("heads", "head_dim"),
@@ -112,6 +115,13 @@ def make_program(
     return Program(op, dtype, dict(attributes), shape, scratch, tuple(steps))
 
 
+def _add_norm(
+    *, dtype: str, target: int, hidden: int, epsilon: Any
+) -> tuple[dict[str, Grid], list[Step]]:
+    launch = add_norm(dtype=dtype, hidden=hidden, epsilon=float(epsilon))
+    return {}, [Step(launch, {"total": "sum"})]
+
+
 def _lsh_bucket(*, factors: Any, **shape: Any) -> tuple[dict[str, Grid], list[Step]]:
     return {}, [Step(lsh_bucket(factors=tuple(factors), **shape))]
 
@@ -181,6 +191,7 @@ def _sorted_chunk_attention(
 
 
 _MAKERS: dict[str, Callable[..., tuple[dict[str, Grid], list[Step]]]] = {
+    ADD_NORM.name: _add_norm,
     LSH_BUCKET.name: _lsh_bucket,
     SORTED_CHUNK_ATTENTION.name: _sorted_chunk_attention,
     CHUNK_ATTENTION.name: _chunk_attention,

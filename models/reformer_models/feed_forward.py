@@ -21,6 +21,12 @@ from reformer_ops.feed_forward.torch_op import (
 from reformer_ops.training import serves
 
 
+def is_traced() -> bool:
+    """Whether what runs here becomes a graph."""
+    traced: bool = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined]
+    return traced
+
+
 def in_chunks(
     function: Callable[..., torch.Tensor], chunk_size: int, *tensors: torch.Tensor
 ) -> torch.Tensor:
@@ -30,8 +36,7 @@ def in_chunks(
     and not numbers: where gradients are wanted, a piece is computed once more for its own. An
     exported graph has one piece: how to tile it is for the runtime to say.
     """
-    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined]
-    if chunk_size == 0 or traced:
+    if chunk_size == 0 or is_traced():
         # As a matrix: runtimes have one kernel for a product, its bias and its activation, but
         # only for matrices.
         rows = function(*(tensor.flatten(0, 1) for tensor in tensors))
@@ -87,6 +92,8 @@ class ReformerFeedForward(nn.Module):
             return feed_forward(
                 hidden, self._weights, epsilon=self.layer_norm.eps, dropout=self.dense.dropout.p
             )
+        if is_traced():  # there the norm stands by the sum before it, to be one node with it
+            return in_chunks(self._after_norm, self.chunk_size, self.layer_norm(hidden))
         return in_chunks(self._forward_chunk, self.chunk_size, hidden)
 
     def with_gradients(
@@ -110,7 +117,10 @@ class ReformerFeedForward(nn.Module):
         )
 
     def _forward_chunk(self, hidden: torch.Tensor) -> torch.Tensor:
-        result: torch.Tensor = self.output(self.dense(self.layer_norm(hidden)))
+        return self._after_norm(self.layer_norm(hidden))
+
+    def _after_norm(self, normed: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = self.output(self.dense(normed))
         return result
 
     def _is_one_kernel(self, hidden: torch.Tensor) -> bool:

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from reformer_export.artifact import Artifact
 from reformer_export.device import DEFAULT_TARGETS
 from reformer_export.errors import ArtifactError, UsageError
@@ -189,7 +191,7 @@ def _operators(graph: ir.Graph) -> Iterator[_Operator]:
             op,
             str(dtype),
             tuple(
-                (name, tuple(value) if isinstance(value, Sequence) else int(value))
+                (name, tuple(value) if isinstance(value, Sequence) else value)
                 for name, value in attributes.items()
             ),
             tuple(sizes.items()),
@@ -214,8 +216,6 @@ class _Images:
 
     def tensors(self) -> dict[str, Any]:
         """As safetensors keeps them."""
-        import numpy as np
-
         return {name: np.frombuffer(data, np.uint8) for name, data in self._bytes.items()}
 
 
@@ -258,7 +258,11 @@ def _program_as_json(program: Program, target: int, images: _Images) -> dict[str
 
 
 def _as_json(attributes: Mapping[str, AttributeValue]) -> dict[str, int | list[int]]:
-    return {
-        name: list(value) if isinstance(value, Sequence) else int(value)
-        for name, value in attributes.items()
-    }
+    """Integers, and a number as the bits of its fp32."""
+
+    def plain(value: AttributeValue) -> int | list[int]:
+        if isinstance(value, float):
+            return int(np.float32(value).view(np.uint32))
+        return list(value) if isinstance(value, Sequence) else int(value)
+
+    return {name: plain(value) for name, value in attributes.items()}

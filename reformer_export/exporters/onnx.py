@@ -137,6 +137,7 @@ def _graph(loaded: LoadedModel, draft: Manifest, opset: int, ops: str) -> ir.Mod
     if ops == "portable":
         onnx_passes.inline_bodies(model, float_type)
     else:
+        onnx_passes.fuse_norms(model)
         onnx_passes.attach_bodies(model, float_type)
     model.producer_name = "reformer-export"
     model.producer_version = installed_version("reformer-export") or ""

@@ -11,10 +11,14 @@ import onnx_ir as ir
 import onnx_ir.passes.common as common_passes
 
 from reformer_export.errors import ExportError
+from reformer_ops.add_norm.spec import ADD_NORM, WIDEST
 from reformer_ops.onnx_bodies import function, write_body
 from reformer_ops.onnx_writer import OnnxWriter, as_attributes
-from reformer_ops.registry import OPS, by_onnx_name
+from reformer_ops.registry import FUSED, OPS, by_onnx_name
 from reformer_ops.spec import DOMAIN, OpSpec
+
+Write = Callable[..., tuple[ir.Value, ...]]
+"""What writes an operator's body, as `write_body` does."""
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
 
@@ -53,6 +57,60 @@ def widen_bf16_outputs(model: ir.Model) -> None:
         graph.outputs[index] = widened
 
 
+def fuse_norms(model: ir.Model) -> None:
+    """Make a sum of two streams and the norm after it one node, `AddNorm`.
+
+    ONNX Runtime fuses these two only where nobody else takes the sum; in a Reformer somebody does.
+    """
+    for node in list(model.graph):
+        if node.op_type != "LayerNormalization" or node.domain:
+            continue
+        total, *parameters = node.inputs
+        add = None if total is None else total.producer()
+        if add is None or add.op_type != "Add" or add.domain or len(parameters) != 2:
+            continue
+        operands = [*add.inputs, *parameters]
+        if not all(value is not None and _fits(value, total) for value in operands):
+            continue
+        _replace_by_add_norm(model.graph, add, node)
+
+
+def _fits(value: ir.Value, total: ir.Value | None) -> bool:
+    """Whether `AddNorm` takes a value: a stream like the total, or a vector of its width."""
+    if total is None or total.shape is None or value.shape is None or len(total.shape) != 3:
+        return False
+    width = total.shape[2]
+    if not isinstance(width, int) or width > WIDEST or value.dtype != total.dtype:
+        return False
+    return tuple(value.shape) in (tuple(total.shape), (width,))
+
+
+def _replace_by_add_norm(graph: ir.Graph, add: ir.Node, norm: ir.Node) -> None:
+    epsilon = norm.attributes["epsilon"].as_float()
+    outputs = []
+    for old in (add.outputs[0], norm.outputs[0]):
+        outputs.append(ir.Value(name=old.name, shape=old.shape, type=old.type))
+        old.name = f"{old.name}/before"
+    fused = ir.Node(
+        DOMAIN,
+        ADD_NORM.name,
+        [*add.inputs, *norm.inputs[1:]],
+        as_attributes({"epsilon": epsilon}),
+        outputs=outputs,
+        name=norm.name.replace("LayerNormalization", ADD_NORM.name) if norm.name else None,
+        version=None,
+    )
+    graph.insert_before(add, fused)
+    for old, new in zip((add.outputs[0], norm.outputs[0]), outputs, strict=True):
+        ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
+    graph.remove([norm, add], safe=True)
+
+
+def write_norms_out(model: ir.Model, float_type: ir.DataType) -> None:
+    """The reverse of `fuse_norms`, for who treats sums and norms on their own."""
+    _inline(model, float_type, (ADD_NORM,), write_body)
+
+
 def attach_bodies(model: ir.Model, float_type: ir.DataType) -> None:
     """Give every operator of ours its body as a model-local function.
 
@@ -63,7 +121,7 @@ def attach_bodies(model: ir.Model, float_type: ir.DataType) -> None:
             by name alone, so there can be one body only.
     """
     opset = model.opset_imports[""]
-    for op in OPS:
+    for op in (*OPS, *FUSED):
         nodes = [node for node in model.graph if _op_of(node) == op]
         if not nodes:
             continue
@@ -78,28 +136,33 @@ def attach_bodies(model: ir.Model, float_type: ir.DataType) -> None:
         model.functions[body.identifier()] = body
 
 
-def inline_bodies(
-    model: ir.Model, float_type: ir.DataType, write: Callable[..., ir.Value] = write_body
-) -> None:
+def inline_bodies(model: ir.Model, float_type: ir.DataType, write: Write = write_body) -> None:
     """Replace every operator of ours by its body, under the node's own name.
 
     `write` writes the bodies; it is called as `write_body` is.
     """
+    _inline(model, float_type, (*OPS, *FUSED), write)
+    model.functions.clear()
+    model.opset_imports.pop(DOMAIN, None)
+
+
+def _inline(model: ir.Model, float_type: ir.DataType, ops: Sequence[OpSpec], write: Write) -> None:
     for node in list(model.graph):
         op = _op_of(node)
-        if op is None:
+        if op is None or op not in ops:
             continue
         writer = OnnxWriter(float_type, prefix=f"{node.name}/")
         operands = [value for value in node.inputs if value is not None]
-        result = write(op, writer, *operands, **_attributes(op, node))
-        output = node.outputs[0]
-        result.shape, result.type, name = output.shape, output.type, output.name
+        results = write(op, writer, *operands, **_attributes(op, node))
+        names = [output.name for output in node.outputs]
+        for output, result in zip(node.outputs, results, strict=True):
+            result.shape, result.type = output.shape, output.type
         model.graph.insert_before(node, writer.nodes)
-        ir.convenience.replace_all_uses_with(output, result, replace_graph_outputs=True)
+        for output, result in zip(node.outputs, results, strict=True):
+            ir.convenience.replace_all_uses_with(output, result, replace_graph_outputs=True)
         model.graph.remove(node, safe=True)
-        result.name = name
-    model.functions.clear()
-    model.opset_imports.pop(DOMAIN, None)
+        for name, result in zip(names, results, strict=True):
+            result.name = name
 
 
 def bucket_values(model: ir.Model) -> list[str]:

@@ -15,7 +15,7 @@ import onnx_ir.passes.common as common_passes
 
 from reformer_export.errors import ExportError
 from reformer_export.exporters.onnx_lint import lint
-from reformer_export.exporters.onnx_passes import inline_bodies
+from reformer_export.exporters.onnx_passes import inline_bodies, write_norms_out
 from reformer_ops.lsh_bucket.onnx_body import convolution_body
 from reformer_ops.onnx_bodies import write_body
 from reformer_ops.onnx_writer import OnnxWriter
@@ -59,6 +59,7 @@ def set_types(model: ir.Model, dtype: str) -> None:
         ExportError: a weight is beyond the range of `dtype`.
     """
     float_type = IR_TYPES[dtype]
+    write_norms_out(model, float_type)
     model.functions.clear()  # written in the type of before
     if float_type == ir.DataType.FLOAT:
         return
@@ -160,12 +161,12 @@ def _cast(value: ir.Value | None, to: ir.DataType, name: str) -> ir.Node:
 
 def _write_without_fp32_products(
     op: OpSpec, writer: OnnxWriter, *inputs: ir.Value, **attributes: Any
-) -> ir.Value:
+) -> tuple[ir.Value, ...]:
     if op.name != "LshBucket":
         return write_body(op, writer, *inputs, **attributes)
     op.check_attributes(**attributes)
     query, rotations, mask = inputs
-    return convolution_body(writer, query, _constant(rotations), mask, **attributes)
+    return (convolution_body(writer, query, _constant(rotations), mask, **attributes),)
 
 
 def _op_of(node: ir.Node) -> OpSpec | None:

@@ -154,6 +154,12 @@ KernelFile::KernelFile(const std::string& path) : path_(path) {
   }
 }
 
+bool KernelFile::has(const std::string& op, const std::string& dtype) const {
+  for (const Program& program : programs_)
+    if (program.op == op && program.dtype == dtype) return true;
+  return false;
+}
+
 const char* KernelFile::bytes(const std::string& name) const {
   const auto found = images_.find(name);
   if (found == images_.end()) damaged(path_, "it has no " + name);

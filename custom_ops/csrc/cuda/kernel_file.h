@@ -38,7 +38,7 @@ struct Program {
   std::int64_t version;
   int target;     // 90 for sm_90
   bool portable;  // whether its PTX runs on later GPUs, and its cubin on those of its generation
-  std::map<std::string, std::vector<std::int64_t>> attributes;
+  std::map<std::string, std::vector<std::int64_t>> attributes;  // a number: the bits of its fp32
   std::map<std::string, std::int64_t> sizes;
   std::map<std::string, Amount> scratch;  // in bytes
   std::vector<Launch> launches;
@@ -51,6 +51,8 @@ class KernelFile {
 
   const std::string& path() const { return path_; }
   const std::vector<Program>& programs() const { return programs_; }
+  // Whether there is a program for the operator in that type, on whatever GPU.
+  bool has(const std::string& op, const std::string& dtype) const;
   // The bytes of "<image>.cubin" or "<image>.ptx", with a zero byte after them. Throws Error where
   // there are none.
   const char* bytes(const std::string& name) const;

@@ -18,8 +18,8 @@ class ChunkAttention {
       {"value", Type::model, {"batch", "length", "heads", "head_dim"}},
       {"mask", Type::boolean, {"batch", "length"}},
   };
-  static constexpr Operand kOutput = {
-      "output", Type::model, {"batch", "length", "heads", "head_dim"}};
+  static constexpr Operand kOutputs[] = {
+      {"output", Type::model, {"batch", "length", "heads", "head_dim"}}};
   static constexpr Attribute kAttributes[] = {
       {"chunk_length"}, {"num_chunks_before"}, {"num_chunks_after"}, {"causal"}};
 

@@ -17,9 +17,9 @@ class LshBucket {
       {"rotations", Type::f32, {"heads", "head_dim", "num_hashes", "half_factors"}},
       {"mask", Type::boolean, {"batch", "length"}},
   };
-  static constexpr Operand kOutput = {
-      "buckets", Type::i32, {"batch", "heads", "num_hashes", "length"}};
-  static constexpr Attribute kAttributes[] = {{"factors", true}};
+  static constexpr Operand kOutputs[] = {
+      {"buckets", Type::i32, {"batch", "heads", "num_hashes", "length"}}};
+  static constexpr Attribute kAttributes[] = {{"factors", Attribute::Kind::integers}};
 
   explicit LshBucket(const Ort::ConstKernelInfo& node)
       : factors_(attributes<std::int64_t>(node, "factors")) {

@@ -1,0 +1,24 @@
+"""Declaration of `AddNorm`."""
+
+from __future__ import annotations
+
+from reformer_ops.spec import Attribute, Operand, OpSpec
+
+_HIDDEN = ("batch", "length", "hidden")
+
+ADD_NORM = OpSpec(
+    name="AddNorm",
+    torch_name="add_norm",
+    version=1,
+    inputs=(
+        Operand("residual", _HIDDEN, "float"),
+        Operand("update", _HIDDEN, "float"),
+        Operand("weight", ("hidden",), "float"),
+        Operand("bias", ("hidden",), "float"),
+    ),
+    attributes=(Attribute("epsilon", "float"),),
+    outputs=(Operand("sum", _HIDDEN, "float"), Operand("normed", _HIDDEN, "float")),
+)
+
+WIDEST = 8192
+"""Of a row that a GPU's program holds; wider ones are left to standard operators."""
