@@ -106,9 +106,9 @@ def _replace_by_add_norm(graph: ir.Graph, add: ir.Node, norm: ir.Node) -> None:
     graph.remove([norm, add], safe=True)
 
 
-def write_norms_out(model: ir.Model, float_type: ir.DataType) -> None:
+def write_norms_out(model: ir.Model) -> None:
     """The reverse of `fuse_norms`, for who treats sums and norms on their own."""
-    _inline(model, float_type, (ADD_NORM,), write_body)
+    _inline(model, ir.DataType.FLOAT, (ADD_NORM,), write_body)  # the body is one for all types
 
 
 def attach_bodies(model: ir.Model, float_type: ir.DataType) -> None:

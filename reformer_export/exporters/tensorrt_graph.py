@@ -59,7 +59,7 @@ def set_types(model: ir.Model, dtype: str) -> None:
         ExportError: a weight is beyond the range of `dtype`.
     """
     float_type = IR_TYPES[dtype]
-    write_norms_out(model, float_type)
+    write_norms_out(model)
     model.functions.clear()  # written in the type of before
     if float_type == ir.DataType.FLOAT:
         return

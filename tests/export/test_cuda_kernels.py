@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import onnx_ir as ir
 import pytest
 
@@ -28,8 +29,8 @@ from reformer_export.exporters.cuda_kernels import (
 from reformer_export.manifest import CUDA
 from reformer_export.pipeline import to_torchscript
 from reformer_ops import triton_compile
-from reformer_ops.registry import OPS, by_onnx_name
-from reformer_ops.spec import DOMAIN
+from reformer_ops.registry import FUSED, OPS, by_onnx_name
+from reformer_ops.spec import DOMAIN, OpSpec
 from reformer_ops.triton_launch import Launch
 from reformer_ops.triton_programs import make_program
 
@@ -85,9 +86,12 @@ def test_every_node_has_a_program_for_every_target(model: Path, written: Path) -
     wanted: Counter[tuple[str, str]] = Counter()
     for node in ir.load(model).graph:
         if node.domain == DOMAIN:
-            attributes = {name: a.value for name, a in node.attributes.items()}
+            attributes = {
+                name: int(np.float32(a.value).view(np.uint32)) if name == "epsilon" else a.value
+                for name, a in node.attributes.items()
+            }
             wanted[node.op_type, json.dumps(attributes, sort_keys=True)] = 1
-    assert {op for op, _ in wanted} == {op.name for op in OPS}
+    assert {op for op, _ in wanted} == {op.name for op in (*OPS, *FUSED)}
     for target in (80, 90):
         found = Counter(
             (each["operator"], json.dumps(each["attributes"], sort_keys=True))
@@ -95,6 +99,14 @@ def test_every_node_has_a_program_for_every_target(model: Path, written: Path) -
             if each["target"] == target
         )
         assert found == wanted
+
+
+def as_given(op: OpSpec, attributes: dict[str, Any]) -> dict[str, Any]:
+    """A number stands as the bits of its fp32."""
+    numbers = [attribute.name for attribute in op.attributes if attribute.kind == "float"]
+    return attributes | {
+        name: float(np.uint32(attributes[name]).view(np.float32)) for name in numbers
+    }
 
 
 def test_programs_are_those_that_operators_have(written: Path) -> None:
@@ -105,7 +117,7 @@ def test_programs_are_those_that_operators_have(written: Path) -> None:
         program = make_program(
             op,
             dtype=each["dtype"],
-            attributes=each["attributes"],
+            attributes=as_given(op, each["attributes"]),
             sizes=each["sizes"],
             target=each["target"],
         )
@@ -209,7 +221,7 @@ def test_it_joins_what_is_there(artifact: Artifact) -> None:
     before = artifact.manifest
     said: list[str] = []
     after = add_cuda_kernels(artifact.path, targets=["sm80"], progress=said.append)
-    assert sorted(said) == sorted(f"compiling {op.name} for sm80" for op in OPS)
+    assert sorted(said) == sorted(f"compiling {op.name} for sm80" for op in (*OPS, *FUSED))
     assert after.formats == (*artifact.formats, CUDA)
     files = dict(after.manifest.files)
     assert files.pop(KERNELS).bytes == (after.path / KERNELS).stat().st_size

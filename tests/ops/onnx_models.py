@@ -47,7 +47,7 @@ def make_model(
     imports = {"": OPSET}
     if form == "inlined":
         writer = OnnxWriter(types["float"], prefix="body/")
-        result = write_body(op, writer, *inputs, **attributes)
+        (result,) = write_body(op, writer, *inputs, **attributes)
         result.name, result.type, result.shape = outputs[0].name, outputs[0].type, outputs[0].shape
         nodes, outputs = writer.nodes, [result]
     else:

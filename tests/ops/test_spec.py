@@ -11,7 +11,7 @@ import torch
 
 from reformer_ops import torch_ops
 from reformer_ops.onnx_bodies import write_body
-from reformer_ops.registry import OPS, by_onnx_name
+from reformer_ops.registry import FUSED, OPS, by_onnx_name
 from reformer_ops.spec import DOMAIN, OpSpec
 
 from . import law
@@ -130,4 +130,4 @@ def test_reference_gives_what_is_declared(op: OpSpec) -> None:
 
 def test_every_op_has_a_body() -> None:
     bodies = inspect.getmodule(write_body)
-    assert set(bodies._BODIES) == {op.name for op in OPS}  # type: ignore[union-attr]
+    assert set(bodies._BODIES) == {op.name for op in (*OPS, *FUSED)}  # type: ignore[union-attr]
