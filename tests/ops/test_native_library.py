@@ -16,6 +16,7 @@ import pytest
 import torch
 
 import reformer_ops
+import reformer_ops.torch_ops  # registers torch.ops.reformer
 from reformer_ops import library_path, native, native_status
 from reformer_ops.errors import NativeLibraryError, OpError
 from reformer_ops.registry import OPS
