@@ -59,6 +59,8 @@ _OPERANDS = {"add": 3, "sub": 3, "mul": 3, "div": 3, "fma": 4}
 def decode_add(ins: Instruction, kernel: Kernel) -> Action:
     modifiers = Modifiers(ins)
     kind = modifiers.type()
+    if kind.name in ("f16", "bf16") and modifiers.has("f32"):
+        return _mixed_add(ins, kernel, modifiers, kind)
     if kind.is_float:
         return float_arithmetic(ins, kernel, modifiers, kind)
     return integers.integer_add(ins, kernel, modifiers, kind)
@@ -100,6 +102,24 @@ def _mixed_fma(ins: Instruction, kernel: Kernel, modifiers: Modifiers, kind: Typ
         a, b = (widen(np.asarray(factor(lanes)), kind) for factor in factors)
         total = round_to_odd_sum(a * b, widen(np.asarray(summand(lanes)), single))
         write(lanes, mask, narrow(total, single))
+
+    return act
+
+
+def _mixed_add(ins: Instruction, kernel: Kernel, modifiers: Modifiers, kind: Type) -> Action:
+    """`add.rn.f32.f16`: the first operand of a half type, the second and the result of f32."""
+    operand_count(ins, 3)
+    modifiers.has("rn")
+    modifiers.done()
+    single = type_named("f32")
+    first = reader(ins, ins.operands[1], kind, kernel)
+    second = reader(ins, ins.operands[2], single, kernel)
+    write = writer(ins, ins.operands[0], single)
+    sign = -1 if ins.opcode == "sub" else 1
+
+    def act(lanes: Lanes, mask: Mask) -> None:
+        a, b = widen(np.asarray(first(lanes)), kind), widen(np.asarray(second(lanes)), single)
+        write(lanes, mask, narrow(round_to_odd_sum(a, sign * b), single))
 
     return act
 

@@ -112,6 +112,30 @@ def test_fma_of_halves_into_single_is_rounded_once(kind: str, data: st.DataObjec
             assert bits == nearest(wanted, "f32")
 
 
+@pytest.mark.parametrize("opcode", ["add", "sub"])
+@pytest.mark.parametrize("kind", ["f16", "bf16"])
+@settings(max_examples=40)
+@given(data=st.data())
+def test_sum_of_half_and_single_is_rounded_once(
+    kind: str, opcode: str, data: st.DataObject
+) -> None:
+    found = data.draw(rows(floats(kind), floats("f32")))
+    columns = list(zip(*found, strict=True))
+    result = apply(
+        f"{opcode}.rn.f32.{kind} %r, %a, %b;",
+        ("b16", columns[0]),
+        ("b32", columns[1]),
+        result="b32",
+    )
+    for (a, b), bits in zip(found, result.tolist(), strict=True):
+        first, second = Fraction(exact(kind, a)), Fraction(exact("f32", b))
+        wanted = first + second if opcode == "add" else first - second
+        if wanted == 0:
+            assert bits in (0, 1 << 31)
+        else:
+            assert bits == nearest(wanted, "f32")
+
+
 def test_flushing_and_saturation() -> None:
     tiny = np.float32(2**-130)
     apply_to = [("f32", [tiny, -tiny, 1.5, np.nan]), ("f32", [1.0, 1.0, 1.0, 1.0])]
