@@ -56,3 +56,8 @@ def cases() -> Iterator[Case]:
     # A query of zeros ties all buckets: the lowest index must win, everywhere.
     tied.inputs["query"][:, ::2] = 0.0
     yield Case("ties", tied.inputs, tied.attributes)
+    # Only the ratios of projections count, beyond the range of fp16 as well.
+    for name, scale in (("large", 2.0**40), ("small", 2.0**-40)):
+        scaled = make_case(batch=1, length=96, heads=2, head_dim=16, num_hashes=2, factors=(16, 6))
+        scaled.inputs["rotations"] *= np.float32(scale)
+        yield Case(f"{name}-rotations", scaled.inputs, scaled.attributes)

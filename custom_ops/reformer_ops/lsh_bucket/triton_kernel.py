@@ -13,6 +13,23 @@ from reformer_ops.triton_tiles import hash_tile
 _LOW = tl.constexpr(2.0**11)
 """Of fp16: what rounding to it leaves of a number is scaled by this, so as not to be subnormal."""
 
+_EXPONENT = tl.constexpr(0xFF << 23)
+"""The bits of an fp32 that hold its exponent."""
+
+
+@triton.jit
+def power_of_two(tile):
+    """(the largest power of two that is no larger than the largest |element|, 1 by it).
+
+    By it a tile fits into fp16 whatever its numbers are, and no bit is lost. At the ends of fp32 it
+    is a power of two nearby, so that both are normal numbers.
+    """
+    largest = tl.max(tl.max(tl.abs(tile), axis=1), axis=0)
+    bits = largest.to(tl.int32, bitcast=True) & _EXPONENT
+    bits = tl.minimum(tl.maximum(bits, 1 << 23), 253 << 23)
+    size = bits.to(tl.float32, bitcast=True)
+    return size, ((254 << 23) - bits).to(tl.float32, bitcast=True)
+
 
 @triton.jit
 def project(x, rotations, total, PRECISION: tl.constexpr):
@@ -22,9 +39,11 @@ def project(x, rotations, total, PRECISION: tl.constexpr):
     fp16, or three of bf16, whose products with it are exact and are summed in fp32.
     """
     if PRECISION == "float16":
+        size, one_by_size = power_of_two(rotations)
+        rotations = rotations * one_by_size
         high = rotations.to(tl.float16)
         low = ((rotations - high.to(tl.float32)) * _LOW).to(tl.float16)
-        return tl.dot(x, high, acc=total) + tl.dot(x, low) * (1.0 / _LOW)
+        return total + (tl.dot(x, high) + tl.dot(x, low) * (1.0 / _LOW)) * size
     elif PRECISION == "bfloat16":
         high = rotations.to(tl.bfloat16)
         rest = rotations - high.to(tl.float32)
