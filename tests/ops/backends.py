@@ -59,9 +59,9 @@ def _torch(op: OpSpec, case: Case, dtype: str) -> Array:
     return as_numpy(operator(*torch_arguments(op, case, dtype)))
 
 
-def _triton(op: OpSpec, case: Case, dtype: str) -> Array:
-    """By the kernels for GPUs, interpreted."""
-    return as_numpy(interpret(op.torch_name, *torch_arguments(op, case, dtype)))
+def _triton(op: OpSpec, case: Case, dtype: str, *, target: int) -> Array:
+    """By the kernels for a GPU, interpreted."""
+    return as_numpy(interpret(op.torch_name, *torch_arguments(op, case, dtype), target=target))
 
 
 def _onnxruntime(op: OpSpec, case: Case, dtype: str, *, form: Form, optimised: bool) -> Array:
@@ -119,7 +119,15 @@ BACKENDS: tuple[Backend, ...] = (
     ),
     Backend("onnx-evaluator", ("float32", "float16"), _onnx_evaluator),
     *(
-        [Backend("triton-interpreter", ("float32", *HALF_TYPES), _triton, slow=True)]
+        [
+            Backend(
+                f"triton-interpreter{suffix}",
+                ("float32", *HALF_TYPES),
+                partial(_triton, target=target),
+                slow=True,
+            )
+            for suffix, target in (("", 80), ("-sm90", 90))
+        ]
         if find_spec("triton")  # otherwise test_triton.py is skipped, and says why
         else []
     ),

@@ -3,7 +3,8 @@
 A process of its own: TRITON_INTERPRET decides how kernels are defined, for a whole process. Reads
 pickles of (what, arguments, keywords) from stdin and answers each with a pickle of the result or of
 the error. `what` is an operator's name, called through torch's dispatcher as tensors of a GPU would
-call it, or "module:function".
+call it, or "module:function". With the keyword `target` the kernels are those for that GPU: 90 for
+sm_90.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import importlib
 import os
 import pickle
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -27,6 +29,19 @@ def find(what: str) -> Callable[..., Any]:
     operator = getattr(torch.ops.reformer, function).default
     cuda = torch._C.DispatchKeySet(torch._C.DispatchKey.CUDA)
     return lambda *arguments: operator.redispatch(cuda, *arguments)
+
+
+@contextmanager
+def for_gpu(target: int | None) -> Iterator[None]:
+    """Tensors of the CPU get the kernels for a GPU of this compute capability."""
+    from reformer_ops import triton_torch
+
+    usual = triton_torch._NO_GPU
+    triton_torch._NO_GPU = target or usual
+    try:
+        yield
+    finally:
+        triton_torch._NO_GPU = usual
 
 
 def multiply_bfloat16_by_value() -> None:
@@ -57,7 +72,8 @@ def main() -> None:
         except EOFError:
             return
         try:
-            answer = find(what)(*arguments, **keywords)
+            with for_gpu(keywords.pop("target", None)):
+                answer = find(what)(*arguments, **keywords)
         except Exception as error:
             answer = error
         pickle.dump(answer, answers)

@@ -205,9 +205,10 @@ def describe_keys_kernel(
     head = row % HEADS
     is_sorted = length > CHUNK_LENGTH
     slot = tile * BLOCK_M + tl.arange(0, BLOCK_M)
+    in_order = tl.where(is_sorted, NUM_HASHES * length, 0)
     present = slot < tl.where(is_sorted, NUM_HASHES * length, length)
     first_slot = row.to(tl.int64) * NUM_HASHES * length
-    position = tl.load(order + first_slot + slot, mask=present & is_sorted, other=0)
+    position = tl.load(order + first_slot + slot, mask=slot < in_order, other=0)
     position = tl.where(is_sorted, position, slot)
     valid = tl.load(mask + sequence * length + position, mask=present, other=0) != 0
     query_key += (sequence * length * HEADS + head) * HEAD_DIM
