@@ -17,10 +17,14 @@ from reformer_ops.triton_kernels import Hashing, LayerShape, local_layer, lsh_la
 from reformer_ops.triton_launch import Launch
 
 SHARED = 48 * 1024
-"""What a launch has without asking. sm_90 and sm_100 are asked for twice as much."""
+"""What a launch has without asking."""
 
-SPILLED = 320
-"""Bytes that a thread may spill on sm_90, where it was measured to be faster so."""
+SHARED_IF_ASKED = 100 * 1024
+"""What sm_90 and sm_100 are asked for: two programs still fit an SM."""
+
+SPILLED = 336
+"""Bytes that a thread may spill on sm_90: in half types it was measured to be faster so; fp32, by
+three products of TF32, was measured with heads of 64 alone."""
 
 # Published configurations first.
 SHAPES = {
@@ -66,7 +70,7 @@ def test_no_spills_and_little_shared_memory(name: str, dtype: str, target: int) 
         compiled = compile_launch(launch, target)
         assert compiled.spill_bytes <= (SPILLED if target == 90 else 0), kernel
         assert compiled.stack_bytes <= compiled.spill_bytes, kernel
-        assert compiled.shared_bytes <= (2 * SHARED if target in (90, 100) else SHARED), kernel
+        assert compiled.shared_bytes <= (SHARED_IF_ASKED if target in (90, 100) else SHARED), kernel
         assert compiled.registers <= launch.max_registers, kernel
         assert compiled.num_warps == launch.num_warps, kernel
 
