@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from typing import Any
 
@@ -13,17 +14,21 @@ from reformer_export.runtimes.torch_margins import decision_margins
 from reformer_export.signature import ATTENTION_MASK, INPUT_IDS, Signature
 from reformer_models.hashing import BucketTrace
 from reformer_models.loading import LoadedModel
+from reformer_ops.torch_library import decomposed
 
 
 class DeviceRunner:
-    """A `ProbingRunner` of a model that lies on `device`."""
+    """A `ProbingRunner` of a model that lies on `device`; `portable` runs no kernel of ours."""
 
     name = "torch"
 
-    def __init__(self, loaded: LoadedModel, signature: Signature, device: str) -> None:
+    def __init__(
+        self, loaded: LoadedModel, signature: Signature, device: str, *, portable: bool = False
+    ) -> None:
         self.signature = signature
         self.description = f"torch {torch.__version__} on {device}"
         self._loaded, self._device = loaded, device
+        self._operators = decomposed if portable else contextlib.nullcontext
 
     def run(self, inputs: Arrays) -> dict[str, Array]:
         """Outputs by name."""
@@ -46,7 +51,7 @@ class DeviceRunner:
         """Nothing is held open."""
 
     def _run(self, inputs: Arrays, trace: BucketTrace | None) -> dict[str, Array]:
-        with torch.inference_mode():
+        with torch.inference_mode(), self._operators():
             outputs = self._loaded.model(*self.tensors(inputs), trace)
         return {name: _array(tensor) for name, tensor in outputs.items()}
 
