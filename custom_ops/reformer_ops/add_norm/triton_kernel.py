@@ -47,9 +47,12 @@ def add_norm_kernel(
     stored = (x + y).to(total.dtype.element_ty)
     tl.store(total + places, stored, mask=inside)
     wide = stored.to(tl.float32)
-    mean = tl.sum(wide, axis=1) / HIDDEN
+    mean = tl.div_rn(tl.sum(wide, axis=1), float(HIDDEN))
     centred = tl.where(real[None, :], wide - mean[:, None], 0.0)
-    variance = tl.sum(centred * centred, axis=1) / HIDDEN
+    # Rounded by itself. A multiplication may become one instruction with the first addition of the
+    # sum, and two threads that add the same two squares would differ in which one was rounded.
+    squares = tl.fma(centred, centred, 0.0)
+    variance = tl.div_rn(tl.sum(squares, axis=1), float(HIDDEN))
     scale = tl.div_rn(1.0, tl.sqrt_rn(variance + EPSILON))
     w = tl.load(weight + column, mask=real, other=0.0).to(tl.float32)
     b = tl.load(bias + column, mask=real, other=0.0).to(tl.float32)
