@@ -1,3 +1,12 @@
+# find_headers(<result> <note> VARIABLE <name> HEADER <file> [SUFFIXES <path>...] FOLDER <name>
+#              TITLE <whose> PACKAGE <name> INSIDE <path> [INTO <path>] URLS <url>...)
+#
+# The folder that holds HEADER, or an empty text and the reason why there is none. In this order:
+#
+#   VARIABLE              CMake or environment variable: this folder and no other
+#   installed headers     or a copy on CMAKE_PREFIX_PATH
+#   fetch_headers         into FOLDER of the build folder; not with REFORMER_FETCH=OFF
+#
 # fetch_headers(<folder> <problem> TITLE <whose> PACKAGE <name> INSIDE <path> [INTO <path>]
 #               URLS <url>...)
 #
@@ -37,4 +46,38 @@ function(fetch_headers folder problem)
         file(REMOVE_RECURSE "${attempt}")
     endif()
     set(${problem} "" PARENT_SCOPE)
+endfunction()
+
+function(find_headers result note)
+    cmake_parse_arguments(PARSE_ARGV 2 arg "" "VARIABLE;HEADER;FOLDER" "SUFFIXES")
+    set(given "${${arg_VARIABLE}}")
+    if(NOT given)
+        set(given "$ENV{${arg_VARIABLE}}")
+    endif()
+    set(reason "")
+    if(given)
+        find_path(found ${arg_HEADER} PATHS "${given}" NO_DEFAULT_PATH NO_CACHE
+                  PATH_SUFFIXES ${arg_SUFFIXES})
+        set(reason "${arg_VARIABLE}=${given} has no ${arg_HEADER}")
+    else()
+        find_path(found ${arg_HEADER} NO_CACHE PATH_SUFFIXES ${arg_SUFFIXES})
+        set(reason "${arg_HEADER} is not installed")
+        if(NOT found AND REFORMER_FETCH)
+            set(folder "${CMAKE_CURRENT_BINARY_DIR}/${arg_FOLDER}")
+            if(NOT EXISTS "${folder}/${arg_HEADER}")
+                fetch_headers("${folder}" problem ${arg_UNPARSED_ARGUMENTS})
+            endif()
+            if(EXISTS "${folder}/${arg_HEADER}")
+                set(found "${folder}")
+            else()
+                string(APPEND reason " ${problem}")
+            endif()
+        endif()
+    endif()
+    if(found)
+        set(${result} "${found}" PARENT_SCOPE)
+    else()
+        set(${result} "" PARENT_SCOPE)
+        set(${note} "${reason}" PARENT_SCOPE)
+    endif()
 endfunction()

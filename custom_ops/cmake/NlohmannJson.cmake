@@ -15,38 +15,16 @@ set(JSON_RELEASE_URL
     https://raw.githubusercontent.com/nlohmann/json/v${JSON_RELEASE}/single_include/nlohmann)
 
 function(find_json_headers result note)
-    set(header nlohmann/json.hpp)
-    set(reason "")
-    if(NOT JSON_INCLUDE_DIR)
-        set(JSON_INCLUDE_DIR "$ENV{JSON_INCLUDE_DIR}")
-    endif()
-    if(JSON_INCLUDE_DIR)
-        find_path(found ${header} PATHS "${JSON_INCLUDE_DIR}" NO_DEFAULT_PATH NO_CACHE)
-        set(reason "JSON_INCLUDE_DIR=${JSON_INCLUDE_DIR} has no ${header}")
-    else()
-        find_path(found ${header} NO_CACHE)
-        set(reason "${header} is not installed")
-        if(NOT found AND REFORMER_FETCH)
-            set(folder "${CMAKE_CURRENT_BINARY_DIR}/json-headers")
-            if(NOT EXISTS "${folder}/${header}")
-                set(url ${JSON_RELEASE_URL})
-                fetch_headers("${folder}" problem TITLE nlohmann/json PACKAGE nlohmann-json3-dev
-                              INSIDE usr/include INTO nlohmann
-                              URLS ${url}/json.hpp ${url}/json_fwd.hpp)
-            endif()
-            if(EXISTS "${folder}/${header}")
-                set(found "${folder}")
-            else()
-                string(APPEND reason " ${problem}")
-            endif()
-        endif()
-    endif()
+    find_headers(found reason VARIABLE JSON_INCLUDE_DIR HEADER nlohmann/json.hpp
+                 FOLDER json-headers TITLE nlohmann/json PACKAGE nlohmann-json3-dev
+                 INSIDE usr/include INTO nlohmann
+                 URLS ${JSON_RELEASE_URL}/json.hpp ${JSON_RELEASE_URL}/json_fwd.hpp)
     if(found)
         message(STATUS "JSON headers: ${found}")
-        set(${result} "${found}" PARENT_SCOPE)
     else()
-        set(${result} "" PARENT_SCOPE)
-        set(${note} "${reason}: install nlohmann-json3-dev, or set JSON_INCLUDE_DIR to the folder that holds nlohmann/json.hpp"
-            PARENT_SCOPE)
+        string(APPEND reason ": install nlohmann-json3-dev, or set JSON_INCLUDE_DIR to the folder "
+               "that holds nlohmann/json.hpp")
     endif()
+    set(${result} "${found}" PARENT_SCOPE)
+    set(${note} "${reason}" PARENT_SCOPE)
 endfunction()

@@ -17,37 +17,11 @@ set(ORT_HEADERS onnxruntime_c_api.h onnxruntime_cxx_api.h onnxruntime_cxx_inline
     onnxruntime_float16.h)
 
 function(find_ort_headers result note)
-    set(header onnxruntime_cxx_api.h)
-    set(reason "")
-    if(NOT ORT_INCLUDE_DIR)
-        set(ORT_INCLUDE_DIR "$ENV{ORT_INCLUDE_DIR}")
-    endif()
-    if(ORT_INCLUDE_DIR)
-        find_path(found ${header} PATHS "${ORT_INCLUDE_DIR}" NO_DEFAULT_PATH NO_CACHE
-                  PATH_SUFFIXES onnxruntime onnxruntime/core/session)
-        if(NOT found)
-            set(reason "ORT_INCLUDE_DIR=${ORT_INCLUDE_DIR} has no ${header}")
-        endif()
-    else()
-        find_path(found ${header} NO_CACHE PATH_SUFFIXES onnxruntime onnxruntime/core/session)
-        if(NOT found)
-            set(reason "${header} is not installed")
-        endif()
-        if(NOT found AND REFORMER_FETCH)
-            set(folder "${CMAKE_CURRENT_BINARY_DIR}/onnxruntime-headers")
-            if(NOT EXISTS "${folder}/${header}")
-                list(TRANSFORM ORT_HEADERS PREPEND ${ORT_RELEASE_URL}/ OUTPUT_VARIABLE urls)
-                fetch_headers("${folder}" problem TITLE "ONNX Runtime" PACKAGE libonnxruntime-dev
-                              INSIDE usr/include/onnxruntime URLS ${urls})
-            endif()
-            if(EXISTS "${folder}/${header}")
-                set(found "${folder}")
-            else()
-                string(APPEND reason " ${problem}")
-            endif()
-        endif()
-    endif()
-
+    list(TRANSFORM ORT_HEADERS PREPEND ${ORT_RELEASE_URL}/ OUTPUT_VARIABLE urls)
+    find_headers(found reason VARIABLE ORT_INCLUDE_DIR HEADER onnxruntime_cxx_api.h
+                 SUFFIXES onnxruntime onnxruntime/core/session FOLDER onnxruntime-headers
+                 TITLE "ONNX Runtime" PACKAGE libonnxruntime-dev INSIDE usr/include/onnxruntime
+                 URLS ${urls})
     if(found)
         file(STRINGS "${found}/onnxruntime_c_api.h" line REGEX "define ORT_API_VERSION ")
         string(REGEX MATCH "[0-9]+" version "${line}")

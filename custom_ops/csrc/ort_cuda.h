@@ -102,8 +102,9 @@ struct CudaOperator : Operator<Declaration, CudaOperator<Declaration>, CudaNode>
   Kernels kernels_;
 };
 
-// What runs an operator in a session that has no kernels for it: an error says so, since it would
-// be the CPU; or the function in model.onnx, since the operator is not there.
+// What happens to an operator in a session that has no kernels for it. `error`: its nodes are an
+// error, because ONNX Runtime would run them on the CPU. `function`: the library leaves the
+// operator out, and ONNX Runtime runs the function in model.onnx.
 enum class Without { error, function };
 
 // A static object of this type puts an operator into the library.

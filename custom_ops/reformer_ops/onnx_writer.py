@@ -156,12 +156,10 @@ class OnnxWriter:
 
 def as_attributes(attributes: dict[str, Any]) -> Sequence[ir.Attr]:
     """Operator attributes as ONNX holds them: booleans become 0 or 1."""
-    plain = {
-        name: value
-        if isinstance(value, float)
-        else list(value)
-        if isinstance(value, tuple)
-        else int(value)
-        for name, value in attributes.items()
-    }
-    return ir.convenience.convert_attributes(plain)
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return list(value)
+        return value if isinstance(value, float) else int(value)
+
+    return ir.convenience.convert_attributes({n: plain(v) for n, v in attributes.items()})

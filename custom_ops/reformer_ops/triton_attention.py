@@ -14,8 +14,8 @@ _MASKED = tl.constexpr(MASKED)
 _SELF = tl.constexpr(SELF)
 _EPSILON = tl.constexpr(KEY_NORM_EPSILON)
 _NOBODY = tl.constexpr(2**31 - 1)
-HIDDEN = tl.constexpr(-(2**31))
-"""The bit by which the code of a key says that it is padding."""
+_HIDDEN = tl.constexpr(-(2**31))
+"""The bit by which the code of a key says that it is padding. The other bits are its position."""
 
 
 @triton.jit
@@ -88,6 +88,15 @@ def multiply(
 
 
 @triton.jit
+def neighbour(chunk, shift, chunks):
+    """The chunk that is `shift` after this one in the ring of all; itself beyond the whole ring."""
+    shift = tl.where(tl.abs(shift) < chunks, shift, 0)
+    other = chunk + shift
+    other = tl.where(other < 0, other + chunks, other)
+    return tl.where(other >= chunks, other - chunks, other)
+
+
+@triton.jit
 def key_slots(
     start, window, chunk, chunks, before, CHUNK_LENGTH: tl.constexpr, BLOCK_N: tl.constexpr
 ):
@@ -98,10 +107,7 @@ def key_slots(
     """
     number = start + tl.arange(0, BLOCK_N)
     shift = number // CHUNK_LENGTH - before
-    shift = tl.where(tl.abs(shift) < chunks, shift, 0)  # a reach beyond the ring stands still
-    other = chunk + shift
-    other = tl.where(other < 0, other + chunks, other)
-    other = tl.where(other >= chunks, other - chunks, other)
+    other = neighbour(chunk, shift, chunks)
     return other * CHUNK_LENGTH + number % CHUNK_LENGTH, number < window
 
 
@@ -110,10 +116,7 @@ def tile_slots(start, chunk, chunks, before, CHUNK_LENGTH: tl.constexpr, BLOCK_N
     """`key_slots` of a whole tile; where chunks are made of tiles, all from one chunk."""
     if CHUNK_LENGTH % BLOCK_N == 0:
         shift = start // CHUNK_LENGTH - before
-        shift = tl.where(tl.abs(shift) < chunks, shift, 0)
-        other = chunk + shift
-        other = tl.where(other < 0, other + chunks, other)
-        other = tl.where(other >= chunks, other - chunks, other)
+        other = neighbour(chunk, shift, chunks)
         first = tl.multiple_of(other * CHUNK_LENGTH + start % CHUNK_LENGTH, BLOCK_N)
         return first + tl.arange(0, BLOCK_N)
     else:
@@ -125,11 +128,17 @@ def tile_slots(start, chunk, chunks, before, CHUNK_LENGTH: tl.constexpr, BLOCK_N
 def key_codes(position, valid, present):
     """A number for each key that says all that decides who sees it.
 
-    Its position; with HIDDEN, which makes it larger than any, where it is padding. A key that is
+    Its position; with _HIDDEN, which makes it larger than any, where it is padding. A key that is
     not there has all bits set: it is in the future of every query, and no query's own.
     """
-    code = tl.where(valid, position, position | HIDDEN)
+    code = tl.where(valid, position, position | _HIDDEN)
     return tl.where(present, code, -1)
+
+
+@triton.jit
+def position_of(code):
+    """The position that a code of `key_codes` has, of a key that is there."""
+    return code & ~_HIDDEN
 
 
 @triton.jit

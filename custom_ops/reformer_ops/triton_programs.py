@@ -1,7 +1,7 @@
 """An operator as a program: the launches that compute it, and the buffers they pass on.
 
-Whoever runs a program needs no knowledge of the operator. Its inputs and its output have the names
-of the spec; what one launch leaves to a later one is a scratch buffer of the program.
+Whoever runs a program needs no knowledge of the operator. Its inputs and outputs have the names of
+the spec; what one launch leaves to a later one is a scratch buffer of the program.
 """
 
 from __future__ import annotations
@@ -27,13 +27,6 @@ from reformer_ops.triton_tiles import attention_tile
 
 LONGEST = 2**31 - 1
 """Kernels take lengths as 32-bit integers."""
-
-_SIZES = {
-    "AddNorm": ("hidden",),
-    "LshBucket": ("heads", "head_dim", "num_hashes"),
-    "SortedChunkAttention": ("heads", "head_dim", "num_hashes"),
-    "ChunkAttention": ("heads", "head_dim"),
-}
 
 
 @dataclass(frozen=True)
@@ -83,7 +76,7 @@ def sizes_of(op: OpSpec, shapes: Mapping[str, tuple[Any, ...]]) -> dict[str, Any
     for operand in op.inputs:
         if operand.name in shapes:
             axes.update(zip(operand.axes, shapes[operand.name], strict=True))
-    return {name: axes[name] for name in _SIZES[op.name] if name in axes}
+    return {name: axes[name] for name in _RECIPES[op.name].sizes if name in axes}
 
 
 def make_program(
@@ -107,11 +100,11 @@ def make_program(
         OpError: the operator is not defined for the attributes, or a size is missing.
     """
     op.check_attributes(**attributes)
-    if missing := [name for name in _SIZES[op.name] if name not in sizes]:
+    recipe = _RECIPES[op.name]
+    if missing := [name for name in recipe.sizes if name not in sizes]:
         raise OpError(f"a program for {op.name} needs the sizes of {', '.join(missing)}")
-    shape = {name: sizes[name] for name in _SIZES[op.name]}
-    make = _MAKERS[op.name]
-    scratch, steps = make(dtype=dtype, target=target, **shape, **attributes)
+    shape = {name: sizes[name] for name in recipe.sizes}
+    scratch, steps = recipe.make(dtype=dtype, target=target, **shape, **attributes)
     return Program(op, dtype, dict(attributes), shape, scratch, tuple(steps))
 
 
@@ -190,9 +183,25 @@ def _sorted_chunk_attention(
     return scratch, [*steps, Step(attend), Step(combine)]
 
 
-_MAKERS: dict[str, Callable[..., tuple[dict[str, Grid], list[Step]]]] = {
-    ADD_NORM.name: _add_norm,
-    LSH_BUCKET.name: _lsh_bucket,
-    SORTED_CHUNK_ATTENTION.name: _sorted_chunk_attention,
-    CHUNK_ATTENTION.name: _chunk_attention,
+@dataclass(frozen=True)
+class _Recipe:
+    """How an operator's program is made.
+
+    Attributes:
+        sizes: the axes that are compiled in.
+        make: gives the scratch buffers and the steps, for a type, a target, the sizes and the
+            attributes.
+    """
+
+    sizes: tuple[str, ...]
+    make: Callable[..., tuple[dict[str, Grid], list[Step]]]
+
+
+_ROWS = ("heads", "head_dim")
+
+_RECIPES = {
+    ADD_NORM.name: _Recipe(("hidden",), _add_norm),
+    LSH_BUCKET.name: _Recipe((*_ROWS, "num_hashes"), _lsh_bucket),
+    SORTED_CHUNK_ATTENTION.name: _Recipe((*_ROWS, "num_hashes"), _sorted_chunk_attention),
+    CHUNK_ATTENTION.name: _Recipe(_ROWS, _chunk_attention),
 }

@@ -9,7 +9,6 @@ import click
 
 from reformer_export.cli.options import PATH, IntegerList
 from reformer_export.cli.output import Output
-from reformer_export.device import CUDA
 
 if TYPE_CHECKING:
     from reformer_export.artifact import Artifact
@@ -104,6 +103,8 @@ def _declared(options: tuple[Callable[[Command], Command], ...], command: Comman
 
 def show(output: Output, artifact: Artifact, format_name: str) -> int:
     """Tell what was made; returns the exit code."""
+    from reformer_export.manifest import CUDA
+
     if output.as_json:
         output.document(artifact.to_json())
         return 0

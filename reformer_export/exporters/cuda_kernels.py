@@ -21,6 +21,7 @@ import numpy as np
 from reformer_export.artifact import Artifact
 from reformer_export.device import DEFAULT_TARGETS
 from reformer_export.errors import ArtifactError, UsageError
+from reformer_export.exporters.kernels import check_target
 from reformer_export.exporters.kernels import target as target_number
 from reformer_export.manifest import (
     CUDA,
@@ -106,14 +107,10 @@ def add_cuda_kernels(
 def check_targets(targets: Sequence[str]) -> None:
     """UsageError unless kernels can be compiled for all of these; MissingDependencyError."""
     require("triton", purpose=_PURPOSE, package="reformer-export[triton]")
-    from reformer_ops.triton_compile import TARGETS
-
     if not targets:
         raise UsageError("name at least one GPU to compile kernels for, such as sm90")
     for name in targets:
-        if target_number(name) not in TARGETS:
-            known = ", ".join(f"sm{number}" for number in TARGETS)
-            raise UsageError(f"unknown target {name}: choose of {known}")
+        check_target(target_number(name))
 
 
 def write_cuda_kernels(
@@ -137,8 +134,7 @@ def write_cuda_kernels(
     for name in targets:
         number = target_number(name)
         for each in operators:
-            if number < 80 and each.dtype == "bfloat16":
-                raise UsageError(f"{name} does not compute in bf16: use fp16 there")
+            check_target(number, each.dtype)
             say(f"compiling {each.op.name} for {name}")
             program = make_program(
                 each.op,

@@ -124,6 +124,21 @@ def target(name: str) -> int:
     return int(number)
 
 
+def check_target(number: int, dtype: str | None = None) -> None:
+    """UsageError for a GPU that we compile nothing for, or nothing in that type ("bfloat16")."""
+    from reformer_ops.triton_compile import TARGETS
+
+    if number not in TARGETS:
+        known = ", ".join(f"sm{each}" for each in TARGETS)
+        raise UsageError(f"unknown target sm{number}: choose of {known}")
+    if not _computes(number, dtype):
+        raise UsageError(f"sm{number} does not compute in bf16: use fp16 there")
+
+
+def _computes(number: int, dtype: str | None) -> bool:
+    return dtype != "bfloat16" or number >= 80
+
+
 def build_kernels(
     out: str | Path,
     *,
@@ -207,14 +222,10 @@ def _pairs(
         if dtype not in DTYPES:
             raise UsageError(f"unknown dtype {dtype!r}: choose of {', '.join(DTYPES)}")
         for target in known if targets is None else targets:
-            if target not in known:
-                raise UsageError(
-                    f"unknown target sm{target}: choose of {', '.join(f'sm{t}' for t in known)}"
-                )
-            if dtype != "bf16" or target >= 80:
-                yield dtype, target
-            elif targets is not None:
-                raise UsageError(f"sm{target} does not compute in bf16: use fp16 there")
+            if targets is None and not _computes(target, DTYPES[dtype]):
+                continue
+            check_target(target, DTYPES[dtype])
+            yield dtype, target
 
 
 def _launches(

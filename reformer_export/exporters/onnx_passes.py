@@ -106,6 +106,12 @@ def _replace_by_add_norm(graph: ir.Graph, add: ir.Node, norm: ir.Node) -> None:
     graph.remove([norm, add], safe=True)
 
 
+def operator_nodes(model: ir.Model) -> list[ir.Node]:
+    """The nodes of the model's operators, without those that `fuse_norms` makes."""
+    names = {op.name for op in OPS}
+    return [node for node in model.graph if node.domain == DOMAIN and node.op_type in names]
+
+
 def write_norms_out(model: ir.Model) -> None:
     """The reverse of `fuse_norms`, for who treats sums and norms on their own."""
     _inline(model, ir.DataType.FLOAT, (ADD_NORM,), write_body)  # the body is one for all types

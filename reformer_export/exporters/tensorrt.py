@@ -36,8 +36,6 @@ from reformer_export.peak_memory import peak_rss
 from reformer_export.signature import Signature
 from reformer_export.source import DTYPES
 from reformer_export.tensorrt_library import Library, Log, check_gpu, known_targets, load_library
-from reformer_ops.registry import FUSED
-from reformer_ops.spec import DOMAIN
 
 OPS_MODES = ("portable", "plugin")
 
@@ -320,12 +318,9 @@ def _operators(plan: EnginePlan, layers: Sequence[Layer]) -> tuple[Operator, ...
     """What became of each node of ours; a body's nodes carry the node's name and a slash."""
     import onnx_ir as ir
 
-    fused = [op.name for op in FUSED]  # which the graph had written out
-    nodes = [
-        node
-        for node in ir.load(plan.artifact.model_path).graph
-        if node.domain == DOMAIN and node.op_type not in fused
-    ]
+    from reformer_export.exporters.onnx_passes import operator_nodes
+
+    nodes = operator_nodes(ir.load(plan.artifact.model_path))
     owners = Counter(
         node.name
         for layer in layers

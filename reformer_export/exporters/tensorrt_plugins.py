@@ -18,10 +18,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from reformer_export.errors import ExportError
-from reformer_export.exporters.onnx_passes import write_norms_out
+from reformer_export.exporters.onnx_passes import operator_nodes, write_norms_out
 from reformer_export.exporters.tensorrt_plugin_kernels import PluginKernel
 from reformer_export.exporters.tensorrt_plugin_nodes import KERNEL
-from reformer_ops.registry import FUSED, by_onnx_name
+from reformer_ops.registry import by_onnx_name
 from reformer_ops.spec import DOMAIN, OpSpec
 
 if TYPE_CHECKING:
@@ -40,9 +40,7 @@ def use_plugins(model: ir.Model, kernels: Mapping[str, PluginKernel]) -> None:
         ExportError: a model without nodes of ours, one whose sizes or types are not known, or
             kernels that were compiled for another model.
     """
-    fused = [op.name for op in FUSED]  # which stay standard operators
-    ours = [node for node in model.graph if node.domain == DOMAIN]
-    nodes = [node for node in ours if node.op_type not in fused]
+    nodes = operator_nodes(model)
     if not nodes:
         raise ExportError(
             "the model has no operators of ours for plugins to run: export it with --ops auto"

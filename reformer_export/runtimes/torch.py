@@ -62,7 +62,8 @@ class TorchRunner:
         self._loaded = loaded
         if on_gpu:
             loaded.model.to(self._device)
-        self._replays = TorchGraphs(loaded.model, self._device) if cuda_graph == "auto" else None
+        captures = on_gpu and cuda_graph == "auto"
+        self._replays = TorchGraphs(loaded.model, self._device) if captures else None
         self._operators = decomposed if ops == "portable" else contextlib.nullcontext
         native = "Triton operators" if on_gpu else native_status("torch")
         operators = "portable operators" if ops == "portable" else native
@@ -72,7 +73,7 @@ class TorchRunner:
     def run(self, inputs: Arrays) -> dict[str, Array]:
         """Outputs by name."""
         with torch.inference_mode(), self._operators():
-            if self._replays is None or self._device.type != CUDA:
+            if self._replays is None:
                 outputs = self._loaded.model(*self._tensors(inputs))
             else:
                 outputs = self._replays.run(*self._tensors(inputs))
@@ -86,7 +87,7 @@ class TorchRunner:
         return Probe(
             _arrays(outputs),
             [computed.cpu().numpy() for computed in trace.computed],
-            functools.partial(self._margins, [query.cpu() for query in trace.queries]),
+            functools.partial(self._margins, trace.queries),
         )
 
     def _tensors(self, inputs: Arrays) -> tuple[torch.Tensor, ...]:
@@ -100,7 +101,7 @@ class TorchRunner:
     def _margins(self, queries: list[torch.Tensor], layer: int, where: Any) -> Any:
         factors = self._loaded.config.num_buckets or ()
         rotations = list(self._loaded.rotations.values())[layer].cpu()
-        return decision_margins(queries[layer], rotations, factors, where)
+        return decision_margins(queries[layer].cpu(), rotations, factors, where)
 
     def close(self) -> None:
         """Give up the graphs."""

@@ -14,7 +14,6 @@ from . import workshop
 from .comparing import example, expect_equal
 from .needs import first_missing
 from .record import Place, Record
-from .torch_runner import DeviceRunner
 
 NAMES = ("c&p", "enwik8 cut", "small", "small, both ways", "small, one head of 20")
 DTYPES = ("fp32", "fp16", "bf16")
@@ -57,17 +56,15 @@ def _runners(name: str, dtype: str, place: Place) -> tuple[Any, list[ProbingRunn
     That is the portable operators in the same type, on the GPU too: a CPU takes minutes for them.
     """
     model = workshop.loaded(name, dtype, place)
-    signature = workshop.signature(model, dtype)
-    there = workshop.on(place.device, model)
-    candidate = DeviceRunner(there, signature, place.device)
+    candidate = workshop.runner(model, dtype, place.device)
     if dtype != "fp32":
         # The same rounded weights in fp32 are the truth.
-        exact = DeviceRunner(model.in_fp32(), signature, "cpu")
-        baseline = DeviceRunner(there, signature, place.device, portable=True)
+        exact = workshop.runner(model.in_fp32(), dtype, "cpu")
+        baseline = workshop.runner(model, dtype, place.device, ops="portable")
         return candidate, [exact], baseline
-    references: list[ProbingRunner] = [DeviceRunner(model, signature, "cpu")]
+    references: list[ProbingRunner] = [workshop.runner(model, dtype, "cpu")]
     if first_missing(["transformers"]) is None:
         from reformer_export.runtimes.transformers import TransformersRunner
 
-        references.append(TransformersRunner(model, signature))
+        references.append(TransformersRunner(model, candidate.signature))
     return candidate, references, None

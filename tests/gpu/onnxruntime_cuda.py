@@ -18,7 +18,6 @@ from reformer_export.runtimes import ProbingRunner
 from . import workshop
 from .comparing import Miss, example, expect_equal
 from .record import Place, Record, Skip
-from .torch_runner import DeviceRunner
 
 LENGTHS = (1, 2, 63, 64, 65, 127, 500, 1000, 4096)
 LONG = 65536
@@ -99,11 +98,11 @@ def _runner(name: str, dtype: str, graph: str, place: Place) -> Any:
 
 
 @cache
-def _reference(name: str, dtype: str, device: str, place: Place) -> DeviceRunner:
+def _reference(name: str, dtype: str, device: str, place: Place) -> ProbingRunner:
     model = workshop.loaded(name, dtype, place)
     if dtype != "fp32":
         model = model.in_fp32()  # the same rounded weights
-    return DeviceRunner(workshop.on(device, model), workshop.signature(model, "fp32"), device)
+    return workshop.runner(model, "fp32", device)
 
 
 @cache
@@ -112,7 +111,7 @@ def _baseline(name: str, dtype: str, device: str, place: Place) -> ProbingRunner
     if dtype == "fp32":
         return None
     model = workshop.loaded(name, dtype, place)
-    return DeviceRunner(workshop.on(device, model), workshop.signature(model, dtype), device)
+    return workshop.runner(model, dtype, device)
 
 
 def _skip_unless_exported(name: str, dtype: str, place: Place) -> None:

@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from reformer_export.runtimes.torch_files import tensors
+
 from . import speed_attention, speed_training, timing, workshop
 from .comparing import example
 from .needs import first_missing
@@ -19,7 +21,6 @@ from .operands import LAYERS, random_operands
 from .record import Place, Record, Skip
 from .report import Tables
 from .targets import CEILINGS, EAGER, HF, MODELS, OPERATORS, REPLAYED, row_name
-from .torch_runner import DeviceRunner
 
 OPERATOR_LENGTHS = {"c&p": (4096, 65536), "enwik8": (4096, 16384)}
 MODEL_LENGTHS = {
@@ -162,12 +163,11 @@ def _model(name: str, dtype: str, length: int, record: Record, place: Place) -> 
     """A model called from Python, replayed as a CUDA graph, and Transformers'."""
     loaded = workshop.on(place.device, workshop.loaded(name, dtype, place))
     signature = workshop.signature(loaded, dtype)
-    runner = DeviceRunner(loaded, signature, place.device)
-    tensors = runner.tensors(example(signature, length, 1).inputs)
+    ids, mask = (each.to(place.device) for each in tensors(example(signature, length, 1).inputs))
     row = row_name(f"{name} {dtype}", length)
 
     def work() -> Any:
-        return loaded.model(*tensors)
+        return loaded.model(ids, mask)
 
     with torch.inference_mode():
         record.cell(MODELS, row, **{EAGER: timing.by_clock(work, place.device)})
@@ -175,11 +175,11 @@ def _model(name: str, dtype: str, length: int, record: Record, place: Place) -> 
             replay = timing.replayed(work)
             record.cell(MODELS, row, **{REPLAYED: timing.by_clock(replay, place.device)})
     if dtype == "fp32" and length <= HF_LENGTH:
-        _transformers(name, row, tensors, record, place)
+        _transformers(name, row, (ids, mask), record, place)
 
 
 def _transformers(
-    name: str, row: str, tensors: tuple[torch.Tensor, torch.Tensor], record: Record, place: Place
+    name: str, row: str, inputs: tuple[torch.Tensor, torch.Tensor], record: Record, place: Place
 ) -> None:
     if reason := first_missing(["transformers"]):
         raise Skip(reason)
@@ -189,7 +189,7 @@ def _transformers(
     model = transformers.ReformerModelWithLMHead.from_pretrained(folder).eval().to(place.device)
 
     def work() -> Any:
-        return model(input_ids=tensors[0], attention_mask=tensors[1], use_cache=False)
+        return model(input_ids=inputs[0], attention_mask=inputs[1], use_cache=False)
 
     with torch.inference_mode():
         record.cell(MODELS, row, **{HF: timing.by_clock(work, place.device)})

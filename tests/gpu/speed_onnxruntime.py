@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from . import timing, workshop
@@ -36,14 +37,8 @@ def run(names: Sequence[str], record: Record, place: Place) -> None:
     for case in names:
         group, _, rest = case.partition(": ")
         bodies = group == "function bodies"
-        model, length = (
-            (rest.partition(", ")[0], rest.split()[-2])
-            if bodies
-            else (
-                group,
-                rest.split()[0],
-            )
-        )
+        model = rest.partition(", ")[0] if bodies else group
+        length = rest.removesuffix(" tokens").split()[-1]
         with record.case(case):
             tokens = min(int(length), _REHEARSED) if place.rehearsal else int(length)
             _measure(model, tokens, record, place, bodies=bodies)
@@ -72,7 +67,7 @@ def _measure(model: str, length: int, record: Record, place: Place, *, bodies: b
         record.cell(MODELS, row, **{column: ms})
         if graph == "auto":
             inputs = example(runner.signature, length, 1).inputs
-            ms = timing.by_clock(lambda: runner.run(inputs), "cpu")  # noqa: B023
+            ms = timing.by_clock(partial(runner.run, inputs), "cpu")
             record.cell(MODELS, row, **{_WITH_COPIES: ms})
         runner.close()
 

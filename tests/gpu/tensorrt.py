@@ -10,7 +10,6 @@ from reformer_export.parity.compare import relative_error
 from . import workshop
 from .comparing import Miss, example, tolerance
 from .record import Place, Record
-from .torch_runner import DeviceRunner
 
 LENGTHS = (1, 64, 65, 500)
 
@@ -35,7 +34,7 @@ def run(names: Sequence[str], record: Record, place: Place) -> None:
                 max_shapes=["input_ids:1x1024"],
             )
             model = workshop.loaded("c&p", dtype, place).in_fp32()
-            reference = DeviceRunner(model, workshop.signature(model, "fp32"), "cpu")
+            reference = workshop.runner(model, "fp32", "cpu")
             runner = open_runner(engine)
             for length in LENGTHS:
                 inputs = example(runner.signature, length, 1).inputs

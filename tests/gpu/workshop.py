@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from reformer_export import to_onnx
+from reformer_export.device import parse_device
 from reformer_export.exporters.base import ExportOptions, signature_of
+from reformer_export.runtimes.torch import TorchRunner
 from reformer_export.signature import Signature
 from reformer_models.config import ReformerConfig
 from reformer_models.creating import create_model
 from reformer_models.loading import LoadedModel
 from reformer_models.saving import save_checkpoint
+from reformer_ops.native import Choice
 
 from ..models.configs import CRIME_AND_PUNISHMENT, ENWIK8_CUT, SMALL
 from ..models.weights import spread
@@ -95,6 +98,14 @@ def on(device: str, model: LoadedModel) -> LoadedModel:
     if device == "cpu":
         return model
     return dataclasses.replace(model, model=copy.deepcopy(model.model).to(device))
+
+
+def runner(model: LoadedModel, dtype: str, device: str, *, ops: Choice = "auto") -> TorchRunner:
+    """The model in torch on a device; `ops` "portable" runs no kernel of ours.
+
+    `dtype` is what its outputs are told in.
+    """
+    return TorchRunner(on(device, model), signature(model, dtype), ops, parse_device(device))
 
 
 def signature(model: LoadedModel, dtype: str) -> Signature:

@@ -106,8 +106,15 @@ def test_the_body_in_onnxruntime(example: Example, dtype: str) -> None:
     check((total, normed), example, dtype)
 
 
-@pytest.mark.parametrize("target", [75, 80, 90, 120])
-@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize(
+    ("dtype", "target"),
+    [
+        (dtype, target)
+        for dtype in ("float32", "float16", "bfloat16")
+        for target in (75, 80, 90, 120)
+        if (dtype, target) != ("bfloat16", 75)  # which computes in no bf16
+    ],
+)
 @pytest.mark.parametrize("example", EXAMPLES, ids=str)
 def test_emulated_ptx(example: Example, dtype: str, target: int) -> None:
     pytest.importorskip("triton", reason="Triton is not installed: it is made for Linux")
@@ -115,8 +122,6 @@ def test_emulated_ptx(example: Example, dtype: str, target: int) -> None:
 
     from ..ptx.emulated import as_float32, run_launch, stored
 
-    if dtype == "bfloat16" and target < 80:
-        pytest.skip("sm_75 has no bfloat16")
     program = make_program(
         ADD_NORM,
         dtype=dtype,

@@ -32,7 +32,6 @@ class Device {
 
  private:
   friend class Turn;
-  friend class Image;
   explicit Device(int index);
 
   int index_;
@@ -65,7 +64,7 @@ class Image {
   Function function(const char* entry, unsigned shared_bytes) const;
 
  private:
-  // Throws Error where the status is none of success, with what the compiler has to say.
+  // Throws Error, with what the compiler says, unless the status is success.
   void check_loaded(int status) const;
 
   std::string name_;

@@ -21,8 +21,8 @@ struct NodeDescription {
 
 class LoadedProgram {
  public:
-  // Loads the kernels: `suffix` is ".cubin" or ".ptx"; `operands` are the operator's inputs and its
-  // output by name, in the order that `run` gets them in. Throws Error.
+  // Loads the kernels: `suffix` is ".cubin" or ".ptx"; `operands` are the operator's inputs and
+  // outputs by name, in the order that `run` gets them in. Throws Error.
   LoadedProgram(std::shared_ptr<const KernelFile> file, const Program& program,
                 const std::string& suffix, const std::vector<std::string>& operands,
                 const Device& device);

@@ -17,6 +17,7 @@ from reformer_ops.triton_attention import (
     key_slots,
     load_rows,
     multiply,
+    position_of,
     row_mask,
     row_offsets,
     tile_slots,
@@ -26,8 +27,6 @@ from reformer_ops.triton_launch import Argument, Grid, Launch, padded, triton_ty
 from reformer_ops.triton_tiles import attention_tile
 
 _SELF = tl.constexpr(SELF)
-_POSITION = tl.constexpr(2**31 - 1)
-"""The bits of a code without HIDDEN."""
 
 _DESCRIBED = 64
 """Slots that one program describes."""
@@ -112,7 +111,7 @@ def attend_rounds_kernel(
         query_code = key_codes(query_position, query_valid, asked)
     else:
         query_code = tl.load(codes + slot, mask=asked, other=0)
-        query_position = query_code & _POSITION
+        query_position = position_of(query_code)
 
     top = tl.full((BLOCK_M,), float("-inf"), tl.float32)
     total = tl.zeros((BLOCK_M,), tl.float32)
@@ -150,7 +149,7 @@ def attend_rounds_kernel(
             else:
                 code = tl.load(codes + key_slot, mask=present, other=-1)
                 scale = tl.load(scales + key_slot, mask=present, other=1.0)
-                position = tl.load(codes + key_slot, mask=present, other=0) & _POSITION
+                position = position_of(tl.load(codes + key_slot, mask=present, other=0))
             keys = load_rows(query_key, position, present, 0, HEADS, HEAD_DIM, BLOCK_D)
             values = load_rows(value, position, present, 0, HEADS, HEAD_DIM, BLOCK_D)
             if codes is None:
