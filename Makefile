@@ -89,15 +89,15 @@ cross-aarch64: $(READY)  ## build the kernels and the C++ runtime for aarch64 Li
 
 .PHONY: bench
 bench: $(READY)  ## measure speed and memory (ARGS=--quick: a part, in minutes)
-	@$(PYTHON) -m reformer_export.bench $(ARGS)
+	@$(PYTHON) -m benchmarks $(ARGS)
 
 .PHONY: bench-train
 bench-train: $(READY)  ## measure training: memory against depth and length, time (ARGS=--quick)
-	@$(PYTHON) -m reformer_export.bench.training $(ARGS)
+	@$(PYTHON) -m benchmarks.training $(ARGS)
 
 .PHONY: bench-attention
 bench-attention: $(READY)  ## compare with other attentions (ARGS=--quick: a part, in minutes)
-	@$(PYTHON) -m reformer_export.rivals $(ARGS)
+	@$(PYTHON) -m benchmarks.baselines $(ARGS)
 
 # Without $(VENV): by the packages that the GPU's machine has, or that WHEELS brings.
 .PHONY: gpu-check

@@ -20,7 +20,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from reformer_export.staging import atomic_file
+from reformer_export.artifact.staging import atomic_file
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHED = ROOT / "build/data/bible-kjv.txt"

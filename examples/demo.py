@@ -29,7 +29,7 @@ from rich.text import Text
 
 from reformer_export import open_runner
 from reformer_export.runtimes.base import Runner
-from reformer_ops.errors import NativeLibraryError
+from reformer_ops.core.errors import NativeLibraryError
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "build" / "demo"

@@ -23,9 +23,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from reformer_models.config import ReformerConfig
-from reformer_models.creating import create_model
-from reformer_models.heads import ReformerForTask
-from reformer_models.losses import IGNORED, language_model_loss
+from reformer_models.layers.heads import ReformerForTask
+from reformer_models.training.creating import create_model
+from reformer_models.training.losses import IGNORED, language_model_loss
 
 FULL = "full"
 PAPER = {  # accuracy in percent: trained with -> evaluated with

@@ -15,8 +15,8 @@ from pathlib import Path
 import torch
 
 from reformer_models.config import ReformerConfig
-from reformer_models.heads import TextGeneration
-from reformer_models.saving import save_checkpoint
+from reformer_models.layers.heads import TextGeneration
+from reformer_models.training.saving import save_checkpoint
 
 CONFIG = ReformerConfig(
     attn_layers=("local", "lsh", "local", "lsh", "local", "lsh"),

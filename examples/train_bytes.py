@@ -33,15 +33,15 @@ from model_card import Facts, model_card, summary
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from reformer_export.artifact.staging import atomic_file
 from reformer_export.errors import ReformerError, UsageError
-from reformer_export.staging import atomic_file
-from reformer_models.attention import redraw_rotations
 from reformer_models.config import ReformerConfig
-from reformer_models.creating import create_model
-from reformer_models.embeddings import AxialPositionEmbeddings
-from reformer_models.heads import ReformerForTask
-from reformer_models.losses import language_model_loss
-from reformer_models.saving import save_checkpoint
+from reformer_models.layers.attention import redraw_rotations
+from reformer_models.layers.embeddings import AxialPositionEmbeddings
+from reformer_models.layers.heads import ReformerForTask
+from reformer_models.training.creating import create_model
+from reformer_models.training.losses import language_model_loss
+from reformer_models.training.saving import save_checkpoint
 
 VOCABULARY = 256
 """A token id is a byte, as `reformer-export run --tokenizer bytes` has it."""

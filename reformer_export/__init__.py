@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from reformer_export.artifact import Artifact
-    from reformer_export.engine import Engine
-    from reformer_export.exporters.cuda_kernels import add_cuda_kernels
-    from reformer_export.exporters.onnx import export_onnx
-    from reformer_export.parity import verify_artifact
+    from reformer_export.artifact.engine import Engine
+    from reformer_export.exporters.cuda.export import add_cuda_kernels
+    from reformer_export.exporters.onnx.export import export_onnx
     from reformer_export.pipeline import to_aoti, to_onnx, to_tensorrt, to_torchscript
     from reformer_export.runtimes import open_runner
+    from reformer_export.verification.parity import verify_artifact
 
     __version__: str
 
@@ -36,15 +36,15 @@ __all__ = [
 
 _HOMES = {
     "Artifact": "artifact",
-    "Engine": "engine",
-    "add_cuda_kernels": "exporters.cuda_kernels",
-    "export_onnx": "exporters.onnx",
+    "Engine": "artifact.engine",
+    "add_cuda_kernels": "exporters.cuda.export",
+    "export_onnx": "exporters.onnx.export",
     "open_runner": "runtimes",
     "to_aoti": "pipeline",
     "to_onnx": "pipeline",
     "to_tensorrt": "pipeline",
     "to_torchscript": "pipeline",
-    "verify_artifact": "parity",
+    "verify_artifact": "verification.parity",
 }
 
 
@@ -65,6 +65,6 @@ def __dir__() -> list[str]:
 
 def _version() -> str:
     """The installed distribution's version; a checkout used without installing has none."""
-    from reformer_export.optional import installed_version
+    from reformer_export.host.optional import installed_version
 
     return installed_version("reformer-export") or "0+not-installed"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from reformer_ops.errors import ReformerError
+from reformer_ops.core.errors import ReformerError
 
 __all__ = [
     "ArtifactError",

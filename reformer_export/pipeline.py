@@ -10,28 +10,28 @@ from pathlib import Path
 from typing import Any
 
 from reformer_export.artifact import Artifact
-from reformer_export.engine import Engine
+from reformer_export.artifact.engine import Engine
+from reformer_export.artifact.manifest import AOTI, ONNX, TORCHSCRIPT, Manifest, write_manifest
+from reformer_export.artifact.merging import check_room, check_same_model, merge
+from reformer_export.artifact.staging import stage
 from reformer_export.errors import ParityError
-from reformer_export.exporters.aoti import TOOLS as AOTI_TOOLS
-from reformer_export.exporters.aoti import AotiOptions, write_aoti
 from reformer_export.exporters.base import ExportOptions, draft_manifest
-from reformer_export.exporters.onnx import TOOLS as ONNX_TOOLS
-from reformer_export.exporters.onnx import OnnxOptions, write_onnx
-from reformer_export.exporters.tensorrt import (
+from reformer_export.exporters.onnx.export import TOOLS as ONNX_TOOLS
+from reformer_export.exporters.onnx.export import OnnxOptions, write_onnx
+from reformer_export.exporters.tensorrt.export import (
     EnginePlan,
     TensorRTOptions,
     plan_engine,
     write_engine,
     write_graph,
 )
-from reformer_export.exporters.torchscript import TOOLS as TORCHSCRIPT_TOOLS
-from reformer_export.exporters.torchscript import TorchScriptOptions, write_torchscript
-from reformer_export.manifest import AOTI, ONNX, TORCHSCRIPT, Manifest, write_manifest
-from reformer_export.merging import check_room, check_same_model, merge
-from reformer_export.optional import require
+from reformer_export.exporters.torch.aoti import TOOLS as AOTI_TOOLS
+from reformer_export.exporters.torch.aoti import AotiOptions, write_aoti
+from reformer_export.exporters.torch.torchscript import TOOLS as TORCHSCRIPT_TOOLS
+from reformer_export.exporters.torch.torchscript import TorchScriptOptions, write_torchscript
+from reformer_export.host.optional import require
 from reformer_export.source import load_original
-from reformer_export.staging import stage
-from reformer_ops.native import Choice
+from reformer_ops.core.native import Choice
 
 Progress = Callable[[str], None]
 
@@ -139,7 +139,7 @@ def _export(
             check_same_model(Artifact.open(out).manifest, draft, out, force=force)
         manifest = target.write(loaded, draft, folder, options, say)
         if verify:
-            from reformer_export.parity import verify_against
+            from reformer_export.verification.parity import verify_against
 
             report = verify_against(
                 Artifact.open(folder),
@@ -217,7 +217,7 @@ def _verify_graph(
     progress: Callable[[str], None] | None,
 ) -> Mapping[str, Any]:
     """The parity record of the graph; ParityError when it misses."""
-    from reformer_export.parity import verify_against
+    from reformer_export.verification.parity import verify_against
 
     loaded = load_original(graph.manifest, against)
     report = verify_against(graph, loaded, ops="portable", progress=progress)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from reformer_export.artifact.manifest import FileRecord
 from reformer_export.errors import ArtifactError, UsageError
-from reformer_export.manifest import FileRecord
 from reformer_models.config import ReformerConfig
 from reformer_models.tasks import TASKS
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     import torch
 
     from reformer_export.artifact import Artifact
-    from reformer_export.manifest import Manifest
-    from reformer_models.hashing import BucketTrace
-    from reformer_models.heads import ReformerForTask
+    from reformer_export.artifact.manifest import Manifest
+    from reformer_models.layers.hashing import BucketTrace
+    from reformer_models.layers.heads import ReformerForTask
     from reformer_models.loading import LoadedModel
 
 __all__ = [
@@ -138,7 +138,7 @@ def artifact_config(artifact: Artifact) -> ReformerConfig:
 
 def new_trace(forced: Sequence[torch.Tensor | None] | None = None) -> BucketTrace:
     """A watcher of one forward pass' hashing; `forced` buckets take it over."""
-    from reformer_models.hashing import BucketTrace
+    from reformer_models.layers.hashing import BucketTrace
 
     return BucketTrace(forced)
 
@@ -146,21 +146,21 @@ def new_trace(forced: Sequence[torch.Tensor | None] | None = None) -> BucketTrac
 def create_model(
     config: ReformerConfig, task: str = "text-generation", *, seed: int = 0
 ) -> ReformerForTask:
-    """A new model to be trained; see `reformer_models.creating.create_model`."""
-    from reformer_models import creating
+    """A new model to be trained; see `reformer_models.training.creating.create_model`."""
+    from reformer_models.training import creating
 
     return creating.create_model(config, task, seed=seed)
 
 
 def save_checkpoint(model: ReformerForTask, folder: str | Path) -> None:
-    """Write a checkpoint that `load_source` reads; see `reformer_models.saving`."""
-    from reformer_models import saving
+    """Write a checkpoint that `load_source` reads; see `reformer_models.training.saving`."""
+    from reformer_models.training import saving
 
     saving.save_checkpoint(model, folder)
 
 
 def language_model_loss(model: ReformerForTask, input_ids: torch.Tensor) -> torch.Tensor:
-    """The mean loss of predicting the next token; see `reformer_models.losses`."""
-    from reformer_models import losses
+    """The mean loss of predicting the next token; see `reformer_models.training.losses`."""
+    from reformer_models.training import losses
 
     return losses.language_model_loss(model, input_ids)

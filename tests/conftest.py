@@ -9,10 +9,10 @@ import pytest
 from hypothesis import settings
 
 from reformer_ops import library_path
-from reformer_ops.errors import NativeLibraryError
+from reformer_ops.core.errors import NativeLibraryError
 
 if TYPE_CHECKING:
-    from .workshop import Workshop
+    from .tools.workshop import Workshop
 
 # Read when torch and huggingface_hub are first imported, here and in the processes tests start.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -37,6 +37,6 @@ except NativeLibraryError:
 @pytest.fixture(scope="session")
 def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
     """Checkpoints and artifacts to look at, made when first asked for."""
-    from .workshop import Workshop  # imports torch, after the settings above
+    from .tools.workshop import Workshop  # imports torch, after the settings above
 
     return Workshop(tmp_path_factory.mktemp("workshop"))

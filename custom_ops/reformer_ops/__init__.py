@@ -12,7 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from reformer_ops.native import NativeStatus, library_path, native_status
+    from reformer_ops.core.native import NativeStatus, library_path, native_status
 
 __all__ = ["NativeStatus", "library_path", "native_status"]
 
@@ -20,7 +20,7 @@ __all__ = ["NativeStatus", "library_path", "native_status"]
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.native"), name)
+    return getattr(importlib.import_module(f"{__name__}.core.native"), name)
 
 
 def __dir__() -> list[str]:

@@ -9,10 +9,10 @@ import onnx_ir as ir
 
 from reformer_ops.add_norm import onnx_body as add_norm
 from reformer_ops.chunk_attention import onnx_body as chunk_attention
+from reformer_ops.core.onnx_writer import OnnxWriter
+from reformer_ops.core.spec import DOMAIN, OpSpec
 from reformer_ops.lsh_bucket import onnx_body as lsh_bucket
-from reformer_ops.onnx_writer import OnnxWriter
 from reformer_ops.sorted_chunk_attention import onnx_body as sorted_chunk_attention
-from reformer_ops.spec import DOMAIN, OpSpec
 
 _BODIES: dict[str, Callable[..., ir.Value | tuple[ir.Value, ...]]] = {
     "AddNorm": add_norm.body,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from reformer_ops.add_norm.spec import ADD_NORM
 from reformer_ops.chunk_attention.spec import CHUNK_ATTENTION
+from reformer_ops.core.spec import OpSpec
 from reformer_ops.lsh_bucket.spec import LSH_BUCKET
 from reformer_ops.sorted_chunk_attention.spec import SORTED_CHUNK_ATTENTION
-from reformer_ops.spec import OpSpec
 
 OPS: tuple[OpSpec, ...] = (LSH_BUCKET, SORTED_CHUNK_ATTENTION, CHUNK_ATTENTION)
 

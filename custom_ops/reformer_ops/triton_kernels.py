@@ -13,7 +13,7 @@ from reformer_ops.sorted_chunk_attention.spec import SORTED_CHUNK_ATTENTION
 from reformer_ops.sorted_chunk_attention.triton_combine import combine_rounds
 from reformer_ops.sorted_chunk_attention.triton_kernel import attend_rounds
 from reformer_ops.sorted_chunk_attention.triton_sort import sort_passes
-from reformer_ops.triton_launch import Launch
+from reformer_ops.triton.launch import Launch
 
 
 @dataclass(frozen=True)

@@ -14,16 +14,16 @@ from reformer_ops.add_norm.spec import ADD_NORM
 from reformer_ops.add_norm.triton_kernel import add_norm
 from reformer_ops.chunk_attention.spec import CHUNK_ATTENTION
 from reformer_ops.chunk_attention.triton_kernel import chunk_attention
-from reformer_ops.errors import OpError
+from reformer_ops.core.errors import OpError
+from reformer_ops.core.spec import AttributeValue, OpSpec
 from reformer_ops.lsh_bucket.spec import LSH_BUCKET
 from reformer_ops.lsh_bucket.triton_kernel import lsh_bucket
 from reformer_ops.sorted_chunk_attention.spec import SORTED_CHUNK_ATTENTION
 from reformer_ops.sorted_chunk_attention.triton_combine import combine_rounds
 from reformer_ops.sorted_chunk_attention.triton_kernel import attend_rounds, describe_keys
 from reformer_ops.sorted_chunk_attention.triton_sort import SEGMENT, sort_passes
-from reformer_ops.spec import AttributeValue, OpSpec
-from reformer_ops.triton_launch import Grid, Launch
-from reformer_ops.triton_tiles import attention_tile
+from reformer_ops.triton.launch import Grid, Launch
+from reformer_ops.triton.tiles import attention_tile
 
 LONGEST = 2**31 - 1
 """Kernels take lengths as 32-bit integers."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import reprlib
 
-from reformer_ops.errors import ReformerError
+from reformer_ops.core.errors import ReformerError
 
 _QUOTE = reprlib.Repr()
 _QUOTE.maxstring = _QUOTE.maxother = 120

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import torch
 
-from reformer_models import heads
-from reformer_models.attention import LSHSelfAttention, redraw_rotations
 from reformer_models.checkpoints import Checkpoint, open_checkpoint
 from reformer_models.config import ReformerConfig
 from reformer_models.errors import CheckpointError, ConfigError
+from reformer_models.layers import heads
+from reformer_models.layers.attention import LSHSelfAttention, redraw_rotations
 from reformer_models.tasks import TASKS, task_of
 
 # Constants that old transformers stored among the weights, and the bias under its second name.

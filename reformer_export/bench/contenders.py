@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from reformer_export.artifact import Artifact
-from reformer_export.device import CPU, parse_device
+from reformer_export.artifact.signature import INPUT_IDS
 from reformer_export.errors import UsageError
+from reformer_export.host.device import CPU, parse_device
 from reformer_export.runtimes import Runner, open_runner
-from reformer_export.signature import INPUT_IDS
-from reformer_ops.errors import NativeLibraryError
-from reformer_ops.native import CHOICE_VARIABLE, Choice, requested
+from reformer_ops.core.errors import NativeLibraryError
+from reformer_ops.core.native import CHOICE_VARIABLE, Choice, requested
 
 OURS, PORTABLE, HF, FULL, GEMM = "ours", "portable", "hf", "full", "gemm"
 

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from reformer_export.artifact.staging import atomic_file
 from reformer_export.bench.ops import OpsReport
 from reformer_export.bench.plots import check_plotting, plot_models, plot_ops
 from reformer_export.bench.report import BenchReport
 from reformer_export.errors import UsageError
-from reformer_export.staging import atomic_file
 
 RESULTS = "results.json"
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from reformer_export.optional import installed_version, require
+from reformer_export.host.optional import installed_version, require
 
 # (rows, inner, columns). Which shape is fastest depends on the machine; all are big enough that
 # the rate doesn't rise with size any more.

@@ -8,25 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from reformer_export.artifact import Artifact
-from reformer_export.bench import memory
 from reformer_export.bench.contenders import AGAINST, FULL, GEMM, OURS, PORTABLE, Request
 from reformer_export.bench.flops import full_model_flops, model_flops
 from reformer_export.bench.gemm import GemmRate
-from reformer_export.bench.machine import describe_machine, usable_cores
+from reformer_export.bench.interleaved_timing import Turn, take_turns
 from reformer_export.bench.process import Contender, ContenderFailure, DoesNotFit
 from reformer_export.bench.progress import Progress
-from reformer_export.bench.report import (
-    FAILED,
-    OK,
-    REFUSED,
-    BenchReport,
-    GemmRates,
-    Ratio,
-    Result,
-)
-from reformer_export.bench.turns import Turn, take_turns
-from reformer_export.device import CPU, parse_device
+from reformer_export.bench.report import FAILED, OK, REFUSED, BenchReport, GemmRates, Ratio, Result
 from reformer_export.errors import UsageError
+from reformer_export.host import memory
+from reformer_export.host.device import CPU, parse_device
+from reformer_export.host.machine import describe_machine, usable_cores
 from reformer_export.runtimes.registry import check_runtime
 from reformer_export.source import ReformerConfig, artifact_config
 

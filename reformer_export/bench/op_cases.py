@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reformer_export.bench.flops import chunk_attention_flops, full_attention_flops, hashing_flops
-from reformer_export.optional import require
+from reformer_export.host.optional import require
 
 Work = Callable[[], Any]
 

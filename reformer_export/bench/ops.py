@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from reformer_export.bench import memory
 from reformer_export.bench.gemm import Gemm, GemmRate
-from reformer_export.bench.machine import describe_machine, usable_cores
+from reformer_export.bench.interleaved_timing import Turn, median, take_turns, timed
 from reformer_export.bench.op_cases import ENWIK8, SMALL, Layer, Operands, Work
 from reformer_export.bench.progress import Progress
 from reformer_export.bench.report import (
@@ -24,8 +23,9 @@ from reformer_export.bench.report import (
     number_text,
     seconds_text,
 )
-from reformer_export.bench.turns import Turn, median, take_turns, timed
-from reformer_export.optional import require
+from reformer_export.host import memory
+from reformer_export.host.machine import describe_machine, usable_cores
+from reformer_export.host.optional import require
 from reformer_ops import NativeStatus, native_status
 
 HF_LENGTHS = (4096, 16384)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from reformer_export.bench.contenders import FULL, HF, OURS, PORTABLE
 from reformer_export.bench.report import OK, Result
-from reformer_export.optional import require
+from reformer_export.host.optional import require
 
 if TYPE_CHECKING:
     from reformer_export.bench.ops import OpResult

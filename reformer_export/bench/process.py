@@ -14,9 +14,9 @@ from dataclasses import asdict
 from types import TracebackType
 from typing import Any
 
-from reformer_export.bench import memory
 from reformer_export.bench.contenders import Request
 from reformer_export.errors import ReformerError
+from reformer_export.host import memory
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reformer_export.bench.gemm import GemmRate
-from reformer_export.bench.turns import median
+from reformer_export.bench.interleaved_timing import median
 
 SCHEMA_VERSION = 1
 OK, FAILED, REFUSED = "ok", "failed", "refused"

@@ -14,9 +14,9 @@ import sys
 import time
 from typing import Any, TextIO
 
-from reformer_export.bench import memory
 from reformer_export.bench.contenders import Request, open_contender
-from reformer_export.bench.turns import timed
+from reformer_export.bench.interleaved_timing import timed
+from reformer_export.host import memory
 
 
 def serve(orders: TextIO, answers: TextIO) -> None:

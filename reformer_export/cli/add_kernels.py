@@ -9,7 +9,7 @@ import click
 from reformer_export.cli.exporting import show
 from reformer_export.cli.options import NameList, artifact_argument, common_options, pass_output
 from reformer_export.cli.output import Output
-from reformer_export.device import DEFAULT_TARGETS
+from reformer_export.host.device import DEFAULT_TARGETS
 
 
 @click.command("add-kernels")
@@ -31,7 +31,7 @@ def command(output: Output, artifact: Path, targets: tuple[str, ...], force: boo
     ONNX Runtime's CUDA provider runs our operators by them: see docs/cuda.md.
     """
     with output.working() as progress:
-        from reformer_export.exporters.cuda_kernels import add_cuda_kernels
+        from reformer_export.exporters.cuda.export import add_cuda_kernels
 
         made = add_cuda_kernels(artifact, targets=targets, force=force, progress=progress)
     return show(output, made, "cuda")

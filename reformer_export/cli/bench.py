@@ -15,7 +15,7 @@ from reformer_export.cli.options import (
     pass_output,
 )
 from reformer_export.cli.output import Output
-from reformer_export.device import CPU
+from reformer_export.host.device import CPU
 
 if TYPE_CHECKING:
     from reformer_export.bench.ops import OpsReport
@@ -145,7 +145,7 @@ def command(
 
 
 def _show(output: Output, report: BenchReport | OpsReport, written: list[Path]) -> None:
-    from reformer_export.bench.tables import console, table
+    from reformer_export.cli.tables import console, table
 
     console().print(table(report.title, report.header, report.rows()))
     for trouble in report.troubles():

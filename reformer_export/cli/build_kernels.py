@@ -68,7 +68,12 @@ def command(
     Give --artifact, or the shape of one layer by --heads, --head-dim and --chunk-length.
     """
     with output.working() as progress:
-        from reformer_export.exporters.kernels import build_kernels, layer_of, layers_of, target
+        from reformer_export.exporters.cuda.kernel_folder import (
+            build_kernels,
+            layer_of,
+            layers_of,
+            target,
+        )
 
         shape = (heads, head_dim, chunk_length)
         if (artifact is None) == (shape == (None, None, None)):

@@ -17,7 +17,7 @@ def command(output: Output) -> int:
     Exit code 1 when no runtime can run an artifact here.
     """
     with output.working() as progress:
-        from reformer_export.doctor import diagnose, healthy
+        from reformer_export.cli.doctor_checks import diagnose, healthy
 
         progress("looking at packages and runtimes")
         facts = diagnose()

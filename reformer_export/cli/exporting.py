@@ -103,7 +103,7 @@ def _declared(options: tuple[Callable[[Command], Command], ...], command: Comman
 
 def show(output: Output, artifact: Artifact, format_name: str) -> int:
     """Tell what was made; returns the exit code."""
-    from reformer_export.manifest import CUDA
+    from reformer_export.artifact.manifest import CUDA
 
     if output.as_json:
         output.document(artifact.to_json())

@@ -20,7 +20,7 @@ def command(output: Output, artifact: Path) -> int:
     Every file is checked against its hash first.
     """
     with output.working():
-        from reformer_export.inspection import inspect_folder
+        from reformer_export.cli.inspection import inspect_folder
 
         inspection = inspect_folder(artifact)
     if output.as_json:

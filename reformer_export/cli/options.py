@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 import click
 
 from reformer_export.cli.output import Output
-from reformer_export.device import GRAPH_CHOICES
-from reformer_ops.native import CHOICES
+from reformer_export.host.device import GRAPH_CHOICES
+from reformer_ops.core.native import CHOICES
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

@@ -41,7 +41,7 @@ def command(
     That is reformer-run, our kernels and ONNX Runtime; no Python is needed there.
     """
     with output.working():
-        from reformer_export.packaging import package
+        from reformer_export.cli.packaging import package
 
         result = package(
             artifact, out, platform=platform, runtime_dir=runtime_dir, onnxruntime=onnxruntime

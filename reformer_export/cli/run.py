@@ -16,8 +16,8 @@ from reformer_export.cli.options import (
     pass_output,
 )
 from reformer_export.cli.output import Output
-from reformer_export.device import GraphChoice
-from reformer_ops.native import Choice
+from reformer_export.host.device import GraphChoice
+from reformer_ops.core.native import Choice
 
 
 @click.command("run")
@@ -68,7 +68,7 @@ def command(
     Give one of --input-ids, --text and --text-file.
     """
     with output.working() as progress:
-        from reformer_export.running import run_artifact
+        from reformer_export.inference.running import run_artifact
 
         result = run_artifact(
             artifact,

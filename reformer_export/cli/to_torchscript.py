@@ -7,12 +7,7 @@ from typing import Any
 
 import click
 
-from reformer_export.cli.exporting import (
-    compiled_ops_option,
-    model_options,
-    out_options,
-    show,
-)
+from reformer_export.cli.exporting import compiled_ops_option, model_options, out_options, show
 from reformer_export.cli.options import common_options, pass_output
 from reformer_export.cli.output import Output
 

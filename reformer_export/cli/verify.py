@@ -15,9 +15,9 @@ from reformer_export.cli.options import (
     pass_output,
 )
 from reformer_export.cli.output import Output
-from reformer_export.device import CPU
 from reformer_export.errors import ParityError
-from reformer_ops.native import Choice
+from reformer_export.host.device import CPU
+from reformer_ops.core.native import Choice
 
 
 @click.command("verify")
@@ -73,7 +73,7 @@ def command(
     if len(artifacts) > 1 or out is not None:
         raise click.UsageError("Several artifacts and --out go with --matrix.")
     with output.working() as progress:
-        from reformer_export.parity import verify_artifact
+        from reformer_export.verification.parity import verify_artifact
 
         report = verify_artifact(
             artifacts[0],
@@ -103,8 +103,8 @@ def _matrix(
     out: Path | None,
 ) -> int:
     with output.working() as progress:
-        from reformer_export.matrix import verify_matrix, write_matrix
-        from reformer_export.matrix.files import prepare_folder
+        from reformer_export.verification.matrix import verify_matrix, write_matrix
+        from reformer_export.verification.matrix.files import prepare_folder
 
         if out is not None:
             prepare_folder(out)
@@ -115,7 +115,7 @@ def _matrix(
     if output.as_json:
         output.document(report.to_json())
     else:
-        from reformer_export.bench.tables import console, table
+        from reformer_export.cli.tables import console, table
 
         title = f"largest difference from {report.reference.name}, by tokens"
         console().print(table(title, report.header, report.table()))

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from reformer_export.errors import UsageError
-from reformer_export.manifest import (
+from reformer_export.artifact.manifest import (
     FileRecord,
     HashingRecord,
     Manifest,
@@ -17,11 +16,12 @@ from reformer_export.manifest import (
     RotationRecord,
     SourceRecord,
 )
-from reformer_export.optional import installed_version
-from reformer_export.signature import ATTENTION_MASK, INPUT_IDS, Signature, TensorSpec
+from reformer_export.artifact.signature import ATTENTION_MASK, INPUT_IDS, Signature, TensorSpec
+from reformer_export.errors import UsageError
+from reformer_export.host.optional import installed_version
 from reformer_export.source import DTYPES, load_source
+from reformer_ops.core.spec import DOMAIN
 from reformer_ops.registry import OPS
-from reformer_ops.spec import DOMAIN
 
 if TYPE_CHECKING:
     from reformer_export.source import LoadedModel

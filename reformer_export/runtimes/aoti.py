@@ -7,9 +7,9 @@ from typing import Any
 import torch
 
 from reformer_export.artifact import Artifact
+from reformer_export.artifact.machine_code import check_machine
+from reformer_export.artifact.manifest import AOTI
 from reformer_export.errors import InferenceError, RuntimeUnavailableError
-from reformer_export.machine_code import check_machine
-from reformer_export.manifest import AOTI
 from reformer_export.runtimes.base import Array, Arrays, Probe
 from reformer_export.runtimes.torch_files import (
     failure,
@@ -18,7 +18,7 @@ from reformer_export.runtimes.torch_files import (
     tensors,
     use_threads,
 )
-from reformer_ops.native import Choice
+from reformer_ops.core.native import Choice
 
 
 class AotiRunner:

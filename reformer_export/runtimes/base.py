@@ -9,9 +9,9 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from reformer_export.device import CPU, Device, GraphChoice
-from reformer_export.signature import Signature
-from reformer_ops.native import Choice
+from reformer_export.artifact.signature import Signature
+from reformer_export.host.device import CPU, Device, GraphChoice
+from reformer_ops.core.native import Choice
 
 Array = NDArray[Any]
 Arrays = Mapping[str, Array]

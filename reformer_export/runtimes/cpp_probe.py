@@ -13,8 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from reformer_export.artifact import Artifact
-from reformer_export.errors import RuntimeUnavailableError
-from reformer_export.manifest import (
+from reformer_export.artifact.manifest import (
     MODEL,
     ONNX,
     TORCHSCRIPT,
@@ -22,8 +21,9 @@ from reformer_export.manifest import (
     record_files,
     write_manifest,
 )
+from reformer_export.artifact.signature import TensorSpec
+from reformer_export.errors import RuntimeUnavailableError
 from reformer_export.runtimes.onnx_probe import COMPUTED, probing_model
-from reformer_export.signature import TensorSpec
 
 _AXES = ("batch", "heads", "num_hashes", "padded_length")
 

@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 
 from reformer_export.artifact import Artifact
-from reformer_export.cpp_program import PROGRAM, find_program
+from reformer_export.artifact.signature import ATTENTION_MASK, INPUT_IDS
 from reformer_export.errors import InferenceError, RuntimeUnavailableError, UsageError
+from reformer_export.host.cpp_program import PROGRAM, find_program
 from reformer_export.runtimes.base import Array, Arrays, Probe, RunnerOptions
 from reformer_export.runtimes.cpp_probe import write_probing_artifact
 from reformer_export.runtimes.onnx_probe import COMPUTED
-from reformer_export.signature import ATTENTION_MASK, INPUT_IDS
 from reformer_ops import library_path
-from reformer_ops.errors import NativeLibraryError
-from reformer_ops.native import FOLDER_VARIABLE
+from reformer_ops.core.errors import NativeLibraryError
+from reformer_ops.core.native import FOLDER_VARIABLE
 
 _ONNXRUNTIME = "REFORMER_ONNXRUNTIME"
 

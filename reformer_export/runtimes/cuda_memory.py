@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from reformer_export.errors import InferenceError, MissingDependencyError
-from reformer_export.optional import require
+from reformer_export.host.optional import require
 from reformer_export.runtimes.base import Array
 
 

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from reformer_export.artifact import Artifact
-from reformer_export.device import CUDA
+from reformer_export.artifact.signature import INPUT_IDS
 from reformer_export.errors import InferenceError, RuntimeUnavailableError, UsageError
-from reformer_export.gpu import require_gpu
-from reformer_export.optional import require
+from reformer_export.host.device import CUDA
+from reformer_export.host.gpu import require_gpu
+from reformer_export.host.optional import require
 from reformer_export.runtimes import onnx_probe, onnxruntime_cuda
 from reformer_export.runtimes.base import Array, Arrays, Buckets, Probe, RunnerOptions
-from reformer_export.signature import INPUT_IDS
 from reformer_ops import NativeStatus
-from reformer_ops.native import Choice, register_with_onnxruntime, requested
+from reformer_ops.core.native import Choice, register_with_onnxruntime, requested
 from reformer_ops.registry import OPS
 
 if TYPE_CHECKING:

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from reformer_export.artifact import Artifact
-from reformer_export.device import Device
+from reformer_export.artifact.manifest import CUDA as KERNELS
+from reformer_export.artifact.signature import INPUT_IDS, Signature, TensorSpec
 from reformer_export.errors import DeviceUnavailableError, RuntimeUnavailableError, UsageError
-from reformer_export.gpu import require_gpu
-from reformer_export.manifest import CUDA as KERNELS
+from reformer_export.host.device import Device
+from reformer_export.host.gpu import require_gpu
 from reformer_export.runtimes.base import Array, Arrays
 from reformer_export.runtimes.cuda_graphs import TURNS, RecurringShapes, Shape
-from reformer_export.signature import INPUT_IDS, Signature, TensorSpec
 
 PROVIDER = "CUDAExecutionProvider"
 KERNELS_ENTRY = "reformer.kernels"

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reformer_export.artifact import Artifact
-from reformer_export.device import CPU, CUDA, GRAPH_CHOICES, GraphChoice, parse_device
-from reformer_export.engine import Engine, is_engine
+from reformer_export.artifact.engine import Engine, is_engine
+from reformer_export.artifact.manifest import AOTI, ONNX, TORCHSCRIPT
 from reformer_export.errors import UsageError
-from reformer_export.manifest import AOTI, ONNX, TORCHSCRIPT
-from reformer_export.optional import installed
+from reformer_export.host.device import CPU, CUDA, GRAPH_CHOICES, GraphChoice, parse_device
+from reformer_export.host.optional import installed
 from reformer_export.runtimes.base import Runner, RunnerOptions
-from reformer_ops.native import CHOICES, Choice
+from reformer_ops.core.native import CHOICES, Choice
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from reformer_export.engine import Engine, Profile
+from reformer_export.artifact.engine import Engine, Profile
+from reformer_export.artifact.signature import INPUT_IDS
 from reformer_export.errors import InferenceError, InputError, RuntimeUnavailableError
-from reformer_export.gpu import require_gpu
+from reformer_export.host.gpu import require_gpu
+from reformer_export.host.tensorrt_library import Library, check_gpu, load_library, make_logger
 from reformer_export.runtimes.base import Array, Arrays
 from reformer_export.runtimes.cuda_memory import DeviceMemory, open_memory
-from reformer_export.signature import INPUT_IDS
-from reformer_export.tensorrt_library import Library, check_gpu, load_library, make_logger
 
 _NUMPY = {"int64": np.int64, "float32": np.float32, "float16": np.float16}
 

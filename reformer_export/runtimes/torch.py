@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from reformer_export.device import CPU, CUDA, Device, GraphChoice
+from reformer_export.artifact.signature import Signature
+from reformer_export.host.device import CPU, CUDA, Device, GraphChoice
 from reformer_export.runtimes.base import Array, Arrays, Buckets, Probe, RunnerOptions
 from reformer_export.runtimes.torch_files import tensors, torch_device, use_threads
 from reformer_export.runtimes.torch_graphs import TorchGraphs
 from reformer_export.runtimes.torch_margins import decision_margins
-from reformer_export.signature import Signature
 from reformer_export.source import load_original, new_trace
 from reformer_ops import library_path, native_status
-from reformer_ops.native import Choice
-from reformer_ops.torch_library import decomposed
+from reformer_ops.core.native import Choice
+from reformer_ops.core.torch_library import decomposed
 
 if TYPE_CHECKING:
     from reformer_export.artifact import Artifact

@@ -8,20 +8,16 @@ import numpy as np
 import torch
 
 from reformer_export.artifact import Artifact
-from reformer_export.device import CUDA, Device
-from reformer_export.errors import (
-    DeviceUnavailableError,
-    RuntimeUnavailableError,
-    UsageError,
-)
+from reformer_export.artifact.signature import ATTENTION_MASK, INPUT_IDS
+from reformer_export.errors import DeviceUnavailableError, RuntimeUnavailableError, UsageError
+from reformer_export.host.device import CUDA, Device
 from reformer_export.runtimes.base import Array, Arrays
-from reformer_export.signature import ATTENTION_MASK, INPUT_IDS
 from reformer_ops import library_path, native_status
-from reformer_ops.native import Choice, requested
+from reformer_ops.core.native import Choice, requested
 from reformer_ops.registry import OPS
 
 if TYPE_CHECKING:
-    from reformer_export.signature import Signature
+    from reformer_export.artifact.signature import Signature
 
 
 def prepare_operators(artifact: Artifact, name: str, ops: Choice) -> str:

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 
 from reformer_export.artifact import Artifact
+from reformer_export.artifact.manifest import TORCHSCRIPT
 from reformer_export.errors import InferenceError, RuntimeUnavailableError
-from reformer_export.manifest import TORCHSCRIPT
 from reformer_export.runtimes.base import Array, Arrays, Probe
 from reformer_export.runtimes.torch_files import failure, prepare_operators, tensors, use_threads
-from reformer_ops.native import Choice
+from reformer_ops.core.native import Choice
 
 
 class TorchScriptRunner:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from reformer_export.device import CPU, CUDA, Device
-from reformer_export.optional import require
+from reformer_export.artifact.signature import Signature
+from reformer_export.host.device import CPU, CUDA, Device
+from reformer_export.host.optional import require
 from reformer_export.runtimes.base import Array, Arrays, Buckets, Probe
 from reformer_export.runtimes.torch_files import tensors, torch_device
 from reformer_export.runtimes.torch_margins import decision_margins
-from reformer_export.signature import Signature
 from reformer_export.source import TASKS
 
 if TYPE_CHECKING:

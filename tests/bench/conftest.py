@@ -8,7 +8,7 @@ import pytest
 
 from reformer_export.artifact import Artifact
 
-from ..workshop import Workshop
+from ..tools.workshop import Workshop
 
 
 @pytest.fixture(scope="package")

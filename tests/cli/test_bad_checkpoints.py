@@ -13,7 +13,6 @@ import torch
 
 from reformer_export.cli.main import main
 
-from ..handmade import make_artifact, snapshot
 from ..models.saved_models import (
     BIN,
     SAFETENSORS,
@@ -23,6 +22,7 @@ from ..models.saved_models import (
     save_sharded_bin,
     save_sharded_safetensors,
 )
+from ..tools.handmade import make_artifact, snapshot
 from .invocation import document, error_line
 
 Spoil = Callable[[Path], object]

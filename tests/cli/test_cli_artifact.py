@@ -13,13 +13,13 @@ import onnx
 import pytest
 
 from reformer_export.artifact import Artifact
+from reformer_export.artifact.manifest import record_files, write_manifest
 from reformer_export.cli.main import main
-from reformer_export.manifest import record_files, write_manifest
 
-from ..handmade import snapshot
 from ..models.reformers import theirs
-from ..parity.defects import length_baked, weight, with_defect
-from ..workshop import TINY, Workshop, feeds, outputs_of, worst_error
+from ..tools.handmade import snapshot
+from ..tools.workshop import TINY, Workshop, feeds, outputs_of, worst_error
+from ..verification.parity.defects import length_baked, weight, with_defect
 from .invocation import document, error_line
 
 TEXT = "Grüße aus Petersburg, lieber Rodion Romanowitsch!"

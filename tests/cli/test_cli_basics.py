@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from reformer_export.cli.main import main
-from reformer_export.running import top_predictions
-from reformer_export.text import ByteCodec
+from reformer_export.inference.running import top_predictions
+from reformer_export.inference.text import ByteCodec
 
-from ..handmade import edit_manifest, environment, make_artifact, snapshot
+from ..tools.handmade import edit_manifest, environment, make_artifact, snapshot
 from .invocation import child, error_line
 
 VERBS = (

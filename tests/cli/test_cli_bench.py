@@ -13,8 +13,8 @@ from reformer_export.bench.contenders import AGAINST as CONTENDERS
 from reformer_export.cli.bench import AGAINST
 from reformer_export.cli.main import main
 
-from ..handmade import environment
-from ..workshop import Workshop
+from ..tools.handmade import environment
+from ..tools.workshop import Workshop
 
 PNG = b"\x89PNG\r\n"
 

@@ -11,8 +11,8 @@ import pytest
 
 from reformer_export.cli.main import main
 
-from ..handmade import snapshot
-from ..workshop import Workshop
+from ..tools.handmade import snapshot
+from ..tools.workshop import Workshop
 from .invocation import document, error_line
 
 pytest.importorskip("triton", reason="Triton is not installed: it is made for Linux")

@@ -11,8 +11,8 @@ import pytest
 from reformer_export.artifact import Artifact
 from reformer_export.cli.main import main
 
-from ..handmade import snapshot
-from ..workshop import TINY, Workshop
+from ..tools.handmade import snapshot
+from ..tools.workshop import TINY, Workshop
 from .invocation import document, error_line
 
 
@@ -121,11 +121,11 @@ def test_machine_code_for_instructions_this_machine_lacks(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from reformer_export.exporters import aoti
+    from reformer_export.exporters.torch import aoti
 
     here = {"architecture": "x86_64", "instructions": "avx2"}
     monkeypatch.setattr(aoti, "this_machine", lambda: dict(here))
-    monkeypatch.setattr("reformer_export.machine_code.this_machine", lambda: dict(here))
+    monkeypatch.setattr("reformer_export.artifact.machine_code.this_machine", lambda: dict(here))
     arguments = ["to-aoti", "-m", str(source), str(tmp_path / "out"), "--isa", "avx512"]
     assert main(arguments) == 1
     assert "compiled for instructions avx512; this machine has avx2" in error_line(capsys)

@@ -16,12 +16,12 @@ import torch
 
 from reformer_export.artifact import Artifact
 from reformer_export.cli.main import main
-from reformer_models import reversible
 from reformer_models.config import ReformerConfig
+from reformer_models.layers import reversible
 
-from ..handmade import environment, make_artifact, snapshot
 from ..models.saved_models import edit_config
-from ..workshop import TINY, Workshop
+from ..tools.handmade import environment, make_artifact, snapshot
+from ..tools.workshop import TINY, Workshop
 from .invocation import document, error_line
 
 TASK = "text-classification"

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from reformer_export.artifact.engine import ENGINE, RECORD, Engine
 from reformer_export.cli.main import main
-from reformer_export.engine import ENGINE, RECORD, Engine
-from reformer_export.gpu import find_gpus
+from reformer_export.host.gpu import find_gpus
 
-from ..workshop import Workshop
+from ..tools.workshop import Workshop
 from .invocation import document, error_line
 
 TASK = "fill-mask"

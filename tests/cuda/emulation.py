@@ -15,15 +15,15 @@ from unittest import mock
 import numpy as np
 from numpy.typing import NDArray
 
-from reformer_export.exporters.cuda_kernels import KERNELS, KIND, write_cuda_kernels
-from reformer_ops import triton_compile
+from reformer_export.exporters.cuda.export import KERNELS, KIND, write_cuda_kernels
 from reformer_ops.registry import by_onnx_name
-from reformer_ops.triton_compile import Compiled
-from reformer_ops.triton_launch import Launch
+from reformer_ops.triton import compile as triton_compile
+from reformer_ops.triton.compile import Compiled
+from reformer_ops.triton.launch import Launch
 from reformer_ops.triton_programs import Program, Step, make_program
 
-from ..ptx import machine
-from ..ptx.memory import Buffer
+from ..tools.ptx import machine
+from ..tools.ptx.memory import Buffer
 from .sessions import Node, model_of
 from .stand_in import Launched
 

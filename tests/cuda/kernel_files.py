@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from reformer_export.exporters.cuda_kernels import KIND
+from reformer_export.exporters.cuda.export import KIND
 
 Json = dict[str, Any]
 

@@ -16,9 +16,9 @@ import onnx_ir as ir
 import onnxruntime
 from numpy.typing import NDArray
 
-from reformer_ops.onnx_writer import as_attributes
+from reformer_ops.core.onnx_writer import as_attributes
+from reformer_ops.core.spec import DOMAIN, AttributeValue
 from reformer_ops.registry import by_onnx_name
-from reformer_ops.spec import DOMAIN, AttributeValue
 
 from .building import build
 from .kernel_files import ATTRIBUTES, SIZES

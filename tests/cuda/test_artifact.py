@@ -11,10 +11,10 @@ import pytest
 
 pytest.importorskip("triton", reason="Triton is not installed: it is made for Linux")
 
-from reformer_export.exporters.cuda_kernels import KERNELS, add_cuda_kernels
-from reformer_ops import triton_compile
+from reformer_export.exporters.cuda.export import KERNELS, add_cuda_kernels
+from reformer_ops.triton import compile as triton_compile
 
-from ..workshop import Workshop, feeds
+from ..tools.workshop import Workshop, feeds
 from .emulation import compile_launch
 from .process import beside_stand_in, stand_in
 from .sessions import open_session

@@ -20,15 +20,7 @@ from .kernel_files import (
     write,
 )
 from .process import beside_stand_in, stand_in
-from .sessions import (
-    Node,
-    attention_inputs,
-    failure,
-    model_of,
-    new_library,
-    open_session,
-    run,
-)
+from .sessions import Node, attention_inputs, failure, model_of, new_library, open_session, run
 from .stand_in import StandIn
 
 LOADING = {

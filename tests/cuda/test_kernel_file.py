@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from reformer_export.exporters.cuda_kernels import KIND
+from reformer_export.exporters.cuda.export import KIND
 
 from .building import run_program
 from .kernel_files import Json, amount, document, encoded, kernels_for

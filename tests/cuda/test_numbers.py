@@ -14,15 +14,15 @@ import pytest
 
 pytest.importorskip("triton", reason="Triton is not installed: it is made for Linux")
 
-from reformer_ops.cases import Case
 from reformer_ops.chunk_attention.cases import make_case as chunk_case
+from reformer_ops.core.cases import Case
 from reformer_ops.lsh_bucket.cases import make_case as hash_case
 from reformer_ops.registry import by_onnx_name
 from reformer_ops.sorted_chunk_attention.cases import make_case as sorted_case
 from reformer_ops.triton_programs import sizes_of
 
-from ..ops import law
-from ..ptx.emulated import as_float32, stored
+from ..ops import tolerances as law
+from ..tools.ptx.emulated import as_float32, stored
 from .emulation import Run, images_in, write_kernels
 from .process import beside_stand_in, stand_in
 from .sessions import Array, Node, model_of, open_session, run

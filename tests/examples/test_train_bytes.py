@@ -18,8 +18,8 @@ from click.testing import CliRunner, Result
 from safetensors.numpy import load_file
 from train_bytes import CONFIG, Recipe, main, spread_positions
 
-from reformer_models.creating import create_model
 from reformer_models.loading import load_model
+from reformer_models.training.creating import create_model
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = ROOT / "LICENSE"

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from reformer_export.parity.compare import compare
-from reformer_export.parity.inputs import ParityInput, parity_inputs
-from reformer_export.parity.report import Tolerance, tolerance_for
+from reformer_export.artifact.signature import Signature
 from reformer_export.runtimes import ProbingRunner
-from reformer_export.signature import Signature
+from reformer_export.verification.parity.compare import compare
+from reformer_export.verification.parity.inputs import ParityInput, parity_inputs
+from reformer_export.verification.parity.report import Tolerance, tolerance_for
 
 FP32 = Tolerance(output=2e-5)
 """Stricter than an artifact's: rounding takes two millionths on a GPU."""

@@ -11,7 +11,7 @@ import sys
 from dataclasses import dataclass
 from importlib import metadata
 
-from reformer_export.gpu import find_gpus
+from reformer_export.host.gpu import find_gpus
 
 PACKAGES = (
     "torch",

@@ -7,10 +7,10 @@ import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from reformer_export.gpu import find_gpus
-from reformer_export.optional import installed
+from reformer_export.host.gpu import find_gpus
+from reformer_export.host.optional import installed
 from reformer_ops import library_path
-from reformer_ops.errors import NativeLibraryError
+from reformer_ops.core.errors import NativeLibraryError
 
 
 def first_missing(needs: Iterable[str], *, rehearsal: bool = False) -> str | None:

@@ -12,8 +12,8 @@ import torch
 
 from reformer_export import open_runner
 from reformer_export.errors import ReformerError, UsageError
-from reformer_export.parity.compare import relative_error
 from reformer_export.runtimes import ProbingRunner
+from reformer_export.verification.parity.compare import relative_error
 
 from . import workshop
 from .comparing import Miss, example, expect_equal

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from reformer_ops import torch_ops  # noqa: F401  (registers the operators)
-from reformer_ops.spec import OpSpec
+from reformer_ops.core.spec import OpSpec
 
-from ..ops import law
+from ..ops import tolerances as law
 from .record import Place, Record
 
 DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}

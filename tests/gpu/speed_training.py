@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from reformer_models.config import ReformerConfig
-from reformer_models.creating import create_model
-from reformer_models.losses import language_model_loss
+from reformer_models.training.creating import create_model
+from reformer_models.training.losses import language_model_loss
 
 from . import timing, workshop
 from .needs import first_missing

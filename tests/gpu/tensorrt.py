@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from reformer_export import open_runner, to_tensorrt
-from reformer_export.parity.compare import relative_error
+from reformer_export.verification.parity.compare import relative_error
 
 from . import workshop
 from .comparing import Miss, example, tolerance

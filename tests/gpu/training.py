@@ -8,13 +8,14 @@ from typing import Any
 import torch
 
 from reformer_models.config import ReformerConfig
-from reformer_models.creating import create_model
-from reformer_models.heads import ReformerForTask
-from reformer_models.losses import language_model_loss
-from reformer_ops.spec import OpSpec
+from reformer_models.layers.heads import ReformerForTask
+from reformer_models.training.creating import create_model
+from reformer_models.training.losses import language_model_loss
+from reformer_ops.core.spec import OpSpec
 
 from ..models.configs import CRIME_AND_PUNISHMENT
-from ..ops import gradients, law
+from ..ops import gradients
+from ..ops import tolerances as law
 from .comparing import Miss
 from .operators import DTYPES
 from .record import Place, Record

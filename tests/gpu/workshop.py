@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from reformer_export import to_onnx
-from reformer_export.device import parse_device
+from reformer_export.artifact.signature import Signature
 from reformer_export.exporters.base import ExportOptions, signature_of
+from reformer_export.host.device import parse_device
 from reformer_export.runtimes.torch import TorchRunner
-from reformer_export.signature import Signature
 from reformer_models.config import ReformerConfig
-from reformer_models.creating import create_model
 from reformer_models.loading import LoadedModel
-from reformer_models.saving import save_checkpoint
-from reformer_ops.native import Choice
+from reformer_models.training.creating import create_model
+from reformer_models.training.saving import save_checkpoint
+from reformer_ops.core.native import Choice
 
 from ..models.configs import CRIME_AND_PUNISHMENT, ENWIK8_CUT, SMALL
 from ..models.weights import spread

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from reformer_models.hashing import BucketTrace
+from reformer_models.layers.hashing import BucketTrace
 from reformer_models.loading import LoadedModel
 from reformer_ops.lsh_bucket.reference import bucket_margins
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from transformers.activations import ACT2FN
 
-from reformer_models.activation_names import ACTIVATION_NAMES
-from reformer_models.activations import activation
+from reformer_models.config.activation_names import ACTIVATION_NAMES
 from reformer_models.errors import ConfigError
+from reformer_models.layers.activations import activation
 
 # These have weights, for which a Reformer's feed-forward layer has no place.
 LEARNED = {"prelu", "xielu"}

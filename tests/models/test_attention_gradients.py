@@ -7,13 +7,11 @@ from typing import Any
 import pytest
 import torch
 from transformers.models.reformer import modeling_reformer
-from transformers.models.reformer.configuration_reformer import (
-    ReformerConfig as TheirConfig,
-)
+from transformers.models.reformer.configuration_reformer import ReformerConfig as TheirConfig
 
-from reformer_models import attention
 from reformer_models.config import ReformerConfig
-from reformer_models.hashing import draw_rotations
+from reformer_models.layers import attention
+from reformer_models.layers.hashing import draw_rotations
 
 from .training import NO_DROPOUT
 

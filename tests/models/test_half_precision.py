@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from reformer_models.attention import LSHSelfAttention
+from reformer_models.layers.attention import LSHSelfAttention
 from reformer_models.loading import LoadedModel
 from reformer_models.tasks import TASKS
 from reformer_ops.lsh_bucket.reference import bucket_margins, lsh_bucket

@@ -9,7 +9,7 @@ import torch
 
 from reformer_models.config import ReformerConfig
 from reformer_models.errors import ConfigError
-from reformer_models.hashing import BucketTrace, draw_rotations
+from reformer_models.layers.hashing import BucketTrace, draw_rotations
 
 from .parity import run_ours
 from .reformers import CRIME_AND_PUNISHMENT, ENWIK8_CUT, SMALL, ours, theirs, token_ids

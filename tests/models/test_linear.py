@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 import torch
 
-from reformer_models.creating import create_model
-from reformer_models.linear import Linear
-from reformer_models.losses import language_model_loss
-from reformer_ops import native_status, training
+from reformer_models.layers.linear import Linear
+from reformer_models.training.creating import create_model
+from reformer_models.training.losses import language_model_loss
+from reformer_ops import native_status
+from reformer_ops.training import choice as training
 
-from ..operator_calls import Calls
+from ..tools.operator_calls import Calls
 from .reformers import token_ids
 from .training import DROPOUT, FITTING, assert_close, loss_and_gradients, small_config
 

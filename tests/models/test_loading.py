@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import torch
 
-from reformer_models import heads
 from reformer_models.config import ReformerConfig
 from reformer_models.errors import CheckpointError, ConfigError
-from reformer_models.hashing import draw_rotations
+from reformer_models.layers import heads
+from reformer_models.layers.hashing import draw_rotations
 from reformer_models.loading import load_model
 from reformer_models.tasks import TASKS
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from reformer_models.activation_names import ACTIVATION_NAMES
 from reformer_models.config import ReformerConfig
+from reformer_models.config.activation_names import ACTIVATION_NAMES
 from reformer_models.tasks import TASKS
 
 from .parity import Tally

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import torch
 
-from reformer_export.bench.allocations import peak_allocated
-from reformer_models import attention
-from reformer_models.creating import create_model
-from reformer_models.hashing import BucketTrace
-from reformer_models.losses import language_model_loss
-from reformer_ops import training
+from benchmarks.allocations import peak_allocated
+from reformer_models.layers import attention
+from reformer_models.layers.hashing import BucketTrace
+from reformer_models.training.creating import create_model
+from reformer_models.training.losses import language_model_loss
+from reformer_ops.training import choice as training
 
 from .reformers import token_ids
 from .training import DROPOUT, FITTING, assert_close, loss_and_gradients, small_config

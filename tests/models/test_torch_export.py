@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from reformer_models.tasks import TASKS
-from reformer_ops.torch_library import decomposed
+from reformer_ops.core.torch_library import decomposed
 
 from .reformers import SMALL, masks, ours, theirs, token_ids
 

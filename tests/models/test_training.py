@@ -10,14 +10,14 @@ import pytest
 import torch
 import transformers
 
-from reformer_models.creating import create_model
-from reformer_models.embeddings import AxialPositionEmbeddings
 from reformer_models.errors import CheckpointError, ConfigError, InputShapeError
+from reformer_models.layers.embeddings import AxialPositionEmbeddings
 from reformer_models.loading import load_model
-from reformer_models.losses import IGNORED, language_model_loss
-from reformer_models.saving import save_checkpoint
 from reformer_models.tasks import TASKS
-from reformer_ops import training
+from reformer_models.training.creating import create_model
+from reformer_models.training.losses import IGNORED, language_model_loss
+from reformer_models.training.saving import save_checkpoint
+from reformer_ops.training import choice as training
 
 from .reformers import ours, save_small, theirs, token_ids
 from .training import FITTING, NO_DROPOUT, assert_close, loss_and_gradients, small_config

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 from reformer_models.config import ReformerConfig
-from reformer_models.heads import ReformerForTask
-from reformer_models.losses import language_model_loss
+from reformer_models.layers.heads import ReformerForTask
+from reformer_models.training.losses import language_model_loss
 
 from .reformers import SMALL
 
@@ -27,7 +27,7 @@ FITTING = {
     "feed_forward_size": 48,
     "hidden_size": 32,
 }
-"""Sizes that native kernels take, once `_SMALLEST` of `reformer_ops.training` lets them."""
+"""Sizes that native kernels take, once `_SMALLEST` of `reformer_ops.training.choice` lets them."""
 
 
 def small_config(**changes: Any) -> ReformerConfig:

@@ -19,13 +19,13 @@ from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
 from reformer_ops import torch_ops  # noqa: F401  (registers the operators)
-from reformer_ops.cases import Case
-from reformer_ops.spec import OpSpec
-from reformer_ops.torch_library import PORTABLE
+from reformer_ops.core.cases import Case
+from reformer_ops.core.spec import OpSpec
+from reformer_ops.core.torch_library import PORTABLE
 
 from .isa_libraries import isa_libraries
-from .law import as_numpy, torch_arguments
 from .onnx_models import Form, cached_session, make_model
+from .tolerances import as_numpy, torch_arguments
 from .triton_interpreter import interpret
 
 Array = NDArray[Any]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from reformer_ops.cases import Case
 from reformer_ops.chunk_attention.cases import make_case as make_chunk_attention
+from reformer_ops.core.cases import Case
 from reformer_ops.lsh_bucket.cases import make_case as make_lsh_bucket
 from reformer_ops.sorted_chunk_attention.cases import make_case as make_sorted_chunk_attention
 

@@ -10,7 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from reformer_ops import native_status
-from reformer_ops.cases import Case
+from reformer_ops.core.cases import Case
 
 from .gradients import DTYPES, by_portable, by_torch
 from .isa_libraries import isa_libraries

@@ -18,13 +18,14 @@ import torch
 from numpy.typing import NDArray
 
 from reformer_ops import torch_ops
-from reformer_ops.cases import Case
+from reformer_ops.core.cases import Case
+from reformer_ops.core.spec import OpSpec
+from reformer_ops.core.torch_library import PORTABLE
 from reformer_ops.registry import OPS, by_onnx_name
-from reformer_ops.spec import OpSpec
-from reformer_ops.torch_library import PORTABLE
 
-from . import law, plain_torch
-from .law import torch_arguments
+from . import plain_torch
+from . import tolerances as law
+from .tolerances import torch_arguments
 
 Array = NDArray[Any]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import onnxruntime
 
 from reformer_ops import library_path
-from reformer_ops.errors import NativeLibraryError
+from reformer_ops.core.errors import NativeLibraryError
 
 ISAS = ("baseline", "neon", "avx2", "avx512")
 VARIABLE = "REFORMER_FORCE_ISA"

@@ -10,10 +10,10 @@ import onnx
 import onnx_ir as ir
 import onnxruntime
 
+from reformer_ops.core.onnx_writer import OnnxWriter, as_attributes
+from reformer_ops.core.spec import DOMAIN, AttributeValue, OpSpec
 from reformer_ops.onnx_bodies import function, write_body
-from reformer_ops.onnx_writer import OnnxWriter, as_attributes
 from reformer_ops.registry import by_onnx_name
-from reformer_ops.spec import DOMAIN, AttributeValue, OpSpec
 
 Form = Literal["node", "function", "inlined"]
 """A node alone, as kernels of ours take it; with its body as a function; the body in the graph."""

@@ -10,8 +10,8 @@ import math
 
 import torch
 
-from reformer_ops.attention_masks import KEY_NORM_EPSILON, MASKED, SELF
-from reformer_ops.dropout.masks import factors
+from reformer_ops.core.attention_masks import KEY_NORM_EPSILON, MASKED, SELF
+from reformer_ops.core.dropout_masks import factors
 
 
 def chunk_attention(

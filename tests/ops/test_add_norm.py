@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from reformer_ops.add_norm.reference import add_norm
 from reformer_ops.add_norm.spec import ADD_NORM, WIDEST
-from reformer_ops.errors import OpError
+from reformer_ops.core.errors import OpError
+from reformer_ops.core.onnx_writer import as_attributes
+from reformer_ops.core.spec import DOMAIN
 from reformer_ops.onnx_bodies import function
-from reformer_ops.onnx_writer import as_attributes
-from reformer_ops.spec import DOMAIN
 
 from .onnx_models import OPSET, make_session
 
@@ -120,7 +120,7 @@ def test_emulated_ptx(example: Example, dtype: str, target: int) -> None:
     pytest.importorskip("triton", reason="Triton is not installed: it is made for Linux")
     from reformer_ops.triton_programs import make_program
 
-    from ..ptx.emulated import as_float32, run_launch, stored
+    from ..tools.ptx.emulated import as_float32, run_launch, stored
 
     program = make_program(
         ADD_NORM,
@@ -148,7 +148,7 @@ def test_emulated_ptx(example: Example, dtype: str, target: int) -> None:
 def test_rows_fit_into_registers(hidden: int) -> None:
     pytest.importorskip("triton", reason="Triton is not installed: it is made for Linux")
     from reformer_ops.add_norm.triton_kernel import add_norm as launch
-    from reformer_ops.triton_compile import compile_launch
+    from reformer_ops.triton.compile import compile_launch
 
     for dtype, target in (("float32", 80), ("float16", 90)):
         compiled = compile_launch(launch(dtype=dtype, hidden=hidden, epsilon=EPSILON), target)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from reformer_ops.dropout.masks import keep
-from reformer_ops.errors import OpError
-from reformer_ops.spec import OpSpec
-from reformer_ops.torch_library import PORTABLE
+from reformer_ops.core.dropout_masks import keep
+from reformer_ops.core.errors import OpError
+from reformer_ops.core.spec import OpSpec
+from reformer_ops.core.torch_library import PORTABLE
 
-from ..operator_calls import Calls
+from ..tools.operator_calls import Calls
 from .examples import EXAMPLES
 from .gradients import ATTENTIONS, DROPOUT, bits, differentiate, python_function, with_dropout
-from .law import torch_arguments
+from .tolerances import torch_arguments
 
 by_attention = pytest.mark.parametrize("op", ATTENTIONS, ids=lambda op: op.name)
 

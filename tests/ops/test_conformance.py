@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from numpy.typing import NDArray
 
-from reformer_ops.cases import Case
-from reformer_ops.spec import OpSpec
+from reformer_ops.core.cases import Case
+from reformer_ops.core.spec import OpSpec
 
-from . import law
+from . import tolerances as law
 from .backends import BACKENDS, Backend
 
 

@@ -7,11 +7,11 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 
+from reformer_ops.core.onnx_writer import OnnxWriter
 from reformer_ops.lsh_bucket.onnx_body import convolution_body
 from reformer_ops.lsh_bucket.spec import LSH_BUCKET
-from reformer_ops.onnx_writer import OnnxWriter
 
-from . import law
+from . import tolerances as law
 
 TYPES = {"float32": ir.DataType.FLOAT, "float16": ir.DataType.FLOAT16}
 

@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reformer_ops.cases import Case
+from reformer_ops.core.cases import Case
+from reformer_ops.core.spec import OpSpec
 from reformer_ops.lsh_bucket.spec import LSH_BUCKET
 from reformer_ops.registry import OPS
 from reformer_ops.sorted_chunk_attention.spec import SORTED_CHUNK_ATTENTION
-from reformer_ops.spec import OpSpec
 
-from . import law, naive, strategies
+from . import naive, strategies
+from . import tolerances as law
 from .examples import EXAMPLES
 
 by_op = pytest.mark.parametrize("op", OPS, ids=lambda op: op.name)

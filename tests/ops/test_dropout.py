@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from reformer_ops.dropout.masks import keep
+from reformer_ops.core.dropout_masks import keep
 
 FIRSTS = (0, 2**31 - 100, 2**32 - 100)
 """Where a column wraps, or would if it had a sign."""

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from reformer_ops import torch_ops  # noqa: F401  (registers the operators)
-from reformer_ops.cases import Case
-from reformer_ops.errors import OpError
+from reformer_ops.core.cases import Case
+from reformer_ops.core.errors import OpError
+from reformer_ops.core.spec import OpSpec
+from reformer_ops.core.torch_library import PORTABLE
 from reformer_ops.registry import OPS, by_onnx_name
-from reformer_ops.spec import OpSpec
-from reformer_ops.torch_library import PORTABLE
 
 from .examples import EXAMPLES
 from .onnx_models import make_model, make_session

@@ -18,15 +18,16 @@ from torch._dynamo.backends.common import aot_autograd
 from torch.library import opcheck
 
 from reformer_ops import native_status
-from reformer_ops.cases import Case
 from reformer_ops.chunk_attention.cases import make_case as make_chunk_attention
-from reformer_ops.errors import OpError
+from reformer_ops.core.cases import Case
+from reformer_ops.core.errors import OpError
+from reformer_ops.core.spec import OpSpec
+from reformer_ops.core.torch_library import PORTABLE, decomposed
 from reformer_ops.sorted_chunk_attention.cases import make_case as make_sorted_chunk_attention
-from reformer_ops.spec import OpSpec
-from reformer_ops.torch_library import PORTABLE, decomposed
 
-from ..operator_calls import Calls
-from . import law, strategies
+from ..tools.operator_calls import Calls
+from . import strategies
+from . import tolerances as law
 from .examples import EXAMPLES
 from .gradient_backends import BACKENDS, Backend
 from .gradients import (
@@ -46,9 +47,9 @@ from .gradients import (
     upstream,
     with_dropout,
 )
-from .law import torch_arguments
 from .test_native_library import python
 from .test_native_results import LARGE
+from .tolerances import torch_arguments
 from .torch_process import call_in
 
 by_attention = pytest.mark.parametrize("op", ATTENTIONS, ids=lambda op: op.name)

@@ -17,14 +17,15 @@ import torch
 
 import reformer_ops
 import reformer_ops.torch_ops  # registers torch.ops.reformer
-from reformer_ops import library_path, native, native_status
-from reformer_ops.errors import NativeLibraryError, OpError
+from reformer_ops import library_path, native_status
+from reformer_ops.core import native
+from reformer_ops.core.errors import NativeLibraryError, OpError
+from reformer_ops.core.spec import DOMAIN, OpSpec
 from reformer_ops.registry import OPS
-from reformer_ops.spec import DOMAIN, OpSpec
 
 from .examples import EXAMPLES
-from .law import torch_arguments
 from .onnx_models import make_model, make_session
+from .tolerances import torch_arguments
 
 KINDS = ("ort", "torch")
 by_op = pytest.mark.parametrize("op", OPS, ids=lambda op: op.name)

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from reformer_ops import library_path
+from reformer_ops.core.spec import DOMAIN
 from reformer_ops.registry import OPS
-from reformer_ops.spec import DOMAIN
 
 PROGRAM = r"""
 #include <ATen/ATen.h>

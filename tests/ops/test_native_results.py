@@ -10,23 +10,19 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from reformer_ops import (
-    library_path,
-    native_status,
-    torch_ops,  # noqa: F401  (registers the operators)
-)
-from reformer_ops.cases import Case
+from reformer_ops import library_path, native_status
 from reformer_ops.chunk_attention.cases import make_case as make_chunk_attention
+from reformer_ops.core.cases import Case
+from reformer_ops.core.spec import OpSpec
 from reformer_ops.lsh_bucket.cases import make_case as make_lsh_bucket
 from reformer_ops.registry import OPS
 from reformer_ops.sorted_chunk_attention.cases import make_case as make_sorted_chunk_attention
-from reformer_ops.spec import OpSpec
 
-from . import law
+from . import tolerances as law
 from .backends import native_onnxruntime
 from .examples import EXAMPLES
-from .law import torch_arguments
 from .onnx_models import make_model, make_session
+from .tolerances import torch_arguments
 
 DTYPES = ("float32", "float16")
 

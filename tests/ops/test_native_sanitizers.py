@@ -20,7 +20,7 @@ from reformer_ops.registry import OPS
 from tests.ops.backends import native_onnxruntime
 from tests.ops.examples import EXAMPLES
 from tests.ops.isa_libraries import isa_libraries
-from tests.ops.law import cases
+from tests.ops.tolerances import cases
 count = 0
 for library in isa_libraries().values():
     for op in OPS:
@@ -34,7 +34,7 @@ print(count, "calls without a finding")
 RUN_ALL_GRADIENTS = """
 from tests.ops.gradients import ATTENTIONS, by_torch, with_dropout
 from tests.ops.examples import EXAMPLES
-from tests.ops.law import cases
+from tests.ops.tolerances import cases
 count = 0
 for op in ATTENTIONS:
     for case in (*cases(op), EXAMPLES[op.name]):

@@ -11,15 +11,16 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from reformer_ops.cases import Case
 from reformer_ops.chunk_attention.spec import CHUNK_ATTENTION
+from reformer_ops.core.cases import Case
+from reformer_ops.core.spec import OpSpec
 from reformer_ops.lsh_bucket.reference import bucket_margins
 from reformer_ops.lsh_bucket.spec import LSH_BUCKET
 from reformer_ops.registry import OPS
 from reformer_ops.sorted_chunk_attention.spec import SORTED_CHUNK_ATTENTION
-from reformer_ops.spec import OpSpec
 
-from . import law, strategies
+from . import strategies
+from . import tolerances as law
 from .backends import BACKENDS, Backend, by_name
 
 Array = NDArray[Any]

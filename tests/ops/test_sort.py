@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from reformer_ops.onnx_writer import OnnxWriter
+from reformer_ops.core.onnx_writer import OnnxWriter
 from reformer_ops.sorted_chunk_attention.onnx_sort import stable_sort
 
 from .onnx_models import OPSET, make_session

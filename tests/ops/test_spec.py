@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from reformer_ops import torch_ops
+from reformer_ops.core.spec import DOMAIN, OpSpec
 from reformer_ops.onnx_bodies import write_body
 from reformer_ops.registry import FUSED, OPS, by_onnx_name
-from reformer_ops.spec import DOMAIN, OpSpec
 
-from . import law
+from . import tolerances as law
 from .examples import EXAMPLES
 from .onnx_models import Form, make_model
 

@@ -10,12 +10,12 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.library import opcheck
 
+from reformer_ops.core.spec import OpSpec
 from reformer_ops.registry import OPS
-from reformer_ops.spec import OpSpec
 
 from . import plain_torch
 from .examples import EXAMPLES
-from .law import torch_arguments
+from .tolerances import torch_arguments
 
 by_op = pytest.mark.parametrize("op", OPS, ids=lambda op: op.name)
 by_attention = pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from reformer_ops.native import native_status
+from reformer_ops.core.native import native_status
 
 from .isa_libraries import VARIABLE, isa_libraries
 from .torch_process import call_in

@@ -15,14 +15,14 @@ import pytest
 import torch
 
 from reformer_ops import torch_ops  # noqa: F401  (registers the operators)
-from reformer_ops.errors import NativeLibraryError, OpError
-from reformer_ops.native import requested
+from reformer_ops.core.errors import NativeLibraryError, OpError
+from reformer_ops.core.native import requested
+from reformer_ops.core.spec import OpSpec
+from reformer_ops.core.torch_library import PORTABLE
 from reformer_ops.registry import OPS
-from reformer_ops.spec import OpSpec
-from reformer_ops.torch_library import PORTABLE
 
 from .examples import EXAMPLES
-from .law import torch_arguments
+from .tolerances import torch_arguments
 from .triton_interpreter import interpret
 
 pytest.importorskip("triton", reason="Triton is not installed: it is made for Linux")
@@ -107,7 +107,7 @@ ON_CUDA = """
 import sys, torch
 sys.modules["triton"] = None  # as if it were not installed
 from reformer_ops import torch_ops
-from reformer_ops.cases import Case
+from reformer_ops.core.cases import Case
 operator = torch.ops.reformer.chunk_attention.default
 if not torch._C._dispatch_has_kernel_for_dispatch_key("reformer::chunk_attention", "CUDA"):
     print("portable")

@@ -11,10 +11,10 @@ import pytest
 
 pytest.importorskip("triton", reason="Triton is not installed: it is made for Linux")
 
-from reformer_ops.errors import OpError
-from reformer_ops.triton_compile import TARGETS, CompilationError, Compiled, compile_launch
+from reformer_ops.core.errors import OpError
+from reformer_ops.triton.compile import TARGETS, CompilationError, Compiled, compile_launch
+from reformer_ops.triton.launch import Launch
 from reformer_ops.triton_kernels import Hashing, LayerShape, local_layer, lsh_layer
-from reformer_ops.triton_launch import Launch
 
 SHARED = 48 * 1024
 """What a launch has without asking."""

@@ -8,16 +8,16 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from reformer_ops.dropout.masks import draw_seed, factors
-from reformer_ops.dropout.torch_op import dropout
-from reformer_ops.feed_forward.torch_op import (
+from reformer_ops.core.dropout_masks import draw_seed, factors
+from reformer_ops.core.native import load_into_torch
+from reformer_ops.training.dropout.torch_op import dropout
+from reformer_ops.training.feed_forward.torch_op import (
     FeedForwardWeights,
     feed_forward,
     feed_forward_with_gradients,
 )
-from reformer_ops.linear.torch_op import linear
-from reformer_ops.native import load_into_torch
-from reformer_ops.projections.torch_op import projections
+from reformer_ops.training.linear.torch_op import linear
+from reformer_ops.training.projections.torch_op import projections
 
 load_into_torch()
 

@@ -34,7 +34,7 @@ def find(what: str) -> Callable[..., Any]:
 @contextmanager
 def for_gpu(target: int | None) -> Iterator[None]:
     """Tensors of the CPU get the kernels for a GPU of this compute capability."""
-    from reformer_ops import triton_torch
+    from reformer_ops.triton import torch as triton_torch
 
     usual = triton_torch._NO_GPU
     triton_torch._NO_GPU = target or usual

@@ -10,7 +10,7 @@ import pytest
 
 from reformer_export.artifact import Artifact
 
-from ..workshop import TINY, Workshop
+from ..tools.workshop import TINY, Workshop
 from .programs import ROOT, RUNTIME, built
 
 

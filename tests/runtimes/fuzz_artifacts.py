@@ -19,10 +19,10 @@ from pathlib import Path
 import onnx
 
 from reformer_export.artifact import Artifact
+from reformer_export.artifact.manifest import read_raw_manifest, record_files
 from reformer_export.errors import ArtifactError
-from reformer_export.manifest import read_raw_manifest, record_files
-from tests.handmade import make_artifact
 from tests.runtimes.programs import library
+from tests.tools.handmade import make_artifact
 
 HOSTILE = (
     *("..", "../outside", "/etc/passwd", "a/b", "x" * 5000, "", "\0", "model.onnx", "é\u2028"),

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 from reformer_export.artifact import Artifact
-from reformer_export.manifest import ONNX
-from reformer_export.packaging import package
+from reformer_export.artifact.manifest import ONNX
+from reformer_export.cli.packaging import package
 from reformer_export.runtimes.cpp_probe import write_probing_artifact
 
-from ..workshop import feeds
+from ..tools.workshop import feeds
 from .programs import ROOT, in_cpp
 
 WORK = ROOT / "build/aarch64"

@@ -15,8 +15,8 @@ import reformer_export
 from reformer_export.artifact import Artifact
 from reformer_ops import native_status
 
-from ..handmade import make_artifact, snapshot
-from ..workshop import Workshop, feeds
+from ..tools.handmade import make_artifact, snapshot
+from ..tools.workshop import Workshop, feeds
 from .programs import TEXT, both, both_refuse, built, environment, in_cpp, in_python, save
 
 

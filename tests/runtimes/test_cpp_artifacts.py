@@ -11,7 +11,7 @@ import pytest
 
 from reformer_export.artifact import Artifact
 
-from ..handmade import edit_manifest, make_artifact
+from ..tools.handmade import edit_manifest, make_artifact
 from .programs import both_refuse, in_cpp, in_python
 
 

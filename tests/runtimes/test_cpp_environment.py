@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from reformer_export.artifact import Artifact
-from reformer_export.manifest import write_manifest
+from reformer_export.artifact.manifest import write_manifest
 
-from ..workshop import Workshop, feeds
+from ..tools.workshop import Workshop, feeds
 from .programs import ONNXRUNTIME, TEXT, both, both_refuse, built, environment, in_cpp, save
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from reformer_export.artifact import Artifact
 
-from ..workshop import TINY, Workshop
+from ..tools.workshop import TINY, Workshop
 from .programs import ROOT, built, environment, in_python
 
 TEXT = "Porfirij"

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 import tensorrt_rtx_libs
 
-from reformer_export import gpu
-from reformer_export.engine import ENGINE, RECORD, Engine
-from reformer_export.manifest import FileRecord
+from reformer_export.artifact.engine import ENGINE, RECORD, Engine
+from reformer_export.artifact.manifest import FileRecord
+from reformer_export.host import gpu
 
-from ..workshop import Workshop
+from ..tools.workshop import Workshop
 from .programs import ROOT, RUNTIME, Ran, both_refuse, built, environment, in_cpp, in_python
 
 TASK = "fill-mask"  # whose model is the smallest

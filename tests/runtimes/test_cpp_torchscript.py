@@ -12,10 +12,10 @@ import pytest
 import torch
 
 import reformer_ops.torch_ops  # noqa: F401  (registers torch.ops.reformer)
-from reformer_export.manifest import read_raw_manifest, record_files
+from reformer_export.artifact.manifest import read_raw_manifest, record_files
 from reformer_ops import library_path
 
-from ..handmade import edit_manifest, make_artifact
+from ..tools.handmade import edit_manifest, make_artifact
 from .programs import built, environment
 
 pytestmark = pytest.mark.slow

@@ -14,7 +14,7 @@ import pytest
 from reformer_export.artifact import Artifact
 from reformer_export.pipeline import to_onnx, to_torchscript
 
-from ..workshop import TINY, Workshop, feeds
+from ..tools.workshop import TINY, Workshop, feeds
 from .programs import ROOT, built, environment
 
 KNOWN = ("ran", "refused")

@@ -15,18 +15,14 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from reformer_export.device import Device, parse_device
 from reformer_export.errors import RuntimeUnavailableError, UsageError
+from reformer_export.host.device import Device, parse_device
 from reformer_export.pipeline import to_torchscript
 from reformer_export.runtimes import open_runner
 from reformer_export.runtimes.cuda_graphs import MOST_GRAPHS, TURNS
-from reformer_export.runtimes.onnxruntime_cuda import (
-    PROVIDER,
-    DeviceSession,
-    provider_options,
-)
+from reformer_export.runtimes.onnxruntime_cuda import PROVIDER, DeviceSession, provider_options
 
-from ..workshop import Workshop, feeds
+from ..tools.workshop import Workshop, feeds
 
 CPU = Device("cpu")
 

@@ -16,9 +16,9 @@ import pytest
 
 from reformer_export.artifact import Artifact
 from reformer_export.cli.main import main
+from reformer_export.cli.packaging import PROVIDERS, package
 from reformer_export.errors import RuntimeUnavailableError, UsageError
-from reformer_export.exporters.cuda_kernels import add_cuda_kernels
-from reformer_export.packaging import PROVIDERS, package
+from reformer_export.exporters.cuda.export import add_cuda_kernels
 from reformer_export.runtimes import open_runner
 
 from ..cli.invocation import document, error_line

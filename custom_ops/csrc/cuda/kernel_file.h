@@ -2,7 +2,7 @@
 //
 // The file has the layout of safetensors: eight bytes, the size of the header; the header, JSON;
 // then bytes. Each kernel is a tensor of bytes, `<image>.cubin` or `<image>.ptx`. The programs are
-// JSON too, in the header's metadata. reformer_export/exporters/cuda_kernels.py writes it.
+// JSON too, in the header's metadata. reformer_export/exporters/cuda/export.py writes it.
 #pragma once
 
 #include <cstdint>

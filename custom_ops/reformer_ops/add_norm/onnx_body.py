@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from reformer_ops.onnx_writer import OnnxWriter
+from reformer_ops.core.onnx_writer import OnnxWriter
 
 
 def body(

@@ -6,8 +6,8 @@ import triton
 import triton.language as tl
 
 from reformer_ops.add_norm.spec import WIDEST
-from reformer_ops.errors import OpError
-from reformer_ops.triton_launch import Argument, Grid, Launch, padded, triton_type
+from reformer_ops.core.errors import OpError
+from reformer_ops.triton.launch import Argument, Grid, Launch, padded, triton_type
 
 _ELEMENTS = 4096
 """Of a program's rows together: 8 to 16 of each thread, on their way at once."""

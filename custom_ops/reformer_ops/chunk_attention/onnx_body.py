@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from reformer_ops.attention_masks import ABSENT, MASKED
-from reformer_ops.onnx_writer import OnnxWriter
+from reformer_ops.core.attention_masks import ABSENT, MASKED
+from reformer_ops.core.onnx_writer import OnnxWriter
 
 
 def body(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reformer_ops.attention_masks import MASKED
+from reformer_ops.core.attention_masks import MASKED
 
 Array = NDArray[Any]
 

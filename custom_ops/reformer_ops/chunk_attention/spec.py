@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reformer_ops.spec import Attribute, Operand, OpSpec
+from reformer_ops.core.spec import Attribute, Operand, OpSpec
 
 CHUNK_ATTENTION = OpSpec(
     name="ChunkAttention",

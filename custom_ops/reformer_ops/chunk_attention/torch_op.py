@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from reformer_ops.attention_masks import ABSENT, MASKED
 from reformer_ops.chunk_attention.spec import CHUNK_ATTENTION
-from reformer_ops.dropout.masks import factors
-from reformer_ops.torch_library import (
+from reformer_ops.core.attention_masks import ABSENT, MASKED
+from reformer_ops.core.dropout_masks import factors
+from reformer_ops.core.torch_library import (
     Gradients,
     call_with_dropout,
     check_attention,

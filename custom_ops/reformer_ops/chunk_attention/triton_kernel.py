@@ -6,7 +6,7 @@ from functools import cache
 import triton
 import triton.language as tl
 
-from reformer_ops.triton_attention import (
+from reformer_ops.triton.attention import (
     attend,
     finish,
     hide,
@@ -20,8 +20,8 @@ from reformer_ops.triton_attention import (
     tile_slots,
     without_absent,
 )
-from reformer_ops.triton_launch import Argument, Grid, Launch, triton_type
-from reformer_ops.triton_tiles import attention_tile
+from reformer_ops.triton.launch import Argument, Grid, Launch, triton_type
+from reformer_ops.triton.tiles import attention_tile
 
 
 @triton.jit(do_not_specialize=["length"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from reformer_ops.chunk_attention import triton_kernel
-from reformer_ops.triton_torch import as_bytes, on_device_of, target_of, type_of
+from reformer_ops.triton.torch import as_bytes, on_device_of, target_of, type_of
 
 
 def chunk_attention(

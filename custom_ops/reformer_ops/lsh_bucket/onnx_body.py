@@ -9,8 +9,8 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from reformer_ops.core.onnx_writer import OnnxWriter
 from reformer_ops.lsh_bucket.spec import bucket_count
-from reformer_ops.onnx_writer import OnnxWriter
 
 
 def body(

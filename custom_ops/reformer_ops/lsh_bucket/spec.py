@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from reformer_ops.errors import OpError
-from reformer_ops.spec import Attribute, Operand, OpSpec
+from reformer_ops.core.errors import OpError
+from reformer_ops.core.spec import Attribute, Operand, OpSpec
 
 LSH_BUCKET = OpSpec(
     name="LshBucket",

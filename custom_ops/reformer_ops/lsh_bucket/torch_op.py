@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import torch
 
-from reformer_ops.errors import OpError
+from reformer_ops.core.errors import OpError
+from reformer_ops.core.torch_library import call, check_operands, register
 from reformer_ops.lsh_bucket.spec import LSH_BUCKET, bucket_count
-from reformer_ops.torch_library import call, check_operands, register
 
 
 def _check(

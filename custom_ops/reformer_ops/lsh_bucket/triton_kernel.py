@@ -7,8 +7,8 @@ import triton
 import triton.language as tl
 
 from reformer_ops.lsh_bucket.spec import bucket_count
-from reformer_ops.triton_launch import Argument, Grid, Launch, padded, triton_type
-from reformer_ops.triton_tiles import hash_tile
+from reformer_ops.triton.launch import Argument, Grid, Launch, padded, triton_type
+from reformer_ops.triton.tiles import hash_tile
 
 _LOW = tl.constexpr(2.0**11)
 """Of fp16: what rounding to it leaves of a number is scaled by this, so as not to be subnormal."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from reformer_ops.lsh_bucket import triton_kernel
-from reformer_ops.triton_torch import as_bytes, on_device_of, target_of, type_of
+from reformer_ops.triton.torch import as_bytes, on_device_of, target_of, type_of
 
 
 def lsh_bucket(

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from reformer_ops.cases import Case, random_mask
+from reformer_ops.core.cases import Case, random_mask
 
 
 def make_case(

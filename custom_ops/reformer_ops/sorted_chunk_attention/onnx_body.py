@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from reformer_ops.attention_masks import ABSENT, KEY_NORM_EPSILON, MASKED, SELF
-from reformer_ops.onnx_writer import OnnxWriter
+from reformer_ops.core.attention_masks import ABSENT, KEY_NORM_EPSILON, MASKED, SELF
+from reformer_ops.core.onnx_writer import OnnxWriter
 from reformer_ops.sorted_chunk_attention.onnx_sort import stable_sort
 
 _NEVER = int(np.iinfo(np.int32).max)  # a position no query reaches: the key is masked

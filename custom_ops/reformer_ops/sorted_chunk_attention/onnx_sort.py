@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from reformer_ops.onnx_writer import OnnxWriter
+from reformer_ops.core.onnx_writer import OnnxWriter
 
 DIGIT_BITS = 4
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reformer_ops.attention_masks import KEY_NORM_EPSILON, MASKED, SELF
 from reformer_ops.chunk_attention.reference import look_adjacent, softmax_attend
+from reformer_ops.core.attention_masks import KEY_NORM_EPSILON, MASKED, SELF
 
 Array = NDArray[Any]
 

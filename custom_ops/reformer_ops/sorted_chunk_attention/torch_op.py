@@ -9,11 +9,10 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from reformer_ops.attention_masks import ABSENT, KEY_NORM_EPSILON, MASKED, SELF
 from reformer_ops.chunk_attention.torch_op import Ring, attend_backward, softmax_attend
-from reformer_ops.dropout.masks import factors
-from reformer_ops.sorted_chunk_attention.spec import SORTED_CHUNK_ATTENTION
-from reformer_ops.torch_library import (
+from reformer_ops.core.attention_masks import ABSENT, KEY_NORM_EPSILON, MASKED, SELF
+from reformer_ops.core.dropout_masks import factors
+from reformer_ops.core.torch_library import (
     Gradients,
     call_with_dropout,
     check_attention,
@@ -21,6 +20,7 @@ from reformer_ops.torch_library import (
     whole_chunks,
     wide,
 )
+from reformer_ops.sorted_chunk_attention.spec import SORTED_CHUNK_ATTENTION
 
 
 class _SortedChunks:

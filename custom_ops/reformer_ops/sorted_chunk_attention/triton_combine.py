@@ -5,7 +5,7 @@ from functools import cache
 import triton
 import triton.language as tl
 
-from reformer_ops.triton_launch import Argument, Grid, Launch, padded, triton_type
+from reformer_ops.triton.launch import Argument, Grid, Launch, padded, triton_type
 
 _ELEMENTS = 1024
 """Of a program's tile: 8 a thread, in flight at once; more would spill where rows are padded."""

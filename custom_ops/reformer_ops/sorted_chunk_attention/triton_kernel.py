@@ -6,8 +6,8 @@ from functools import cache
 import triton
 import triton.language as tl
 
-from reformer_ops.attention_masks import SELF
-from reformer_ops.triton_attention import (
+from reformer_ops.core.attention_masks import SELF
+from reformer_ops.triton.attention import (
     attend,
     finish,
     hide,
@@ -23,8 +23,8 @@ from reformer_ops.triton_attention import (
     tile_slots,
     without_absent,
 )
-from reformer_ops.triton_launch import Argument, Grid, Launch, padded, triton_type
-from reformer_ops.triton_tiles import attention_tile
+from reformer_ops.triton.launch import Argument, Grid, Launch, padded, triton_type
+from reformer_ops.triton.tiles import attention_tile
 
 _SELF = tl.constexpr(SELF)
 

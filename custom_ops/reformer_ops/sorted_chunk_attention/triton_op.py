@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 from reformer_ops.sorted_chunk_attention import triton_combine, triton_kernel, triton_sort
-from reformer_ops.triton_tiles import attention_tile
-from reformer_ops.triton_torch import as_bytes, on_device_of, target_of, type_of
+from reformer_ops.triton.tiles import attention_tile
+from reformer_ops.triton.torch import as_bytes, on_device_of, target_of, type_of
 
 
 def sort_by_bucket(buckets: torch.Tensor, *, num_buckets: int, alone: bool = False) -> torch.Tensor:

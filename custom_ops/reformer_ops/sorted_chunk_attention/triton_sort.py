@@ -19,7 +19,7 @@ from functools import cache
 import triton
 import triton.language as tl
 
-from reformer_ops.triton_launch import Argument, Grid, Launch
+from reformer_ops.triton.launch import Argument, Grid, Launch
 
 MAX_DIGIT_BITS = 10
 """2**10 counters are eight registers of each of 128 threads, and 4 KB of shared memory."""

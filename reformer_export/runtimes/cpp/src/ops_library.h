@@ -1,4 +1,4 @@
-// Which implementation of our operators runs: the rules are those of reformer_ops/native.py.
+// Which implementation of our operators runs: the rules are those of reformer_ops/core/native.py.
 #pragma once
 
 #include <filesystem>

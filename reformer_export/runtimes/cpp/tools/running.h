@@ -1,4 +1,4 @@
-// One run of an artifact, and what came out: reformer_export/running.py in C++.
+// One run of an artifact, and what came out: reformer_export/inference/running.py in C++.
 #pragma once
 
 #include <cstdint>

@@ -1,0 +1,45 @@
+"""A choice as an artifact, exported by the path that every model of ours takes."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+from benchmarks.baselines.choices import Choice, Skeleton
+from reformer_export.artifact.staging import stage
+from reformer_export.exporters.base import draft_manifest
+from reformer_export.exporters.onnx.export import TOOLS, OnnxOptions, write_onnx
+from reformer_export.source import create_model, save_checkpoint
+
+
+def export_choice(choice: Choice, skeleton: Skeleton, folder: Path, *, seed: int = 0) -> Path:
+    """Make a checkpoint of the skeleton with random weights, and export it with this attention.
+
+    The artifact's manifest says that the attention was exchanged. The weights that a choice has
+    beyond the skeleton's are in `model.onnx_data` alone.
+
+    Args:
+        folder: gets "checkpoint" and "artifact", in place of what it held.
+        seed: of the weights.
+
+    Returns:
+        The artifact.
+
+    Raises:
+        ReformerError: the export failed.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    checkpoint, artifact = folder / "checkpoint", folder / "artifact"
+    task = "text-generation" if choice.causal else "fill-mask"
+    config = skeleton.config(choice.kind, causal=choice.causal)
+    save_checkpoint(create_model(config, task, seed=seed), checkpoint)
+    options = OnnxOptions(external_data=True)
+    loaded = options.load(checkpoint)
+    choice.install(loaded.model, skeleton)
+    if choice.replace is not None:
+        note = f"the self-attention of every layer was exchanged for {choice.title}"
+        loaded = dataclasses.replace(loaded, notes=(*loaded.notes, note))
+    with stage(artifact) as staged:
+        write_onnx(loaded, draft_manifest(loaded, options, TOOLS), staged, options, lambda _: None)
+    return artifact

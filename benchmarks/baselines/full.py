@@ -1,0 +1,24 @@
+"""Softmax attention over the whole sequence: the standard Transformer's.
+
+Source: "Attention Is All You Need", arXiv 1706.03762, section 3.2.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from benchmarks.baselines.self_attention import SelfAttention, softmax_attention
+
+
+class FullAttention(SelfAttention):
+    """Time and memory grow with the square of the length."""
+
+    def attend(
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor
+    ) -> torch.Tensor:
+        """Three times `[batch, heads, length, head_dim]` -> the same."""
+        visible = mask[:, None, None, :]
+        if self.causal:
+            positions = torch.arange(query.shape[2], device=query.device)
+            visible = positions <= positions[:, None]
+        return softmax_attention(query, key, value, visible)

@@ -1,0 +1,162 @@
+"""Time and memory of one forward pass, by length, each contender in a process of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks.baselines.artifacts import export_choice
+from benchmarks.baselines.choices import (
+    FULL,
+    LINFORMER,
+    LOCAL,
+    LONGFORMER,
+    PERFORMER,
+    REFORMER,
+    Choice,
+    Skeleton,
+)
+from reformer_export.bench import bench_artifact
+from reformer_export.bench.contenders import FULL as TORCH
+from reformer_export.bench.contenders import OURS, PORTABLE
+from reformer_export.bench.progress import Progress, prefixed
+from reformer_export.bench.report import OK, Result, number_text, seconds_text
+
+SKELETON = Skeleton(max_length=65536, axial_shape=(256, 256), keys=256, rounds=2, layers=4)
+
+LINEUP: tuple[tuple[Choice, dict[str, str]], ...] = (
+    (REFORMER, {OURS: "Reformer (LSH), native", PORTABLE: "Reformer (LSH)"}),
+    (LOCAL, {OURS: "local layers, native", PORTABLE: "local layers", TORCH: "full, torch SDPA"}),
+    (LONGFORMER, {OURS: "Longformer"}),
+    (LINFORMER, {OURS: "Linformer (bidirectional)"}),
+    (PERFORMER, {OURS: "Performer"}),
+    (FULL, {OURS: "full, exported"}),
+)
+"""Each artifact, and what its contenders are called. "full, torch SDPA" takes the local layers'
+projections and torch's attention kernel; all others run in ONNX Runtime, on standard operators
+where it is not said that native ones run."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One attention at one length.
+
+    `expected` is the time in seconds that a refused run would have taken, by the longest length
+    before it; None where it ran, or nothing did.
+    """
+
+    result: Result
+    expected: float | None = None
+
+    def row(self) -> Sequence[str]:
+        """Under `HEADER`."""
+        result = self.result
+        if result.status == OK:
+            return (
+                f"{result.length:,}",
+                result.contender,
+                seconds_text(result.median_seconds),
+                number_text(result.tokens_per_second, "{:,.0f}"),
+                number_text(result.peak_rss and result.peak_rss / 1e9, "{:.2f} GB"),
+                "",
+            )
+        told = f"{result.status}: {result.reason}"
+        if self.expected is not None:
+            told += f"; {seconds_text(self.expected)} by extrapolation"
+        return f"{result.length:,}", result.contender, "-", "-", "-", told
+
+    def to_json(self) -> dict[str, Any]:
+        """As an object of results.json."""
+        return {**self.result.to_json(None), "extrapolated_seconds": self.expected}
+
+
+HEADER = ("tokens", "attention", "time", "tokens/s", "peak memory", "not measured because")
+
+
+@dataclass(frozen=True)
+class SpeedReport:
+    """All attentions at all lengths."""
+
+    threads: int
+    measured: tuple[Measured, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def results(self) -> list[Result]:
+        """What is measured, for a plot."""
+        return [item.result for item in self.measured]
+
+    def rows(self) -> Iterator[Sequence[str]]:
+        """By length, then in the order of `LINEUP`."""
+        ordered = sorted(self.measured, key=lambda item: item.result.length)
+        yield from (item.row() for item in ordered)
+
+    def to_json(self) -> dict[str, Any]:
+        """As an object of results.json."""
+        return {
+            "threads": self.threads,
+            "results": [item.to_json() for item in self.measured],
+            "notes": list(self.notes),
+        }
+
+
+def measure_speed(
+    folder: Path,
+    *,
+    lengths: Sequence[int],
+    threads: int,
+    repeat: int = 3,
+    patience: float = 60.0,
+    skeleton: Skeleton = SKELETON,
+    lineup: Sequence[tuple[Choice, dict[str, str]]] = LINEUP,
+    progress: Progress | None = None,
+) -> SpeedReport:
+    """Export every choice into `folder`, and time its forward pass of one sequence.
+
+    Args:
+        folder: gets a folder of artifacts for each choice.
+        lengths: tokens; at most the skeleton's `max_length`.
+        repeat: runs of each after its warm-up.
+        patience: seconds; what would take longer is refused, with the reason.
+
+    Raises:
+        ReformerError: an export failed. What fails in running is in the report.
+    """
+    say = progress or (lambda message: None)
+    measured: list[Measured] = []
+    notes: dict[str, None] = {}
+    for choice, labels in lineup:
+        say(f"exporting {choice.title}")
+        artifact = export_choice(choice, skeleton, folder / choice.name)
+        report = bench_artifact(
+            artifact,
+            lengths=lengths,
+            threads=threads,
+            against=[name for name in labels if name != OURS],
+            repeat=repeat,
+            patience=patience,
+            progress=prefixed(say, choice.title),
+        )
+        for name, label in labels.items():
+            own = [replace(r, contender=label) for r in report.results if r.contender == name]
+            order = 2 if choice is FULL or name == TORCH else 1
+            measured += with_expectations(own, order)
+        notes |= dict.fromkeys(f"{choice.title}: {note}" for note in report.notes())
+    return SpeedReport(threads, tuple(measured), tuple(notes))
+
+
+def with_expectations(results: Sequence[Result], order: int) -> Iterator[Measured]:
+    """The results of one attention by length, with the time of those refused.
+
+    Time is taken to grow with that power of the length; parts of a model are linear, so with the
+    square it is rather too much than too little.
+    """
+    known = [(r.length, r.median_seconds) for r in results if r.median_seconds is not None]
+    for result in results:
+        expected = None
+        if result.status != OK and known and result.length > known[-1][0]:
+            length, seconds = known[-1]
+            expected = seconds * (result.length / length) ** order
+        yield Measured(result, expected)

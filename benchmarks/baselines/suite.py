@@ -1,0 +1,159 @@
+"""All of `make bench-attention`: what every attention costs, and what it learns."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.baselines import duplication, speed
+from benchmarks.baselines.choices import (
+    FULL,
+    LINFORMER,
+    LOCAL,
+    LONGFORMER,
+    PERFORMER,
+    REFORMER,
+    Choice,
+)
+from benchmarks.baselines.duplication import Learned, Training
+from benchmarks.baselines.speed import SpeedReport
+from reformer_export.artifact.staging import atomic_file
+from reformer_export.bench.files import prepare_folder, write_results
+from reformer_export.bench.plots import plot_learning, plot_models
+from reformer_export.bench.progress import Progress, prefixed
+from reformer_export.cli.tables import markdown
+from reformer_export.host.machine import describe_machine, usable_cores
+
+PUPILS: tuple[tuple[Choice, int, bool], ...] = (
+    (FULL, 1, True),
+    (REFORMER, 1, True),
+    (REFORMER, 2, True),
+    (REFORMER, 4, True),
+    (LOCAL, 1, True),
+    (LONGFORMER, 1, True),
+    (PERFORMER, 1, True),
+    (FULL, 1, False),
+    (LINFORMER, 1, False),
+    (PERFORMER, 1, False),
+)
+"""Who is trained: the attention, its rounds of hashing if it hashes, and whether it is causal."""
+
+
+@dataclass(frozen=True)
+class Scope:
+    """How much is measured: at which lengths, how often; who is trained, and how long."""
+
+    lengths: tuple[int, ...]
+    repeat: int
+    training: Training
+    pupils: tuple[tuple[Choice, int, bool], ...]
+
+
+WHOLE = Scope((1024, 4096, 16384, 65536), 3, Training(300), PUPILS)
+QUICK = Scope((1024, 4096), 1, Training(200), (PUPILS[0], PUPILS[2], PUPILS[8]))
+
+
+@dataclass(frozen=True)
+class RivalsReport:
+    """Everything that was measured; `speed` is None and `learned` empty where left out."""
+
+    machine: Mapping[str, Any]
+    seconds: float
+    speed: SpeedReport | None
+    training: Training
+    learned: tuple[Learned, ...]
+
+    @property
+    def failed(self) -> bool:
+        """Whether something broke; what did not fit in memory or patience has not."""
+        found = () if self.speed is None else self.speed.results
+        return any(result.status == "failed" for result in found)
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as a document."""
+        return {
+            "machine": dict(self.machine),
+            "seconds": self.seconds,
+            "speed": None if self.speed is None else self.speed.to_json(),
+            "training": vars(self.training),
+            "learned": [learned.to_json() for learned in self.learned],
+        }
+
+
+def run_suite(
+    folder: Path,
+    *,
+    scope: Scope = WHOLE,
+    threads: int | None = None,
+    parts: tuple[str, ...] = ("speed", "learning"),
+    progress: Progress | None = None,
+) -> RivalsReport:
+    """Measure, and write results.json, table.md and the plots into `folder`.
+
+    Args:
+        folder: made if need be; artifacts lie in it, too, made anew each time.
+        threads: of every contender and training; all usable cores when left out.
+        parts: what is measured.
+
+    Raises:
+        ReformerError: an export failed.
+        MissingDependencyError: matplotlib is not installed.
+    """
+    say = progress or (lambda message: None)
+    threads = threads or usable_cores()
+    prepare_folder(folder)
+    start = time.perf_counter()
+    found = None
+    if "speed" in parts:
+        found = speed.measure_speed(
+            folder, lengths=scope.lengths, threads=threads, repeat=scope.repeat, progress=say
+        )
+    learned = _learn(scope, threads, say) if "learning" in parts else ()
+    report = RivalsReport(
+        machine=describe_machine(),
+        seconds=time.perf_counter() - start,
+        speed=found,
+        training=scope.training,
+        learned=learned,
+    )
+    _write(folder, report)
+    return report
+
+
+def _learn(scope: Scope, threads: int, say: Progress) -> tuple[Learned, ...]:
+    found = []
+    for choice, rounds, causal in scope.pupils:
+        label = choice.title
+        if choice is REFORMER:
+            label += f", {rounds} round{'s' if rounds > 1 else ''}"
+        if not causal:
+            label += ", fill in"
+        found.append(
+            duplication.learn(
+                choice,
+                label,
+                scope.training,
+                threads=threads,
+                causal=causal,
+                skeleton=duplication.skeleton(rounds),
+                progress=prefixed(say, label),
+            )
+        )
+    return tuple(found)
+
+
+def _write(folder: Path, report: RivalsReport) -> None:
+    write_results(folder, report.to_json())
+    tables = []
+    if report.speed is not None:
+        tables.append(markdown(speed.HEADER, report.speed.rows()))
+        plot_models(report.speed.results, folder / "cost.png", "one forward pass, 4 layers")
+    if report.learned:
+        tables.append(markdown(duplication.HEADER, (one.row() for one in report.learned)))
+        curves = {one.name: one.accuracy for one in report.learned}
+        plot_learning(curves, folder / "learning.png", "duplication task")
+    with atomic_file(folder / "table.md") as file:
+        file.write("\n".join(tables).encode())

@@ -1,0 +1,264 @@
+"""`make bench`: makes the published shapes' checkpoints, exports them, measures all we promise."""
+
+from __future__ import annotations
+
+import dataclasses
+import multiprocessing
+import runpy
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from benchmarks import bars
+from reformer_export.bench.files import prepare_folder, write_results
+from reformer_export.bench.models import bench_artifact
+from reformer_export.bench.ops import HF_LENGTHS, KERNEL_LENGTH, SDPA_LENGTHS, OpsReport, bench_ops
+from reformer_export.bench.plots import plot_models, plot_ops
+from reformer_export.bench.progress import Progress, prefixed
+from reformer_export.bench.report import SCHEMA_VERSION, BenchReport
+from reformer_export.cli.tables import markdown
+from reformer_export.errors import ReformerError, UsageError
+from reformer_export.host.machine import describe_machine, usable_cores
+
+MAKE_CHECKPOINT = Path(__file__).parents[2] / "examples" / "make_checkpoint.py"
+
+# enwik8 as published, beside what it shares with the example checkpoint.
+_ENWIK8: dict[str, Any] = {
+    "attn_layers": ("local", "local", "lsh", "local") * 3,
+    "hidden_size": 1024,
+    "num_attention_heads": 8,
+    "attention_head_size": 128,
+    "feed_forward_size": 4096,
+    "local_attn_chunk_length": 128,
+    "lsh_attn_chunk_length": 256,
+    "num_buckets": (512,),
+    "num_hashes": 4,
+    "axial_pos_shape": (128, 512),
+    "axial_pos_embds_dim": (256, 768),
+    "max_position_embeddings": 65536,
+    "vocab_size": 258,
+}
+_SHAPES: dict[str, dict[str, Any]] = {
+    "cp": {},
+    "enwik8-cut": {**_ENWIK8, "attn_layers": _ENWIK8["attn_layers"][:4]},
+    "enwik8": _ENWIK8,
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One artifact's measurements: under which name, of which shape, on what, beside whom."""
+
+    name: str
+    shape: str
+    lengths: tuple[int, ...]
+    against: tuple[str, ...] = ()
+    repeat: int = 3
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What is measured: the artifacts, and at which lengths the operators."""
+
+    plans: tuple[Plan, ...]
+    hf_lengths: tuple[int, ...] = HF_LENGTHS
+    kernel_length: int = KERNEL_LENGTH
+    sdpa_lengths: tuple[int, ...] = SDPA_LENGTHS
+
+
+_ALL = ("portable", "hf", "full")
+FULL = Scope(
+    (
+        Plan(bars.CP, "cp", (1024, 4096, 16384, 65536), _ALL),
+        Plan(bars.ENWIK8_CUT, "enwik8-cut", (1024, 4096, 16384), _ALL),
+        Plan(bars.CP_LONGEST, "cp", (bars.LONGEST,), repeat=1),
+        Plan(bars.ENWIK8_WHOLE, "enwik8", (16384,), repeat=1),
+    )
+)
+QUICK = Scope(
+    (
+        Plan(bars.CP, "cp", (4096, 16384), ("hf",)),
+        Plan(bars.ENWIK8_CUT, "enwik8-cut", (4096,), ("hf",), repeat=2),
+    ),
+    sdpa_lengths=(2048, 8192),
+)
+
+_PATIENCE = 120.0
+
+
+@dataclass(frozen=True)
+class SuiteReport:
+    """Everything `make bench` measured."""
+
+    machine: Mapping[str, Any]
+    seconds: float
+    models: Mapping[str, BenchReport]
+    ops: OpsReport | None
+    failures: tuple[str, ...]
+    bars: tuple[bars.Bar, ...]
+
+    @property
+    def parts(self) -> dict[str, BenchReport | OpsReport]:
+        """What was measured, by name."""
+        return {**self.models, **({} if self.ops is None else {"operators": self.ops})}
+
+    @property
+    def failed(self) -> bool:
+        """Whether something broke; a bar that is missed is no failure."""
+        return bool(self.failures) or any(part.failed for part in self.parts.values())
+
+    def notes(self) -> list[str]:
+        """What a reader of the numbers should know, and what went wrong."""
+        found = list(self.failures)
+        for name, part in self.parts.items():
+            found += [f"{name}: {note}" for note in (*part.troubles(), *part.notes())]
+        return found
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as a document."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "machine": dict(self.machine),
+            "seconds": self.seconds,
+            "models": {name: report.to_json() for name, report in self.models.items()},
+            "ops": None if self.ops is None else self.ops.to_json(),
+            "bars": [bar.to_json() for bar in self.bars],
+            "notes": self.notes(),
+        }
+
+
+def run_suite(
+    folder: Path,
+    *,
+    scope: Scope = FULL,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> SuiteReport:
+    """Measure all we promise, and write results.json, table.md and plots into `folder`.
+
+    Checkpoints and artifacts are made in `folder`, anew each time. What breaks is told in the
+    report; the rest is measured.
+
+    Args:
+        folder: made if need be.
+        scope: all of it, or the part that takes minutes (`QUICK`).
+        threads: of every contender; all usable cores when left out.
+        progress: told what is going on.
+
+    Raises:
+        UsageError: this is no checkout, so there is nothing to make checkpoints with.
+        MissingDependencyError: matplotlib or torch is not installed.
+    """
+    say = progress or (lambda message: None)
+    threads = threads or usable_cores()
+    prepare_folder(folder)
+    start = time.perf_counter()
+    models: dict[str, BenchReport] = {}
+    failures: list[str] = []
+    artifacts: dict[str, Path] = {}
+    for plan in scope.plans:
+        try:
+            if plan.shape not in artifacts:
+                say(f"making the artifact {plan.shape}")
+                artifacts[plan.shape] = make_artifact(folder / plan.shape, _SHAPES[plan.shape])
+            models[plan.name] = bench_artifact(
+                artifacts[plan.shape],
+                lengths=plan.lengths,
+                threads=threads,
+                against=plan.against,
+                repeat=plan.repeat,
+                patience=_PATIENCE,
+                progress=prefixed(say, plan.name),
+            )
+        except ReformerError as error:
+            failures.append(f"{plan.name}: {error}")
+    say("operators")
+    ops: OpsReport | None = None
+    try:
+        ops = _ops_in_own_process(scope, threads)
+    except (ReformerError, BrokenProcessPool) as error:
+        failures.append(f"operators: {error}")
+    report = SuiteReport(
+        machine=describe_machine(),
+        seconds=time.perf_counter() - start,
+        models=models,
+        ops=ops,
+        failures=tuple(failures),
+        bars=tuple(bars.all_bars(models, ops)),
+    )
+    _write(folder, report)
+    return report
+
+
+def make_artifact(folder: Path, changes: Mapping[str, Any]) -> Path:
+    """A checkpoint with random weights, exported as a user would; returns the artifact.
+
+    Args:
+        folder: gets both, in place of what it held.
+        changes: fields in which the config differs from the example's.
+
+    Raises:
+        UsageError: the example is not there.
+        ReformerError: the export failed.
+    """
+    if not MAKE_CHECKPOINT.is_file():
+        raise UsageError(f"{MAKE_CHECKPOINT} is missing: run the suite in a checkout")
+    shutil.rmtree(folder, ignore_errors=True)
+    checkpoint, artifact = folder / "checkpoint", folder / "artifact"
+    example = runpy.run_path(str(MAKE_CHECKPOINT))
+    example["make_checkpoint"](checkpoint, dataclasses.replace(example["CONFIG"], **changes))
+    command = [sys.executable, "-m", "reformer_export", "to-onnx", "--no-verify", "--json"]
+    # Weights in a file of their own are mapped; inside the graph they are parsed and copied.
+    command.append("--external-data")
+    done = subprocess.run(
+        [*command, "-m", str(checkpoint), str(artifact)],
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or ["nothing said"]
+        raise ReformerError(f"the export ended with code {done.returncode}: {said[-1]}")
+    return artifact
+
+
+def _ops_in_own_process(scope: Scope, threads: int) -> OpsReport:
+    """A kernel that crashes must not take the other measurements with it."""
+    measure = partial(
+        bench_ops,
+        threads=threads,
+        repeat=3,
+        hf_lengths=scope.hf_lengths,
+        kernel_length=scope.kernel_length,
+        sdpa_lengths=scope.sdpa_lengths,
+        progress=_tell,
+    )
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(measure).result()
+
+
+def _tell(message: str) -> None:
+    sys.stderr.write(f"{message}\n")
+
+
+def _write(folder: Path, report: SuiteReport) -> None:
+    write_results(folder, report.to_json())
+    rows = [bar.row() for bar in report.bars]
+    (folder / "table.md").write_text(markdown(bars.HEADER, rows), encoding="utf-8")
+    for names, file, title in (
+        ((bars.CP, bars.CP_LONGEST), "cp.png", "crime-and-punishment config"),
+        ((bars.ENWIK8_CUT,), "enwik8.png", "enwik8 config, 4 layers"),
+    ):
+        found = [r for name in names if name in report.models for r in report.models[name].results]
+        plot_models(found, folder / file, title)
+    if report.ops is not None:
+        plot_ops(report.ops.results, folder / "ops.png", "hashing and attention of one layer")

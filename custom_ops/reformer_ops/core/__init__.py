@@ -1,0 +1,1 @@
+"""What an operator consists of, in every framework. Nothing here knows a particular operator."""

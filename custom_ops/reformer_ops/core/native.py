@@ -1,0 +1,170 @@
+"""The native kernels: where their libraries are, whether they load, what runs instead.
+
+Environment variables:
+    REFORMER_OPS: "auto" (the default) runs the native kernels where they are and says in the log
+        what runs, "native" insists on them, "portable" does without.
+    REFORMER_OPS_LIBRARY_DIR: a folder to look in instead of the installed package, such as a CMake
+        build folder.
+    REFORMER_FORCE_ISA: the instruction set to use, see csrc/isa.h.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from reformer_ops.core.errors import NativeLibraryError, OpError
+from reformer_ops.core.spec import DOMAIN
+
+Kind = Literal["torch", "ort"]
+"""Which framework a library is for."""
+
+Choice = Literal["auto", "native", "portable"]
+CHOICES: tuple[str, ...] = get_args(Choice)
+
+CHOICE_VARIABLE = "REFORMER_OPS"
+FOLDER_VARIABLE = "REFORMER_OPS_LIBRARY_DIR"
+_ISA_VARIABLE = "REFORMER_FORCE_ISA"
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class NativeStatus:
+    """Whether the native kernels run: with `isa` from `path`, or not, and for which `reason`."""
+
+    kind: Kind
+    path: Path | None = None
+    isa: str | None = None
+    reason: str | None = None
+
+    @property
+    def available(self) -> bool:
+        """The native kernels run."""
+        return self.reason is None
+
+    def __str__(self) -> str:
+        return f"native operators ({self.isa})" if self.available else "portable operators"
+
+
+def library_path(kind: Kind) -> Path:
+    """The library for `torch.ops.load_library` or `register_custom_ops_library`.
+
+    Raises:
+        NativeLibraryError: there is none; says where it was looked for and how to get it.
+        ValueError: `kind` is neither "torch" nor "ort".
+    """
+    if kind not in get_args(Kind):
+        raise ValueError(f"no library of kind {kind!r}: ask for one of {', '.join(get_args(Kind))}")
+    name = f"libreformer_ops_{kind}.so"
+    given = os.environ.get(FOLDER_VARIABLE)
+    if given:
+        folders = [Path(given)]
+        remedy = f"build it there, or unset {FOLDER_VARIABLE}"
+    else:
+        import reformer_ops
+
+        # An editable install keeps the sources in the checkout and puts libraries elsewhere.
+        folders = [Path(root) / "_native" for root in reformer_ops.__path__]
+        remedy = (
+            "install again where there is a C++ compiler, with REFORMER_NATIVE=1 to see why not"
+        )
+    for folder in folders:
+        if (folder / name).is_file():
+            return (folder / name).resolve()
+    looked = " or ".join(map(str, folders))
+    raise NativeLibraryError(f"there is no {name} in {looked}: {remedy}")
+
+
+def native_status(kind: Kind) -> NativeStatus:
+    """What this process's torch or onnxruntime runs our operators with; loads the library.
+
+    Raises:
+        NativeLibraryError: REFORMER_OPS=native, and the library is not there or does not load.
+        OpError: an environment variable has a value that nothing can be done with.
+    """
+    if kind == "torch":
+        return load_into_torch()
+    import onnxruntime
+
+    return register_with_onnxruntime(onnxruntime.SessionOptions())
+
+
+def requested() -> Choice:
+    """What REFORMER_OPS asks for."""
+    choice = os.environ.get(CHOICE_VARIABLE) or "auto"
+    if choice not in CHOICES:
+        raise OpError(f"{CHOICE_VARIABLE}={choice}: choose one of {', '.join(CHOICES)}")
+    return choice  # type: ignore[return-value]
+
+
+@cache
+def load_into_torch() -> NativeStatus:
+    """Give `torch.ops.reformer` its kernels, if REFORMER_OPS lets; raises as `native_status`."""
+    import torch
+
+    def load(path: Path) -> str:
+        torch.ops.load_library(path)
+        library = ctypes.CDLL(str(path))
+        text = ctypes.create_string_buffer(1024)
+        failed = library.reformer_ops_isa(text, len(text))
+        told = text.value.decode()
+        if failed:
+            raise OpError(told)
+        return told
+
+    return _resolve("torch", requested(), load)
+
+
+def register_with_onnxruntime(options: Any, choice: Choice | None = None) -> NativeStatus:
+    """Give the sessions of an `onnxruntime.SessionOptions` our kernels; raises as `native_status`.
+
+    `choice` overrules REFORMER_OPS.
+    """
+
+    def load(path: Path) -> str:
+        options.register_custom_ops_library(str(path))
+        isa: str = options.get_session_config_entry(f"{DOMAIN}.isa")
+        return isa
+
+    return _resolve("ort", choice or requested(), load)
+
+
+def _resolve(kind: Kind, choice: Choice, load: Callable[[Path], str]) -> NativeStatus:
+    """Do what was chosen; `load` takes the library's path and gives the instruction set."""
+    if choice == "portable":
+        return NativeStatus(kind, reason="portable operators were asked for")
+    path: Path | None = None
+    try:
+        path = library_path(kind)
+        status = NativeStatus(kind, path, _loaded(path, load))
+    except NativeLibraryError as error:
+        if choice == "native":
+            raise
+        # A library that is there and does not load is no ordinary state of affairs.
+        level = logging.INFO if path is None else logging.WARNING
+        status = NativeStatus(kind, path, reason=str(error))
+        _logger.log(level, "%s runs %s: %s", kind, status, error)
+    else:
+        _logger.info("%s runs %s from %s", kind, status, path)
+    return status
+
+
+def _loaded(path: Path, load: Callable[[Path], str]) -> str:
+    try:
+        return load(path)
+    except OpError:
+        raise
+    except Exception as error:  # OSError in torch; onnxruntime's own share no base class
+        reason = str(error.__cause__ or error)
+        if _ISA_VARIABLE in reason:
+            raise OpError(reason[reason.index(_ISA_VARIABLE) :]) from error
+        raise NativeLibraryError(
+            f"{path} does not load ({reason}): install again, or set {CHOICE_VARIABLE}=portable"
+        ) from error

@@ -1,0 +1,130 @@
+"""What an operator is, independent of any framework: names, operands, attributes, version."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal
+
+from reformer_ops.core.errors import OpError
+
+DOMAIN = "reformer"
+"""ONNX domain and torch namespace. No dot: a TensorRT plugin namespace refuses one."""
+
+AttributeKind = Literal["int", "ints", "bool", "float"]
+AttributeValue = int | Sequence[int] | bool | float
+
+_TORCH_TYPES: dict[AttributeKind, str] = {
+    "int": "int",
+    "ints": "int[]",
+    "bool": "bool",
+    "float": "float",
+}
+
+
+@dataclass(frozen=True)
+class Operand:
+    """A tensor that goes into or comes out of an operator.
+
+    `axes` are symbolic names; the same name means the same size everywhere in one operator.
+    `dtype` is "float" for the model's own type (fp32, fp16 or bf16), "wide" for what its sums are
+    held in (fp32), otherwise a NumPy name.
+    """
+
+    name: str
+    axes: tuple[str, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """A compile-time argument. ONNX knows no booleans: there a "bool" is an int of 0 or 1.
+
+    A number is at least `minimum`, less than `limit`, and `even` if so declared; of an "ints" so is
+    each, and there is at least one.
+    """
+
+    name: str
+    kind: AttributeKind
+    minimum: int = 0
+    limit: float = math.inf
+    even: bool = False
+
+    def takes(self, value: AttributeValue) -> bool:
+        """Whether the operator is defined for `value`."""
+        numbers = (value,) if isinstance(value, int | float) else value
+        return bool(numbers) and all(
+            self.minimum <= number < self.limit and not (self.even and number % 2)
+            for number in numbers
+        )
+
+    def __str__(self) -> str:
+        """What it takes, as error messages put it."""
+        what = f"one or more {self.name}" if self.kind == "ints" else self.name
+        below = "" if self.limit == math.inf else f" and < {self.limit:g}"
+        return f"{what}{', even and' if self.even else ''} >= {self.minimum}{below}"
+
+
+@dataclass(frozen=True)
+class OpSpec:
+    """One operator. The torch schema, the ONNX node and the kernels are held to this by tests."""
+
+    name: str
+    torch_name: str
+    version: int
+    inputs: tuple[Operand, ...]
+    attributes: tuple[Attribute, ...]
+    outputs: tuple[Operand, ...]
+
+    @property
+    def torch_schema(self) -> str:
+        """The schema as `torch.library` reads it."""
+        arguments = [f"Tensor {operand.name}" for operand in self.inputs]
+        arguments += [f"{_TORCH_TYPES[a.kind]} {a.name}" for a in self.attributes]
+        results = ", ".join("Tensor" for _ in self.outputs)
+        results = results if len(self.outputs) == 1 else f"({results})"
+        return f"{self.torch_name}({', '.join(arguments)}) -> {results}"
+
+    @cached_property
+    def with_lse(self) -> OpSpec:
+        """An attention as training runs it; torch alone has it.
+
+        It drops a share `dropout` of the probabilities, those that `seed` says. Besides the output
+        it gives what gradients need: the logsumexp of each query's scores, of all keys it sees, in
+        all rounds.
+        """
+        lse = Operand("lse", ("batch", "heads", "length"), "wide")
+        return replace(
+            self,
+            name=f"{self.name}WithLse",
+            torch_name=f"{self.torch_name}_with_lse",
+            inputs=(*self.inputs, Operand("seed", (), "int64")),
+            attributes=(*self.attributes, Attribute("dropout", "float", limit=1)),
+            outputs=(*self.outputs, lse),
+        )
+
+    @cached_property
+    def backward(self) -> OpSpec:
+        """The gradients of an attention's float inputs; torch alone has it.
+
+        It takes inputs and outputs of `with_lse` and the output's gradient.
+        """
+        gradient = replace(self.outputs[0], name="gradient")
+        floats = [operand for operand in self.inputs if operand.dtype == "float"]
+        forward = self.with_lse
+        return replace(
+            forward,
+            name=f"{self.name}Backward",
+            torch_name=f"{self.torch_name}_backward",
+            inputs=(*forward.inputs, *forward.outputs, gradient),
+            outputs=tuple(replace(f, name=f"{f.name}_gradient") for f in floats),
+        )
+
+    def check_attributes(self, **values: AttributeValue) -> None:
+        """OpError naming the first attribute the operator is not defined for."""
+        for attribute in self.attributes:
+            value = values[attribute.name]
+            if not attribute.takes(value):
+                raise OpError(f"{self.torch_name} takes {attribute}; got {value}")

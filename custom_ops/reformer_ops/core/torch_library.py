@@ -1,0 +1,323 @@
+"""Puts an operator into torch's dispatcher under the schema its spec declares."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from typing import Any
+
+import torch
+
+from reformer_ops.core.dropout_masks import draw_seed
+from reformer_ops.core.errors import NativeLibraryError, OpError
+from reformer_ops.core.native import CHOICE_VARIABLE, load_into_torch, requested
+from reformer_ops.core.spec import DOMAIN, OpSpec
+
+MODEL_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+"""The types a model may come in; what the law wants in fp32 is fp32 in all of them."""
+
+ATTENTION_DTYPES = (*MODEL_DTYPES, torch.float64)
+"""The types of the portable attentions. In float64 nothing is fp32: numeric derivatives need it."""
+
+PORTABLE: dict[str, Callable[..., Any]] = {}
+"""By torch name, what serves a device that has no kernel of its own for the operator."""
+
+_LIBRARY = torch.library.Library(DOMAIN, "FRAGMENT")
+
+_logger = logging.getLogger(__name__)
+_DECOMPOSED: ContextVar[bool] = ContextVar("reformer_ops_decomposed", default=False)
+
+load_into_torch()  # before anything is defined: a library of kernels brings the schemas along
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """What an attention has besides, to be trained: `op.with_lse` and `op.backward`, portably."""
+
+    with_lse: Callable[..., tuple[torch.Tensor, torch.Tensor]]
+    backward: Callable[..., tuple[torch.Tensor, ...]]
+
+
+def register(
+    op: OpSpec,
+    check: Callable[..., object],
+    portable: Callable[..., torch.Tensor],
+    fake: Callable[..., torch.Tensor],
+    gradients: Gradients | None = None,
+) -> None:
+    """Define `torch.ops.reformer.<torch_name>`, unless the native library has.
+
+    `check` raises an OpError for what the operator does not take. `portable` serves every device
+    that has no kernel of its own. On CUDA the Triton kernels run, unless REFORMER_OPS=portable.
+    `fake` gives the output's shape and type, so that torch.export and torch.compile keep the
+    operator as one node.
+
+    With `gradients` the operator is differentiable: where a gradient is wanted, `op.with_lse` runs
+    in its place, whose own gradient is `op.backward`. Both are operators of the library too.
+
+    Raises:
+        NativeLibraryError: the library that is loaded lacks the operator, or has another schema.
+    """
+    kernel = _implement(op, check, portable, fake)
+    if requested() != "portable":
+        _LIBRARY.impl(op.torch_name, partial(_on_cuda, op, check, kernel), "CUDA")
+    if gradients is None:
+        return
+
+    def fake_with_lse(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        output = fake(*arguments)
+        batch, length, heads, _ = output.shape
+        return output, output.new_empty((batch, heads, length), dtype=wide(output.dtype))
+
+    def fake_backward(*arguments: Any) -> tuple[torch.Tensor, ...]:
+        tensors = zip(op.inputs, arguments, strict=False)
+        return tuple(
+            torch.empty_like(tensor, memory_format=torch.contiguous_format)
+            for operand, tensor in tensors
+            if operand.dtype == "float"
+        )
+
+    # Whoever calls `op` knows of no other name.
+    check_with_lse = partial(check_attention, replace(op.with_lse, torch_name=op.torch_name))
+    _implement(op.with_lse, check_with_lse, gradients.with_lse, fake_with_lse)
+    check_backward = partial(check_attention, op.backward)
+    _implement(op.backward, check_backward, gradients.backward, fake_backward)
+    torch.library.register_autograd(
+        f"{DOMAIN}::{op.with_lse.torch_name}",
+        partial(_backward, op),
+        setup_context=_save_for_backward,
+        lib=_LIBRARY,
+    )
+    torch.library.register_autograd(
+        f"{DOMAIN}::{op.backward.torch_name}", partial(_second_derivative, op), lib=_LIBRARY
+    )
+    _LIBRARY.impl(op.torch_name, partial(_autograd, op), "Autograd", with_keyset=True)
+
+
+def _implement(
+    op: OpSpec,
+    check: Callable[..., object],
+    portable: Callable[..., Any],
+    fake: Callable[..., Any],
+) -> Callable[..., Any]:
+    """Define the operator with its portable kernel, which is returned."""
+
+    def kernel(*arguments: Any) -> Any:
+        check(*arguments)
+        # What the numeric law wants in fp32, autocast would round.
+        with torch.autocast(arguments[0].device.type, enabled=False):
+            return portable(*arguments)
+
+    PORTABLE[op.torch_name] = kernel
+    _define(op)
+    _LIBRARY.impl(op.torch_name, kernel, "CompositeExplicitAutograd")
+    torch.library.register_fake(f"{DOMAIN}::{op.torch_name}", fake, lib=_LIBRARY)
+    return kernel
+
+
+def _on_cuda(
+    op: OpSpec,
+    check: Callable[..., object],
+    portable: Callable[..., torch.Tensor],
+    *arguments: Any,
+) -> torch.Tensor:
+    """By the Triton kernels where Triton is installed, as it is with torch for CUDA."""
+    kernels = None if arguments[0].dtype == torch.float64 else _triton_kernels(op)
+    if kernels is None:
+        return portable(*arguments)
+    check(*arguments)
+    return kernels(*arguments)
+
+
+@cache
+def _triton_kernels(op: OpSpec) -> Callable[..., torch.Tensor] | None:
+    """`<op>/triton_op.py`; None without Triton, which REFORMER_OPS=native makes an error."""
+    try:
+        importlib.import_module("triton")
+    except ImportError as error:
+        reason = f"{op.torch_name} on CUDA needs triton, which does not load ({error})"
+        if requested() == "native":
+            raise NativeLibraryError(
+                f"{reason}: pip install triton, or set {CHOICE_VARIABLE}=portable"
+            ) from error
+        _logger.warning("%s; the portable operators run instead, slowly", reason)
+        return None
+    module = importlib.import_module(f"reformer_ops.{op.torch_name}.triton_op")
+    function: Callable[..., torch.Tensor] = getattr(module, op.torch_name)
+    return function
+
+
+def _define(op: OpSpec) -> None:
+    packet = getattr(getattr(torch.ops, DOMAIN), op.torch_name, None)
+    if packet is None:
+        native = load_into_torch()
+        if native.available:
+            raise NativeLibraryError(
+                f"the native library that is loaded, {native.path}, has no {op.torch_name}, which "
+                "this version of reformer_ops has: install again"
+            )
+        _LIBRARY.define(op.torch_schema, tags=(torch.Tag.pt2_compliant_tag,))
+        return
+    if requested() == "portable":  # a library that was loaded by hand has defined it
+        raise OpError(f"{CHOICE_VARIABLE}=portable, but this process has loaded native operators")
+    declared = torch._C.parse_schema(f"{DOMAIN}::{op.torch_schema}")
+    if packet.default._schema != declared:
+        raise NativeLibraryError(
+            f"the native library that is loaded has {packet.default._schema}, this version of "
+            f"reformer_ops has {declared}: install again"
+        )
+
+
+def _operator(op: OpSpec) -> Any:
+    return getattr(getattr(torch.ops, DOMAIN), op.torch_name)
+
+
+def _autograd(op: OpSpec, keyset: Any, *arguments: Any) -> torch.Tensor:
+    """`op`, or where its gradient is wanted, `op.with_lse`."""
+    tensors = arguments[: len(op.inputs)]
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
+        output = _with_dropout(op, 0.0, *arguments)
+    else:
+        below = keyset & torch._C._after_autograd_keyset
+        output = _operator(op).default.redispatch(below, *arguments)
+    result: torch.Tensor = output
+    return result
+
+
+def _with_dropout(op: OpSpec, dropout: float, *arguments: Any) -> torch.Tensor:
+    """By `op.with_lse`, with a seed from the generator of the tensors' device."""
+    tensors, attributes = arguments[: len(op.inputs)], arguments[len(op.inputs) :]
+    seed = draw_seed(dropout, tensors[0].device)
+    output: torch.Tensor
+    output, _ = _operator(op.with_lse)(*tensors, seed, *attributes, dropout)
+    return output
+
+
+def _save_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:
+    """Inputs, output and logsumexp: nothing whose size is a number of scores."""
+    _, lse = output
+    ctx.mark_non_differentiable(lse)
+    ctx.save_for_backward(*(v for v in inputs if isinstance(v, torch.Tensor)), *output)
+    ctx.attributes = [value for value in inputs if not isinstance(value, torch.Tensor)]
+
+
+def _backward(
+    op: OpSpec, ctx: Any, gradient: torch.Tensor, _: torch.Tensor | None
+) -> tuple[torch.Tensor | None, ...]:
+    found = iter(_operator(op.backward)(*ctx.saved_tensors, gradient, *ctx.attributes))
+    inputs = op.with_lse.inputs
+    gradients = [next(found) if operand.dtype == "float" else None for operand in inputs]
+    return (*gradients, *(None for _ in ctx.attributes))
+
+
+def _second_derivative(op: OpSpec, ctx: Any, *gradients: torch.Tensor | None) -> None:
+    raise OpError(f"{op.torch_name} can be differentiated once, not twice")
+
+
+@contextmanager
+def decomposed() -> Iterator[None]:
+    """Within it the operators run as what they consist of: a trace then holds no node of ours."""
+    token = _DECOMPOSED.set(True)
+    try:
+        yield
+    finally:
+        _DECOMPOSED.reset(token)
+
+
+def call(op: OpSpec, *arguments: Any) -> torch.Tensor:
+    """Run the operator; OpError for what it does not take, whoever found out."""
+    # torch.compile does not know context variables.
+    if not torch.compiler.is_dynamo_compiling() and _DECOMPOSED.get():
+        decomposition: torch.Tensor = PORTABLE[op.torch_name](*arguments)
+        return decomposition
+    return _refusing_with_op_error(_operator(op), *arguments)
+
+
+def call_with_dropout(op: OpSpec, dropout: float, *arguments: Any) -> torch.Tensor:
+    """`call`, with a share `dropout` of the attention probabilities set to 0, the rest scaled up.
+
+    Which ones, a seed says that is drawn from torch's generator.
+    """
+    if dropout == 0:
+        return call(op, *arguments)
+    return _refusing_with_op_error(partial(_with_dropout, op, dropout), *arguments)
+
+
+def _refusing_with_op_error(function: Callable[..., torch.Tensor], *arguments: Any) -> torch.Tensor:
+    try:
+        return function(*arguments)
+    except OpError:
+        raise
+    except ValueError as error:  # as the native library tells it
+        raise OpError(str(error)) from error
+
+
+def wide(dtype: torch.dtype) -> torch.dtype:
+    """What is fp32 in every type of a model: norms, scores, softmax, sums."""
+    return torch.promote_types(dtype, torch.float32)
+
+
+def check_attention(op: OpSpec, *arguments: Any) -> None:
+    """OpError for what an attention, or its backward, is not defined for."""
+    tensors, values = arguments[: len(op.inputs)], arguments[len(op.inputs) :]
+    check_operands(op, *tensors, dtypes=ATTENTION_DTYPES)
+    attributes = {a.name: value for a, value in zip(op.attributes, values, strict=True)}
+    op.check_attributes(**attributes)
+    check_chunking(op, tensors[0].shape[1], attributes["chunk_length"])
+
+
+def check_operands(
+    op: OpSpec, *tensors: torch.Tensor, dtypes: Sequence[torch.dtype] = MODEL_DTYPES
+) -> None:
+    """OpError where ranks, sizes or types do not fit the spec; floats are of one of `dtypes`.
+
+    Sizes that a tracer stands in for are not compared: nobody knows them yet.
+    """
+    sizes: dict[str, int] = {}
+    model_dtype: torch.dtype | None = None
+    for operand, tensor in zip(op.inputs, tensors, strict=True):
+        expected = f"{op.torch_name} takes {operand.name} as [{', '.join(operand.axes)}]"
+        if tensor.dim() != len(operand.axes):
+            raise OpError(f"{expected}; got shape {list(tensor.shape)}")
+        known = {a: n for a, n in zip(operand.axes, tensor.shape, strict=True) if type(n) is int}
+        if 0 in known.values():
+            raise OpError(f"{expected} with no axis empty; got shape {list(tensor.shape)}")
+        for axis, size in known.items():
+            if sizes.setdefault(axis, size) != size:
+                raise OpError(
+                    f"{expected} with {axis} = {sizes[axis]} as in the inputs before it; "
+                    f"got shape {list(tensor.shape)}"
+                )
+        if operand.dtype == "float":
+            model_dtype = model_dtype or tensor.dtype
+            fits = tensor.dtype == model_dtype and tensor.dtype in dtypes
+            wanted = "float32, float16 or bfloat16, the same for all its float inputs,"
+        else:
+            # A wide operand comes after the float ones, which say how wide.
+            if operand.dtype == "wide" and model_dtype is not None:
+                dtype = wide(model_dtype)
+            else:
+                dtype = getattr(torch, operand.dtype)
+            fits, wanted = tensor.dtype == dtype, str(dtype).removeprefix("torch.")
+        if not fits:
+            raise OpError(f"{op.torch_name} takes {wanted} for {operand.name}; got {tensor.dtype}")
+
+
+def check_chunking(op: OpSpec, length: int, chunk_length: int) -> None:
+    """OpError unless `length`, where it is known, is at most one chunk or several whole ones."""
+    if type(length) is int and length > chunk_length and length % chunk_length:
+        raise OpError(
+            f"{op.torch_name} takes a length of at most chunk_length or a multiple of it; got "
+            f"length {length} with chunk_length {chunk_length}: pad the sequence, mask the padding"
+        )
+
+
+def whole_chunks(length: int, chunk_length: int) -> tuple[int, int]:
+    """How many chunks a sequence takes, and how many slots of the last one it leaves empty."""
+    chunks = (length + chunk_length - 1) // chunk_length
+    return chunks, chunks * chunk_length - length

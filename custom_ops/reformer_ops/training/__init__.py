@@ -1,0 +1,1 @@
+"""Layers that only training on the CPU uses, known to torch alone."""

@@ -1,0 +1,1 @@
+"""What the kernels for GPUs share. Nothing here knows a particular operator."""

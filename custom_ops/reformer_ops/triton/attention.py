@@ -1,0 +1,219 @@
+"""What the Triton kernels of both attentions share: rows, the ring of chunks, the softmax.
+
+Everything here is inlined into a kernel. `length` is the one size that a kernel learns when it is
+launched; all others are compiled in, so that strides are constants and loads are vectors.
+"""
+
+import triton
+import triton.language as tl
+
+from reformer_ops.core.attention_masks import ABSENT, KEY_NORM_EPSILON, MASKED, SELF
+
+_ABSENT = tl.constexpr(ABSENT)
+_MASKED = tl.constexpr(MASKED)
+_SELF = tl.constexpr(SELF)
+_EPSILON = tl.constexpr(KEY_NORM_EPSILON)
+_NOBODY = tl.constexpr(2**31 - 1)
+_HIDDEN = tl.constexpr(-(2**31))
+"""The bit by which the code of a key says that it is padding. The other bits are its position."""
+
+
+@triton.jit
+def row_offsets(position, first, HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK: tl.constexpr):
+    """`[len(position), BLOCK]` offsets into one head of a `[length, HEADS, HEAD_DIM]` tensor, of
+    the elements from `first` on.
+
+    64 bits: a long sequence of many heads has more than 2**31 elements.
+    """
+    start = position.to(tl.int64) * (HEADS * HEAD_DIM) + first
+    return start[:, None] + tl.arange(0, BLOCK)[None, :]
+
+
+@triton.jit
+def row_mask(present, first, HEAD_DIM: tl.constexpr, BLOCK: tl.constexpr):
+    """Which of these elements there are."""
+    inside = present[:, None]
+    if HEAD_DIM % BLOCK != 0:
+        inside = inside & (first + tl.arange(0, BLOCK) < HEAD_DIM)[None, :]
+    return inside
+
+
+@triton.jit
+def load_rows(
+    base,
+    position,
+    present,
+    first,
+    HEADS: tl.constexpr,
+    HEAD_DIM: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """The rows at `position`, gathered; zeros where a row or an element does not exist.
+
+    A row is contiguous, so neighbouring threads read one cache line of it whatever the positions.
+    """
+    offsets = row_offsets(position, first, HEADS, HEAD_DIM, BLOCK)
+    return tl.load(base + offsets, mask=row_mask(present, first, HEAD_DIM, BLOCK), other=0.0)
+
+
+@triton.jit
+def multiply(
+    query,
+    query_position,
+    asked,
+    key,
+    position,
+    present,
+    HEADS: tl.constexpr,
+    HEAD_DIM: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
+    """(`[BLOCK_M, BLOCK_N]` products of queries and keys, `[BLOCK_N]` sums of the keys' squares).
+
+    Without tensor cores: everything is fp32, a thread holds what it multiplies, and whole rows
+    would not fit: they are taken BLOCK_K elements at a time, those of the queries anew from the
+    cache.
+    """
+    squares = tl.zeros((BLOCK_N,), tl.float32)
+    products = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
+    for first in range(0, HEAD_DIM, BLOCK_K):
+        some = load_rows(query, query_position, asked, first, HEADS, HEAD_DIM, BLOCK_K)
+        keys = load_rows(key, position, present, first, HEADS, HEAD_DIM, BLOCK_K)
+        keys = keys.to(tl.float32)
+        squares += tl.sum(keys * keys, axis=1)
+        products = tl.dot(some.to(tl.float32), tl.trans(keys), acc=products, input_precision="ieee")
+    return products, squares
+
+
+@triton.jit
+def neighbour(chunk, shift, chunks):
+    """The chunk that is `shift` after this one in the ring of all; itself beyond the whole ring."""
+    shift = tl.where(tl.abs(shift) < chunks, shift, 0)
+    other = chunk + shift
+    other = tl.where(other < 0, other + chunks, other)
+    return tl.where(other >= chunks, other - chunks, other)
+
+
+@triton.jit
+def key_slots(
+    start, window, chunk, chunks, before, CHUNK_LENGTH: tl.constexpr, BLOCK_N: tl.constexpr
+):
+    """Where the keys from the `start`-th of a chunk's window on stand: (slots, which exist).
+
+    The window is one row of keys: tiles may straddle the borders of chunks, so none is wasted on
+    chunks that no tile divides.
+    """
+    number = start + tl.arange(0, BLOCK_N)
+    shift = number // CHUNK_LENGTH - before
+    other = neighbour(chunk, shift, chunks)
+    return other * CHUNK_LENGTH + number % CHUNK_LENGTH, number < window
+
+
+@triton.jit
+def tile_slots(start, chunk, chunks, before, CHUNK_LENGTH: tl.constexpr, BLOCK_N: tl.constexpr):
+    """`key_slots` of a whole tile; where chunks are made of tiles, all from one chunk."""
+    if CHUNK_LENGTH % BLOCK_N == 0:
+        shift = start // CHUNK_LENGTH - before
+        other = neighbour(chunk, shift, chunks)
+        first = tl.multiple_of(other * CHUNK_LENGTH + start % CHUNK_LENGTH, BLOCK_N)
+        return first + tl.arange(0, BLOCK_N)
+    else:
+        slots, _ = key_slots(start, 0, chunk, chunks, before, CHUNK_LENGTH, BLOCK_N)
+        return slots
+
+
+@triton.jit
+def key_codes(position, valid, present):
+    """A number for each key that says all that decides who sees it.
+
+    Its position; with _HIDDEN, which makes it larger than any, where it is padding. A key that is
+    not there has all bits set: it is in the future of every query, and no query's own.
+    """
+    code = tl.where(valid, position, position | _HIDDEN)
+    return tl.where(present, code, -1)
+
+
+@triton.jit
+def position_of(code):
+    """The position that a code of `key_codes` has, of a key that is there."""
+    return code & ~_HIDDEN
+
+
+@triton.jit
+def key_scale(squares, HEAD_DIM: tl.constexpr, ROOT: tl.constexpr):
+    """What a key of LSH attention is multiplied by, from the sum of its squares.
+
+    Normalising a key is scaling its column of the scores: so keys go to the tensor cores as they
+    are, unrounded, and fp32 sums hold what fp16 would not. Rounded division and root: they are one
+    a key, and large scores show every bit of them.
+    """
+    norm = tl.sqrt_rn(tl.div_rn(squares, 1.0 * HEAD_DIM) + _EPSILON) * ROOT
+    return tl.div_rn(1.0, norm)
+
+
+@triton.jit
+def hide_by_code(scores, query_position, query_code, code, CAUSAL: tl.constexpr, OWN: tl.constexpr):
+    """`hide` by the keys' codes. With OWN a query's own key gets SELF.
+
+    A key that is not there counts as padding: `without_absent` takes it out of the sums again.
+    """
+    if CAUSAL:
+        seen = query_position.to(tl.uint32)[:, None] >= code.to(tl.uint32)[None, :]
+    else:
+        seen = tl.broadcast_to((code >= 0)[None, :], scores.shape)
+    scores = tl.where(seen, scores, _MASKED)
+    if OWN:
+        scores = tl.where(query_code[:, None] == code[None, :], _SELF, scores)
+    return scores
+
+
+@triton.jit
+def without_absent(top, total, window, BLOCK_N: tl.constexpr):
+    """The sum of weights without those of keys beyond the window. Their values were zeros."""
+    absent = (tl.cdiv(window, BLOCK_N) * BLOCK_N - window).to(tl.float32)
+    return total - absent * tl.exp(-(top - _MASKED))
+
+
+@triton.jit
+def hide(scores, query_position, key_position, valid, present, CAUSAL: tl.constexpr):
+    """Scores with the keys replaced that are padding, in the future, or absent.
+
+    Padding is a key that no query is late enough for, so both rules are one comparison a score.
+    """
+    instead = tl.where(present, _MASKED, _ABSENT)
+    if CAUSAL:
+        seen_from = tl.where(valid, key_position, _NOBODY)
+        seen = query_position[:, None] >= seen_from[None, :]
+    else:
+        seen = tl.broadcast_to(valid[None, :], scores.shape)
+    return tl.where(seen, scores, instead[None, :])
+
+
+@triton.jit
+def attend(scores, values, top, total, output, PRECISION: tl.constexpr):
+    """One step of the online softmax: (top, total, output) with these keys taken in.
+
+    Weights are at most 1 and rounded to the values' type for the tensor cores; all sums are fp32.
+    Natural exponents, not powers of two: next to SELF and MASKED the rounding of fp32 scores is
+    part of the definition, and a scaled score would be rounded elsewhere.
+    """
+    new_top = tl.maximum(top, tl.max(scores, axis=1))
+    fade = tl.exp(top - new_top)
+    weights = tl.exp(scores - new_top[:, None])
+    total = total * fade + tl.sum(weights, axis=1)
+    output = output * fade[:, None]
+    output = tl.dot(weights.to(values.dtype), values, acc=output, input_precision=PRECISION)
+    return new_top, total, output
+
+
+@triton.jit
+def finish(top, total, output):
+    """(output, lse) after the last key.
+
+    Scaled by exp(top - lse) and not by 1 / total: where all is MASKED fp32 swallows the logarithm,
+    and the output is then the sum of the values, as docs/ops.md defines.
+    """
+    lse = top + tl.log(total)
+    return output * tl.exp(top - lse)[:, None], lse

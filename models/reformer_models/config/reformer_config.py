@@ -1,0 +1,287 @@
+"""What a Reformer is made of: Hugging Face's configuration, checked, and what follows from it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Final, NamedTuple
+
+from reformer_models.config.activation_names import ACTIVATION_NAMES
+from reformer_models.config.config_json import MODEL_TYPE, built_layers, label_count, refuse_foreign
+from reformer_models.config.fields import (
+    bucket_factors,
+    checked,
+    flag,
+    integer,
+    number,
+    one_of,
+    optional,
+    refuse,
+    sequence,
+    setting,
+    text,
+    version,
+)
+from reformer_models.errors import ConfigError
+
+LAYER_KINDS: Final = frozenset({"local", "lsh"})
+
+# What torch.manual_seed takes.
+_SEED = integer(-(2**63), 2**64 - 1)
+
+# Transformers lets these be null, which works as long as no layer reads them.
+_LSH_KEYS_THAT_MAY_BE_NULL: Final = frozenset(
+    {
+        "lsh_attention_probs_dropout_prob",
+        "lsh_attn_chunk_length",
+        "lsh_num_chunks_after",
+        "lsh_num_chunks_before",
+    }
+)
+
+
+@dataclass(frozen=True)
+class ReformerConfig:
+    """The configuration of a Reformer, under Hugging Face's names and with its defaults.
+
+    Every field is checked, from wherever it comes. Lists are kept as tuples, a single number of
+    buckets as a tuple of one, and no `pad_token_id` as 0 (padded positions are masked, so any token
+    will do).
+
+    Raises:
+        ConfigError: A field has a value that no Reformer can have, or two fields contradict.
+    """
+
+    attention_head_size: int = setting(64, integer(1))
+    attn_layers: tuple[str, ...] = setting(
+        ("local", "lsh") * 3,
+        sequence(one_of(LAYER_KINDS, kind="a kind of attention"), at_least=1),
+    )
+    axial_norm_std: float = setting(1.0, number(0))
+    axial_pos_embds: bool = setting(True, flag)
+    axial_pos_shape: tuple[int, ...] = setting((64, 64), sequence(integer(1), exactly=2))
+    axial_pos_embds_dim: tuple[int, ...] = setting((64, 192), sequence(integer(1), exactly=2))
+    chunk_size_feed_forward: int = setting(0, integer(0))
+    chunk_size_lm_head: int = setting(0, integer(0))
+    classifier_dropout: float | None = setting(None, optional(number(0, 1)))
+    feed_forward_size: int = setting(512, integer(1))
+    hash_seed: int | None = setting(None, optional(_SEED))
+    hidden_act: str = setting("relu", one_of(ACTIVATION_NAMES, kind="an activation function"))
+    hidden_dropout_prob: float = setting(0.05, number(0, 1))
+    hidden_size: int = setting(256, integer(1))
+    initializer_range: float = setting(0.02, number(0))
+    is_decoder: bool = setting(False, flag)
+    layer_norm_eps: float = setting(1e-12, number(0))
+    local_attention_probs_dropout_prob: float = setting(0.05, number(0, 1))
+    local_attn_chunk_length: int = setting(64, integer(1))
+    local_num_chunks_before: int = setting(1, integer(0))
+    local_num_chunks_after: int = setting(0, integer(0))
+    lsh_attention_probs_dropout_prob: float = setting(0.0, number(0, 1))
+    lsh_attn_chunk_length: int = setting(64, integer(1))
+    lsh_num_chunks_before: int = setting(1, integer(0))
+    lsh_num_chunks_after: int = setting(0, integer(0))
+    max_position_embeddings: int = setting(4096, integer(1))
+    num_attention_heads: int = setting(12, integer(1))
+    num_buckets: tuple[int, ...] | None = setting(None, optional(bucket_factors))
+    num_hashes: int = setting(1, integer(1))
+    num_labels: int = setting(2, integer(1))
+    pad_token_id: int = setting(0, optional(integer(0), none=0))
+    tie_word_embeddings: bool = setting(False, flag)
+    vocab_size: int = setting(320, integer(1))
+    architectures: tuple[str, ...] = setting((), optional(sequence(text), none=()))
+    transformers_version: str | None = setting(None, optional(version))
+
+    def __post_init__(self) -> None:
+        for declared in fields(self):
+            value = checked(declared, getattr(self, declared.name))
+            object.__setattr__(self, declared.name, value)
+        if self.pad_token_id >= self.vocab_size:
+            vocabulary = f"a token below vocab_size = {self.vocab_size}"
+            refuse("pad_token_id", vocabulary, self.pad_token_id)
+        if self.axial_pos_embds and sum(self.axial_pos_embds_dim) != self.hidden_size:
+            parts = f"numbers that add up to hidden_size = {self.hidden_size}"
+            refuse("axial_pos_embds_dim", parts, list(self.axial_pos_embds_dim))
+
+    # Shape of the model
+
+    @property
+    def num_hidden_layers(self) -> int:
+        """How many layers there are: one for each entry of `attn_layers`."""
+        return len(self.attn_layers)
+
+    @property
+    def bucket_count(self) -> int:
+        """How many buckets a hash has: the product of the factors.
+
+        Raises:
+            ConfigError: `num_buckets` is not set; see `pinned`.
+        """
+        if self.num_buckets is None:
+            raise ConfigError("num_buckets is not set; ReformerConfig.pinned() chooses it")
+        return math.prod(self.num_buckets)
+
+    # Lengths
+
+    @property
+    def _chunk_lengths(self) -> list[int]:
+        """The chunk length of each kind of layer that is present."""
+        lengths = {"local": self.local_attn_chunk_length, "lsh": self.lsh_attn_chunk_length}
+        return [lengths[kind] for kind in sorted(set(self.attn_layers))]
+
+    @property
+    def chunk_multiple(self) -> int:
+        """The length every padded sequence is a multiple of, unless it is short."""
+        return math.lcm(*self._chunk_lengths)
+
+    @property
+    def min_chunk_length(self) -> int:
+        """The longest sequence that is short: it is not padded, and no layer cuts it in chunks."""
+        return min(self._chunk_lengths)
+
+    @property
+    def max_length(self) -> int:
+        """The longest sequence that, padded, still has a position for every token."""
+        positions = self.max_position_embeddings
+        if self.axial_pos_embds:
+            positions = min(positions, math.prod(self.axial_pos_shape))
+        whole_chunks = positions - positions % self.chunk_multiple
+        return max(whole_chunks, min(positions, self.min_chunk_length))
+
+    def padded_length(self, length: int) -> int:
+        """How long a sequence of `length` tokens is inside the model, at inference."""
+        if length <= self.min_chunk_length:
+            return length
+        return length + -length % self.chunk_multiple
+
+    # Hashing
+
+    def num_buckets_for(self, sequence_length: int) -> tuple[int, ...]:
+        """The bucket factors Transformers picks at a first call with `sequence_length` tokens.
+
+        That is a power of two near twice the number of chunks, split in two factors when large.
+        A sequence within one chunk is not hashed at all; it counts as a whole chunk.
+        """
+        chunk = self.lsh_attn_chunk_length
+        chunks = max(self.padded_length(sequence_length) // chunk, 1)
+        exponent = (2 * chunks).bit_length() - 1
+        limit = 2 * max(math.isqrt(self.max_position_embeddings // chunk), chunk)
+        if 2**exponent <= limit:
+            return (2**exponent,)
+        return (2 ** (exponent // 2), 2 ** (exponent - exponent // 2))
+
+    def pinned(
+        self,
+        *,
+        sequence_length: int | None = None,
+        num_buckets: int | Sequence[int] | None = None,
+        hash_seed: int | None = None,
+    ) -> Pinned:
+        """This configuration with everything set that hashing depends on.
+
+        Transformers chooses a missing `num_buckets` at the first call, from its length, and draws
+        new rotations at every call when `hash_seed` is missing. A file that is to give the same
+        answer tomorrow needs both. A model without LSH layers needs neither and is left as it is.
+
+        Args:
+            sequence_length: The length to choose a missing `num_buckets` for; `max_length` if None.
+            num_buckets: Bucket factors that take the place of the configuration's.
+            hash_seed: A seed that takes the place of the configuration's.
+
+        Returns:
+            The configuration, and a sentence about each thing that it did not have before.
+
+        Raises:
+            ConfigError: The model does not take such a length, number of buckets or seed.
+        """
+        if sequence_length is not None:
+            integer(1, self.max_length)("sequence_length", sequence_length)
+        if "lsh" not in self.attn_layers:
+            for name, value in (("num_buckets", num_buckets), ("hash_seed", hash_seed)):
+                if value is not None:
+                    raise ConfigError(
+                        f"{name} = {value} was asked for, but the model has no LSH layers, only "
+                        "local ones; leave it out"
+                    )
+            return Pinned(self, ())
+
+        notes = []
+        if num_buckets is not None:
+            factors = bucket_factors("num_buckets", num_buckets)
+            if factors != self.num_buckets:
+                was = self.num_buckets and _times(self.num_buckets)
+                notes.append(_overridden("num_buckets", was, _times(factors)))
+        elif self.num_buckets is None:
+            length = self.max_length if sequence_length is None else sequence_length
+            factors = self.num_buckets_for(length)
+            notes.append(
+                f"num_buckets was not set: pinned to {_times(factors)}, "
+                f"which Transformers picks for sequences of {length} tokens."
+            )
+        else:
+            factors = self.num_buckets
+
+        seed = hash_seed if hash_seed is not None else self.hash_seed
+        if seed is None:
+            seed = 0
+            notes.append(
+                "hash_seed was not set: pinned to 0. Transformers would draw new rotations at "
+                "every call, so its outputs vary from call to call and ours do not."
+            )
+        elif seed != self.hash_seed:
+            notes.append(_overridden("hash_seed", self.hash_seed, seed))
+        return Pinned(replace(self, num_buckets=factors, hash_seed=seed), tuple(notes))
+
+    # To and from config.json
+
+    @classmethod
+    def from_hf(
+        cls, raw: Mapping[str, object], *, ignore_keys: Collection[str] = ()
+    ) -> ReformerConfig:
+        """The configuration in a config.json that any release of Transformers wrote.
+
+        Args:
+            raw: What the file holds, parsed.
+            ignore_keys: Keys to accept although nothing is known about them.
+
+        Raises:
+            ConfigError: It is not a Reformer's, a value is wrong, or a key is unknown.
+        """
+        names = {declared.name for declared in fields(cls)}
+        refuse_foreign(raw, known=names, ignored=ignore_keys)
+        values = {name: value for name, value in raw.items() if name in names}
+        values["num_labels"] = label_count(raw)
+        layers = raw.get("attn_layers")
+        if isinstance(layers, list | tuple) and "lsh" not in layers:
+            unused = {name for name in _LSH_KEYS_THAT_MAY_BE_NULL if raw.get(name) is None}
+            values = {name: value for name, value in values.items() if name not in unused}
+        config = cls(**values)  # type: ignore[arg-type]  # every value is checked there
+        built = built_layers(config.attn_layers, raw.get("num_hidden_layers"))
+        return replace(config, attn_layers=built)
+
+    def to_hf(self) -> dict[str, object]:
+        """A config.json, as a dict, that Transformers builds an equal model from."""
+        raw: dict[str, object] = {"model_type": MODEL_TYPE}
+        for declared in fields(self):
+            value = getattr(self, declared.name)
+            raw[declared.name] = list(value) if isinstance(value, tuple) else value
+        if self.num_buckets is not None and len(self.num_buckets) == 1:
+            raw["num_buckets"] = self.num_buckets[0]
+        raw["num_hidden_layers"] = self.num_hidden_layers
+        return raw
+
+
+class Pinned(NamedTuple):
+    """What `ReformerConfig.pinned` returns."""
+
+    config: ReformerConfig
+    notes: tuple[str, ...]
+
+
+def _overridden(name: str, was: object, asked: object) -> str:
+    before = "was not set" if was is None else f"was {was}"
+    return f"{name} {before}: set to {asked} as asked."
+
+
+def _times(factors: Sequence[int]) -> str:
+    return "×".join(map(str, factors))

@@ -1,0 +1,1 @@
+"""The model: layers, and the heads on top of them."""

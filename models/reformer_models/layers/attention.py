@@ -1,0 +1,216 @@
+"""The two kinds of self-attention, on the operators of `reformer_ops`, and their wrapping."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import cast
+
+import torch
+from torch import nn
+
+from reformer_models.config import ReformerConfig
+from reformer_models.errors import ConfigError
+from reformer_models.layers.dropout import Dropout
+from reformer_models.layers.hashing import BucketSource
+from reformer_models.layers.linear import Linear, is_plain
+from reformer_ops.torch_ops import chunk_attention, lsh_bucket, sorted_chunk_attention
+from reformer_ops.training.choice import serves
+from reformer_ops.training.projections.torch_op import projections
+
+
+class SelfAttention(nn.Module, ABC):
+    """Projections of the hidden states, and attention among what these give."""
+
+    @property
+    @abstractmethod
+    def projections(self) -> tuple[Linear, ...]:
+        """The linear layers whose outputs `attend` takes, in its order."""
+
+    @abstractmethod
+    def attend(
+        self, *projected: torch.Tensor, mask: torch.Tensor, source: BucketSource | None
+    ) -> torch.Tensor:
+        """`[batch, length, width]` each and `[batch, length]` bool -> `[batch, length, width]`."""
+
+    def forward(
+        self, hidden: torch.Tensor, mask: torch.Tensor, source: BucketSource | None
+    ) -> torch.Tensor:
+        """`[batch, length, hidden]` and `[batch, length]` bool -> `[batch, length, width]`."""
+        projected = (projection(hidden) for projection in self.projections)
+        return self.attend(*projected, mask=mask, source=source)
+
+
+class LSHSelfAttention(SelfAttention):
+    """Shared-QK attention among tokens that hash alike (Reformer, section 2)."""
+
+    rotations: torch.Tensor
+    redraw = False
+    """In train mode, whether every forward pass draws rotations of its own."""
+
+    def __init__(self, config: ReformerConfig, rotations: torch.Tensor) -> None:
+        super().__init__()
+        if config.num_buckets is None:
+            raise ConfigError("num_buckets is not set: use config.pinned(...)")
+        self.head_shape = (config.num_attention_heads, config.attention_head_size)
+        width = config.num_attention_heads * config.attention_head_size
+        self.factors = list(config.num_buckets)
+        self.num_buckets = config.bucket_count
+        self.chunk_length = config.lsh_attn_chunk_length
+        self.num_chunks_before = config.lsh_num_chunks_before
+        self.num_chunks_after = config.lsh_num_chunks_after
+        self.causal = config.is_decoder
+        self.dropout = config.lsh_attention_probs_dropout_prob
+        self.query_key = Linear(config.hidden_size, width, bias=False)
+        self.value = Linear(config.hidden_size, width, bias=False)
+        self.register_buffer("rotations", rotations, persistent=False)
+
+    def _apply(self, fn: Callable[..., torch.Tensor], recurse: bool = True) -> LSHSelfAttention:
+        # Rotations move with the module but keep fp32 in a half-precision model: rounding them
+        # would be another hash.
+        rotations = self.rotations
+        super()._apply(fn, recurse)
+        self.rotations = rotations.to(self.rotations.device)
+        return self
+
+    @property
+    def projections(self) -> tuple[Linear, ...]:
+        """Of the shared query and key, and of the value."""
+        return self.query_key, self.value
+
+    def attend(
+        self, *projected: torch.Tensor, mask: torch.Tensor, source: BucketSource | None
+    ) -> torch.Tensor:
+        """`[batch, length, width]` each and `[batch, length]` bool -> `[batch, length, width]`."""
+        query_key, value = (tensor.unflatten(-1, self.head_shape) for tensor in projected)
+        # Drawn even where `source` knows the buckets already: what is random after this must be the
+        # same in the backward pass.
+        redraw = self.training and self.redraw
+        rotations = torch.randn_like(self.rotations) if redraw else self.rotations
+
+        def hashed() -> torch.Tensor:
+            return lsh_bucket(query_key, rotations, mask, self.factors)
+
+        buckets = hashed() if source is None else source.buckets(query_key, hashed)
+        output = sorted_chunk_attention(
+            query_key,
+            value,
+            buckets,
+            mask,
+            num_buckets=self.num_buckets,
+            chunk_length=self.chunk_length,
+            num_chunks_before=self.num_chunks_before,
+            num_chunks_after=self.num_chunks_after,
+            causal=self.causal,
+            dropout=self.dropout if self.training else 0.0,
+        )
+        return output.flatten(-2)
+
+
+class LocalSelfAttention(SelfAttention):
+    """Attention within a window of neighbouring chunks."""
+
+    def __init__(self, config: ReformerConfig) -> None:
+        super().__init__()
+        self.head_shape = (config.num_attention_heads, config.attention_head_size)
+        width = config.num_attention_heads * config.attention_head_size
+        self.chunk_length = config.local_attn_chunk_length
+        self.num_chunks_before = config.local_num_chunks_before
+        self.num_chunks_after = config.local_num_chunks_after
+        self.causal = config.is_decoder
+        self.dropout = config.local_attention_probs_dropout_prob
+        self.query = Linear(config.hidden_size, width, bias=False)
+        self.key = Linear(config.hidden_size, width, bias=False)
+        self.value = Linear(config.hidden_size, width, bias=False)
+
+    @property
+    def projections(self) -> tuple[Linear, ...]:
+        """Of query, key and value."""
+        return self.query, self.key, self.value
+
+    def attend(
+        self, *projected: torch.Tensor, mask: torch.Tensor, source: BucketSource | None
+    ) -> torch.Tensor:
+        """`[batch, length, width]` each and `[batch, length]` bool -> `[batch, length, width]`."""
+        query, key, value = (tensor.unflatten(-1, self.head_shape) for tensor in projected)
+        output = chunk_attention(
+            query,
+            key,
+            value,
+            mask,
+            chunk_length=self.chunk_length,
+            num_chunks_before=self.num_chunks_before,
+            num_chunks_after=self.num_chunks_after,
+            causal=self.causal,
+            dropout=self.dropout if self.training else 0.0,
+        )
+        return output.flatten(-2)
+
+
+class SelfOutput(nn.Module):
+    """The projection back to the hidden size."""
+
+    def __init__(self, config: ReformerConfig) -> None:
+        super().__init__()
+        width = config.num_attention_heads * config.attention_head_size
+        self.dense = Linear(width, config.hidden_size, bias=False)
+        self.dropout = Dropout(config.hidden_dropout_prob)
+
+    def forward(self, attended: torch.Tensor) -> torch.Tensor:
+        """`[batch, length, width]` -> `[batch, length, hidden]`."""
+        result: torch.Tensor = self.dropout(self.dense(attended))
+        return result
+
+
+class ReformerAttention(nn.Module):
+    """The function `f` of a reversible layer: norm, attention, projection."""
+
+    def __init__(self, config: ReformerConfig, kind: str, rotations: torch.Tensor | None) -> None:
+        super().__init__()
+        self.layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        if kind == "local":
+            self.self_attention: nn.Module = LocalSelfAttention(config)
+        elif rotations is not None:
+            self.self_attention = LSHSelfAttention(config, rotations)
+        else:
+            raise ConfigError("an LSH layer needs hash rotations: see hashing.draw_rotations")
+        self.output = SelfOutput(config)
+
+    def forward(
+        self, hidden: torch.Tensor, mask: torch.Tensor, source: BucketSource | None
+    ) -> torch.Tensor:
+        """`[batch, length, hidden]` -> the same."""
+        projected = self._projected(hidden)
+        if projected is None:
+            attended = self.self_attention(self.layer_norm(hidden), mask, source)
+        else:
+            attention = cast(SelfAttention, self.self_attention)
+            attended = attention.attend(*projected, mask=mask, source=source)
+        result: torch.Tensor = self.output(attended)
+        return result
+
+    def _projected(self, hidden: torch.Tensor) -> tuple[torch.Tensor, ...] | None:
+        """What `attend` takes, from the hidden states by one kernel; None where that is not to be.
+
+        Another module may have taken the place of attention.
+        """
+        attention, norm = self.self_attention, self.layer_norm
+        if not (self.training and isinstance(attention, SelfAttention)):
+            return None
+        layers = attention.projections
+        if not is_plain(norm, attention, *layers):
+            return None
+        weights = [layer.weight for layer in layers]
+        if not serves(hidden, *weights):
+            return None
+        return projections(hidden, norm.weight, norm.bias, weights, epsilon=norm.eps)
+
+
+def redraw_rotations(model: nn.Module, redraw: bool) -> None:
+    """Whether the LSH layers of `model` draw new rotations at every forward pass in train mode.
+
+    They come from the global generator. In eval mode the rotations of the model count.
+    """
+    for module in model.modules():
+        if isinstance(module, LSHSelfAttention):
+            module.redraw = redraw

@@ -1,0 +1,93 @@
+"""Token embeddings plus learned or axial position embeddings."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from reformer_models.config import ReformerConfig
+from reformer_models.layers.dropout import Dropout
+
+
+class AxialPositionEmbeddings(nn.Module):
+    """A position's embedding is the concatenation of one embedding per axis of a grid.
+
+    The table of `prod(axial_pos_shape)` positions is never built: each axis' coordinate is looked
+    up on its own. Source: Reformer, section 4 (appendix of the released model); the parameters'
+    layout is Hugging Face's, `weights.i` of shape `[1, .., axial_pos_shape[i], .., 1, dim_i]`.
+    """
+
+    def __init__(self, config: ReformerConfig) -> None:
+        super().__init__()
+        self.shape = config.axial_pos_shape
+        self.dropout = config.hidden_dropout_prob
+        self.weights = nn.ParameterList()
+        for axis, dim in enumerate(config.axial_pos_embds_dim):
+            shape = [1] * len(self.shape)
+            shape[axis] = self.shape[axis]
+            self.weights.append(nn.Parameter(torch.ones(*shape, dim)))
+
+    def forward(self, positions: torch.Tensor, batch: int) -> torch.Tensor:
+        """`[length]` int64 -> `[length, hidden_size]`, or `[batch, length, hidden_size]`.
+
+        The latter where dropout differs from sequence to sequence. It takes all positions with the
+        same last coordinate at once, as Hugging Face does.
+        """
+        table = self._encode(positions)
+        if not self.training or self.dropout == 0:
+            return table
+        kept = nn.functional.dropout(table.new_ones(batch, self.shape[-1]), self.dropout)
+        return table * kept[:, positions % self.shape[-1], None]
+
+    def _encode(self, positions: torch.Tensor) -> torch.Tensor:
+        pieces = []
+        for axis in reversed(range(len(self.shape))):
+            weight = self.weights[axis]
+            table = weight.reshape(self.shape[axis], weight.shape[-1])
+            # Positions never leave the grid, so what is left for the first axis is its coordinate.
+            coordinate = positions if axis == 0 else positions % self.shape[axis]
+            pieces.append(nn.functional.embedding(coordinate, table))
+            if axis:
+                positions = positions // self.shape[axis]
+        return torch.cat(pieces[::-1], dim=-1)
+
+
+class PositionEmbeddings(nn.Module):
+    """One learned embedding for each position."""
+
+    def __init__(self, config: ReformerConfig) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(config.max_position_embeddings, config.hidden_size)
+        self.dropout = Dropout(config.hidden_dropout_prob)
+
+    def forward(self, positions: torch.Tensor, batch: int) -> torch.Tensor:
+        """`[length]` int64 -> `[length, hidden_size]`, or `[batch, length, hidden_size]`.
+
+        The latter where dropout differs from sequence to sequence.
+        """
+        result: torch.Tensor = self.embedding(positions)
+        if self.training and self.dropout.p:
+            result = self.dropout(result.expand(batch, -1, -1))
+        return result
+
+
+class ReformerEmbeddings(nn.Module):
+    """What both streams of the reversible encoder start from."""
+
+    def __init__(self, config: ReformerConfig) -> None:
+        super().__init__()
+        self.word_embeddings = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.dropout = Dropout(config.hidden_dropout_prob)
+        self.position_embeddings: nn.Module = (
+            AxialPositionEmbeddings(config)
+            if config.axial_pos_embds
+            else PositionEmbeddings(config)
+        )
+
+    def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
+        """`[batch, length]` int64 -> `[batch, length, hidden_size]`."""
+        batch, length = input_ids.shape
+        positions = torch.arange(length, device=input_ids.device)
+        words: torch.Tensor = self.dropout(self.word_embeddings(input_ids))
+        encodings: torch.Tensor = self.position_embeddings(positions, batch)
+        return words + encodings

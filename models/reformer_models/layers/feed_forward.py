@@ -1,0 +1,141 @@
+"""The position-wise feed-forward, in pieces along the sequence when the config asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from reformer_models.config import ReformerConfig
+from reformer_models.layers.activations import activation
+from reformer_models.layers.dropout import Dropout
+from reformer_models.layers.linear import Linear, is_plain
+from reformer_ops.training.choice import serves
+from reformer_ops.training.feed_forward.torch_op import (
+    FeedForwardWeights,
+    feed_forward,
+    feed_forward_with_gradients,
+)
+
+
+def is_traced() -> bool:
+    """Whether what runs here becomes a graph."""
+    traced: bool = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined]
+    return traced
+
+
+def in_chunks(
+    function: Callable[..., torch.Tensor], chunk_size: int, *tensors: torch.Tensor
+) -> torch.Tensor:
+    """`function` over pieces of `chunk_size` positions (0: all at once), one after another.
+
+    Tensors are `[batch, length, ..]`. Positions do not see each other here, so this changes memory
+    and not numbers: where gradients are wanted, a piece is computed once more for its own. An
+    exported graph has one piece: how to tile it is for the runtime to say.
+    """
+    if chunk_size == 0 or is_traced():
+        # As a matrix: runtimes have one kernel for a product, its bias and its activation, but
+        # only for matrices.
+        rows = function(*(tensor.flatten(0, 1) for tensor in tensors))
+        return rows.unflatten(0, tensors[0].shape[:2])
+    pieces = zip(*(tensor.split(chunk_size, dim=1) for tensor in tensors), strict=True)
+    if torch.is_grad_enabled():
+        function = partial(checkpoint, function, use_reentrant=False)
+    return torch.cat([function(*piece) for piece in pieces], dim=1)
+
+
+class FeedForwardDense(nn.Module):
+    """Hidden size up to feed-forward size, and the activation."""
+
+    def __init__(self, config: ReformerConfig) -> None:
+        super().__init__()
+        self.dense = Linear(config.hidden_size, config.feed_forward_size)
+        self.dropout = Dropout(config.hidden_dropout_prob)
+        self.activation = activation(config.hidden_act)
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """`[batch, length, hidden]` -> `[batch, length, feed_forward]`."""
+        return self.activation(self.dropout(self.dense(hidden)))
+
+
+class FeedForwardOutput(nn.Module):
+    """Feed-forward size back down to hidden size."""
+
+    def __init__(self, config: ReformerConfig) -> None:
+        super().__init__()
+        self.dense = Linear(config.feed_forward_size, config.hidden_size)
+        self.dropout = Dropout(config.hidden_dropout_prob)
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """`[batch, length, feed_forward]` -> `[batch, length, hidden]`."""
+        result: torch.Tensor = self.dropout(self.dense(hidden))
+        return result
+
+
+class ReformerFeedForward(nn.Module):
+    """The function `g` of a reversible layer: norm, up, activation, down."""
+
+    def __init__(self, config: ReformerConfig) -> None:
+        super().__init__()
+        self.chunk_size = config.chunk_size_feed_forward
+        self.layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.dense = FeedForwardDense(config)
+        self.output = FeedForwardOutput(config)
+        self._has_relu = config.hidden_act == "relu"
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """`[batch, length, hidden]` -> the same."""
+        if self._is_one_kernel(hidden):  # which goes block by block of its own accord
+            return feed_forward(
+                hidden, self._weights, epsilon=self.layer_norm.eps, dropout=self.dense.dropout.p
+            )
+        if is_traced():  # there the norm stands by the sum before it, to be one node with it
+            return in_chunks(self._after_norm, self.chunk_size, self.layer_norm(hidden))
+        return in_chunks(self._forward_chunk, self.chunk_size, hidden)
+
+    def with_gradients(
+        self, hidden: torch.Tensor, gradient: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, tuple[torch.Tensor, ...]] | None:
+        """What `forward` gives and, from its gradient, those of `hidden` and all parameters.
+
+        None where no kernel does both at once.
+        """
+        if not self._is_one_kernel(hidden):
+            return None
+        weights = self._weights
+        if not all(weight.requires_grad for weight in weights):
+            return None
+        return feed_forward_with_gradients(
+            hidden,
+            weights,
+            gradient,
+            epsilon=self.layer_norm.eps,
+            dropout=self.dense.dropout.p,
+        )
+
+    def _forward_chunk(self, hidden: torch.Tensor) -> torch.Tensor:
+        return self._after_norm(self.layer_norm(hidden))
+
+    def _after_norm(self, normed: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = self.output(self.dense(normed))
+        return result
+
+    def _is_one_kernel(self, hidden: torch.Tensor) -> bool:
+        up, down = self.dense, self.output
+        return (
+            self.training
+            and self._has_relu
+            and is_plain(self.layer_norm, up, up.dense, up.dropout, down, down.dense, down.dropout)
+            and up.dropout.p == down.dropout.p < 1
+            and serves(hidden, up.dense.weight, down.dense.weight)
+        )
+
+    @property
+    def _weights(self) -> FeedForwardWeights:
+        norm, up, down = self.layer_norm, self.dense.dense, self.output.dense
+        return FeedForwardWeights(
+            norm.weight, norm.bias, up.weight, up.bias, down.weight, down.bias
+        )

@@ -1,0 +1,179 @@
+"""The base model and the four heads, one class a task, each with its outputs by name."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar, Final
+
+import torch
+from torch import nn
+
+from reformer_models.config import ReformerConfig
+from reformer_models.errors import ConfigError
+from reformer_models.layers.dropout import Dropout
+from reformer_models.layers.feed_forward import in_chunks
+from reformer_models.layers.hashing import BucketSource
+from reformer_models.layers.linear import Linear, linear
+from reformer_models.layers.reformer import Reformer
+
+Outputs = dict[str, torch.Tensor]
+Axes = dict[str, tuple[str, ...]]
+
+
+class ReformerForTask(nn.Module, ABC):
+    """A Reformer with whatever head a task needs; `output_axes` names outputs and their axes."""
+
+    output_axes: ClassVar[Axes]
+
+    def __init__(self, config: ReformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.reformer = Reformer(config)
+
+    @abstractmethod
+    def head(self, hidden: torch.Tensor) -> Outputs:
+        """`[batch, length, 2 * hidden_size]` -> the task's outputs."""
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        source: BucketSource | None = None,
+    ) -> Outputs:
+        """The task's outputs; the arguments are those of `Reformer.forward`."""
+        return self.head(self.reformer(input_ids, attention_mask, source))
+
+
+class FeatureExtraction(ReformerForTask):
+    """No head. `last_hidden_state`: `[batch, sequence, 2 * hidden_size]`."""
+
+    output_axes: ClassVar[Axes] = {"last_hidden_state": ("batch", "sequence", "2 * hidden_size")}
+
+    def head(self, hidden: torch.Tensor) -> Outputs:
+        """The hidden states themselves."""
+        return {"last_hidden_state": hidden}
+
+
+class LMHead(nn.Module):
+    """Logits over the vocabulary, in pieces along the sequence when the config asks for it."""
+
+    def __init__(self, config: ReformerConfig) -> None:
+        super().__init__()
+        self.chunk_size = config.chunk_size_lm_head
+        self.decoder = Linear(2 * config.hidden_size, config.vocab_size, bias=False)
+        # Not trained: transformers 4 adds it, transformers 5 does not.
+        self.bias = nn.Parameter(torch.zeros(config.vocab_size), requires_grad=False)
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """`[.., 2 * hidden]` -> `[.., vocab]`, all at once."""
+        return linear(hidden, self.decoder.weight, self.bias, training=self.training)
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """`[batch, length, 2 * hidden]` -> `[batch, length, vocab]`."""
+        return in_chunks(self.logits, self.chunk_size, hidden)
+
+
+class _LanguageModel(ReformerForTask):
+    output_axes: ClassVar[Axes] = {"logits": ("batch", "sequence", "vocab_size")}
+
+    def __init__(self, config: ReformerConfig) -> None:
+        super().__init__(config)
+        self.lm_head = LMHead(config)
+
+    def head(self, hidden: torch.Tensor) -> Outputs:
+        """Logits of every token."""
+        return {"logits": self.lm_head(hidden)}
+
+
+class TextGeneration(_LanguageModel):
+    """Causal language model. `logits`: `[batch, sequence, vocab_size]`."""
+
+    def __init__(self, config: ReformerConfig) -> None:
+        if not config.is_decoder:
+            raise ConfigError(
+                "text-generation needs a causal model; this config has is_decoder false: "
+                "use --task fill-mask, or set is_decoder if the model was trained as a decoder"
+            )
+        after = {"lsh": config.lsh_num_chunks_after, "local": config.local_num_chunks_after}
+        for kind in sorted(set(config.attn_layers)):
+            if after[kind]:
+                raise ConfigError(
+                    f"text-generation sees no later chunk; this config has {kind}_num_chunks_after "
+                    f"{after[kind]}: set it to 0"
+                )
+        super().__init__(config)
+
+
+class FillMask(_LanguageModel):
+    """Masked language model. `logits`: `[batch, sequence, vocab_size]`."""
+
+    def __init__(self, config: ReformerConfig) -> None:
+        if config.is_decoder:
+            raise ConfigError(
+                "fill-mask needs a bidirectional model; this config has is_decoder true: "
+                "use --task text-generation"
+            )
+        super().__init__(config)
+
+
+class ClassificationHead(nn.Module):
+    """Two dense layers over the first token."""
+
+    def __init__(self, config: ReformerConfig) -> None:
+        super().__init__()
+        self.dense = Linear(2 * config.hidden_size, config.hidden_size)
+        asked = config.classifier_dropout
+        self.dropout = Dropout(config.hidden_dropout_prob if asked is None else asked)
+        self.out_proj = Linear(config.hidden_size, config.num_labels)
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """`[batch, length, 2 * hidden]` -> `[batch, labels]`."""
+        pooled = torch.tanh(self.dense(self.dropout(hidden[:, 0])))
+        result: torch.Tensor = self.out_proj(self.dropout(pooled))
+        return result
+
+
+class TextClassification(ReformerForTask):
+    """Sequence classification. `logits`: `[batch, num_labels]`."""
+
+    output_axes: ClassVar[Axes] = {"logits": ("batch", "num_labels")}
+
+    def __init__(self, config: ReformerConfig) -> None:
+        super().__init__(config)
+        self.classifier = ClassificationHead(config)
+
+    def head(self, hidden: torch.Tensor) -> Outputs:
+        """Logits of every sequence."""
+        return {"logits": self.classifier(hidden)}
+
+
+class QuestionAnswering(ReformerForTask):
+    """Extractive question answering. `start_logits`, `end_logits`: `[batch, sequence]`."""
+
+    output_axes: ClassVar[Axes] = {
+        "start_logits": ("batch", "sequence"),
+        "end_logits": ("batch", "sequence"),
+    }
+
+    def __init__(self, config: ReformerConfig) -> None:
+        super().__init__(config)
+        if config.num_labels != 2:
+            raise ConfigError(
+                f"question-answering needs two labels (start and end); got {config.num_labels}"
+            )
+        self.qa_outputs = Linear(2 * config.hidden_size, config.num_labels)
+
+    def head(self, hidden: torch.Tensor) -> Outputs:
+        """Logits of every token for starting and for ending the answer."""
+        logits = self.qa_outputs(hidden)
+        return {"start_logits": logits[..., 0], "end_logits": logits[..., 1]}
+
+
+MODELS: Final[dict[str, type[ReformerForTask]]] = {
+    "feature-extraction": FeatureExtraction,
+    "text-generation": TextGeneration,
+    "fill-mask": FillMask,
+    "text-classification": TextClassification,
+    "question-answering": QuestionAnswering,
+}
+"""The model of each of `reformer_models.tasks.TASKS`."""

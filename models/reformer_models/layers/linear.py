@@ -1,0 +1,40 @@
+"""Linear layers: `torch.nn.Linear` as it stands, but for training on the CPU."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from reformer_ops.training.choice import serves
+from reformer_ops.training.linear import torch_op
+
+
+class Linear(nn.Linear):
+    """`torch.nn.Linear`; in train mode by the native kernels where they serve."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """`[.., in_features]` -> `[.., out_features]`."""
+        return linear(input, self.weight, self.bias, training=self.training)
+
+
+def is_plain(*modules: nn.Module) -> bool:
+    """Whether these are what the model was made of, so that a kernel for several may go past them.
+
+    Hooks, parametrizations and adapters that others added would count for nothing there.
+    """
+    return all(
+        (type(module) is nn.LayerNorm or type(module).__module__.startswith(f"{__package__}."))
+        and not (module._forward_hooks or module._forward_pre_hooks)
+        and not (module._backward_hooks or module._backward_pre_hooks)
+        for module in modules
+    )
+
+
+def linear(
+    input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, *, training: bool
+) -> torch.Tensor:
+    """`torch.nn.functional.linear`; with `training`, by the native kernels where they serve."""
+    if not training or not serves(input, weight):
+        return nn.functional.linear(input, weight, bias)
+    product = torch_op.linear(input, weight)
+    return product if bias is None else product + bias

@@ -1,0 +1,92 @@
+"""The base model: pad, embed, encode, cut."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from reformer_models.config import ReformerConfig
+from reformer_models.errors import InputShapeError
+from reformer_models.layers.embeddings import ReformerEmbeddings
+from reformer_models.layers.hashing import BucketSource
+from reformer_models.layers.reversible import ReformerEncoder
+
+
+class Reformer(nn.Module):
+    """Hugging Face's `ReformerModel`, with the same names of parameters."""
+
+    def __init__(self, config: ReformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embeddings = ReformerEmbeddings(config)
+        self.encoder = ReformerEncoder(config)
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        source: BucketSource | None = None,
+    ) -> torch.Tensor:
+        """Hidden states of every token.
+
+        Args:
+            input_ids: `[batch, length]` int64.
+            attention_mask: `[batch, length]`, zero for padding; all ones when left out.
+            source: of the buckets, for who watches the hashing or takes it over (`BucketTrace`).
+
+        Returns:
+            `[batch, length, 2 * hidden_size]`: both streams of the reversible encoder.
+
+        Raises:
+            InputShapeError: the length is 0 or beyond `config.max_length`.
+        """
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        length = input_ids.shape[1]
+        if not torch.compiler.is_exporting() and not 1 <= length <= self.config.max_length:
+            raise InputShapeError(
+                f"this model takes 1 to {self.config.max_length} tokens; got {length}"
+            )
+        padding = self._padding(length)
+        shape = input_ids.shape
+        ids = self._padded(input_ids, shape, padding, self.config.pad_token_id)
+        mask = self._padded(attention_mask, shape, padding, 0) != 0
+        hidden: torch.Tensor = self.encoder(self.embeddings(ids), mask, source)
+        return hidden[:, :length]
+
+    def _padded(
+        self, tokens: torch.Tensor, shape: torch.Size, padding: int, value: int
+    ) -> torch.Tensor:
+        """`[batch, length]`, which is `shape` -> `[batch, length + padding]`, `value` at the end.
+
+        In an exported graph the most that is ever added is appended and cut: ONNX Runtime's CUDA
+        provider has no `Pad` of integers, and not every runtime takes tensors without elements.
+        """
+        if not torch.compiler.is_exporting():
+            return nn.functional.pad(tokens, (0, padding), value=value)
+        batch, length = shape
+        most = self.config.chunk_multiple - 1
+        if most == 0:
+            return tokens
+        end = tokens.new_full((1,), value).expand(batch, most)
+        torch._check(padding <= most)
+        return torch.cat([tokens, end], dim=1).narrow(1, 0, length + padding)
+
+    def _padding(self, length: int) -> int:
+        """How many tokens to add so that there are `config.padded_length(length)`.
+
+        In an exported graph this is a number computed at run time: as a formula over the traced
+        length it would run through every shape after it.
+        """
+        if not torch.compiler.is_exporting():
+            return self.config.padded_length(length) - length
+        multiple, shortest = self.config.chunk_multiple, self.config.min_chunk_length
+        before_last = torch.scalar_tensor(length - 1, dtype=torch.int64)
+        # No padding at all up to the smallest chunk length: `beyond` is 0 there, otherwise 1.
+        # `minimum` and not `clamp`, whose open lower bound takes ONNX Runtime's CUDA provider to
+        # compute this number, and all shapes after it, on the GPU.
+        beyond = torch.minimum(before_last // shortest, torch.scalar_tensor(1, dtype=torch.int64))
+        to_multiple = (multiple - 1) - before_last % multiple
+        padding: int = (beyond * to_multiple).item()  # type: ignore[assignment]
+        torch._check(padding >= 0)
+        return padding

@@ -1,0 +1,1 @@
+"""New models, losses, and writing checkpoints."""

@@ -1,0 +1,56 @@
+"""A model out, a checkpoint in Hugging Face's layout on disk."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from reformer_models.errors import CheckpointError
+from reformer_models.layers.attention import LSHSelfAttention
+from reformer_models.layers.heads import MODELS, FeatureExtraction, ReformerForTask
+from reformer_models.tasks import TASKS
+
+
+def save_checkpoint(model: ReformerForTask, folder: str | Path) -> None:
+    """Write `config.json` and `model.safetensors`, which Transformers and `load_model` read.
+
+    Each file is written beside its place and then moved there, so neither is ever half there. The
+    `hash_seed` is left out where the model trains with new rotations every time.
+
+    Raises:
+        CheckpointError: the folder can't be written to.
+    """
+    folder = Path(folder)
+    state = {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
+    if isinstance(model, FeatureExtraction):
+        state = {name.removeprefix("reformer."): tensor for name, tensor in state.items()}
+    config = json.dumps(_described(model), indent=2, sort_keys=True) + "\n"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        weights = folder / "model.safetensors.part"
+        save_file(state, weights, metadata={"format": "pt"})
+        weights.replace(folder / "model.safetensors")
+        described = folder / "config.json.part"
+        described.write_text(config, encoding="utf-8")
+        described.replace(folder / "config.json")
+    except OSError as error:
+        raise CheckpointError(f"can't write a checkpoint to {folder}: {error}") from error
+
+
+def _described(model: ReformerForTask) -> dict[str, object]:
+    (task,) = (task for task, kind in MODELS.items() if type(model) is kind)
+    config = dataclasses.replace(model.config, architectures=(TASKS[task],))
+    if any(m.redraw for m in model.modules() if isinstance(m, LSHSelfAttention)):
+        config = dataclasses.replace(config, hash_seed=None)
+    raw = config.to_hf()
+    raw["dtype"] = _dtype(model)
+    return {name: value for name, value in raw.items() if value is not None or name == "hash_seed"}
+
+
+def _dtype(model: ReformerForTask) -> str:
+    parameter: torch.Tensor = next(model.parameters())
+    return str(parameter.dtype).removeprefix("torch.")

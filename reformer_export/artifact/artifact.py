@@ -1,0 +1,129 @@
+"""An artifact: a folder with a model, in one format or more, and a manifest that vouches for it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from reformer_export.artifact.external_data import check_external_data, contained_file
+from reformer_export.artifact.manifest import (
+    MANIFEST,
+    MODEL,
+    ONNX,
+    FileRecord,
+    Manifest,
+    read_manifest,
+)
+from reformer_export.artifact.signature import Signature
+from reformer_export.errors import ArtifactError
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """An opened artifact: its folder (resolved) and its manifest, checked against each other."""
+
+    path: Path
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], *, check_hashes: bool = True) -> Artifact:
+        """Open the artifact in the folder `path`.
+
+        Names, presence, containment, sizes and external data are always checked;
+        `check_hashes=False` leaves out reading every byte (for a folder just written). Raises
+        ArtifactError naming the file that is wrong; a file the manifest doesn't list is not part
+        of the artifact and is never used.
+        """
+        folder = _folder(Path(path))
+        manifest = read_manifest(contained_file(folder, MANIFEST, "the manifest"))
+        if MODEL not in manifest.files and not manifest.formats:
+            raise ArtifactError(f"{folder / MANIFEST} does not list {MODEL}: export again")
+        for format_name, record in manifest.formats.items():
+            if record.file not in manifest.files:
+                raise ArtifactError(
+                    f"{folder / MANIFEST} says that {format_name} is in {record.file!r}, which "
+                    "it does not list: export again"
+                )
+        for name, expected in manifest.files.items():
+            if name == MANIFEST:
+                raise ArtifactError(f"{folder / MANIFEST} lists itself: export again")
+            file = contained_file(folder, name, f"the file that {MANIFEST} lists,")
+            check_file(file, expected, check_hashes=check_hashes)
+        if MODEL in manifest.files:
+            check_external_data(folder / MODEL, manifest.files)
+        return cls(folder, manifest)
+
+    @property
+    def formats(self) -> tuple[str, ...]:
+        """What the model is there as: "onnx", and the names of the manifest's other formats."""
+        onnx = (ONNX,) if MODEL in self.manifest.files else ()
+        return (*onnx, *self.manifest.formats)
+
+    @property
+    def model_path(self) -> Path:
+        """The ONNX file."""
+        return self.path / MODEL
+
+    def format_path(self, name: str) -> Path:
+        """The file of one of `manifest.formats`."""
+        return self.path / self.manifest.formats[name].file
+
+    @property
+    def signature(self) -> Signature:
+        """What the model takes and gives."""
+        return self.manifest.signature
+
+    def parity(self, name: str) -> Mapping[str, Any] | None:
+        """The record of how one of `formats` was verified; None where it was not."""
+        manifest = self.manifest
+        return manifest.parity if name == ONNX else manifest.formats[name].parity
+
+    def file(self, name: str) -> Path | None:
+        """The path of a file the manifest lists; None when it lists none of that name."""
+        return self.path / name if name in self.manifest.files else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Where it is and all that its manifest says."""
+        return {"artifact": str(self.path), "manifest": self.manifest.to_json()}
+
+
+def _folder(path: Path) -> Path:
+    made = "make one with reformer-export to-onnx"
+    try:
+        if not path.exists():
+            raise ArtifactError(f"there is no artifact at {path}: {made}")
+        if not path.is_dir():
+            raise ArtifactError(f"{path} is a file; an artifact is a folder with a {MANIFEST}")
+    except OSError as error:
+        raise ArtifactError(f"cannot read {path}: {error.strerror}") from error
+    if not os.path.lexists(path / MANIFEST):
+        raise ArtifactError(f"{path} has no {MANIFEST}, so it is not an artifact: {made}")
+    return path.resolve()
+
+
+def check_file(
+    file: Path,
+    expected: FileRecord,
+    *,
+    check_hashes: bool,
+    listing: str = "the manifest",
+    remedy: str = "export the model again",
+) -> None:
+    """Hold a file against its record, which stands in `listing`; ArtifactError with `remedy`."""
+    try:
+        size = file.stat().st_size
+        if size != expected.bytes:
+            raise ArtifactError(
+                f"{file} has {size} bytes and {listing} says {expected.bytes}: "
+                f"it was cut or changed, {remedy}"
+            )
+        if check_hashes and (found := FileRecord.of(file).sha256) != expected.sha256:
+            raise ArtifactError(
+                f"{file} has sha256 {found[:12]}... and {listing} says "
+                f"{expected.sha256[:12]}...: it was changed or damaged, {remedy}"
+            )
+    except OSError as error:
+        raise ArtifactError(f"cannot read {file}: {error.strerror}") from error

@@ -1,0 +1,291 @@
+"""manifest.json: what an artifact is, where it came from, and the hash of every file in it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from reformer_export.artifact.fields import Fields
+from reformer_export.artifact.signature import Signature
+from reformer_export.artifact.staging import atomic_file
+from reformer_export.errors import ArtifactError
+
+MANIFEST = "manifest.json"
+MODEL = "model.onnx"
+ONNX, TORCHSCRIPT, AOTI = "onnx", "torchscript", "aoti"
+CUDA = "cuda"
+"""Kernels for GPUs, which model.onnx is run with."""
+SCHEMA_VERSION = 2
+"""The newest this release reads. Version 1 had model.onnx in every artifact."""
+
+_LARGEST = 16 * 2**20  # a manifest is a few kB; more is no manifest and is not read into memory
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """What a file must be: its SHA-256 in hexadecimal and its size."""
+
+    sha256: str
+    bytes: int
+
+    @classmethod
+    def of(cls, path: Path) -> FileRecord:
+        """Hash a file; raises OSError."""
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256")
+            return cls(digest.hexdigest(), file.tell())
+
+
+@dataclass(frozen=True)
+class OpsRecord:
+    """How our operators are in model.onnx: "auto" nodes with bodies, "portable" inlined."""
+
+    mode: str | None
+    domain: str
+    versions: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class RotationRecord:
+    """The hash rotations of one layer, as drawn: fp32, little endian, C order."""
+
+    layer: int
+    shape: tuple[int, ...]
+    sha256: str
+
+
+@dataclass(frozen=True)
+class HashingRecord:
+    """What decides the buckets; `notes` say what was pinned or overridden and why."""
+
+    num_buckets: tuple[int, ...] = ()
+    num_hashes: int = 0
+    hash_seed: int | None = None
+    notes: tuple[str, ...] = ()
+    rotations: tuple[RotationRecord, ...] = ()
+
+
+@dataclass(frozen=True)
+class SourceRecord:
+    """The checkpoint: its name as given, its revision on the hub, its files.
+
+    `ignored_keys` are the unknown keys of its config.json that the user chose to put up with.
+    """
+
+    name: str
+    revision: str | None
+    files: Mapping[str, FileRecord]
+    ignored_keys: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class FormatRecord:
+    """The model in another format than ONNX.
+
+    Attributes:
+        file: the model's file in the artifact.
+        ops: "native" where our operators are nodes in it and their library must be loaded,
+            "portable" where nothing of ours is needed.
+        tools: versions it was made with.
+        machine: what the file is bound to, where it holds machine code; else empty.
+        parity: the record of its verification.
+    """
+
+    file: str
+    ops: str
+    tools: Mapping[str, str]
+    machine: Mapping[str, str] = field(default_factory=dict)
+    parity: Mapping[str, Any] | None = None
+
+
+def utc_now() -> str:
+    """The time of making, as manifests carry it: ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """manifest.json as values; `files` are those of the artifact, all but the manifest itself.
+
+    `opset`, `ops.mode`, `tools` and `parity` are about model.onnx, and the first two None where
+    there is none. `formats` are the other formats it holds, by name.
+    """
+
+    task: str
+    architecture: str
+    dtype: str
+    opset: int | None
+    ops: OpsRecord
+    signature: Signature
+    hashing: HashingRecord
+    source: SourceRecord
+    files: Mapping[str, FileRecord]
+    tools: Mapping[str, str]
+    parity: Mapping[str, Any] | None = None
+    formats: Mapping[str, FormatRecord] = field(default_factory=dict)
+    created: str = field(default_factory=utc_now)
+
+    def to_json(self) -> dict[str, Any]:
+        """The document, of the oldest schema that has a place for all that is in it."""
+        return {
+            "schema_version": 1 if MODEL in self.files else SCHEMA_VERSION,
+            "task": self.task,
+            "architecture": self.architecture,
+            "dtype": self.dtype,
+            "opset": self.opset,
+            "ops": {
+                "mode": self.ops.mode,
+                "domain": self.ops.domain,
+                "versions": dict(self.ops.versions),
+            },
+            "signature": self.signature.to_json(),
+            "hashing": {
+                "num_buckets": list(self.hashing.num_buckets),
+                "num_hashes": self.hashing.num_hashes,
+                "hash_seed": self.hashing.hash_seed,
+                "notes": list(self.hashing.notes),
+                "rotations": [
+                    {"layer": r.layer, "shape": list(r.shape), "sha256": r.sha256}
+                    for r in self.hashing.rotations
+                ],
+            },
+            "source": {
+                "name": self.source.name,
+                "revision": self.source.revision,
+                "ignored_keys": list(self.source.ignored_keys),
+                "files": files_to_json(self.source.files),
+            },
+            "files": files_to_json(self.files),
+            "tools": dict(self.tools),
+            "parity": None if self.parity is None else dict(self.parity),
+            "formats": {
+                name: {
+                    "file": record.file,
+                    "ops": record.ops,
+                    "tools": dict(record.tools),
+                    "machine": dict(record.machine),
+                    "parity": None if record.parity is None else dict(record.parity),
+                }
+                for name, record in self.formats.items()
+            },
+            "created": self.created,
+        }
+
+    @classmethod
+    def from_json(cls, raw: object, where: str = MANIFEST) -> Manifest:
+        """Read what `to_json` wrote; keys it does not know are left alone.
+
+        Raises ArtifactError for a newer schema, a missing field or a wrong type, naming it.
+        """
+        fields = Fields(raw, where)
+        fields.check_schema(SCHEMA_VERSION)
+        ops, hashing, source = (fields.child(key) for key in ("ops", "hashing", "source"))
+        files = files_from_json(fields.child("files"))
+        onnx = MODEL in files
+        return cls(
+            task=fields.text("task"),
+            architecture=fields.text("architecture"),
+            dtype=fields.text("dtype"),
+            opset=fields.integer("opset", minimum=1) if onnx else None,
+            ops=OpsRecord(
+                mode=ops.text("mode") if onnx else None,
+                domain=ops.text("domain"),
+                versions=_integers(ops.child("versions")),
+            ),
+            signature=Signature.from_json(fields.value("signature"), f"{where}.signature"),
+            hashing=HashingRecord(
+                num_buckets=hashing.integers("num_buckets"),
+                num_hashes=hashing.integer("num_hashes", minimum=0),
+                hash_seed=hashing.integer_or_none("hash_seed"),
+                notes=hashing.texts("notes"),
+                rotations=tuple(
+                    RotationRecord(r.integer("layer"), r.integers("shape"), r.text("sha256"))
+                    for r in hashing.children("rotations")
+                ),
+            ),
+            source=SourceRecord(
+                name=source.text("name"),
+                revision=source.text_or_none("revision"),
+                files=files_from_json(source.child("files")),
+                ignored_keys=source.texts("ignored_keys"),
+            ),
+            files=files,
+            tools=fields.texts_by_name("tools"),
+            parity=fields.object_or_none("parity"),
+            formats={} if "formats" not in fields else _formats(fields.child("formats")),
+            created=fields.text("created"),
+        )
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read a manifest.json; raises ArtifactError when it is not one."""
+    return Manifest.from_json(read_raw_manifest(path))
+
+
+def read_raw_manifest(path: Path) -> object:
+    """The JSON document itself, unjudged."""
+    try:
+        size = path.stat().st_size
+        if size > _LARGEST:
+            raise ArtifactError(f"{path} holds {size} bytes: that is no manifest")
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise ArtifactError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise ArtifactError(
+            f"{path} is not valid JSON ({error}): the artifact is damaged, export the model again"
+        ) from error
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> Path:
+    """Write `folder`/manifest.json whole or not at all; returns its path."""
+    path = Path(folder) / MANIFEST
+    text = json.dumps(manifest.to_json(), indent=2, allow_nan=False) + "\n"
+    with atomic_file(path) as file:
+        file.write(text.encode())
+    return path
+
+
+def record_files(folder: Path, names: Iterable[str] | None = None) -> dict[str, FileRecord]:
+    """Hash the files of a folder (all but the manifest, or the named ones), ordered by name."""
+    folder = Path(folder)
+    if names is None:
+        names = (p.name for p in folder.iterdir() if p.name != MANIFEST)
+    return {name: FileRecord.of(folder / name) for name in sorted(names)}
+
+
+def files_to_json(files: Mapping[str, FileRecord]) -> dict[str, dict[str, Any]]:
+    """Files and their hashes as an object of a manifest."""
+    return {name: {"sha256": r.sha256, "bytes": r.bytes} for name, r in files.items()}
+
+
+def files_from_json(fields: Fields) -> dict[str, FileRecord]:
+    """Read what `files_to_json` wrote; raises ArtifactError."""
+    return {
+        name: FileRecord(entry.text("sha256"), entry.integer("bytes", minimum=0))
+        for name in fields.names()
+        for entry in [fields.child(name)]
+    }
+
+
+def _formats(fields: Fields) -> dict[str, FormatRecord]:
+    return {
+        name: FormatRecord(
+            file=entry.text("file"),
+            ops=entry.text("ops"),
+            tools=entry.texts_by_name("tools"),
+            machine=entry.texts_by_name("machine"),
+            parity=entry.object_or_none("parity"),
+        )
+        for name in fields.names()
+        for entry in [fields.child(name)]
+    }
+
+
+def _integers(fields: Fields) -> dict[str, int]:
+    return {name: fields.integer(name) for name in fields.names()}

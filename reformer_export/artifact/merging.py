@@ -1,0 +1,104 @@
+"""Several formats of one model in one artifact, added one by one."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+from pathlib import Path
+
+from reformer_export.artifact import Artifact
+from reformer_export.artifact.manifest import MANIFEST, MODEL, ONNX, Manifest, record_files
+from reformer_export.errors import ArtifactError, UsageError
+
+_ONNX_FILES = {MODEL, f"{MODEL}_data"}
+
+
+def check_room(out: str | Path, name: str, *, force: bool) -> bool:
+    """Whether there is a sound artifact at `out` that the format `name` can be added to.
+
+    False where there is none, or none that is worth keeping: `stage` says what becomes of that.
+
+    Raises:
+        UsageError: it holds that format already, and `force` does not say to replace it.
+        ArtifactError: it is damaged, and nothing says to replace it.
+    """
+    if not os.path.lexists(Path(out) / MANIFEST):
+        return False
+    try:
+        artifact = Artifact.open(out)
+    except ArtifactError:
+        if force:
+            return False
+        raise
+    if name in artifact.formats and not force:
+        raise UsageError(
+            f"{artifact.path} exists: choose another folder, or --force to replace its {name}"
+        )
+    return True
+
+
+def check_same_model(there: Manifest, new: Manifest, out: str | Path, *, force: bool) -> bool:
+    """Whether two manifests are of one model.
+
+    Raises:
+        UsageError: they are not, and `force` does not say to replace the artifact at `out`.
+    """
+    different = next(
+        (what for what, value in _identity(new).items() if value != _identity(there)[what]), None
+    )
+    if different is not None and not force:
+        raise UsageError(
+            f"{out} is an artifact with another {different}: choose another folder, give the "
+            "options it was made with, or --force to replace it"
+        )
+    return different is None
+
+
+def merge(there: Artifact, new: Manifest, folder: Path, name: str) -> Manifest:
+    """Take into `folder`, which holds the new format alone, the other formats of an artifact.
+
+    Returns:
+        The manifest of both; `new` where the artifact is of another model.
+    """
+    old = there.manifest
+    if not check_same_model(old, new, there.path, force=True):
+        return new
+    replaced = set().union(*(_files_of(old, format_name) for format_name in (name, *new.formats)))
+    kept = [file for file in old.files if file not in {*new.files, *replaced}]
+    for file in kept:
+        _take(there.path / file, folder / file)
+    if name == ONNX:
+        merged = dataclasses.replace(new, formats={**old.formats, **new.formats})
+    else:
+        merged = dataclasses.replace(
+            old, formats={**old.formats, **new.formats}, created=new.created
+        )
+    return dataclasses.replace(merged, files=record_files(folder))
+
+
+def _files_of(manifest: Manifest, name: str) -> set[str]:
+    if name == ONNX:
+        return _ONNX_FILES
+    return {manifest.formats[name].file} if name in manifest.formats else set()
+
+
+def _identity(manifest: Manifest) -> dict[str, object]:
+    """What makes a model the same, by what a user would call it."""
+    hashing = dataclasses.replace(manifest.hashing, notes=())
+    return {
+        "checkpoint": dict(manifest.source.files),
+        "task": manifest.task,
+        "dtype": manifest.dtype,
+        "maximum length": manifest.signature,
+        "hashing": hashing,
+        "version of the operators": dict(manifest.ops.versions),
+    }
+
+
+def _take(source: Path, target: Path) -> None:
+    """The same file under another name; a copy where the file system has no such thing."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)

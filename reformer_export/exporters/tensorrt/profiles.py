@@ -1,0 +1,149 @@
+"""Which shapes an engine is built for: the optimisation profiles, checked before anything is built.
+
+TensorRT accepts a profile that the model cannot run, and fails on the device. So lengths and batch
+sizes are held against the artifact's signature here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from reformer_export.artifact.engine import Extent, Profile
+from reformer_export.artifact.signature import INPUT_IDS, Signature
+from reformer_export.errors import UsageError
+from reformer_ops.core.spec import DOMAIN
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+_MOST_ELEMENTS = 2**31 - 1  # of one tensor
+_USUAL_LENGTH = 1024  # what an engine is tuned for where nobody says otherwise
+_SHAPE = re.compile(r"([\w.]+):(\d{1,9})x(\d{1,9})")
+
+
+def make_profiles(
+    signature: Signature,
+    smallest: Sequence[str] = (),
+    usual: Sequence[str] = (),
+    largest: Sequence[str] = (),
+) -> tuple[Profile, ...]:
+    """Profiles from what --minShapes, --optShapes and --maxShapes say, the n-th of each together.
+
+    A shape is written as trtexec takes it, "input_ids:1x64"; that of another input may follow after
+    a comma and must be the same. Left out are: the smallest shape, one sequence of the shortest
+    length; the largest, one sequence of the longest; the usual one, 1024 tokens or as near as it
+    gets.
+
+    Raises:
+        UsageError: a shape that cannot be read, an input the model has not, options of which there
+            are not equally many, or shapes the model does not take or that are out of order.
+    """
+    given = {"--minShapes": smallest, "--optShapes": usual, "--maxShapes": largest}
+    count = max(1, *(len(texts) for texts in given.values()))
+    for option, texts in given.items():
+        if texts and len(texts) != count:
+            raise UsageError(
+                f"{option} is given {len(texts)} times and another of the three {count} times: "
+                "give each once for every profile, or leave it out"
+            )
+    read = {
+        option: [_extent(signature, option, text) for text in texts]
+        for option, texts in given.items()
+    }
+    profiles = []
+    for number in range(count):
+        low, middle, high = (found[number] if found else None for found in read.values())
+        low = low or Extent(1, signature.min_length)
+        # With a smallest batch alone given, the others follow it.
+        high = high or Extent(max(low.batch, middle.batch if middle else 1), signature.max_length)
+        middle = middle or Extent(high.batch, min(max(_USUAL_LENGTH, low.length), high.length))
+        _check_order(low, middle, high)
+        profiles.append(Profile(low, middle, high))
+    return tuple(profiles)
+
+
+def check_volumes(model: ir.Model, profiles: Sequence[Profile]) -> None:
+    """Hold the scores of attention, the largest tensors there are, against TensorRT's limit.
+
+    Many of its kernels address with 32 bits, so a tensor has fewer than 2**31 elements. For more,
+    TensorRT-RTX builds an engine without a word.
+
+    Args:
+        model: with our operators as nodes; without, there is nothing to go by.
+
+    Raises:
+        UsageError: the largest shape of a profile goes beyond.
+    """
+    for node in model.graph:
+        if node.domain != DOMAIN or node.op_type not in ("ChunkAttention", "SortedChunkAttention"):
+            continue
+        attributes = {name: attribute.value for name, attribute in node.attributes.items()}
+        chunk = attributes["chunk_length"]
+        reach = attributes["num_chunks_before"] + 1 + attributes["num_chunks_after"]
+        rows = _size(node, 0, 2) * (_size(node, 2, 2) if node.op_type.startswith("Sorted") else 1)
+        for profile in profiles:
+            largest = profile.largest
+            # At most a chunk of padding; other layers' longer chunks do not change the magnitude.
+            tokens = -(-largest.length // chunk) * chunk
+            elements = largest.batch * rows * tokens * chunk * reach
+            if elements > _MOST_ELEMENTS:
+                fitting = _MOST_ELEMENTS // (rows * chunk * reach)
+                raise UsageError(
+                    f"--maxShapes {largest}: the scores of {node.name} would have {elements:,} "
+                    f"elements, and TensorRT takes {_MOST_ELEMENTS:,}: ask for at most "
+                    f"{fitting:,} tokens in a batch"
+                )
+
+
+def _size(node: ir.Node, index: int, axis: int) -> int:
+    """A fixed axis of one of the node's inputs; 1 where the graph does not tell."""
+    value = node.inputs[index]
+    size = None if value is None or value.shape is None else value.shape[axis]
+    return size if isinstance(size, int) else 1
+
+
+def _extent(signature: Signature, option: str, text: str) -> Extent:
+    known = [spec.name for spec in signature.inputs]
+    found: dict[str, Extent] = {}
+    for part in text.split(","):
+        match = _SHAPE.fullmatch(part.strip())
+        if match is None:
+            raise UsageError(
+                f"{option} {text}: {part.strip()!r} is not a shape such as {INPUT_IDS}:1x64 "
+                "(batch x tokens)"
+            )
+        name, batch, length = match[1], int(match[2]), int(match[3])
+        if name not in known:
+            raise UsageError(
+                f"{option} {text}: the model has no input {name!r}, it takes {', '.join(known)}"
+            )
+        if name in found:
+            raise UsageError(f"{option} {text}: {name} is given twice")
+        found[name] = Extent(batch, length)
+    shapes = set(found.values())
+    if len(shapes) > 1:
+        raise UsageError(
+            f"{option} {text}: all inputs have the same shape, found "
+            f"{' and '.join(map(str, found.values()))}; {INPUT_IDS} alone is enough"
+        )
+    extent = shapes.pop()
+    if extent.batch < 1:
+        raise UsageError(f"{option} {text}: a batch has at least one sequence")
+    if not signature.min_length <= extent.length <= signature.max_length:
+        raise UsageError(
+            f"{option} {text}: this model takes {signature.min_length} to "
+            f"{signature.max_length} tokens"
+        )
+    return extent
+
+
+def _check_order(low: Extent, middle: Extent, high: Extent) -> None:
+    for axis in ("batch", "length"):
+        sizes = [getattr(extent, axis) for extent in (low, middle, high)]
+        if sizes != sorted(sizes):
+            raise UsageError(
+                f"the shapes {low}, {middle}, {high} are out of order: min, opt and max must not "
+                f"decrease in {axis} (--minShapes, --optShapes, --maxShapes)"
+            )

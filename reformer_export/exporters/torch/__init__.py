@@ -1,0 +1,1 @@
+"""model.pt (TorchScript) and model.pt2 (AOTInductor)."""

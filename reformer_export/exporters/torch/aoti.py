@@ -1,0 +1,152 @@
+"""A checkpoint becomes model.pt2: machine code for this kind of processor, by AOTInductor."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reformer_export.artifact.machine_code import INSTRUCTIONS, check_machine, this_machine
+from reformer_export.artifact.manifest import (
+    AOTI,
+    FormatRecord,
+    Manifest,
+    record_files,
+    write_manifest,
+)
+from reformer_export.errors import ExportError, MissingDependencyError, UsageError
+from reformer_export.exporters.base import ExportOptions, Progress
+from reformer_export.exporters.checkpoint_files import copy_companions
+
+if TYPE_CHECKING:
+    import torch
+
+    from reformer_export.source import LoadedModel
+
+FILE = "model.pt2"
+OPS_MODES = ("native", "portable")
+TOOLS = ("reformer-export", "torch")
+
+# Instructions that can be asked for: bits in a vector, and what they are called to the compiler.
+INSTRUCTION_SETS = {"avx2": (256, "x86-64-v3"), "avx512": (512, "x86-64-v4")}
+
+
+@dataclass(frozen=True)
+class AotiOptions(ExportOptions):
+    """How to export; the command line's options of the same names say what each does."""
+
+    ops: str = "native"
+    isa: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.ops not in OPS_MODES:
+            raise UsageError(f"unknown ops {self.ops!r}: choose one of {', '.join(OPS_MODES)}")
+        if self.isa is not None and self.isa not in INSTRUCTION_SETS:
+            known = ", ".join(INSTRUCTION_SETS)
+            raise UsageError(f"unknown instruction set {self.isa!r}: choose one of {known}")
+
+
+def check_compiler() -> None:
+    """MissingDependencyError where there is no C++ compiler for AOTInductor to call."""
+    from torch._inductor.cpp_builder import get_cpp_compiler
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    try:
+        get_cpp_compiler()
+    except InvalidCxxCompiler as error:
+        raise MissingDependencyError(
+            "to-aoti compiles C++ and finds no compiler: apt install g++, or name one in CXX"
+        ) from error
+
+
+def write_aoti(
+    loaded: LoadedModel, draft: Manifest, folder: Path, options: AotiOptions, say: Progress
+) -> Manifest:
+    """Write an artifact with model.pt2 into an empty folder; returns its manifest.
+
+    Raises:
+        MissingDependencyError: there is no C++ compiler.
+        RuntimeUnavailableError: this machine lacks the instructions asked for, so that nothing
+            could be verified.
+        ExportError: torch could not export or compile the model.
+    """
+    check_compiler()
+    machine = this_machine()
+    if options.isa is not None:
+        machine[INSTRUCTIONS] = options.isa
+        check_machine(machine, FILE)
+    copy_companions(loaded.checkpoint.directory, folder)
+    say("tracing the model")
+    try:
+        with _quiet():
+            program = exported(loaded, portable=options.ops == "portable")
+            say("compiling the model")
+            compile_package(program, folder / FILE, machine[INSTRUCTIONS])
+    except (RuntimeError, ValueError, AssertionError, OSError) as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise ExportError(
+            f"torch could not compile the model: {' '.join(reason[0].split())}"
+        ) from error
+    say("writing the artifact")
+    record = FormatRecord(FILE, options.ops, draft.tools, machine)
+    manifest = dataclasses.replace(draft, formats={AOTI: record}, files=record_files(folder))
+    write_manifest(folder, manifest)
+    return manifest
+
+
+def exported(loaded: LoadedModel, *, portable: bool) -> torch.export.ExportedProgram:
+    """The model with both axes of its inputs dynamic.
+
+    It gives the outputs in the signature's order, then the buckets of all LSH layers where there
+    are any, `[lsh_layers, batch, heads, num_hashes, padded]` int32: nobody can look into the
+    compiled model, and it is that one which has to be verified.
+    """
+    import torch
+
+    from reformer_export.exporters.torch.modules import Flat
+    from reformer_ops.core.torch_library import decomposed
+
+    ids = torch.zeros((2, 3 * loaded.config.chunk_multiple - 1), dtype=torch.int64)
+    dynamic = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
+    with torch.no_grad(), decomposed() if portable else contextlib.nullcontext():
+        return torch.export.export(
+            Flat(loaded.model).eval(),
+            (ids, torch.ones_like(ids)),
+            dynamic_shapes=(dynamic, dynamic),
+        )
+
+
+def compile_package(program: torch.export.ExportedProgram, path: Path, instructions: str) -> None:
+    """Compile a program and write the package that `aoti_load_package` reads."""
+    import torch
+    from torch._inductor.utils import fresh_cache
+
+    options: dict[str, Any] = {}
+    if instructions in INSTRUCTION_SETS:
+        width, march = INSTRUCTION_SETS[instructions]
+        options = {"cpp.simdlen": width, "cpp.march": march}
+    # The cache would leave a copy of the weights in the temporary folder.
+    with fresh_cache():
+        torch._inductor.aoti_compile_and_package(
+            program, package_path=str(path), inductor_configs=options
+        )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps torch's compiler from talking about itself."""
+    logger = logging.getLogger("torch")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,1 @@
+"""This machine: what is installed, its processor, memory, GPUs and libraries."""

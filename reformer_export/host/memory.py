@@ -1,0 +1,103 @@
+"""How much memory there is and how much a process took, as Linux tells."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from reformer_export.errors import RuntimeUnavailableError
+from reformer_export.host.peak_memory import bytes_in
+
+# What is free now is not all there for one process: others live here too.
+_SHARE = 0.9
+
+
+def peak_rss(pid: int | str = "self") -> int:
+    """Bytes of memory the process held at its worst (VmHWM)."""
+    return _status(pid, "VmHWM")
+
+
+def current_rss(pid: int | str = "self") -> int:
+    """Bytes of memory the process holds now (VmRSS)."""
+    return _status(pid, "VmRSS")
+
+
+def total() -> int:
+    """Bytes of memory this machine has, or the control group grants."""
+    return min([_meminfo("MemTotal"), *(limit for limit, _ in _groups())])
+
+
+def available() -> int:
+    """Bytes a new process can take without pushing anybody out."""
+    free = [limit - used for limit, used in _groups()]
+    return max(0, int(_SHARE * min([_meminfo("MemAvailable"), *free])))
+
+
+@contextmanager
+def limited_growth(allowance: int | None = None) -> Iterator[None]:
+    """Within, this process may allocate `allowance` bytes more; by default what is available.
+
+    Then allocations fail as on a machine that is full. Without this the kernel would grant what
+    isn't there and later kill somebody: possibly this process, possibly another.
+    """
+    import resource
+
+    used = _status("self", "VmData")
+    former = resource.getrlimit(resource.RLIMIT_DATA)
+    bounds = [used + (available() if allowance is None else allowance), *former]
+    soft = min(bound for bound in bounds if bound != resource.RLIM_INFINITY)
+    resource.setrlimit(resource.RLIMIT_DATA, (soft, former[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, former)
+
+
+def ran_out(error: BaseException) -> bool:
+    """Whether memory is what an error is about: every library says it in words of its own."""
+    words = ("can't allocate memory", "failed to allocate", "bad_alloc", "bad allocation")
+    return (
+        isinstance(error, MemoryError)
+        or any(word in str(error).lower() for word in words)
+        or (error.__cause__ is not None and ran_out(error.__cause__))
+    )
+
+
+def _status(pid: int | str, key: str) -> int:
+    return _bytes_in(Path(f"/proc/{pid}/status"), key)
+
+
+def _meminfo(key: str) -> int:
+    return _bytes_in(Path("/proc/meminfo"), key)
+
+
+def _bytes_in(path: Path, key: str) -> int:
+    try:
+        return bytes_in(path, key)
+    except OSError as error:
+        raise RuntimeUnavailableError(
+            f"cannot measure memory, {path} is not readable ({error.strerror}): bench needs Linux"
+        ) from error
+    except LookupError as error:
+        raise RuntimeUnavailableError(f"cannot measure memory: {path} has no {key}") from error
+
+
+def _groups() -> list[tuple[int, int]]:
+    """(limit, used) of the control groups that bound this process; containers have one."""
+    found = []
+    for limit, used, inactive in (
+        ("memory.max", "memory.current", "inactive_file"),
+        ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    ):
+        folder = Path("/sys/fs/cgroup") if limit == "memory.max" else Path("/sys/fs/cgroup/memory")
+        try:
+            bound = (folder / limit).read_text().strip()
+            if not bound.isdigit() or int(bound) >= _meminfo("MemTotal"):
+                continue
+            stat = (folder / "memory.stat").read_text().split()
+            cache = int(dict(zip(stat[::2], stat[1::2], strict=False)).get(inactive, "0"))
+            found.append((int(bound), int((folder / used).read_text()) - cache))
+        except (OSError, ValueError):
+            continue  # no such group, which is the usual case
+    return found

@@ -1,0 +1,251 @@
+"""Run an artifact once on arrays or a text, and say what came out."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reformer_export.artifact.signature import ATTENTION_MASK, INPUT_IDS
+from reformer_export.artifact.staging import atomic_file
+from reformer_export.errors import ExportError, UsageError
+from reformer_export.host.device import CPU, GraphChoice
+from reformer_export.host.peak_memory import peak_rss
+from reformer_export.inference.inputs import read_array, read_bytes
+from reformer_export.inference.text import TextCodec, open_codec
+from reformer_ops.core.native import Choice
+
+_ROWS_SHOWN = 4
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The highest logit of a row: at its last token (`position`), or of the row as a whole."""
+
+    row: int
+    position: int | None
+    index: int
+    score: float
+    text: str | None
+
+    def __str__(self) -> str:
+        place = f"row {self.row}"
+        if self.position is not None:
+            place += f", after token {self.position}"
+        words = f" {self.text}" if self.text is not None else ""
+        return f"{place}: {self.index}{words} (logit {self.score:.4f})"
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Further runs after the first; the peak is of the whole process, up to their end."""
+
+    runs: int
+    median_seconds: float
+    best_seconds: float
+    peak_rss_bytes: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.runs} runs: median {self.median_seconds:.4f} s, "
+            f"best {self.best_seconds:.4f} s; peak memory {self.peak_rss_bytes / 2**20:,.0f} MiB"
+        )
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """One run: what ran it, on what, for how long; `outputs` are the arrays themselves."""
+
+    runtime: str
+    description: str
+    batch: int
+    length: int
+    encoding: str | None
+    notes: tuple[str, ...]
+    open_seconds: float
+    run_seconds: float
+    outputs: Mapping[str, np.ndarray]
+    predictions: tuple[Prediction, ...]
+    saved: Path | None
+    bench: Bench | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The result as a document; the arrays as dtype and shape."""
+        return {
+            "runtime": self.runtime,
+            "description": self.description,
+            "batch": self.batch,
+            "length": self.length,
+            "encoding": self.encoding,
+            "notes": list(self.notes),
+            "open_seconds": self.open_seconds,
+            "run_seconds": self.run_seconds,
+            "outputs": {
+                name: {"dtype": str(array.dtype), "shape": list(array.shape)}
+                for name, array in self.outputs.items()
+            },
+            "predictions": [vars(prediction) for prediction in self.predictions],
+            "saved": None if self.saved is None else str(self.saved),
+            "bench": None if self.bench is None else vars(self.bench),
+        }
+
+    def rows(self) -> Iterator[tuple[str, str]]:
+        """The result as (label, text) lines for people."""
+        yield "runtime", f"{self.runtime} ({self.description})"
+        encoding = f", encoded as {self.encoding}" if self.encoding else ""
+        yield "input", f"{self.batch} x {self.length} tokens{encoding}"
+        rate = self.batch * self.length / max(self.run_seconds, 1e-9)
+        yield (
+            "time",
+            f"{self.run_seconds:.3f} s ({rate:,.0f} tokens/s), opened in {self.open_seconds:.3f} s",
+        )
+        if self.bench is not None:
+            yield "bench", str(self.bench)
+        for name, array in self.outputs.items():
+            yield "output", f"{name}: {array.dtype} {list(array.shape)}"
+        for prediction in self.predictions[:_ROWS_SHOWN]:
+            yield "top", str(prediction)
+        if len(self.predictions) > _ROWS_SHOWN:
+            yield "", f"... and {len(self.predictions) - _ROWS_SHOWN} rows more"
+        if self.saved is not None:
+            yield "saved", str(self.saved)
+
+
+def run_artifact(
+    artifact: str | os.PathLike[str],
+    *,
+    input_ids: str | os.PathLike[str] | None = None,
+    attention_mask: str | os.PathLike[str] | None = None,
+    text: str | None = None,
+    text_file: str | os.PathLike[str] | None = None,
+    tokenizer: str = "auto",
+    runtime: str = "auto",
+    threads: int | None = None,
+    ops: Choice = "auto",
+    device: str = CPU,
+    cuda_graph: GraphChoice = "auto",
+    output: str | os.PathLike[str] | None = None,
+    bench: int = 0,
+    progress: Callable[[str], None] | None = None,
+) -> RunResult:
+    """Open a folder (an artifact, an engine) and run it on one of `input_ids`, `text`, `text_file`.
+
+    `input_ids` and `attention_mask` are .npy files of [length] or [batch, length]; `output` is a
+    .npz file that gets every output under its name, written whole or not at all; `bench` runs
+    follow the first. Raises UsageError, InputError, ArtifactError, RuntimeUnavailableError,
+    DeviceUnavailableError, NativeLibraryError or MissingDependencyError before the run, ExportError
+    when `output` cannot be written.
+    """
+    if sum(source is not None for source in (input_ids, text, text_file)) != 1:
+        raise UsageError("give exactly one of --input-ids, --text and --text-file")
+    if attention_mask is not None and input_ids is None:
+        raise UsageError("--attention-mask goes with --input-ids: a text has no padding")
+    destination = None if output is None else _destination(Path(output))
+    say = progress or (lambda message: None)
+
+    say("checking the artifact")
+    from reformer_export.runtimes import open_folder, open_runner
+
+    opened = open_folder(Path(artifact))
+    codec: TextCodec | None = None
+    inputs: dict[str, np.ndarray] = {}
+    if input_ids is not None:
+        inputs[INPUT_IDS] = read_array(input_ids, INPUT_IDS)
+        if attention_mask is not None:
+            inputs[ATTENTION_MASK] = read_array(attention_mask, ATTENTION_MASK)
+    else:
+        codec = open_codec(opened, tokenizer=tokenizer)
+        data = read_bytes(text_file) if text_file is not None else _encoded(text or "")
+        inputs[INPUT_IDS] = codec.encode(data)[None, :]
+    checked = opened.signature.check(inputs)
+
+    say("opening the runtime")
+    start = time.perf_counter()
+    runner = open_runner(
+        opened, runtime=runtime, threads=threads, ops=ops, device=device, cuda_graph=cuda_graph
+    )
+    try:
+        open_seconds = time.perf_counter() - start
+        batch, length = checked[INPUT_IDS].shape
+        say(f"running {batch} x {length} tokens in {runner.name}")
+        start = time.perf_counter()
+        outputs = runner.run(checked)
+        run_seconds = time.perf_counter() - start
+        measured = _measure(lambda: runner.run(checked), bench) if bench else None
+        name, description = runner.name, runner.description
+    finally:
+        runner.close()
+    if destination is not None:
+        _save(destination, outputs)
+    return RunResult(
+        runtime=name,
+        description=description,
+        batch=batch,
+        length=length,
+        encoding=codec.name if codec else None,
+        notes=(codec.note,) if codec and codec.note else (),
+        open_seconds=open_seconds,
+        run_seconds=run_seconds,
+        outputs=outputs,
+        predictions=tuple(top_predictions(outputs, checked[ATTENTION_MASK], codec)),
+        saved=destination,
+        bench=measured,
+    )
+
+
+def top_predictions(
+    outputs: Mapping[str, np.ndarray], mask: np.ndarray, codec: TextCodec | None = None
+) -> Iterator[Prediction]:
+    """The top entry of each row's `logits`: [batch, classes], or [batch, sequence, vocabulary]
+    at the row's last token by `mask` [batch, sequence]. Nothing for a model without logits."""
+    logits = outputs.get("logits")
+    if logits is None or logits.ndim not in (2, 3):
+        return
+    for row, scores in enumerate(logits):
+        position: int | None = None
+        if logits.ndim == 3:
+            tokens = np.flatnonzero(mask[row])
+            position = int(tokens[-1]) if tokens.size else mask.shape[1] - 1
+            scores = scores[position]
+        index = int(np.argmax(scores))
+        words = codec.describe(index) if codec and position is not None else None
+        yield Prediction(row, position, index, float(scores[index]), words)
+
+
+def _measure(run: Callable[[], object], runs: int) -> Bench:
+    seconds = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - start)
+    return Bench(runs, statistics.median(seconds), min(seconds), peak_rss())
+
+
+def _encoded(text: str) -> bytes:
+    # An argument that is not UTF-8 reaches Python as surrogates: give back its bytes as typed.
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _destination(path: Path) -> Path:
+    # The suffix is asked for so that a slip cannot replace a model or a text by arrays.
+    if path.suffix != ".npz":
+        raise UsageError(f"--output {path}: name a .npz file")
+    if path.is_dir() or not path.parent.is_dir():
+        raise UsageError(f"--output {path}: its folder does not exist, or it is one: name a file")
+    return path
+
+
+def _save(path: Path, outputs: Mapping[str, np.ndarray]) -> None:
+    try:
+        with atomic_file(path) as file:
+            np.savez(file, **outputs)  # type: ignore[arg-type]
+    except OSError as error:
+        raise ExportError(
+            f"cannot write {path}: {error.strerror or error}; nothing was written"
+        ) from error

@@ -1,9 +1,0 @@
-"""All runtimes beside each other: does a model give one answer wherever it runs?"""
-
-from __future__ import annotations
-
-from reformer_export.matrix.compare import verify_matrix
-from reformer_export.matrix.files import write_matrix
-from reformer_export.matrix.report import Contender, MatrixReport, PairRow
-
-__all__ = ["Contender", "MatrixReport", "PairRow", "verify_matrix", "write_matrix"]

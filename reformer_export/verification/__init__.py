@@ -1,0 +1,1 @@
+"""Proof that every runtime gives the model's numbers."""

@@ -1,0 +1,9 @@
+"""All runtimes beside each other: does a model give one answer wherever it runs?"""
+
+from __future__ import annotations
+
+from reformer_export.verification.matrix.compare import verify_matrix
+from reformer_export.verification.matrix.files import write_matrix
+from reformer_export.verification.matrix.report import Contender, MatrixReport, PairRow
+
+__all__ = ["Contender", "MatrixReport", "PairRow", "verify_matrix", "write_matrix"]

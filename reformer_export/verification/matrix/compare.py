@@ -1,0 +1,280 @@
+"""Every runtime that can run an artifact here, against torch and against every other."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from reformer_export.artifact import Artifact
+from reformer_export.artifact.manifest import MANIFEST, FileRecord
+from reformer_export.artifact.merging import check_same_model
+from reformer_export.errors import ParityError, ReformerError, UsageError
+from reformer_export.host.machine import describe_machine
+from reformer_export.host.optional import installed
+from reformer_export.runtimes import RUNTIMES, ProbingRunner, ShowingRunner, open_runner
+from reformer_export.runtimes.base import Probe
+from reformer_export.source import load_original
+from reformer_export.verification.matrix.report import Contender, MatrixReport, PairRow
+from reformer_export.verification.parity.compare import compare, relative_error
+from reformer_export.verification.parity.inputs import ParityInput, parity_inputs
+from reformer_export.verification.parity.report import ParityRow, Tolerance, tolerance_for
+from reformer_export.verification.parity.verify import sizes_to_try
+from reformer_ops.core.native import Choice
+
+if TYPE_CHECKING:
+    from reformer_export.source import LoadedModel
+
+Progress = Callable[[str], None]
+Comparable = ProbingRunner | ShowingRunner
+
+_REFERENCE = "torch"
+_WAYS: tuple[Choice, ...] = ("native", "portable")
+
+
+def verify_matrix(
+    artifacts: Sequence[str | Path],
+    *,
+    against: str | Path | None = None,
+    lengths: Sequence[int] | None = None,
+    batches: Sequence[int] | None = None,
+    tolerance: float | None = None,
+    progress: Progress | None = None,
+) -> MatrixReport:
+    """Compare all runtimes that can run here, each in all ways it can run the operators.
+
+    Args:
+        artifacts: one folder, or several of one model (with portable operators, say, and native).
+        against: the checkpoint they were made from; where the manifest says when left out.
+        lengths: sequence lengths; by default those around the chunk lengths.
+        batches: batch sizes, by default 1 and, at some lengths, 3 with ragged masks.
+        tolerance: replaces the bound on outputs, relative to their scale.
+
+    Returns:
+        The report. A miss is not an exception: look at `passed`.
+
+    Raises:
+        ArtifactError: an artifact is damaged, or its checkpoint is not there any more.
+        UsageError: the artifacts are of different models, or a length or batch that the model does
+            not take.
+    """
+    say = progress or (lambda message: None)
+    if not artifacts:
+        raise UsageError("name at least one artifact to compare")
+    opened = [Artifact.open(artifact) for artifact in artifacts]
+    first = opened[0].manifest
+    for other in opened[1:]:
+        check_same_model(first, other.manifest, other.path, force=False)
+    say(f"loading {against or first.source.name}")
+    loaded = load_original(first, against)
+    half = first.dtype == "fp16"
+    bounds = tolerance_for(first.dtype, tolerance)
+    sizes = sizes_to_try(opened[0], loaded, lengths, batches)
+
+    reference, baseline = _references(opened[0], loaded, half=half)
+    entries = [*_known(opened[0], loaded, half=half), *_runtimes(opened)]
+    meetings = _Meetings()
+    try:
+        for example in parity_inputs(first.signature, sizes):
+            if example.seed == 0:
+                say(f"comparing length {example.length}, batch {example.batch}")
+            _meet(example, reference, baseline, entries, bounds, meetings)
+    finally:
+        for entry in entries:
+            entry.close()
+    return MatrixReport(
+        artifacts=tuple(_about(artifact) for artifact in opened),
+        model={
+            "task": first.task,
+            "architecture": first.architecture,
+            "dtype": first.dtype,
+            "source": first.source.name,
+            "revision": first.source.revision,
+        },
+        reference=Contender(reference.name, reference.description),
+        contenders=tuple(entry.contender() for entry in entries),
+        pairs=tuple(meetings.pairs()),
+        lengths=tuple(sorted({length for length, _ in sizes})),
+        tolerance=bounds,
+        environment=describe_machine(),
+    )
+
+
+@dataclass
+class _Entry:
+    """A contender while it is compared; `runner` None where it cannot run."""
+
+    name: str
+    runner: Comparable | None
+    reason: str | None = None
+    rows: list[ParityRow] = field(default_factory=list)
+
+    def contender(self) -> Contender:
+        description = None if self.runner is None else self.runner.description
+        return Contender(self.name, description, self.reason, tuple(self.rows))
+
+    def close(self) -> None:
+        if self.runner is not None:
+            self.runner.close()
+
+
+def _references(
+    artifact: Artifact, loaded: LoadedModel, *, half: bool
+) -> tuple[ProbingRunner, ProbingRunner | None]:
+    from reformer_export.runtimes.torch import TorchRunner
+
+    signature = artifact.signature
+    if half:  # the truth is the same weights computed in fp32
+        return TorchRunner(loaded.in_fp32(), signature), TorchRunner(loaded, signature)
+    return TorchRunner(loaded, signature), None
+
+
+def _known(artifact: Artifact, loaded: LoadedModel, *, half: bool) -> Iterator[_Entry]:
+    """The model itself, in the ways that are not the reference."""
+    from reformer_export.runtimes.torch import TorchRunner
+
+    signature = artifact.signature
+    if half:
+        yield _Entry("torch", TorchRunner(loaded, signature))
+    yield _Entry("torch portable", TorchRunner(loaded, signature, "portable"))
+    if half:
+        yield _Entry("transformers", None, "it is compared in fp32 only")
+    elif not installed("transformers"):
+        yield _Entry("transformers", None, "it is not installed: pip install transformers")
+    else:
+        from reformer_export.runtimes.transformers import TransformersRunner
+
+        yield _Entry("transformers", TransformersRunner(loaded, signature))
+
+
+def _runtimes(artifacts: Sequence[Artifact]) -> Iterator[_Entry]:
+    """Every runtime, in every way that one of the artifacts can be run in it."""
+    taken: set[str] = set()
+    refused: set[tuple[str, str]] = set()
+    for name, runtime in RUNTIMES.items():
+        if runtime.format is None:
+            continue
+        holding = [artifact for artifact in artifacts if runtime.format in artifact.formats]
+        if not holding:
+            reason = f"there is no {runtime.format} here: reformer-export {runtime.verb} adds it"
+            yield _Entry(name, None, reason)
+        for artifact, ops in itertools.product(holding, _WAYS):
+            label = f"{name} {ops}"
+            if label in taken:
+                label += f" ({artifact.path.name})"
+            try:
+                runner = open_runner(artifact, runtime=name, ops=ops)
+            except UsageError:
+                continue  # the file is not made for it; it is for the other
+            except ReformerError as error:
+                if (label, str(error)) not in refused:  # of several artifacts, once
+                    yield _Entry(label, None, str(error))
+                refused.add((label, str(error)))
+                continue
+            taken.add(label)
+            if isinstance(runner, (ProbingRunner, ShowingRunner)):
+                yield _Entry(label, runner)
+            else:
+                runner.close()
+                yield _Entry(label, None, "it cannot show its buckets, and so not be compared")
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What a runtime says on one input, left to itself, and how it stands to the reference."""
+
+    name: str
+    probe: Probe
+    bound: float
+    passed: bool
+
+
+class _Meetings:
+    """Collects pairs of answers, length by length."""
+
+    def __init__(self) -> None:
+        self._met: dict[tuple[str, str, int], list[tuple[int, float | None, float, bool]]] = {}
+
+    def add(self, length: int, first: _Answer, second: _Answer) -> None:
+        flips = _first_flips(first.probe, second.probe)
+        bound = first.bound + second.bound
+        error = None if flips else _error(first.probe, second.probe)
+        # A NaN fails. What flips is a tie where both rows say so.
+        passed = first.passed and second.passed and (error is None or error <= bound)
+        key = (first.name, second.name, length)
+        self._met.setdefault(key, []).append((flips, error, bound, passed))
+
+    def pairs(self) -> Iterator[PairRow]:
+        for (first, second, length), met in self._met.items():
+            errors = [error for _, error, _, _ in met if error is not None]
+            yield PairRow(
+                first=first,
+                second=second,
+                length=length,
+                inputs=len(met),
+                equal=len(errors),
+                flips=sum(flips for flips, _, _, _ in met),
+                error=max(errors, default=None),
+                bound=min(bound for _, _, bound, _ in met),
+                passed=all(passed for _, _, _, passed in met),
+            )
+
+
+def _meet(
+    example: ParityInput,
+    reference: ProbingRunner,
+    baseline: ProbingRunner | None,
+    entries: Sequence[_Entry],
+    bounds: Tolerance,
+    meetings: _Meetings,
+) -> None:
+    """Compare all on one input."""
+    answers: list[_Answer] = []
+    if baseline is None:  # else the reference is in another type, and so not one of the pairs
+        answers.append(_Answer(_REFERENCE, reference.probe(example.inputs), 0.0, True))
+    for entry in entries:
+        if entry.runner is None:
+            continue
+        rows = list(compare(entry.runner, [reference], example, bounds, baseline=baseline))
+        entry.rows += rows
+        with contextlib.suppress(ReformerError):  # which its row tells
+            probe = _alone(entry.runner, example.inputs)
+            answers.append(_Answer(entry.name, probe, rows[-1].bound, rows[-1].passed))
+    for first, second in itertools.combinations(answers, 2):
+        meetings.add(example.length, first, second)
+
+
+def _alone(runner: Comparable, inputs: Any) -> Probe:
+    return runner.probe(inputs) if isinstance(runner, ProbingRunner) else runner.show(inputs)
+
+
+def _first_flips(first: Probe, second: Probe) -> int:
+    """Decisions that differ in the first layer where any do; later ones saw other inputs."""
+    for one, other in zip(first.buckets, second.buckets, strict=True):
+        if one is None or other is None:
+            continue
+        flips = int(np.count_nonzero(one != other))
+        if flips:
+            return flips
+    return 0
+
+
+def _error(first: Probe, second: Probe) -> float:
+    try:
+        return relative_error(first.outputs, second.outputs)
+    except ParityError:  # of another shape, which the row of one of them tells
+        return float("inf")
+
+
+def _about(artifact: Artifact) -> dict[str, Any]:
+    return {
+        "path": str(artifact.path),
+        "formats": list(artifact.formats),
+        "manifest_sha256": FileRecord.of(artifact.path / MANIFEST).sha256,
+        "files": {name: record.sha256 for name, record in artifact.manifest.files.items()},
+    }

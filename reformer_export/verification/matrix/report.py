@@ -1,0 +1,184 @@
+"""The outcome of comparing all runtimes: what ran, how it compares with torch and with each other.
+
+docs/matrix.md describes the JSON document.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from reformer_export.artifact.manifest import utc_now
+from reformer_export.verification.parity.report import ParityRow, Tolerance, finite, row_to_json
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A runtime: its rows against the reference, or the `reason` it has none."""
+
+    name: str
+    description: str | None = None
+    reason: str | None = None
+    rows: tuple[ParityRow, ...] = ()
+
+    @property
+    def ran(self) -> bool:
+        """It was compared."""
+        return bool(self.rows)
+
+    @property
+    def passed(self) -> bool:
+        """It did not run, or within the law."""
+        return all(row.passed for row in self.rows)
+
+    def at(self, length: int) -> list[ParityRow]:
+        """Its rows at one length."""
+        return [row for row in self.rows if row.length == length]
+
+
+@dataclass(frozen=True)
+class PairRow:
+    """Two runtimes, each on its own, over all inputs of one length.
+
+    Attributes:
+        inputs: how many were compared.
+        equal: how many of them both hashed alike.
+        flips: decisions that differ, in the first layer where any do; their sum over the inputs.
+        error: the largest relative difference of an output where both hashed alike; None where
+            they never did.
+        bound: what that is held to: the sum of what each is held to against the reference.
+        passed: the error is within it, and each flip is a tie by both runtimes' own rows.
+    """
+
+    first: str
+    second: str
+    length: int
+    inputs: int
+    equal: int
+    flips: int
+    error: float | None
+    bound: float
+    passed: bool
+
+
+@dataclass(frozen=True)
+class MatrixReport:
+    """Everything that was compared, and on what."""
+
+    artifacts: tuple[Mapping[str, Any], ...]
+    model: Mapping[str, Any]
+    reference: Contender
+    contenders: tuple[Contender, ...]
+    pairs: tuple[PairRow, ...]
+    lengths: tuple[int, ...]
+    tolerance: Tolerance
+    environment: Mapping[str, Any]
+    created: str = field(default_factory=utc_now)
+
+    @property
+    def running(self) -> tuple[Contender, ...]:
+        """The contenders that ran."""
+        return tuple(contender for contender in self.contenders if contender.ran)
+
+    @property
+    def passed(self) -> bool:
+        """Something ran, and all of it within the law."""
+        return (
+            bool(self.running)
+            and all(contender.passed for contender in self.contenders)
+            and all(pair.passed for pair in self.pairs)
+        )
+
+    @property
+    def summary(self) -> str:
+        """One line for people."""
+        for contender in self.contenders:
+            for row in contender.rows:
+                if row.misses:
+                    return (
+                        f"parity miss: {contender.name}: {row.misses[0]} "
+                        f"(length {row.length}, batch {row.batch})"
+                    )
+        for pair in self.pairs:
+            if not pair.passed:
+                return (
+                    f"parity miss: {pair.first} and {pair.second} differ by {number(pair.error)} "
+                    f"at length {pair.length}"
+                )
+        if not self.running:
+            return "parity miss: no runtime can run this artifact here"
+        rows = [row for contender in self.running for row in contender.rows]
+        flips, decisions = (sum(getattr(r, key) for r in rows) for key in ("flips", "decisions"))
+        return (
+            f"{len(self.running)} runtimes equal to {self.reference.name} and to each other at "
+            f"{len(self.lengths)} lengths: largest difference "
+            f"{number(max(row.fixed_error for row in rows))} of the output's scale, "
+            f"{flips} of {decisions:,} hash decisions flipped"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The document of docs/matrix.md."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "passed": self.passed,
+            "summary": self.summary,
+            "created": self.created,
+            "artifacts": [dict(artifact) for artifact in self.artifacts],
+            "model": dict(self.model),
+            "environment": dict(self.environment),
+            "tolerance": asdict(self.tolerance),
+            "lengths": list(self.lengths),
+            "reference": {
+                "name": self.reference.name,
+                "description": self.reference.description,
+            },
+            "contenders": [
+                {
+                    "name": contender.name,
+                    "description": contender.description,
+                    "reason": contender.reason,
+                    "passed": contender.passed if contender.ran else None,
+                    "rows": [row_to_json(row) for row in contender.rows],
+                }
+                for contender in self.contenders
+            ],
+            "pairs": [
+                {name: finite(value) for name, value in asdict(pair).items()} for pair in self.pairs
+            ],
+        }
+
+    @property
+    def header(self) -> Sequence[str]:
+        """The heads of `table`."""
+        return ("runtime", *(f"{length:,}" for length in self.lengths))
+
+    def table(self) -> Iterator[tuple[str, ...]]:
+        """For each runtime its largest difference from the reference at each length."""
+        for contender in self.contenders:
+            if contender.ran:
+                cells = (cell(contender.at(length)) for length in self.lengths)
+                yield (contender.name, *cells)
+
+    def absent(self) -> Iterator[str]:
+        """For each runtime that did not run a line that says why."""
+        for contender in self.contenders:
+            if not contender.ran:
+                yield f"{contender.name} did not run: {contender.reason}"
+
+
+def cell(rows: Sequence[ParityRow]) -> str:
+    """The largest difference, with flips and a miss where there are any."""
+    if not rows:
+        return "-"
+    flips = sum(row.flips for row in rows)
+    text = number(max(row.fixed_error for row in rows))
+    text += f" ({flips} flipped)" if flips else ""
+    return text if all(row.passed for row in rows) else f"MISS {text}"
+
+
+def number(value: float | None) -> str:
+    """An error as people read it."""
+    return "-" if value is None else "0" if value == 0 else f"{value:.1e}"

@@ -1,0 +1,8 @@
+"""Proof that a runtime gives the model's numbers, stage by stage."""
+
+from __future__ import annotations
+
+from reformer_export.verification.parity.report import ParityReport, ParityRow, Tolerance
+from reformer_export.verification.parity.verify import verify_against, verify_artifact
+
+__all__ = ["ParityReport", "ParityRow", "Tolerance", "verify_against", "verify_artifact"]

@@ -1,0 +1,103 @@
+"""Inputs that bring out differences: lengths around the chunk lengths, ragged masks, batches."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from reformer_export.artifact.signature import ATTENTION_MASK, INPUT_IDS, Signature
+from reformer_export.errors import UsageError
+from reformer_export.runtimes.base import Arrays
+
+_SEEDS = (0, 1)
+_BATCHES = (1, 3)
+
+
+@dataclass(frozen=True)
+class ParityInput:
+    """One call: random tokens and a mask."""
+
+    length: int
+    batch: int
+    seed: int
+    masked: bool
+    inputs: Arrays
+
+
+def choose_sizes(
+    lengths: Sequence[int] | None,
+    batches: Sequence[int] | None,
+    chunk_lengths: Sequence[int],
+    multiple: int,
+    max_length: int,
+) -> list[tuple[int, int]]:
+    """Which (length, batch) to try: what the user names, else where something changes.
+
+    Those are one token, each chunk length and one past it, some chunks and a part of one, and
+    eight multiples of the padding. A batch of several, whose rows do not see each other, is tried
+    once without padding and once with.
+    """
+    if lengths:
+        return [(length, batch) for length in lengths for batch in batches or _BATCHES]
+    chosen = {1, multiple, multiple + 1, 2 * multiple + 5, 8 * multiple}
+    for chunk_length in chunk_lengths:
+        chosen |= {chunk_length, chunk_length + 1}
+    # A model that ends before its first full multiple is tried at its end.
+    chosen = {length for length in chosen if length <= max_length} | {min(multiple, max_length)}
+    last = max(chosen)
+    several = {min(min(chunk_lengths), last), min(multiple + 1, last)}
+    sizes = []
+    for length in sorted(chosen):
+        usual = _BATCHES if length in several else _BATCHES[:1]
+        sizes += [(length, batch) for batch in batches or usual]
+    return sizes
+
+
+def parity_inputs(signature: Signature, sizes: Sequence[tuple[int, int]]) -> Iterator[ParityInput]:
+    """Two random inputs for every (length, batch); batches of several have ragged masks.
+
+    Raises:
+        UsageError: a length or batch the model does not take.
+    """
+    for length, batch in sizes:
+        if not signature.min_length <= length <= signature.max_length:
+            raise UsageError(
+                f"--lengths {length}: this model takes {signature.min_length} to "
+                f"{signature.max_length} tokens"
+            )
+        if batch < 1:
+            raise UsageError(f"--batch {batch}: a batch has at least one sequence")
+    for length, batch in sizes:
+        for seed in _SEEDS:
+            yield _parity_input(signature, length, batch, seed)
+
+
+def _parity_input(signature: Signature, length: int, batch: int, seed: int) -> ParityInput:
+    rng = np.random.default_rng((seed, batch, length))
+    ids = rng.integers(0, signature.vocab_size, (batch, length))
+    sizes = rng.integers(1, length + 1, batch)
+    sizes[0] = length
+    mask = (np.arange(length) < sizes[:, None]).astype(np.int64)
+    inputs = signature.check({INPUT_IDS: ids, ATTENTION_MASK: mask})
+    return ParityInput(length, batch, seed, bool((mask == 0).any()), inputs)
+
+
+@contextlib.contextmanager
+def another_rng_state(seed: int) -> Iterator[None]:
+    """The global generators elsewhere, as another program would leave them; put back afterwards."""
+    import torch
+
+    python_state, numpy_state = random.getstate(), np.random.get_state()
+    random.seed(seed)
+    np.random.seed(seed)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            yield
+    finally:
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)

@@ -1,0 +1,38 @@
+"""The C++ runtime timed beside Python: both really run; the times belong to another machine."""
+
+from __future__ import annotations
+
+import pytest
+from click.testing import CliRunner
+
+from benchmarks import cpp
+from reformer_export.host.cpp_program import VARIABLE
+
+from ..runtimes.programs import built
+from ..tools.workshop import TINY, Workshop
+
+
+@pytest.mark.slow
+def test_both_are_timed(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, str(built() / "reformer-run"))
+    monkeypatch.setattr(cpp, "_BUSY", 0.05)
+    artifact = workshop.artifact("text-generation", TINY)
+    rows = list(cpp.compare(artifact.path, 5, threads=1, rounds=1))
+    assert [row[:2] for row in rows] == [
+        ("5", what)
+        for what in ("a run", "opening the model", "the whole process", "peak memory, MB")
+    ]
+    for row in rows:
+        python, program, ratio = map(float, row[2:5])
+        assert program / python == pytest.approx(ratio, rel=0.01)
+    # Python imports NumPy and ONNX Runtime's bindings; the margin is wide whoever else computes.
+    assert float(rows[2][4]) < 1
+    assert float(rows[3][4]) < 1
+
+
+def test_without_the_program(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "/nowhere")
+    artifact = workshop.artifact("text-generation", TINY)
+    ran = CliRunner().invoke(cpp.main, [str(artifact.path)])
+    assert ran.exit_code == 1
+    assert ran.output.startswith("error: no reformer-run that runs onnxruntime is here: ")

@@ -1,0 +1,270 @@
+"""`model.onnx` gives Transformers' numbers in plain onnxruntime, whatever was chosen at export."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from reformer_export.errors import UsageError
+from reformer_export.exporters.onnx import export as exporter
+from reformer_export.exporters.onnx.export import OPSETS, OnnxOptions, export_onnx
+from reformer_export.exporters.torch.torchscript import TorchScriptOptions
+from reformer_export.pipeline import to_onnx
+from reformer_export.runtimes import open_runner
+
+from ..models.reformers import SMALL, theirs
+from ..tools.workshop import CONFIGS, TINY, Feeds, Workshop, feeds, outputs_of, worst_error
+
+LONGEST = 120  # 128 positions, less what 121 tokens and more would be padded to
+TOLERANCE = {"fp32": 1e-5, "fp16": 2e-2}
+SIZES = ((1, 1), (5, 3), (13, 1), (31, 3), (LONGEST, 1))
+
+# Half of the four ways to export for every commit, the other half now and then.
+WAYS = [
+    ("fp32", "auto"),
+    ("fp16", "portable"),
+    pytest.param("fp32", "portable", marks=pytest.mark.slow),
+    pytest.param("fp16", "auto", marks=pytest.mark.slow),
+]
+
+
+def session(path: Path, *, optimised: bool = True) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = 1
+    levels = onnxruntime.GraphOptimizationLevel
+    options.graph_optimization_level = (
+        levels.ORT_ENABLE_ALL if optimised else levels.ORT_DISABLE_ALL
+    )
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def run(opened: onnxruntime.InferenceSession, inputs: Feeds) -> Feeds:
+    names = [output.name for output in opened.get_outputs()]
+    return dict(zip(names, opened.run(None, inputs), strict=True))
+
+
+def error_of(found: Feeds, expected: Feeds, dtype: str) -> float:
+    """The largest relative difference of fp32, and the median of fp16.
+
+    In fp16 a query now and then falls into another bucket than in fp32, and what it attends to is
+    then another thing; that these are few and were close calls is what `verify` looks at.
+    """
+    return worst_error(found, expected, share=0.5 if dtype == "fp16" else 1.0)
+
+
+def rounded(model: Any) -> Any:
+    """The model with its weights as fp16 holds them."""
+    result = copy.deepcopy(model)
+    with torch.no_grad():
+        for parameter in result.parameters():
+            parameter.copy_(parameter.half())
+    return result
+
+
+@pytest.mark.parametrize(("dtype", "ops"), WAYS)
+@pytest.mark.parametrize("task", CONFIGS)
+def test_every_task(workshop: Workshop, task: str, dtype: str, ops: str) -> None:
+    model = workshop.model(task)
+    artifact = workshop.artifact(task, dtype=dtype, ops=ops)
+    onnx.checker.check_model(str(artifact.model_path), full_check=True)
+    reference = rounded(model) if dtype == "fp16" else model
+    for optimised in (False, True):
+        opened = session(artifact.model_path, optimised=optimised)
+        for length, batch in SIZES:
+            inputs = feeds(length, batch, vocab_size=model.config.vocab_size)
+            found = run(opened, inputs)
+            error = error_of(found, outputs_of(reference, inputs), dtype)
+            assert error <= TOLERANCE[dtype], (length, batch)
+            assert {array.dtype.name for array in found.values()} == {
+                "float16" if dtype == "fp16" else "float32"
+            }
+
+
+def test_every_length_up_to_three_chunks(workshop: Workshop) -> None:
+    """Alone and beside shorter ones: which lengths are padded, and how far, is in the graph."""
+    model = workshop.model()
+    opened = [session(workshop.artifact(ops=ops).model_path) for ops in ("auto", "portable")]
+    for length in range(1, 3 * 12 + 1):  # of the least common multiple of both chunk lengths
+        for inputs in (feeds(length, 1), feeds(length, 3)):
+            expected = outputs_of(model, inputs)
+            for either in opened:
+                assert worst_error(run(either, inputs), expected) <= TOLERANCE["fp32"]
+
+
+@pytest.mark.parametrize("ops", ["auto", "portable"])
+def test_masks_with_holes_and_without_any_token(workshop: Workshop, ops: str) -> None:
+    model = workshop.model()
+    opened = session(workshop.artifact(ops=ops).model_path)
+    rng = np.random.default_rng(0)
+    for length in (1, 4, 11, 24, 29):
+        inputs = feeds(length, 3)
+        mask = (rng.random((3, length)) < 0.6).astype(np.int64)
+        mask[2] = 0
+        inputs["attention_mask"] = mask
+        assert worst_error(run(opened, inputs), outputs_of(model, inputs)) <= TOLERANCE["fp32"]
+
+
+def test_the_longest_sequence(workshop: Workshop) -> None:
+    artifact = workshop.artifact()
+    assert artifact.signature.max_length == LONGEST
+    inputs = feeds(LONGEST, 3)
+    found = run(session(artifact.model_path), inputs)
+    assert worst_error(found, outputs_of(workshop.model(), inputs)) <= TOLERANCE["fp32"]
+
+
+def _opset_cases() -> list[Any]:
+    """Every opset, and for each commit the ends of the range in the ways that differ most."""
+    often = {(OPSETS[0], "fp16", "auto"), (OPSETS[-1], "fp32", "portable")}
+    cases = [(n, dtype, ops) for n in OPSETS for dtype, ops in (("fp16", "auto"), WAYS[2].values)]
+    return [pytest.param(*case, marks=() if case in often else pytest.mark.slow) for case in cases]
+
+
+@pytest.mark.parametrize(("opset", "dtype", "ops"), _opset_cases())
+def test_every_opset(workshop: Workshop, opset: int, dtype: str, ops: str) -> None:
+    task = "text-classification"
+    artifact = workshop.artifact(task, opset=opset, dtype=dtype, ops=ops)
+    model = onnx.load(artifact.model_path)
+    onnx.checker.check_model(model, full_check=True)
+    imported = {(item.domain, item.version) for item in model.opset_import}
+    assert imported == ({("", opset)} if ops == "portable" else {("", opset), ("reformer", 1)})
+    assert artifact.manifest.opset == opset
+    for body in model.functions:
+        assert [(item.domain, item.version) for item in body.opset_import] == [("", opset)]
+    reference = workshop.model(task)
+    if dtype == "fp16":
+        reference = rounded(reference)
+    for optimised in (False, True):
+        opened = session(artifact.model_path, optimised=optimised)
+        inputs = feeds(29, 3, vocab_size=258)
+        error = error_of(run(opened, inputs), outputs_of(reference, inputs), dtype)
+        assert error <= TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize("opset", [OPSETS[0] - 1, OPSETS[-1] + 1])
+def test_other_opsets_are_refused(opset: int) -> None:
+    with pytest.raises(UsageError, match=f"opset {opset}: choose 18 to 23"):
+        OnnxOptions(opset=opset)
+
+
+def test_external_data(workshop: Workshop, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    inside, outside = workshop.artifact(), workshop.artifact(external_data=True)
+    assert outside.file("model.onnx_data") is not None
+    assert outside.model_path.stat().st_size < inside.model_path.stat().st_size
+    onnx.checker.check_model(str(outside.model_path), full_check=True)
+    assert outside.signature == inside.signature
+    inputs = feeds(29, 3)
+    expected = run(session(inside.model_path), inputs)
+    monkeypatch.chdir(tmp_path)  # the data are found beside the model
+    for optimised in (False, True):
+        found = run(session(outside.model_path, optimised=optimised), inputs)
+        assert worst_error(found, expected) <= TOLERANCE["fp32"]
+
+
+def test_what_is_too_large_for_one_file_gets_two(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(exporter, "_LARGEST_FILE", 1000)
+    artifact = export_onnx(workshop.checkpoint("fill-mask"), tmp_path / "out")
+    assert artifact.file("model.onnx_data") is not None
+    assert session(artifact.model_path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"attn_layers": ["local"], "num_buckets": None}, id="no-hashing"),
+        pytest.param({"local_attn_chunk_length": 1, "lsh_attn_chunk_length": 1}, id="chunks-of-1"),
+        pytest.param({"axial_pos_embds": False, "max_position_embeddings": 1}, id="one-position"),
+        pytest.param(
+            {"attn_layers": ["lsh"], "num_hashes": 1, "num_buckets": 2, "lsh_num_chunks_before": 9},
+            id="wide-look",
+        ),
+    ],
+)
+def test_extremes(tmp_path: Path, changes: Mapping[str, Any]) -> None:
+    model = theirs("text-generation", **SMALL | changes)
+    model.save_pretrained(tmp_path / "checkpoint")
+    artifact = export_onnx(tmp_path / "checkpoint", tmp_path / "out")
+    opened = session(artifact.model_path)
+    for length in {1, 2, 7, 29} & set(range(1, artifact.signature.max_length + 1)):
+        inputs = feeds(length, 3)
+        assert worst_error(run(opened, inputs), outputs_of(model, inputs)) <= TOLERANCE["fp32"]
+
+
+def test_a_shorter_maximum_changes_the_signature_alone(workshop: Workshop, tmp_path: Path) -> None:
+    whole = workshop.artifact("fill-mask")
+    cut = export_onnx(
+        workshop.checkpoint("fill-mask"), tmp_path / "out", options=OnnxOptions(max_length=1)
+    )
+    assert cut.signature.max_length == 1
+    assert cut.model_path.read_bytes() == whole.model_path.read_bytes()
+
+
+def test_a_maximum_the_model_does_not_have(workshop: Workshop, tmp_path: Path) -> None:
+    options = OnnxOptions(max_length=LONGEST + 1)
+    said = f"--max-length {LONGEST + 1}: this model takes 1 to {LONGEST} tokens"
+    with pytest.raises(UsageError, match=said):
+        export_onnx(workshop.checkpoint(), tmp_path / "out", options=options)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"dtype": "int8"}, "cannot export int8: it is unknown; choose fp32 or fp16 or bf16"),
+        ({"cuda": ["sm91"]}, "unknown target sm91: choose of sm75, sm80"),
+        ({"cuda": ["sm90"], "ops": "portable"}, "--ops portable leaves none: give one of them"),
+        ({"max_length": 0}, "--max-length 0: a sequence has at least one token"),
+        ({"ops": "fast"}, "unknown ops 'fast': choose one of auto, portable"),
+    ],
+)
+def test_options_without_a_meaning(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        OnnxOptions(**options)
+
+
+def test_bf16_is_for_onnx_alone() -> None:
+    with pytest.raises(UsageError, match="bf16: that is for to-onnx alone; choose fp32 or fp16"):
+        TorchScriptOptions(dtype="bf16")
+
+
+def test_a_model_in_bf16(workshop: Workshop, tmp_path: Path) -> None:
+    """For GPUs. On the CPU it is emulated, and the export verified so; outputs come in fp32."""
+    artifact = to_onnx(workshop.checkpoint(), tmp_path / "out", dtype="bf16")
+    assert artifact.manifest.parity is not None
+    assert "bf16 emulated in fp32" in artifact.manifest.parity["candidate"]
+    graph = onnx.load(artifact.model_path).graph
+    kinds = {tensor.data_type for tensor in graph.initializer if tensor.name.endswith("weight")}
+    assert kinds == {onnx.TensorProto.BFLOAT16}
+    assert graph.output[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+    runner = open_runner(artifact, threads=1)
+    found = runner.run(artifact.signature.check(feeds(29, 2)))["logits"]
+    assert found.dtype == np.float32
+    with pytest.raises(UsageError, match="no CPU kernel takes bf16"):
+        open_runner(artifact, ops="native")
+
+
+def test_hashing_can_be_chosen(workshop: Workshop, tmp_path: Path) -> None:
+    """Buckets and seed by option are those of a checkpoint that has them in its config."""
+    chosen = TINY | {"num_buckets": [2, 4], "hash_seed": 9}
+    model = theirs("text-generation", **chosen)
+    theirs("text-generation", **TINY).save_pretrained(tmp_path / "checkpoint")
+    artifact = export_onnx(
+        tmp_path / "checkpoint",
+        tmp_path / "out",
+        options=OnnxOptions(num_buckets=(2, 4), hash_seed=9),
+    )
+    inputs = feeds(29, 3, vocab_size=258)
+    error = worst_error(run(session(artifact.model_path), inputs), outputs_of(model, inputs))
+    assert error <= TOLERANCE["fp32"]
+    assert artifact.manifest.hashing.num_buckets == (2, 4)
+    assert artifact.manifest.hashing.hash_seed == 9

@@ -1,0 +1,52 @@
+"""Memory as the system tells it, and the fence that keeps a contender from taking all of it."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+import torch
+
+from reformer_export.errors import RuntimeUnavailableError
+from reformer_export.host import memory
+
+MB = 2**20
+
+
+def test_peak_and_current() -> None:
+    array = np.ones(64 * MB, np.uint8)
+    during = memory.current_rss()
+    assert during > array.nbytes
+    del array
+    # The kernel adds up what each thread holds only now and then.
+    assert memory.peak_rss() > during - 4 * MB
+    assert memory.peak_rss(os.getpid()) > during - 4 * MB
+
+
+def test_what_there_is() -> None:
+    assert 0 < memory.available() < memory.total()
+
+
+def test_a_process_that_is_gone() -> None:
+    with pytest.raises(RuntimeUnavailableError, match="cannot measure memory"):
+        memory.peak_rss(2**22 + 1)
+
+
+def test_the_fence_holds_and_comes_down() -> None:
+    with memory.limited_growth(64 * MB):
+        np.ones(16 * MB, np.uint8)
+        with pytest.raises(MemoryError) as caught:
+            np.ones(512 * MB, np.uint8)
+        assert memory.ran_out(caught.value)
+        with pytest.raises(RuntimeError) as caught_too:
+            torch.ones(512 * MB, dtype=torch.uint8)
+        assert memory.ran_out(caught_too.value)
+    np.ones(128 * MB, np.uint8)
+
+
+def test_other_errors_are_not_about_memory() -> None:
+    assert not memory.ran_out(ValueError("no such file"))
+    wrapped = RuntimeError("the model did not run")
+    wrapped.__cause__ = MemoryError()
+    assert memory.ran_out(wrapped)

@@ -1,0 +1,133 @@
+"""A small artifact made by hand: a real ONNX model that a runtime runs, and its manifest."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from reformer_export.artifact.manifest import (
+    FileRecord,
+    HashingRecord,
+    Manifest,
+    OpsRecord,
+    RotationRecord,
+    SourceRecord,
+    read_raw_manifest,
+    record_files,
+    write_manifest,
+)
+from reformer_export.artifact.signature import Signature, TensorSpec
+
+AXES = ("batch", "sequence")
+
+
+def signature(vocab_size: int = 256, max_length: int = 64) -> Signature:
+    return Signature(
+        inputs=(
+            TensorSpec("input_ids", "int64", AXES),
+            TensorSpec("attention_mask", "int64", AXES),
+        ),
+        outputs=(TensorSpec("logits", "float32", (*AXES, vocab_size)),),
+        vocab_size=vocab_size,
+        min_length=1,
+        max_length=max_length,
+    )
+
+
+def model(vocab_size: int = 256) -> onnx.ModelProto:
+    """Predicts the id after the one it sees; a masked token's logits are zero.
+
+    One node is of our domain, with its body as a function, as in a real artifact.
+    """
+    table = np.roll(np.eye(vocab_size, dtype=np.float32), 1, axis=1)
+    body = helper.make_function(
+        "reformer",
+        "Hide",
+        ["rows", "keep"],
+        ["hidden"],
+        [
+            helper.make_node("Constant", [], ["axis"], value_ints=[-1]),
+            helper.make_node("Unsqueeze", ["keep", "axis"], ["column"]),
+            helper.make_node("Cast", ["column"], ["weight"], to=TensorProto.FLOAT),
+            helper.make_node("Mul", ["rows", "weight"], ["hidden"]),
+        ],
+        [helper.make_opsetid("", 18)],
+    )
+    graph = helper.make_graph(
+        [
+            helper.make_node("Gather", ["table", "input_ids"], ["rows"]),
+            helper.make_node("Hide", ["rows", "attention_mask"], ["logits"], domain="reformer"),
+        ],
+        "handmade",
+        [helper.make_tensor_value_info(n, TensorProto.INT64, AXES) for n in _INPUTS],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, (*AXES, vocab_size))],
+        [numpy_helper.from_array(table, "table")],
+    )
+    made: onnx.ModelProto = helper.make_model(
+        graph,
+        functions=[body],
+        opset_imports=[helper.make_opsetid("", 18), helper.make_opsetid("reformer", 1)],
+        ir_version=10,
+    )
+    return made
+
+
+_INPUTS = ("input_ids", "attention_mask")
+
+
+def manifest(files: Mapping[str, FileRecord], vocab_size: int = 256) -> Manifest:
+    return Manifest(
+        task="text-generation",
+        architecture="ReformerModelWithLMHead",
+        dtype="fp32",
+        opset=18,
+        ops=OpsRecord("auto", "reformer", {"Hide": 1}),
+        signature=signature(vocab_size),
+        hashing=HashingRecord((4, 8), 2, 7, ("a note",), (RotationRecord(0, (2, 8, 2, 6), "ab"),)),
+        source=SourceRecord("some/model", None, {"config.json": FileRecord("cd", 2)}),
+        files=files,
+        tools={"onnx": onnx.__version__},
+        created="2025-01-02T03:04:05+00:00",
+    )
+
+
+def make_artifact(
+    folder: Path,
+    *,
+    vocab_size: int = 256,
+    files: Mapping[str, bytes] | None = None,
+    external: bool = False,
+) -> Path:
+    """Write an artifact into a new `folder`: the model, `files` beside it, the manifest."""
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}\n")
+    for name, content in (files or {}).items():
+        (folder / name).write_bytes(content)
+    options = {"save_as_external_data": True, "location": "model.onnx_data", "size_threshold": 0}
+    onnx.save(model(vocab_size), folder / "model.onnx", **(options if external else {}))
+    write_manifest(folder, manifest(record_files(folder), vocab_size))
+    return folder
+
+
+def edit_manifest(folder: Path, **changes: object) -> None:
+    """Replace top-level fields of a manifest by whatever is given."""
+    path = folder / "manifest.json"
+    raw = read_raw_manifest(path)
+    path.write_text(json.dumps({**raw, **changes}))  # type: ignore[dict-item]
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    """Every file under a folder, with its contents."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def environment() -> dict[str, str]:
+    """An environment in which a child process imports what this one does."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}

@@ -1,0 +1,116 @@
+"""Checkpoints of Transformers and artifacts of ours, each made once, when first asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from reformer_export.artifact import Artifact
+from reformer_export.artifact.engine import Engine
+from reformer_export.exporters.onnx.export import OnnxOptions, export_onnx
+from reformer_export.pipeline import to_tensorrt
+
+from ..models.reformers import SMALL, theirs
+
+Feeds = dict[str, np.ndarray]
+
+# Byte-level, with an LSH and a local layer: what a test needs that is not about numbers.
+TINY: dict[str, Any] = SMALL | {"attn_layers": ["local", "lsh"], "vocab_size": 258}
+
+CONFIGS: dict[str, dict[str, Any]] = {
+    "feature-extraction": TINY | {"is_decoder": False, "lsh_num_chunks_after": 1},
+    "text-generation": SMALL,
+    "fill-mask": TINY | {"is_decoder": False, "local_num_chunks_after": 1},
+    "text-classification": TINY | {"is_decoder": False, "num_labels": 3},
+    "question-answering": TINY | {"is_decoder": False, "num_hashes": 3},
+}
+"""A model for each task, as different from each other as their sizes allow."""
+
+
+class Workshop:
+    """Makes things in a folder; whoever changes one works on a copy."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._made: dict[str, Any] = {}
+
+    def model(self, task: str = "text-generation", config: Mapping[str, Any] | None = None) -> Any:
+        """Transformers' model; `CONFIGS[task]` unless a config is given."""
+        return self._model(task, config)[0]
+
+    def checkpoint(
+        self, task: str = "text-generation", config: Mapping[str, Any] | None = None
+    ) -> Path:
+        """The folder that model was saved to."""
+        path: Path = self._model(task, config)[1]
+        return path
+
+    def artifact(
+        self,
+        task: str = "text-generation",
+        config: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> Artifact:
+        """What `export_onnx` makes of it."""
+        key = f"artifact {task} {config} {options}"
+        if key not in self._made:
+            out = self._folder / f"artifact-{len(self._made)}"
+            chosen = OnnxOptions(task=task, **options)
+            self._made[key] = export_onnx(self.checkpoint(task, config), out, options=chosen)
+        artifact: Artifact = self._made[key]
+        return artifact
+
+    def engine(self, task: str = "text-generation", **options: Any) -> Engine:
+        """What `to_tensorrt` builds of that artifact for TensorRT-RTX, verified."""
+        key = f"engine {task} {options}"
+        if key not in self._made:
+            out = self._folder / f"engine-{len(self._made)}"
+            self._made[key] = to_tensorrt(
+                self.artifact(task).path, out, **{"flavor": "rtx", **options}
+            )
+        engine: Engine = self._made[key]
+        return engine
+
+    def _model(self, task: str, config: Mapping[str, Any] | None) -> tuple[Any, Path]:
+        key = f"model {task} {config}"
+        if key not in self._made:
+            model = theirs(task, **(CONFIGS[task] if config is None else config))
+            path = self._folder / f"checkpoint-{len(self._made)}"
+            model.save_pretrained(path)
+            self._made[key] = model, path
+        made: tuple[Any, Path] = self._made[key]
+        return made
+
+
+def feeds(length: int, batch: int = 1, *, vocab_size: int = 40, seed: int = 0) -> Feeds:
+    """Random tokens; the first row is full, the others end somewhere."""
+    rng = np.random.default_rng((seed, length, batch))
+    sizes = rng.integers(1, length + 1, batch)
+    sizes[0] = length
+    return {
+        "input_ids": rng.integers(0, vocab_size, (batch, length)),
+        "attention_mask": (np.arange(length) < sizes[:, None]).astype(np.int64),
+    }
+
+
+def outputs_of(model: Any, inputs: Feeds) -> Feeds:
+    """All outputs of a model of Transformers that are tensors, by name."""
+    tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        outputs = model(**tensors, use_cache=False)
+    return {name: value.numpy() for name, value in outputs.items() if torch.is_tensor(value)}
+
+
+def worst_error(found: Feeds, expected: Feeds, *, share: float = 1.0) -> float:
+    """The largest difference in that share of any output's values, relative to its scale."""
+    assert found.keys() == expected.keys()
+    errors = []
+    for name, wanted in expected.items():
+        assert found[name].shape == wanted.shape
+        difference = np.abs(found[name].astype(np.float64) - wanted)
+        errors.append(np.quantile(difference, share) / np.abs(wanted).max())
+    return float(max(errors))

@@ -1,0 +1,35 @@
+"""One artifact with every format this machine can make, shared: compiling takes a while."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from reformer_export.artifact import Artifact
+from reformer_export.pipeline import to_aoti, to_onnx, to_torchscript
+
+from ...tools.workshop import TINY, Workshop
+
+TASK = "text-generation"
+
+
+@pytest.fixture(scope="session")
+def source(workshop: Workshop) -> Path:
+    return workshop.checkpoint(TASK, TINY)
+
+
+@pytest.fixture(scope="session")
+def artifact(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """ONNX, TorchScript and machine code of one model, in this order."""
+    out = tmp_path_factory.mktemp("formats") / "artifact"
+    to_onnx(source, out, verify=False)
+    to_torchscript(source, out, verify=False)
+    return to_aoti(source, out)
+
+
+@pytest.fixture(scope="session")
+def portable(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """The same model in TorchScript that has nothing of ours in it."""
+    out = tmp_path_factory.mktemp("formats") / "portable"
+    return to_torchscript(source, out, verify=False, ops="portable")
