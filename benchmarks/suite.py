@@ -28,7 +28,7 @@ from reformer_export.cli.tables import markdown
 from reformer_export.errors import ReformerError, UsageError
 from reformer_export.host.machine import describe_machine, usable_cores
 
-MAKE_CHECKPOINT = Path(__file__).parents[2] / "examples" / "make_checkpoint.py"
+MAKE_CHECKPOINT = Path(__file__).parents[1] / "examples" / "make_checkpoint.py"
 
 # enwik8 as published, beside what it shares with the example checkpoint.
 _ENWIK8: dict[str, Any] = {

@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from reformer_export.artifact import Artifact
     from reformer_export.artifact.engine import Engine
     from reformer_export.exporters.cuda.export import add_cuda_kernels
-    from reformer_export.exporters.onnx.export import export_onnx
-    from reformer_export.pipeline import to_aoti, to_onnx, to_tensorrt, to_torchscript
+    from reformer_export.exporters.onnx.export import to_onnx
+    from reformer_export.exporters.tensorrt.export import to_tensorrt
+    from reformer_export.exporters.torch.aoti import to_aoti
+    from reformer_export.exporters.torch.torchscript import to_torchscript
     from reformer_export.runtimes import open_runner
     from reformer_export.verification.parity import verify_artifact
 
@@ -25,7 +27,6 @@ __all__ = [
     "Engine",
     "__version__",
     "add_cuda_kernels",
-    "export_onnx",
     "open_runner",
     "to_aoti",
     "to_onnx",
@@ -38,12 +39,8 @@ _HOMES = {
     "Artifact": "artifact",
     "Engine": "artifact.engine",
     "add_cuda_kernels": "exporters.cuda.export",
-    "export_onnx": "exporters.onnx.export",
     "open_runner": "runtimes",
-    "to_aoti": "pipeline",
-    "to_onnx": "pipeline",
-    "to_tensorrt": "pipeline",
-    "to_torchscript": "pipeline",
+    "to_tensorrt": "exporters.tensorrt.export",
     "verify_artifact": "verification.parity",
 }
 
@@ -54,7 +51,12 @@ def __getattr__(name: str) -> Any:
     elif name in _HOMES:
         value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
     else:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from reformer_export.exporters.registry import FORMATS
+
+        modules = {entry.function: entry.module for entry in FORMATS.values()}
+        if name not in modules:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(importlib.import_module(modules[name]), name)
     globals()[name] = value
     return value
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from benchmarks.baselines.choices import Choice, Skeleton
 from reformer_export.artifact.staging import stage
 from reformer_export.exporters.base import draft_manifest
-from reformer_export.exporters.onnx.export import TOOLS, OnnxOptions, write_onnx
+from reformer_export.exporters.onnx.export import FORMAT, OnnxOptions
+from reformer_export.exporters.pipeline import write_artifact
 from reformer_export.source import create_model, save_checkpoint
 
 
@@ -41,5 +42,6 @@ def export_choice(choice: Choice, skeleton: Skeleton, folder: Path, *, seed: int
         note = f"the self-attention of every layer was exchanged for {choice.title}"
         loaded = dataclasses.replace(loaded, notes=(*loaded.notes, note))
     with stage(artifact) as staged:
-        write_onnx(loaded, draft_manifest(loaded, options, TOOLS), staged, options, lambda _: None)
+        draft = draft_manifest(loaded, options)
+        write_artifact(FORMAT, loaded, draft, staged, options, lambda message: None)
     return artifact

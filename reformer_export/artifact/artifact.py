@@ -11,7 +11,6 @@ from typing import Any
 from reformer_export.artifact.external_data import check_external_data, contained_file
 from reformer_export.artifact.manifest import (
     MANIFEST,
-    MODEL,
     ONNX,
     FileRecord,
     Manifest,
@@ -39,36 +38,31 @@ class Artifact:
         """
         folder = _folder(Path(path))
         manifest = read_manifest(contained_file(folder, MANIFEST, "the manifest"))
-        if MODEL not in manifest.files and not manifest.formats:
-            raise ArtifactError(f"{folder / MANIFEST} does not list {MODEL}: export again")
+        if not manifest.formats:
+            raise ArtifactError(f"{folder / MANIFEST} lists no model: export again")
         for format_name, record in manifest.formats.items():
-            if record.file not in manifest.files:
-                raise ArtifactError(
-                    f"{folder / MANIFEST} says that {format_name} is in {record.file!r}, which "
-                    "it does not list: export again"
-                )
+            for name in record.files:
+                if name not in manifest.files:
+                    raise ArtifactError(
+                        f"{folder / MANIFEST} says that {format_name} is in {name!r}, which it "
+                        "does not list: export again"
+                    )
         for name, expected in manifest.files.items():
             if name == MANIFEST:
                 raise ArtifactError(f"{folder / MANIFEST} lists itself: export again")
             file = contained_file(folder, name, f"the file that {MANIFEST} lists,")
             check_file(file, expected, check_hashes=check_hashes)
-        if MODEL in manifest.files:
-            check_external_data(folder / MODEL, manifest.files)
+        if ONNX in manifest.formats:
+            check_external_data(folder / manifest.formats[ONNX].file, manifest.files)
         return cls(folder, manifest)
 
     @property
     def formats(self) -> tuple[str, ...]:
-        """What the model is there as: "onnx", and the names of the manifest's other formats."""
-        onnx = (ONNX,) if MODEL in self.manifest.files else ()
-        return (*onnx, *self.manifest.formats)
-
-    @property
-    def model_path(self) -> Path:
-        """The ONNX file."""
-        return self.path / MODEL
+        """The formats that the model is there in, by name."""
+        return tuple(self.manifest.formats)
 
     def format_path(self, name: str) -> Path:
-        """The file of one of `manifest.formats`."""
+        """The file of one of `formats` that a runtime opens."""
         return self.path / self.manifest.formats[name].file
 
     @property
@@ -78,8 +72,7 @@ class Artifact:
 
     def parity(self, name: str) -> Mapping[str, Any] | None:
         """The record of how one of `formats` was verified; None where it was not."""
-        manifest = self.manifest
-        return manifest.parity if name == ONNX else manifest.formats[name].parity
+        return self.manifest.formats[name].parity
 
     def file(self, name: str) -> Path | None:
         """The path of a file the manifest lists; None when it lists none of that name."""

@@ -65,11 +65,14 @@ class Fields:
             raise _mismatch(f"{self.where}.{key}", "a list", value)
         return value
 
-    def texts(self, key: str) -> tuple[str, ...]:
-        """A list of strings."""
-        return tuple(
-            _text(item, f"{self.where}.{key}[{i}]") for i, item in enumerate(self.sequence(key))
-        )
+    def texts(self, key: str, *, minimum: int = 0) -> tuple[str, ...]:
+        """A list of strings, at least `minimum` of them."""
+        found = self.sequence(key)
+        if len(found) < minimum:
+            raise ArtifactError(
+                f"{self.where}.{key} must hold at least {minimum}, found {len(found)}"
+            )
+        return tuple(_text(item, f"{self.where}.{key}[{i}]") for i, item in enumerate(found))
 
     def integers(self, key: str) -> tuple[int, ...]:
         """A list of whole numbers."""
@@ -86,23 +89,28 @@ class Fields:
         for i, item in enumerate(self.sequence(key)):
             yield Fields(item, f"{self.where}.{key}[{i}]")
 
+    def object(self, key: str) -> dict[str, Any]:
+        """An object, whatever is in it."""
+        return dict(self.child(key)._raw)
+
     def object_or_none(self, key: str) -> dict[str, Any] | None:
-        """An object, unjudged, or null."""
-        return None if self.value(key) is None else dict(self.child(key)._raw)
+        """An object, whatever is in it, or null."""
+        return None if self.value(key) is None else self.object(key)
 
     def texts_by_name(self, key: str) -> dict[str, str]:
         """An object of strings."""
         found = self.child(key)
         return {name: found.text(name) for name in found.names()}
 
-    def check_schema(self, newest: int) -> None:
-        """ArtifactError unless `schema_version` is one that this release reads."""
+    def check_schema(self, newest: int) -> int:
+        """The `schema_version`; ArtifactError if this release does not read it."""
         version = self.integer("schema_version", minimum=1)
         if version > newest:
             raise ArtifactError(
                 f"{self.where} has schema version {version} and this reformer-export reads up to "
                 f"{newest}: pip install --upgrade reformer-export"
             )
+        return version
 
     def names(self) -> tuple[str, ...]:
         """The keys present."""

@@ -20,8 +20,9 @@ MODEL = "model.onnx"
 ONNX, TORCHSCRIPT, AOTI = "onnx", "torchscript", "aoti"
 CUDA = "cuda"
 """Kernels for GPUs, which model.onnx is run with."""
-SCHEMA_VERSION = 2
-"""The newest this release reads. Version 1 had model.onnx in every artifact."""
+SCHEMA_VERSION = 3
+"""The newest schema this release reads, and the one it writes. In versions 1 and 2, what is said of
+model.onnx stands at the top of the manifest; version 1 has model.onnx in every artifact."""
 
 _LARGEST = 16 * 2**20  # a manifest is a few kB; more is no manifest and is not read into memory
 
@@ -43,9 +44,8 @@ class FileRecord:
 
 @dataclass(frozen=True)
 class OpsRecord:
-    """How our operators are in model.onnx: "auto" nodes with bodies, "portable" inlined."""
+    """The versions of our operators that the model was made for, by name, and their domain."""
 
-    mode: str | None
     domain: str
     versions: Mapping[str, int]
 
@@ -85,22 +85,29 @@ class SourceRecord:
 
 @dataclass(frozen=True)
 class FormatRecord:
-    """The model in another format than ONNX.
+    """The model in one format.
 
     Attributes:
-        file: the model's file in the artifact.
-        ops: "native" where our operators are nodes in it and their library must be loaded,
-            "portable" where nothing of ours is needed.
-        tools: versions it was made with.
-        machine: what the file is bound to, where it holds machine code; else empty.
-        parity: the record of its verification.
+        files: the format's files in the artifact; the first is the one that a runtime opens.
+        ops: how our operators are in it. "auto": nodes with bodies in standard operators; "native":
+            nodes whose library must be loaded; "portable": standard operators only.
+        tools: versions of what made it.
+        machine: what the files run on, where they hold machine code; else empty.
+        details: what else is said of this format, such as the opset of ONNX.
+        parity: the record of its verification; None where it was not verified.
     """
 
-    file: str
+    files: tuple[str, ...]
     ops: str
     tools: Mapping[str, str]
     machine: Mapping[str, str] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
     parity: Mapping[str, Any] | None = None
+
+    @property
+    def file(self) -> str:
+        """The file that a runtime opens."""
+        return self.files[0]
 
 
 def utc_now() -> str:
@@ -110,39 +117,31 @@ def utc_now() -> str:
 
 @dataclass(frozen=True)
 class Manifest:
-    """manifest.json as values; `files` are those of the artifact, all but the manifest itself.
+    """manifest.json as values.
 
-    `opset`, `ops.mode`, `tools` and `parity` are about model.onnx, and the first two None where
-    there is none. `formats` are the other formats it holds, by name.
+    `files` are all files of the artifact but the manifest itself; `formats` are the formats that
+    the model is there in, by name.
     """
 
     task: str
     architecture: str
     dtype: str
-    opset: int | None
     ops: OpsRecord
     signature: Signature
     hashing: HashingRecord
     source: SourceRecord
     files: Mapping[str, FileRecord]
-    tools: Mapping[str, str]
-    parity: Mapping[str, Any] | None = None
     formats: Mapping[str, FormatRecord] = field(default_factory=dict)
     created: str = field(default_factory=utc_now)
 
     def to_json(self) -> dict[str, Any]:
-        """The document, of the oldest schema that has a place for all that is in it."""
+        """The document, of schema `SCHEMA_VERSION`."""
         return {
-            "schema_version": 1 if MODEL in self.files else SCHEMA_VERSION,
+            "schema_version": SCHEMA_VERSION,
             "task": self.task,
             "architecture": self.architecture,
             "dtype": self.dtype,
-            "opset": self.opset,
-            "ops": {
-                "mode": self.ops.mode,
-                "domain": self.ops.domain,
-                "versions": dict(self.ops.versions),
-            },
+            "ops": {"domain": self.ops.domain, "versions": dict(self.ops.versions)},
             "signature": self.signature.to_json(),
             "hashing": {
                 "num_buckets": list(self.hashing.num_buckets),
@@ -161,14 +160,13 @@ class Manifest:
                 "files": files_to_json(self.source.files),
             },
             "files": files_to_json(self.files),
-            "tools": dict(self.tools),
-            "parity": None if self.parity is None else dict(self.parity),
             "formats": {
                 name: {
-                    "file": record.file,
+                    "files": list(record.files),
                     "ops": record.ops,
                     "tools": dict(record.tools),
                     "machine": dict(record.machine),
+                    "details": dict(record.details),
                     "parity": None if record.parity is None else dict(record.parity),
                 }
                 for name, record in self.formats.items()
@@ -178,25 +176,19 @@ class Manifest:
 
     @classmethod
     def from_json(cls, raw: object, where: str = MANIFEST) -> Manifest:
-        """Read what `to_json` wrote; keys it does not know are left alone.
+        """Read a document of any schema up to `SCHEMA_VERSION`; unknown keys are left alone.
 
         Raises ArtifactError for a newer schema, a missing field or a wrong type, naming it.
         """
         fields = Fields(raw, where)
-        fields.check_schema(SCHEMA_VERSION)
+        version = fields.check_schema(SCHEMA_VERSION)
         ops, hashing, source = (fields.child(key) for key in ("ops", "hashing", "source"))
         files = files_from_json(fields.child("files"))
-        onnx = MODEL in files
         return cls(
             task=fields.text("task"),
             architecture=fields.text("architecture"),
             dtype=fields.text("dtype"),
-            opset=fields.integer("opset", minimum=1) if onnx else None,
-            ops=OpsRecord(
-                mode=ops.text("mode") if onnx else None,
-                domain=ops.text("domain"),
-                versions=_integers(ops.child("versions")),
-            ),
+            ops=OpsRecord(domain=ops.text("domain"), versions=_integers(ops.child("versions"))),
             signature=Signature.from_json(fields.value("signature"), f"{where}.signature"),
             hashing=HashingRecord(
                 num_buckets=hashing.integers("num_buckets"),
@@ -215,9 +207,7 @@ class Manifest:
                 ignored_keys=source.texts("ignored_keys"),
             ),
             files=files,
-            tools=fields.texts_by_name("tools"),
-            parity=fields.object_or_none("parity"),
-            formats={} if "formats" not in fields else _formats(fields.child("formats")),
+            formats=_formats(fields) if version > 2 else _formats_before_3(fields, files),
             created=fields.text("created"),
         )
 
@@ -274,17 +264,45 @@ def files_from_json(fields: Fields) -> dict[str, FileRecord]:
 
 
 def _formats(fields: Fields) -> dict[str, FormatRecord]:
+    formats = fields.child("formats")
     return {
         name: FormatRecord(
-            file=entry.text("file"),
+            files=entry.texts("files", minimum=1),
+            ops=entry.text("ops"),
+            tools=entry.texts_by_name("tools"),
+            machine=entry.texts_by_name("machine"),
+            details=entry.object("details"),
+            parity=entry.object_or_none("parity"),
+        )
+        for name in formats.names()
+        for entry in [formats.child(name)]
+    }
+
+
+def _formats_before_3(fields: Fields, files: Mapping[str, FileRecord]) -> dict[str, FormatRecord]:
+    """The formats in a manifest of schema 1 or 2, which has one file a format."""
+    found = {}
+    if MODEL in files:
+        found[ONNX] = FormatRecord(
+            files=tuple(name for name in (MODEL, f"{MODEL}_data") if name in files),
+            ops=fields.child("ops").text("mode"),
+            tools=fields.texts_by_name("tools"),
+            details={"opset": fields.integer("opset", minimum=1)},
+            parity=fields.object_or_none("parity"),
+        )
+    if "formats" not in fields:
+        return found
+    formats = fields.child("formats")
+    for name in formats.names():
+        entry = formats.child(name)
+        found[name] = FormatRecord(
+            files=(entry.text("file"),),
             ops=entry.text("ops"),
             tools=entry.texts_by_name("tools"),
             machine=entry.texts_by_name("machine"),
             parity=entry.object_or_none("parity"),
         )
-        for name in fields.names()
-        for entry in [fields.child(name)]
-    }
+    return found
 
 
 def _integers(fields: Fields) -> dict[str, int]:

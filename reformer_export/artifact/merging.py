@@ -8,10 +8,8 @@ import shutil
 from pathlib import Path
 
 from reformer_export.artifact import Artifact
-from reformer_export.artifact.manifest import MANIFEST, MODEL, ONNX, Manifest, record_files
+from reformer_export.artifact.manifest import MANIFEST, Manifest, record_files
 from reformer_export.errors import ArtifactError, UsageError
-
-_ONNX_FILES = {MODEL, f"{MODEL}_data"}
 
 
 def check_room(out: str | Path, name: str, *, force: bool) -> bool:
@@ -64,23 +62,18 @@ def merge(there: Artifact, new: Manifest, folder: Path, name: str) -> Manifest:
     old = there.manifest
     if not check_same_model(old, new, there.path, force=True):
         return new
-    replaced = set().union(*(_files_of(old, format_name) for format_name in (name, *new.formats)))
+    replaced = {
+        file
+        for format_name in (name, *new.formats)
+        if format_name in old.formats
+        for file in old.formats[format_name].files
+    }
     kept = [file for file in old.files if file not in {*new.files, *replaced}]
     for file in kept:
         _take(there.path / file, folder / file)
-    if name == ONNX:
-        merged = dataclasses.replace(new, formats={**old.formats, **new.formats})
-    else:
-        merged = dataclasses.replace(
-            old, formats={**old.formats, **new.formats}, created=new.created
-        )
-    return dataclasses.replace(merged, files=record_files(folder))
-
-
-def _files_of(manifest: Manifest, name: str) -> set[str]:
-    if name == ONNX:
-        return _ONNX_FILES
-    return {manifest.formats[name].file} if name in manifest.formats else set()
+    return dataclasses.replace(
+        new, formats={**old.formats, **new.formats}, files=record_files(folder)
+    )
 
 
 def _identity(manifest: Manifest) -> dict[str, object]:

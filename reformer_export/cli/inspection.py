@@ -56,7 +56,7 @@ class Inspection:
         signature, hashing, source = manifest.signature, manifest.hashing, manifest.source
         yield "artifact", str(self.artifact.path)
         yield "model", f"{manifest.architecture}, {manifest.task}, {manifest.dtype}"
-        yield "made", f"{manifest.created} with {_pairs(manifest.tools, ' ')}"
+        yield "made", manifest.created
         yield "source", source.name + (f" at {source.revision}" if source.revision else "")
         for name, record in source.files.items():
             yield "", f"{name}  {_size(record.bytes)}  sha256 {record.sha256}"
@@ -74,20 +74,18 @@ class Inspection:
         )
         for note in hashing.notes:
             yield "", note
+        yield "operators", f"domain {manifest.ops.domain}, {_pairs(manifest.ops.versions, ' ')}"
+        for name, entry in manifest.formats.items():
+            facts = [*entry.files, f"{entry.ops} operators"]
+            facts += [f"{key} {value}" for key, value in {**entry.details, **entry.machine}.items()]
+            yield name, ", ".join([*facts, f"made with {_pairs(entry.tools, ' ')}"])
+            yield "", _parity(entry.parity)
         if ONNX in self.artifact.formats:
             yield from self._graph_rows()
-        for name, entry in manifest.formats.items():
-            machine = f", {' '.join(entry.machine.values())}" if entry.machine else ""
-            made = _pairs(entry.tools, " ")
-            yield name, f"{entry.file}, {entry.ops} operators{machine}, made with {made}"
-            yield "", _parity(entry.parity)
         for name, record in manifest.files.items():
             yield "file", f"{name}  {_size(record.bytes)}  sha256 {record.sha256}  ok"
 
     def _graph_rows(self) -> Iterator[tuple[str, str]]:
-        manifest = self.artifact.manifest
-        yield "onnx", _parity(manifest.parity)
-        yield "operators", f"{manifest.ops.mode}, domain {manifest.ops.domain}"
         yield "opsets", _pairs(self.opsets, " ")
         yield "parameters", f"{self.parameters:,}"
         yield "nodes", f"{sum(self.ops.values())} of {len(self.ops)} types"
@@ -107,7 +105,7 @@ def inspect_artifact(artifact: str | os.PathLike[str]) -> Inspection:
     opened = Artifact.open(artifact)
     if ONNX not in opened.formats:
         return Inspection(opened, {}, {}, {}, 0, ())
-    model = load_graph(opened.model_path)
+    model = load_graph(opened.format_path(ONNX))
     ops = Counter(map(_op, _nodes(model.graph.node)))
     external = {
         entry.value

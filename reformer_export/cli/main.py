@@ -19,13 +19,12 @@ import click
 
 from reformer_export.cli.output import Output, one_line
 from reformer_export.errors import ParityError, ReformerError
+from reformer_export.exporters.registry import FORMATS
 
 PROGRAM = "reformer-export"
 
 _VERBS = {
-    "to-onnx": "Export a checkpoint to a verified ONNX artifact.",
-    "to-torchscript": "Export a checkpoint to verified TorchScript.",
-    "to-aoti": "Compile a checkpoint to a verified AOTInductor package.",
+    **{entry.verb: entry.summary for entry in FORMATS.values()},
     "to-tensorrt": "Build a TensorRT engine from an artifact.",
     "verify": "Compare an artifact with the checkpoint it came from.",
     "run": "Run an artifact on token ids or a text.",

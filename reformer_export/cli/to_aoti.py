@@ -32,7 +32,7 @@ def command(
     compiler, here and not where the artifact runs. A miss is exit code 3 and leaves OUT as it was.
     """
     with output.working() as progress:
-        from reformer_export.pipeline import to_aoti
+        from reformer_export import to_aoti
 
         artifact = to_aoti(
             model, out, verify=not no_verify, force=force, progress=progress, **options

@@ -43,7 +43,7 @@ def command(
     code 3 and leaves nothing at OUT.
     """
     with output.working() as progress:
-        from reformer_export.pipeline import to_onnx
+        from reformer_export import to_onnx
 
         artifact = to_onnx(
             model, out, verify=not no_verify, force=force, progress=progress, **options

@@ -97,7 +97,7 @@ def command(
     miss is exit code 3 and leaves nothing at OUT.
     """
     with output.working() as progress:
-        from reformer_export.pipeline import to_tensorrt
+        from reformer_export import to_tensorrt
 
         engine = to_tensorrt(
             artifact,

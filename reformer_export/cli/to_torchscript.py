@@ -27,7 +27,7 @@ def command(
     exit code 3 and leaves OUT as it was.
     """
     with output.working() as progress:
-        from reformer_export.pipeline import to_torchscript
+        from reformer_export import to_torchscript
 
         artifact = to_torchscript(
             model, out, verify=not no_verify, force=force, progress=progress, **options

@@ -1,15 +1,16 @@
-"""What every exporter shares: options about the checkpoint, the signature, the manifest."""
+"""What a format declares, and what all formats share: options, signature, manifest."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from reformer_export.artifact.manifest import (
     FileRecord,
+    FormatRecord,
     HashingRecord,
     Manifest,
     OpsRecord,
@@ -18,8 +19,8 @@ from reformer_export.artifact.manifest import (
 )
 from reformer_export.artifact.signature import ATTENTION_MASK, INPUT_IDS, Signature, TensorSpec
 from reformer_export.errors import UsageError
-from reformer_export.host.optional import installed_version
 from reformer_export.source import DTYPES, load_source
+from reformer_ops.core.native import Choice
 from reformer_ops.core.spec import DOMAIN
 from reformer_ops.registry import OPS
 
@@ -27,6 +28,28 @@ if TYPE_CHECKING:
     from reformer_export.source import LoadedModel
 
 Progress = Callable[[str], None]
+"""Is told what is going on, one sentence at a time."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format that a checkpoint is exported to.
+
+    Attributes:
+        name: what manifests and users call it.
+        runtime: the runtime that the export is verified in.
+        package: the Python package which that runtime needs.
+        verify_ops: the operators that it is verified with.
+        write: writes the files of the format into a folder that holds the checkpoint's small files
+            already; returns a record of each format it has written, by name. Its arguments are the
+            loaded checkpoint, the signature, the folder, the format's options, and `Progress`.
+    """
+
+    name: str
+    runtime: str
+    package: str
+    write: Callable[[LoadedModel, Signature, Path, Any, Progress], Mapping[str, FormatRecord]]
+    verify_ops: Choice = "auto"
 
 
 @dataclass(frozen=True)
@@ -100,8 +123,8 @@ def signature_of(loaded: LoadedModel, options: ExportOptions) -> Signature:
     )
 
 
-def draft_manifest(loaded: LoadedModel, options: ExportOptions, tools: Sequence[str]) -> Manifest:
-    """The manifest of a model that no file has been written of yet.
+def draft_manifest(loaded: LoadedModel, options: ExportOptions) -> Manifest:
+    """The manifest of a model before any file of it is written.
 
     Raises:
         UsageError: more tokens asked for than the model has positions.
@@ -111,8 +134,7 @@ def draft_manifest(loaded: LoadedModel, options: ExportOptions, tools: Sequence[
         task=loaded.task,
         architecture=loaded.checkpoint.architecture,
         dtype=options.dtype,
-        opset=None,
-        ops=OpsRecord(None, DOMAIN, {op.name: op.version for op in OPS}),
+        ops=OpsRecord(DOMAIN, {op.name: op.version for op in OPS}),
         signature=signature_of(loaded, options),
         hashing=HashingRecord(
             num_buckets=config.num_buckets or (),  # none without LSH layers
@@ -128,7 +150,6 @@ def draft_manifest(loaded: LoadedModel, options: ExportOptions, tools: Sequence[
             ignored_keys=tuple(options.ignore_config_keys),
         ),
         files={},
-        tools={tool: version for tool in tools if (version := installed_version(tool))},
     )
 
 

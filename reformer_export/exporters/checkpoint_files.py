@@ -1,4 +1,4 @@
-"""The small files that an artifact takes along: the model's configuration and its tokenizer."""
+"""The small files of a checkpoint that an artifact keeps: configuration and tokenizer."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from reformer_export.errors import ExportError
 
-COMPANIONS = (
+CHECKPOINT_FILES = (
     "config.json",
     "added_tokens.json",
     "generation_config.json",
@@ -23,16 +23,17 @@ COMPANIONS = (
 )
 
 
-def copy_companions(checkpoint: Path, folder: Path) -> None:
-    """Copy those of `COMPANIONS` that the folder of a checkpoint has into `folder`.
+def copy_checkpoint_files(checkpoint: Path, folder: Path) -> None:
+    """Copy those of `CHECKPOINT_FILES` that the folder of a checkpoint has into `folder`.
 
-    An artifact is passed on, and a checkpoint may be somebody else's: a link in it must not bring
-    a file of this machine into the artifact. Links of the Hugging Face cache do no such thing.
+    A checkpoint may come from somebody else, and artifacts are given to others. So a link in the
+    checkpoint must not copy another file of this machine into the artifact; links into the Hugging
+    Face cache are followed.
 
     Raises:
         ExportError: one of them is no file, or a link that leaves the checkpoint.
     """
-    for name in COMPANIONS:
+    for name in CHECKPOINT_FILES:
         path = checkpoint / name
         if not os.path.lexists(path):
             continue
@@ -51,7 +52,7 @@ def copy_companions(checkpoint: Path, folder: Path) -> None:
 
 
 def _belongs(target: Path, checkpoint: Path) -> bool:
-    """Whether a resolved path is the checkpoint's own: inside, or a blob beside its snapshot."""
+    """True if a resolved path is the checkpoint's own: inside it, or a blob of the hub's cache."""
     blobs = checkpoint.parent.parent / "blobs"
     cached = checkpoint.parent.name == "snapshots" and target.is_relative_to(blobs)
     return cached or target.is_relative_to(checkpoint)

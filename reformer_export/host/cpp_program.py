@@ -38,7 +38,7 @@ class Program:
 
 def built_folder(name: str) -> Path:
     """Where a checkout installs the C++ runtime: `name` is the platform, "linux-x86_64"."""
-    return Path(__file__).resolve().parent.parent / "build" / "runtime" / name
+    return Path(__file__).resolve().parents[2] / "build" / "runtime" / name
 
 
 def find_program(runtime: str | None = None) -> Program:

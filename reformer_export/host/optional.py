@@ -52,6 +52,11 @@ def installed_version(package: str) -> str | None:
         return None
 
 
+def installed_versions(*packages: str) -> dict[str, str]:
+    """The versions of those of these distributions that are installed."""
+    return {name: version for name in packages if (version := installed_version(name))}
+
+
 def _quoted(package: str) -> str:
     """Square brackets mean something to a shell."""
     return f'"{package}"' if "[" in package else package

@@ -17,7 +17,6 @@ from reformer_export.artifact.manifest import (
     MODEL,
     ONNX,
     TORCHSCRIPT,
-    FormatRecord,
     record_files,
     write_manifest,
 )
@@ -37,16 +36,13 @@ def write_probing_artifact(artifact: Artifact, format_name: str, folder: Path) -
     layers = _WRITERS[format_name](artifact, folder)
     shown = tuple(TensorSpec(f"{COMPUTED}{layer}", "int32", _AXES) for layer in range(layers))
     signature = artifact.signature
-    formats: dict[str, FormatRecord] = {}
-    if format_name != ONNX:
-        formats = {format_name: artifact.manifest.formats[format_name]}
     write_manifest(
         folder,
         dataclasses.replace(
             artifact.manifest,
             signature=dataclasses.replace(signature, outputs=signature.outputs + shown),
             files=record_files(folder),
-            formats=formats,
+            formats={format_name: artifact.manifest.formats[format_name]},
         ),
     )
     return layers
@@ -55,7 +51,7 @@ def write_probing_artifact(artifact: Artifact, format_name: str, folder: Path) -
 def _write_onnx(artifact: Artifact, folder: Path) -> int:
     import onnx_ir as ir
 
-    model, layers = probing_model(artifact.model_path, force=False)
+    model, layers = probing_model(artifact.format_path(ONNX), force=False)
     (folder / MODEL).write_bytes(ir.to_proto(model).SerializeToString())
     beside = set(artifact.manifest.files) - {MODEL}
     for name in beside - {record.file for record in artifact.manifest.formats.values()}:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from reformer_export.artifact import Artifact
+from reformer_export.artifact.manifest import ONNX
 from reformer_export.artifact.signature import INPUT_IDS
 from reformer_export.errors import InferenceError, RuntimeUnavailableError, UsageError
 from reformer_export.host.device import CUDA
@@ -94,14 +95,14 @@ class OnnxRuntimeRunner:
     def _model(self) -> str | bytes:
         """The artifact's file, or a model in types that onnxruntime has kernels for."""
         if not self._emulated:
-            return str(self._artifact.model_path)
+            return str(self._artifact.format_path(ONNX))
         import onnx_ir as ir
 
-        return _serialised(ir.load(self._artifact.model_path), emulated=True)
+        return _serialised(ir.load(self._artifact.format_path(ONNX)), emulated=True)
 
     def _probing_session(self, *, force: bool) -> tuple[Any, int]:
         if force not in self._probing:
-            model, layers = onnx_probe.probing_model(self._artifact.model_path, force=force)
+            model, layers = onnx_probe.probing_model(self._artifact.format_path(ONNX), force=force)
             # Run once for each input: there is nothing to capture.
             session, _ = self._open(_serialised(model, emulated=self._emulated), graphs=False)
             self._probing[force] = (session, layers)
@@ -182,7 +183,7 @@ def _usable(artifact: Artifact, ops: Choice, *, on_gpu: bool) -> Choice:
     ours = {op.name: op.version for op in OPS}
     if artifact.manifest.dtype == "bf16" and not on_gpu:
         reason = "no CPU kernel takes bf16"
-    elif artifact.manifest.ops.mode == "portable":
+    elif artifact.manifest.formats[ONNX].ops == "portable":
         reason = "it was exported with --ops portable"
     elif strange := sorted(artifact.manifest.ops.versions.items() - ours.items()):
         found = ", ".join(f"{name} version {version}" for name, version in strange)

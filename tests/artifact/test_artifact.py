@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -19,15 +20,21 @@ from reformer_export.artifact.manifest import (
     FileRecord,
     FormatRecord,
     Manifest,
-    OpsRecord,
     record_files,
     write_manifest,
 )
 from reformer_export.errors import ArtifactError
 
-from ..tools.handmade import edit_manifest, make_artifact, manifest, model, snapshot
+from ..tools.handmade import edit_manifest, make_artifact, manifest, model, older_document, snapshot
 
-FORMAT = {"file": "model.pt", "ops": "native", "tools": {}, "machine": {}, "parity": None}
+FORMAT: dict[str, Any] = {
+    "files": ["model.pt"],
+    "ops": "native",
+    "tools": {},
+    "machine": {},
+    "details": {},
+    "parity": None,
+}
 
 
 @pytest.fixture
@@ -54,7 +61,7 @@ def test_an_artifact_opens(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.chdir(folder.parent)
     artifact = Artifact.open("artifact")
     assert artifact.path == folder
-    assert artifact.model_path == folder / "model.onnx"
+    assert artifact.format_path("onnx") == folder / "model.onnx"
     assert artifact.signature.vocab_size == 256
     assert artifact.file("tokenizer.json") == folder / "tokenizer.json"
     assert artifact.file("spiece.model") is None
@@ -65,34 +72,41 @@ def test_the_manifest_survives_json(folder: Path) -> None:
     original = manifest(record_files(folder))
     document = json.loads(json.dumps(original.to_json()))
     assert Manifest.from_json(document) == original
-    assert document["schema_version"] == 1
+    assert document["schema_version"] == 3
     assert set(document["files"]) == {"config.json", "model.onnx", "tokenizer.json"}
 
 
-def test_a_manifest_from_before_there_were_other_formats(folder: Path) -> None:
-    raw = json.loads((folder / "manifest.json").read_text())
-    assert raw.pop("formats") == {}
-    (folder / "manifest.json").write_text(json.dumps(raw))
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("external", [False, True])
+def test_an_older_manifest(tmp_path: Path, version: int, external: bool) -> None:
+    folder = make_artifact(tmp_path / "artifact", external=external, files={"model.pt": b"x"})
+    record = FormatRecord(("model.pt",), "portable", {"torch": "2.13"}, {"architecture": "z80"})
+    with_onnx = manifest(record_files(folder))
+    wanted = dataclasses.replace(with_onnx, formats={**with_onnx.formats, "torchscript": record})
+    (folder / "manifest.json").write_text(json.dumps(older_document(wanted, version)))
     artifact = Artifact.open(folder)
-    assert artifact.formats == ("onnx",)
-    assert artifact.manifest == manifest(record_files(folder))
+    assert artifact.manifest == wanted
+    assert artifact.formats == ("onnx", "torchscript")
 
 
-def test_an_artifact_without_onnx_needs_a_newer_reader(folder: Path) -> None:
+def test_the_first_manifests_knew_no_other_formats(folder: Path) -> None:
+    wanted = manifest(record_files(folder))
+    document = older_document(wanted, 1)
+    assert document.pop("formats") == {}
+    (folder / "manifest.json").write_text(json.dumps(document))
+    assert Artifact.open(folder).manifest == wanted
+
+
+def test_an_artifact_without_onnx(folder: Path) -> None:
     (folder / "model.onnx").rename(folder / "model.pt")
-    record = FormatRecord("model.pt", "portable", {"torch": "2.13"}, {"architecture": "z80"})
-    original = dataclasses.replace(
-        manifest(record_files(folder)),
-        opset=None,
-        ops=OpsRecord(None, "reformer", {"Hide": 1}),
-        formats={"torchscript": record},
-    )
-    write_manifest(folder, original)
-    assert json.loads((folder / "manifest.json").read_text())["schema_version"] == 2
-    artifact = Artifact.open(folder)
-    assert artifact.manifest == original
-    assert artifact.formats == ("torchscript",)
-    assert artifact.format_path("torchscript") == folder / "model.pt"
+    record = FormatRecord(("model.pt",), "portable", {"torch": "2.13"}, {"architecture": "z80"})
+    wanted = dataclasses.replace(manifest(record_files(folder)), formats={"torchscript": record})
+    for document in (wanted.to_json(), older_document(wanted, 2)):
+        (folder / "manifest.json").write_text(json.dumps(document))
+        artifact = Artifact.open(folder)
+        assert artifact.manifest == wanted
+        assert artifact.formats == ("torchscript",)
+        assert artifact.format_path("torchscript") == folder / "model.pt"
 
 
 def test_unknown_keys_of_the_same_schema_are_left_alone(folder: Path) -> None:
@@ -152,21 +166,30 @@ def test_a_malformed_manifest(folder: Path, content: bytes, said: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"schema_version": 3}, r"schema version 3 .* reads up to 2: pip install --upgrade"),
+        ({"schema_version": 4}, r"schema version 4 .* reads up to 3: pip install --upgrade"),
         ({"schema_version": "1"}, "schema_version must be an integer, found a string"),
         ({"schema_version": 0}, "schema_version must be at least 1"),
         ({"task": None}, r"manifest\.json\.task must be a string, found null"),
-        ({"ops": {"mode": "auto", "domain": "reformer"}}, r"ops\.versions is missing"),
+        ({"ops": {"domain": "reformer"}}, r"ops\.versions is missing"),
         ({"hashing": 3}, r"manifest\.json\.hashing must be an object, found 3"),
         ({"files": {"model.onnx": {"sha256": "x", "bytes": -1}}}, "bytes must be at least 0"),
         ({"files": {"model.onnx": "x"}}, r"files\.model\.onnx must be an object"),
-        ({"files": {}}, r"does not list model\.onnx"),
-        ({"parity": []}, "parity must be an object, found a list"),
-        ({"tools": {"torch": 2}}, r"tools\.torch must be a string, found 2"),
+        ({"files": {}}, r"says that onnx is in 'model\.onnx', which it does not list"),
+        ({"formats": {}}, "lists no model: export again"),
         ({"formats": []}, "formats must be an object, found a list"),
-        ({"formats": {"torchscript": {"file": 1}}}, r"torchscript\.file must be a string, found 1"),
+        ({"formats": {"aoti": {"files": 1}}}, r"aoti\.files must be a list, found 1"),
+        ({"formats": {"aoti": {"files": [1]}}}, r"aoti\.files\[0\] must be a string, found 1"),
+        ({"formats": {"aoti": {**FORMAT, "files": []}}}, r"aoti\.files must hold at least 1"),
         (
-            {"formats": {"aoti": {**FORMAT, "file": "../outside"}}},
+            {"formats": {"aoti": {**FORMAT, "parity": []}}},
+            r"aoti\.parity must be an object, found a list",
+        ),
+        (
+            {"formats": {"aoti": {**FORMAT, "tools": {"torch": 2}}}},
+            r"aoti\.tools\.torch must be a string, found 2",
+        ),
+        (
+            {"formats": {"aoti": {**FORMAT, "files": ["../outside"]}}},
             r"says that aoti is in '\.\./outside', which it does not list",
         ),
     ],

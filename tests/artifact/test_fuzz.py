@@ -71,7 +71,7 @@ def seal(folder: Path) -> None:
     """Make the manifest agree with the files, as whoever forges an artifact would."""
     import dataclasses
 
-    record = FormatRecord("model.pt", "native", {"torch": "2.13"}, {"architecture": "z80"})
+    record = FormatRecord(("model.pt",), "native", {"torch": "2.13"}, {"architecture": "z80"})
     files = record_files(folder)
     write_manifest(folder, dataclasses.replace(manifest(files), formats={"torchscript": record}))
 
@@ -198,7 +198,7 @@ def test_any_key_left_out_of_the_manifest(folder: Path) -> None:
 def test_a_format_in_a_file_elsewhere(folder: Path, name: str) -> None:
     path = folder / "manifest.json"
     raw = json.loads(path.read_text())
-    raw["formats"]["torchscript"]["file"] = name
+    raw["formats"]["torchscript"]["files"] = [name]
     for listed in (False, True):
         if listed:
             raw["files"][name] = {"sha256": "x", "bytes": 6}

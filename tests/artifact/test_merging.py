@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 
+from reformer_export import to_onnx, to_torchscript
 from reformer_export.artifact import Artifact
 from reformer_export.errors import ArtifactError, ParityError, UsageError
 from reformer_export.exporters.torch import modules as torch_modules
-from reformer_export.pipeline import to_onnx, to_torchscript
 from reformer_export.runtimes import open_runner
 from reformer_export.runtimes.registry import best_runtime
 
@@ -34,17 +33,14 @@ def test_torchscript_joins_onnx(source: Path, tmp_path: Path) -> None:
     both = to_torchscript(source, out)
     assert os.listdir(tmp_path) == ["out"]
     assert both.formats == ("onnx", "torchscript")
-    assert both.manifest.opset == onnx.manifest.opset
-    assert both.manifest.tools == onnx.manifest.tools
-    assert both.manifest.parity is None
+    assert both.manifest.formats["onnx"] == onnx.manifest.formats["onnx"]
+    assert both.parity("onnx") is None
     record = both.manifest.formats["torchscript"].parity
     assert record is not None
     assert record["passed"] is True
     files = dict(both.manifest.files)
     assert files.pop("model.pt").bytes > 10_000
     assert files == onnx.manifest.files
-    # A reader from before there were formats still finds all it knows.
-    assert json.loads((out / "manifest.json").read_text())["schema_version"] == 1
 
     inputs = feeds(29, 2, vocab_size=258)
     runners = [open_runner(both, runtime=name) for name in ("onnxruntime", "torchscript")]
@@ -59,8 +55,10 @@ def test_onnx_joins_torchscript(source: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"holds no onnx, but torchscript: .* to-onnx"):
         open_runner(alone, runtime="onnxruntime")
     both = to_onnx(source, tmp_path / "out", verify=False, external_data=True)
-    assert both.formats == ("onnx", "torchscript")
-    assert both.manifest.formats == alone.manifest.formats
+    assert both.formats == ("torchscript", "onnx")
+    record = both.manifest.formats["torchscript"]
+    assert record == alone.manifest.formats["torchscript"]
+    assert both.manifest.formats["onnx"].files == ("model.onnx", "model.onnx_data")
     assert both.manifest.files["model.pt"] == alone.manifest.files["model.pt"]
     assert both.file("model.onnx_data") is not None
 

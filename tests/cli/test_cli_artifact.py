@@ -243,7 +243,7 @@ def test_external_data_outside_the_folder_is_refused_by_every_verb(
 
 def test_inspect(artifact: Artifact, capsys: pytest.CaptureFixture[str]) -> None:
     found = document(capsys, "inspect", artifact.path)
-    model = onnx.load(artifact.model_path)
+    model = onnx.load(artifact.format_path("onnx"))
     assert found["hashes_checked"] is True
     assert found["graph"]["ops"] == Counter(
         f"{node.domain}.{node.op_type}" if node.domain else node.op_type

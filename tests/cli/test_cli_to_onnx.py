@@ -39,7 +39,7 @@ def test_an_export(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert found["artifact"] == str(out)
     assert found["manifest"] == json.loads((out / "manifest.json").read_text())
     assert found["manifest"]["task"] == TASK
-    assert found["manifest"]["parity"]["passed"] is True
+    assert found["manifest"]["formats"]["onnx"]["parity"]["passed"] is True
     assert Artifact.open(out)
     assert os.listdir(tmp_path) == ["out"]
     assert snapshot(source) == before
@@ -77,10 +77,11 @@ def test_every_option_reaches_the_exporter(
     out = tmp_path / "out"
     assert main(["to-onnx", "-m", str(source), str(out), *options]) == 0
     found = Artifact.open(out).manifest
-    assert (found.task, found.dtype, found.opset) == ("feature-extraction", "fp16", 20)
+    assert (found.task, found.dtype) == ("feature-extraction", "fp16")
+    assert found.formats["onnx"].details["opset"] == 20
     assert found.signature.max_length == 60
     assert (found.hashing.num_buckets, found.hashing.hash_seed) == ((2, 4), 5)
-    assert found.ops.mode == "portable"
+    assert found.formats["onnx"].ops == "portable"
     assert "model.onnx_data" in found.files
     assert found.source.ignored_keys == ("mystery",)
     # What was settled for the user is said to the user.

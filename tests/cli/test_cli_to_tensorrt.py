@@ -111,7 +111,7 @@ def test_an_artifact_of_a_newer_schema(
     artifact = shutil.copytree(workshop.artifact(TASK).path, tmp_path / "artifact")
     manifest = artifact / "manifest.json"
     text = manifest.read_text()
-    manifest.write_text(text.replace('"schema_version": 1', '"schema_version": 9', 1))
+    manifest.write_text(text.replace('"schema_version": 3', '"schema_version": 9', 1))
     assert main(["to-tensorrt", str(artifact), str(tmp_path / "out")]) == 1
     assert "schema version 9" in error_line(capsys)
     assert os.listdir(tmp_path) == ["artifact"]

@@ -16,6 +16,7 @@ import pytest
 
 pytest.importorskip("triton", reason="Triton is not installed: it is made for Linux")
 
+from reformer_export import to_torchscript
 from reformer_export.artifact import Artifact
 from reformer_export.artifact.manifest import CUDA
 from reformer_export.errors import ArtifactError, UsageError
@@ -27,7 +28,6 @@ from reformer_export.exporters.cuda.export import (
     check_targets,
     write_cuda_kernels,
 )
-from reformer_export.pipeline import to_torchscript
 from reformer_ops.core.spec import DOMAIN, OpSpec
 from reformer_ops.registry import FUSED, OPS, by_onnx_name
 from reformer_ops.triton import compile as triton_compile
@@ -62,7 +62,7 @@ def parts(path: Path) -> tuple[Json, dict[str, bytes]]:
 
 @pytest.fixture(scope="module")
 def model(workshop: Workshop) -> Path:
-    return workshop.artifact(TASK).model_path
+    return workshop.artifact(TASK).format_path("onnx")
 
 
 @pytest.fixture(scope="module")
@@ -288,7 +288,7 @@ def test_an_artifact_without_onnx(workshop: Workshop, tmp_path: Path) -> None:
 
 
 def test_an_artifact_that_is_damaged(artifact: Artifact) -> None:
-    artifact.model_path.write_bytes(artifact.model_path.read_bytes()[:-1])
+    artifact.format_path("onnx").write_bytes(artifact.format_path("onnx").read_bytes()[:-1])
     before = snapshot(artifact.path)
     with pytest.raises(ArtifactError, match=r"model\.onnx"):
         add_cuda_kernels(artifact.path, targets=["sm80"])

@@ -18,10 +18,10 @@ import pytest
 import torch
 import transformers
 
+from reformer_export import to_onnx
 from reformer_export.artifact import Artifact
 from reformer_export.errors import ExportError
-from reformer_export.exporters.checkpoint_files import COMPANIONS, copy_companions
-from reformer_export.exporters.onnx.export import OnnxOptions, export_onnx
+from reformer_export.exporters.checkpoint_files import CHECKPOINT_FILES, copy_checkpoint_files
 from reformer_ops.registry import OPS
 
 from ..models.reformers import SMALL, theirs
@@ -35,7 +35,7 @@ def checkpoint(tmp_path: Path) -> Path:
     """A folder that has every file an artifact takes along, and some that it does not."""
     folder = tmp_path / "checkpoint"
     folder.mkdir()
-    for name in (*COMPANIONS, "model.safetensors", "README.md", "id_rsa", ".env"):
+    for name in (*CHECKPOINT_FILES, "model.safetensors", "README.md", "id_rsa", ".env"):
         (folder / name).write_text(f"this is {name}")
     return folder
 
@@ -49,13 +49,13 @@ def out(tmp_path: Path) -> Path:
 
 def test_configuration_and_tokenizer_go_along_and_nothing_else(checkpoint: Path, out: Path) -> None:
     before = snapshot(checkpoint)
-    copy_companions(checkpoint, out)
-    assert snapshot(out) == {name: before[name] for name in COMPANIONS}
+    copy_checkpoint_files(checkpoint, out)
+    assert snapshot(out) == {name: before[name] for name in CHECKPOINT_FILES}
     assert snapshot(checkpoint) == before
 
 
 def test_what_is_not_there_is_not_missed(tmp_path: Path, out: Path) -> None:
-    copy_companions(tmp_path, out)
+    copy_checkpoint_files(tmp_path, out)
     assert snapshot(out) == {}
 
 
@@ -64,8 +64,8 @@ def test_links_of_the_hub_s_cache_are_files_of_the_checkpoint(
 ) -> None:
     cached = as_cached(checkpoint, tmp_path / "cache")
     assert (cached / "tokenizer.json").is_symlink()
-    copy_companions(cached, out)
-    assert snapshot(out) == {name: f"this is {name}".encode() for name in COMPANIONS}
+    copy_checkpoint_files(cached, out)
+    assert snapshot(out) == {name: f"this is {name}".encode() for name in CHECKPOINT_FILES}
     assert not any(path.is_symlink() for path in out.iterdir())
 
 
@@ -73,7 +73,7 @@ def test_links_inside_the_checkpoint_and_to_it(checkpoint: Path, tmp_path: Path,
     (checkpoint / "vocab.txt").unlink()
     (checkpoint / "vocab.txt").symlink_to("README.md")
     (tmp_path / "link").symlink_to(checkpoint)
-    copy_companions(tmp_path / "link", out)
+    copy_checkpoint_files(tmp_path / "link", out)
     assert (out / "vocab.txt").read_text() == "this is README.md"
     assert not (out / "vocab.txt").is_symlink()
 
@@ -102,7 +102,7 @@ def test_a_link_that_leaves_the_checkpoint_is_not_followed(
     (checkpoint / name).unlink()
     link(checkpoint / name, secret)
     with pytest.raises(ExportError, match=rf"{name} is a link that leaves .* replace it") as caught:
-        copy_companions(checkpoint, out)
+        copy_checkpoint_files(checkpoint, out)
     assert "\n" not in str(caught.value)
     assert b"secret" not in snapshot(out).values()
 
@@ -118,7 +118,7 @@ def test_what_only_looks_like_a_cache_is_none(checkpoint: Path, tmp_path: Path, 
     (forged / "tokenizer.json").unlink()
     (forged / "tokenizer.json").symlink_to("../../blobs/secret")
     with pytest.raises(ExportError, match=r"tokenizer\.json is a link that leaves"):
-        copy_companions(forged, out)
+        copy_checkpoint_files(forged, out)
 
 
 @pytest.mark.parametrize("spoil", [Path.mkdir, lambda path: path.symlink_to("nowhere")])
@@ -126,7 +126,7 @@ def test_what_is_no_file(checkpoint: Path, out: Path, spoil: Callable[[Path], No
     (checkpoint / "tokenizer.json").unlink()
     spoil(checkpoint / "tokenizer.json")
     with pytest.raises(ExportError, match=r"tokenizer\.json is not a file, or a link .* nowhere"):
-        copy_companions(checkpoint, out)
+        copy_checkpoint_files(checkpoint, out)
 
 
 def test_an_export_refuses_such_a_link_before_any_work(workshop: Workshop, tmp_path: Path) -> None:
@@ -135,14 +135,14 @@ def test_an_export_refuses_such_a_link_before_any_work(workshop: Workshop, tmp_p
     (folder / "tokenizer.json").symlink_to(tmp_path / "secret")
     said: list[str] = []
     with pytest.raises(ExportError, match=r"tokenizer\.json is a link that leaves"):
-        export_onnx(folder, tmp_path / "out", progress=said.append)
+        to_onnx(folder, tmp_path / "out", verify=False, progress=said.append)
     assert said == [f"loading {folder}"]
     assert sorted(os.listdir(tmp_path)) == ["checkpoint", "secret"]
 
 
 def test_an_export_from_the_hub_s_cache(workshop: Workshop, tmp_path: Path) -> None:
     cached = as_cached(workshop.checkpoint("fill-mask"), tmp_path / "cache")
-    artifact = export_onnx(cached, tmp_path / "out")
+    artifact = to_onnx(cached, tmp_path / "out", verify=False)
     plain = workshop.artifact("fill-mask")
     assert artifact.manifest.files == plain.manifest.files
     assert not any(path.is_symlink() for path in artifact.path.iterdir())
@@ -162,21 +162,22 @@ def manifest(workshop: Workshop) -> dict[str, Any]:
 
 
 def test_the_manifest_says_what_the_model_is(workshop: Workshop, manifest: dict[str, Any]) -> None:
-    model = onnx.load(workshop.artifact().model_path)
-    assert manifest["schema_version"] == 1
+    model = onnx.load(workshop.artifact().format_path("onnx"))
+    assert manifest["schema_version"] == 3
     assert manifest["task"] == "text-generation" == model.graph.name
     assert manifest["architecture"] == "ReformerModelWithLMHead"
     assert manifest["dtype"] == "fp32"
     imported = {item.domain: item.version for item in model.opset_import}
-    assert imported == {"": manifest["opset"], "reformer": 1}
+    (record,) = manifest["formats"].values()
+    assert imported == {"": record["details"]["opset"], "reformer": 1}
+    assert record["ops"] == "auto"
     assert manifest["ops"] == {
-        "mode": "auto",
         "domain": "reformer",
         "versions": {op.name: op.version for op in OPS},
     }
     assert manifest["signature"]["vocab_size"] == SMALL["vocab_size"]
     assert (manifest["signature"]["min_length"], manifest["signature"]["max_length"]) == (1, 120)
-    assert manifest["parity"] is None  # nobody has compared anything yet
+    assert record["parity"] is None  # nobody has compared anything yet
     made = datetime.fromisoformat(manifest["created"])
     assert timedelta(0) <= datetime.now(UTC) - made < timedelta(hours=2)
 
@@ -190,7 +191,7 @@ def test_the_manifest_says_the_task(workshop: Workshop, task: str) -> None:
 
 def test_the_manifest_says_how_it_was_made(workshop: Workshop) -> None:
     found = workshop.artifact("fill-mask", dtype="fp16", ops="portable").manifest
-    assert (found.dtype, found.ops.mode) == ("fp16", "portable")
+    assert (found.dtype, found.formats["onnx"].ops) == ("fp16", "portable")
     assert {spec.dtype for spec in found.signature.outputs} == {"float16"}
 
 
@@ -214,8 +215,9 @@ def test_the_manifest_knows_its_source(workshop: Workshop, manifest: dict[str, A
 
 
 def test_the_manifest_knows_the_tools(manifest: dict[str, Any]) -> None:
-    assert {"torch", "onnx", "onnx-ir", "onnxscript"} <= set(manifest["tools"])
-    for tool, version in manifest["tools"].items():
+    tools = manifest["formats"]["onnx"]["tools"]
+    assert {"torch", "onnx", "onnx-ir", "onnxscript"} <= set(tools)
+    for tool, version in tools.items():
         assert version == importlib.metadata.version(tool)
 
 
@@ -244,7 +246,7 @@ def test_the_rotations_are_those_that_transformers_draws(
     ]
     (stored,) = (
         onnx.numpy_helper.to_array(tensor)
-        for tensor in onnx.load(workshop.artifact().model_path).graph.initializer
+        for tensor in onnx.load(workshop.artifact().format_path("onnx")).graph.initializer
         if tensor.name.endswith("rotations")
     )
     assert all(np.array_equal(stored, tensor.numpy()) for tensor in drawn)
@@ -255,7 +257,7 @@ def test_rotations_keep_fp32_in_half_precision(workshop: Workshop) -> None:
     assert half.manifest.hashing == single.manifest.hashing
     (stored,) = (
         tensor
-        for tensor in onnx.load(half.model_path).graph.initializer
+        for tensor in onnx.load(half.format_path("onnx")).graph.initializer
         if tensor.name.endswith("rotations")
     )
     assert stored.data_type == onnx.TensorProto.FLOAT
@@ -264,8 +266,13 @@ def test_rotations_keep_fp32_in_half_precision(workshop: Workshop) -> None:
 def test_what_was_left_open_is_pinned_and_said(tmp_path: Path) -> None:
     theirs("text-generation", **TINY).save_pretrained(tmp_path / "checkpoint")
     edit_config(tmp_path / "checkpoint", num_buckets=None, hash_seed=None, mystery=1)
-    options = OnnxOptions(max_length=60, ignore_config_keys=("mystery",))
-    found = export_onnx(tmp_path / "checkpoint", tmp_path / "out", options=options).manifest
+    found = to_onnx(
+        tmp_path / "checkpoint",
+        tmp_path / "out",
+        max_length=60,
+        ignore_config_keys=("mystery",),
+        verify=False,
+    ).manifest
     assert found.hashing.hash_seed == 0
     reference = transformers.ReformerConfig(**TINY | {"num_buckets": None})
     layer = transformers.models.reformer.modeling_reformer.LSHSelfAttention(reference)
@@ -284,7 +291,7 @@ def test_what_was_left_open_is_pinned_and_said(tmp_path: Path) -> None:
 def test_a_model_without_hashing_has_nothing_to_tell_of_it(tmp_path: Path) -> None:
     config = SMALL | {"attn_layers": ["local"], "num_buckets": None, "hash_seed": None}
     theirs("text-generation", **config).save_pretrained(tmp_path / "checkpoint")
-    found = export_onnx(tmp_path / "checkpoint", tmp_path / "out")
+    found = to_onnx(tmp_path / "checkpoint", tmp_path / "out", verify=False)
     assert found.manifest.hashing.num_buckets == ()
     assert found.manifest.hashing.rotations == ()
     assert Artifact.open(found.path).manifest == found.manifest

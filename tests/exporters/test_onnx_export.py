@@ -13,11 +13,11 @@ import onnxruntime
 import pytest
 import torch
 
+from reformer_export import to_onnx
 from reformer_export.errors import UsageError
 from reformer_export.exporters.onnx import export as exporter
-from reformer_export.exporters.onnx.export import OPSETS, OnnxOptions, export_onnx
+from reformer_export.exporters.onnx.export import OPSETS, OnnxOptions
 from reformer_export.exporters.torch.torchscript import TorchScriptOptions
-from reformer_export.pipeline import to_onnx
 from reformer_export.runtimes import open_runner
 
 from ..models.reformers import SMALL, theirs
@@ -75,10 +75,10 @@ def rounded(model: Any) -> Any:
 def test_every_task(workshop: Workshop, task: str, dtype: str, ops: str) -> None:
     model = workshop.model(task)
     artifact = workshop.artifact(task, dtype=dtype, ops=ops)
-    onnx.checker.check_model(str(artifact.model_path), full_check=True)
+    onnx.checker.check_model(str(artifact.format_path("onnx")), full_check=True)
     reference = rounded(model) if dtype == "fp16" else model
     for optimised in (False, True):
-        opened = session(artifact.model_path, optimised=optimised)
+        opened = session(artifact.format_path("onnx"), optimised=optimised)
         for length, batch in SIZES:
             inputs = feeds(length, batch, vocab_size=model.config.vocab_size)
             found = run(opened, inputs)
@@ -92,7 +92,8 @@ def test_every_task(workshop: Workshop, task: str, dtype: str, ops: str) -> None
 def test_every_length_up_to_three_chunks(workshop: Workshop) -> None:
     """Alone and beside shorter ones: which lengths are padded, and how far, is in the graph."""
     model = workshop.model()
-    opened = [session(workshop.artifact(ops=ops).model_path) for ops in ("auto", "portable")]
+    artifacts = [workshop.artifact(ops=ops) for ops in ("auto", "portable")]
+    opened = [session(artifact.format_path("onnx")) for artifact in artifacts]
     for length in range(1, 3 * 12 + 1):  # of the least common multiple of both chunk lengths
         for inputs in (feeds(length, 1), feeds(length, 3)):
             expected = outputs_of(model, inputs)
@@ -103,7 +104,7 @@ def test_every_length_up_to_three_chunks(workshop: Workshop) -> None:
 @pytest.mark.parametrize("ops", ["auto", "portable"])
 def test_masks_with_holes_and_without_any_token(workshop: Workshop, ops: str) -> None:
     model = workshop.model()
-    opened = session(workshop.artifact(ops=ops).model_path)
+    opened = session(workshop.artifact(ops=ops).format_path("onnx"))
     rng = np.random.default_rng(0)
     for length in (1, 4, 11, 24, 29):
         inputs = feeds(length, 3)
@@ -117,7 +118,7 @@ def test_the_longest_sequence(workshop: Workshop) -> None:
     artifact = workshop.artifact()
     assert artifact.signature.max_length == LONGEST
     inputs = feeds(LONGEST, 3)
-    found = run(session(artifact.model_path), inputs)
+    found = run(session(artifact.format_path("onnx")), inputs)
     assert worst_error(found, outputs_of(workshop.model(), inputs)) <= TOLERANCE["fp32"]
 
 
@@ -132,18 +133,18 @@ def _opset_cases() -> list[Any]:
 def test_every_opset(workshop: Workshop, opset: int, dtype: str, ops: str) -> None:
     task = "text-classification"
     artifact = workshop.artifact(task, opset=opset, dtype=dtype, ops=ops)
-    model = onnx.load(artifact.model_path)
+    model = onnx.load(artifact.format_path("onnx"))
     onnx.checker.check_model(model, full_check=True)
     imported = {(item.domain, item.version) for item in model.opset_import}
     assert imported == ({("", opset)} if ops == "portable" else {("", opset), ("reformer", 1)})
-    assert artifact.manifest.opset == opset
+    assert artifact.manifest.formats["onnx"].details == {"opset": opset}
     for body in model.functions:
         assert [(item.domain, item.version) for item in body.opset_import] == [("", opset)]
     reference = workshop.model(task)
     if dtype == "fp16":
         reference = rounded(reference)
     for optimised in (False, True):
-        opened = session(artifact.model_path, optimised=optimised)
+        opened = session(artifact.format_path("onnx"), optimised=optimised)
         inputs = feeds(29, 3, vocab_size=258)
         error = error_of(run(opened, inputs), outputs_of(reference, inputs), dtype)
         assert error <= TOLERANCE[dtype]
@@ -158,14 +159,14 @@ def test_other_opsets_are_refused(opset: int) -> None:
 def test_external_data(workshop: Workshop, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     inside, outside = workshop.artifact(), workshop.artifact(external_data=True)
     assert outside.file("model.onnx_data") is not None
-    assert outside.model_path.stat().st_size < inside.model_path.stat().st_size
-    onnx.checker.check_model(str(outside.model_path), full_check=True)
+    assert outside.format_path("onnx").stat().st_size < inside.format_path("onnx").stat().st_size
+    onnx.checker.check_model(str(outside.format_path("onnx")), full_check=True)
     assert outside.signature == inside.signature
     inputs = feeds(29, 3)
-    expected = run(session(inside.model_path), inputs)
+    expected = run(session(inside.format_path("onnx")), inputs)
     monkeypatch.chdir(tmp_path)  # the data are found beside the model
     for optimised in (False, True):
-        found = run(session(outside.model_path, optimised=optimised), inputs)
+        found = run(session(outside.format_path("onnx"), optimised=optimised), inputs)
         assert worst_error(found, expected) <= TOLERANCE["fp32"]
 
 
@@ -173,9 +174,9 @@ def test_what_is_too_large_for_one_file_gets_two(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(exporter, "_LARGEST_FILE", 1000)
-    artifact = export_onnx(workshop.checkpoint("fill-mask"), tmp_path / "out")
+    artifact = to_onnx(workshop.checkpoint("fill-mask"), tmp_path / "out", verify=False)
     assert artifact.file("model.onnx_data") is not None
-    assert session(artifact.model_path)
+    assert session(artifact.format_path("onnx"))
 
 
 @pytest.mark.parametrize(
@@ -193,8 +194,8 @@ def test_what_is_too_large_for_one_file_gets_two(
 def test_extremes(tmp_path: Path, changes: Mapping[str, Any]) -> None:
     model = theirs("text-generation", **SMALL | changes)
     model.save_pretrained(tmp_path / "checkpoint")
-    artifact = export_onnx(tmp_path / "checkpoint", tmp_path / "out")
-    opened = session(artifact.model_path)
+    artifact = to_onnx(tmp_path / "checkpoint", tmp_path / "out", verify=False)
+    opened = session(artifact.format_path("onnx"))
     for length in {1, 2, 7, 29} & set(range(1, artifact.signature.max_length + 1)):
         inputs = feeds(length, 3)
         assert worst_error(run(opened, inputs), outputs_of(model, inputs)) <= TOLERANCE["fp32"]
@@ -202,18 +203,15 @@ def test_extremes(tmp_path: Path, changes: Mapping[str, Any]) -> None:
 
 def test_a_shorter_maximum_changes_the_signature_alone(workshop: Workshop, tmp_path: Path) -> None:
     whole = workshop.artifact("fill-mask")
-    cut = export_onnx(
-        workshop.checkpoint("fill-mask"), tmp_path / "out", options=OnnxOptions(max_length=1)
-    )
+    cut = to_onnx(workshop.checkpoint("fill-mask"), tmp_path / "out", max_length=1, verify=False)
     assert cut.signature.max_length == 1
-    assert cut.model_path.read_bytes() == whole.model_path.read_bytes()
+    assert cut.format_path("onnx").read_bytes() == whole.format_path("onnx").read_bytes()
 
 
 def test_a_maximum_the_model_does_not_have(workshop: Workshop, tmp_path: Path) -> None:
-    options = OnnxOptions(max_length=LONGEST + 1)
     said = f"--max-length {LONGEST + 1}: this model takes 1 to {LONGEST} tokens"
     with pytest.raises(UsageError, match=said):
-        export_onnx(workshop.checkpoint(), tmp_path / "out", options=options)
+        to_onnx(workshop.checkpoint(), tmp_path / "out", max_length=LONGEST + 1, verify=False)
     assert not (tmp_path / "out").exists()
 
 
@@ -240,9 +238,10 @@ def test_bf16_is_for_onnx_alone() -> None:
 def test_a_model_in_bf16(workshop: Workshop, tmp_path: Path) -> None:
     """For GPUs. On the CPU it is emulated, and the export verified so; outputs come in fp32."""
     artifact = to_onnx(workshop.checkpoint(), tmp_path / "out", dtype="bf16")
-    assert artifact.manifest.parity is not None
-    assert "bf16 emulated in fp32" in artifact.manifest.parity["candidate"]
-    graph = onnx.load(artifact.model_path).graph
+    record = artifact.parity("onnx")
+    assert record is not None
+    assert "bf16 emulated in fp32" in record["candidate"]
+    graph = onnx.load(artifact.format_path("onnx")).graph
     kinds = {tensor.data_type for tensor in graph.initializer if tensor.name.endswith("weight")}
     assert kinds == {onnx.TensorProto.BFLOAT16}
     assert graph.output[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
@@ -258,13 +257,16 @@ def test_hashing_can_be_chosen(workshop: Workshop, tmp_path: Path) -> None:
     chosen = TINY | {"num_buckets": [2, 4], "hash_seed": 9}
     model = theirs("text-generation", **chosen)
     theirs("text-generation", **TINY).save_pretrained(tmp_path / "checkpoint")
-    artifact = export_onnx(
+    artifact = to_onnx(
         tmp_path / "checkpoint",
         tmp_path / "out",
-        options=OnnxOptions(num_buckets=(2, 4), hash_seed=9),
+        num_buckets=(2, 4),
+        hash_seed=9,
+        verify=False,
     )
     inputs = feeds(29, 3, vocab_size=258)
-    error = worst_error(run(session(artifact.model_path), inputs), outputs_of(model, inputs))
+    found = run(session(artifact.format_path("onnx")), inputs)
+    error = worst_error(found, outputs_of(model, inputs))
     assert error <= TOLERANCE["fp32"]
     assert artifact.manifest.hashing.num_buckets == (2, 4)
     assert artifact.manifest.hashing.hash_seed == 9

@@ -50,7 +50,7 @@ def refused(
 
 @pytest.mark.parametrize("ops", ["auto", "portable"])
 def test_our_own_graphs_pass(workshop: Workshop, ops: str) -> None:
-    lint(ir.load(workshop.artifact(ops=ops).model_path))
+    lint(ir.load(workshop.artifact(ops=ops).format_path("onnx")))
 
 
 @pytest.mark.parametrize(

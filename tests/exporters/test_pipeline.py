@@ -15,9 +15,9 @@ import pytest
 import torch
 
 import reformer_export
+from reformer_export import to_onnx
 from reformer_export.artifact import Artifact
 from reformer_export.errors import MissingDependencyError, ParityError, UsageError
-from reformer_export.pipeline import to_onnx
 from reformer_models.config import ReformerConfig
 from reformer_models.errors import ReformerError
 from reformer_models.layers import reversible
@@ -39,7 +39,7 @@ def test_what_comes_out_is_verified(workshop: Workshop, tmp_path: Path) -> None:
     assert os.listdir(tmp_path / "new") == ["out"]
     assert snapshot(source) == before
 
-    record = artifact.manifest.parity
+    record = artifact.parity("onnx")
     assert record is not None
     assert record["passed"] is True
     assert set(record["references"]) == {"torch", "transformers"}
@@ -53,7 +53,7 @@ def test_what_comes_out_is_verified(workshop: Workshop, tmp_path: Path) -> None:
 
     assert Artifact.open(artifact.path) == artifact
     stored = json.loads((artifact.path / "manifest.json").read_text())
-    assert stored["parity"] == record
+    assert stored["formats"]["onnx"]["parity"] == record
     assert said[:3] == [f"loading {source}", "tracing the model", "writing the artifact"]
     assert said[3] == "comparing length 1, batch 1"
 
@@ -64,7 +64,7 @@ def test_verification_can_be_left_out(workshop: Workshop, tmp_path: Path) -> Non
     artifact = reformer_export.to_onnx(
         workshop.checkpoint(TASK), tmp_path / "out", verify=False, progress=said.append
     )
-    assert artifact.manifest.parity is None
+    assert artifact.parity("onnx") is None
     assert not [message for message in said if message.startswith("comparing")]
     assert artifact.manifest.files == workshop.artifact(TASK).manifest.files
     runner = reformer_export.open_runner(artifact.path)

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import reformer_export
-from reformer_export import pipeline
+from reformer_export import to_tensorrt
 from reformer_export.artifact import Artifact
 from reformer_export.artifact.engine import ENGINE, RECORD, Engine, EngineRecord, Extent, Profile
 from reformer_export.artifact.engine_header import check_header
@@ -30,9 +30,9 @@ from reformer_export.errors import (
     RuntimeUnavailableError,
     UsageError,
 )
+from reformer_export.exporters.tensorrt import export
 from reformer_export.exporters.tensorrt.builder import EngineBuilder
 from reformer_export.host.tensorrt_library import load_library, tidy_message
-from reformer_export.pipeline import to_tensorrt
 from reformer_export.runtimes import open_runner
 from reformer_ops import onnx_bodies
 from reformer_ops.core.onnx_writer import OnnxWriter
@@ -257,9 +257,8 @@ def test_other_artifacts(workshop: Workshop, tmp_path: Path, export: dict[str, A
 def test_a_graph_the_parser_does_not_take(workshop: Workshop, tmp_path: Path) -> None:
     source = workshop.artifact(TASK)
     broken = tmp_path / "model.onnx"
-    broken.write_bytes(
-        source.model_path.read_bytes().replace(b"LayerNormalization", b"LayerNormalisation")
-    )
+    data = source.format_path("onnx").read_bytes()
+    broken.write_bytes(data.replace(b"LayerNormalization", b"LayerNormalisation"))
     builder = EngineBuilder(load_library("rtx", purpose="a test"))
     with pytest.raises(
         ExportError, match=r"does not take the graph at .*LayerNormalisation"
@@ -450,5 +449,5 @@ def test_a_kill_while_building_leaves_nothing(workshop: Workshop, tmp_path: Path
 
 def test_the_evidence_says_what_was_done() -> None:
     plan: Any = type("Plan", (), {"dtype": "bf16", "ops": "portable"})
-    assert "rounded to bf16" in pipeline._evidence(plan, {"passed": True})
+    assert "rounded to bf16" in export._evidence(plan, {"passed": True})
     assert Artifact is reformer_export.Artifact

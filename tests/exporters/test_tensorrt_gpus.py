@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from reformer_export import to_tensorrt
 from reformer_export.artifact.engine import Engine
 from reformer_export.errors import DeviceUnavailableError, InferenceError, UsageError
-from reformer_export.exporters.tensorrt import export as tensorrt
+from reformer_export.exporters.tensorrt import engine as tensorrt
 from reformer_export.exporters.tensorrt.builder import EngineBuilder
 from reformer_export.host import gpu
 from reformer_export.host.tensorrt_library import FLAVORS, load_library
-from reformer_export.pipeline import to_tensorrt
 from reformer_export.runtimes import open_runner
 from reformer_export.runtimes.cuda_memory import BindingsMemory
 

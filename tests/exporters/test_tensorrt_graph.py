@@ -22,7 +22,7 @@ _FP32_ONLY = {"Exp", "Log", "LayerNormalization", "ReduceMax", "ReduceMean", "Re
 
 
 def lowered(workshop: Workshop, dtype: str, *, task: str = TASK, **how: Any) -> Any:
-    model = ir.load(workshop.artifact(task).model_path)
+    model = ir.load(workshop.artifact(task).format_path("onnx"))
     lower(model, dtype, **how)
     return model
 
@@ -62,7 +62,7 @@ def test_what_is_computed_in_which_type(workshop: Workshop, dtype: str) -> None:
 
 @pytest.mark.parametrize("dtype", ["fp32", *HALVES])
 def test_it_is_called_as_before(workshop: Workshop, dtype: str) -> None:
-    before, after = ir.load(workshop.artifact(TASK).model_path), lowered(workshop, dtype)
+    before, after = ir.load(workshop.artifact(TASK).format_path("onnx")), lowered(workshop, dtype)
     for old, new in zip(
         [*before.graph.inputs, *before.graph.outputs],
         [*after.graph.inputs, *after.graph.outputs],
@@ -75,7 +75,7 @@ def test_it_is_called_as_before(workshop: Workshop, dtype: str) -> None:
 
 def test_fp32_is_the_artifact_itself(workshop: Workshop) -> None:
     inputs = feeds(29, 3, vocab_size=258)
-    expected = run(ir.load(workshop.artifact(TASK).model_path), inputs)
+    expected = run(ir.load(workshop.artifact(TASK).format_path("onnx")), inputs)
     assert worst_error(run(lowered(workshop, "fp32"), inputs), expected) == 0.0
 
 
@@ -98,7 +98,7 @@ def test_without_fp32_products(workshop: Workshop) -> None:
 
 @pytest.mark.parametrize("dtype", HALVES)
 def test_a_weight_out_of_range(workshop: Workshop, dtype: str) -> None:
-    model = ir.load(workshop.artifact(TASK).model_path)
+    model = ir.load(workshop.artifact(TASK).format_path("onnx"))
     name = next(name for name in model.graph.initializers if name.endswith("dense.weight"))
     value = model.graph.initializers[name]
     assert value.const_value is not None

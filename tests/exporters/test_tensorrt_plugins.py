@@ -60,7 +60,7 @@ def rewrite(artifact: Artifact, folder: Path) -> Rewritten:
     layers, dtype = layers_of(artifact.path)
     build_kernels(folder, **layers, dtypes=[dtype], targets=[TARGET])
     kernels = load_kernels(folder, target=TARGET)
-    model = ir.load(artifact.model_path)
+    model = ir.load(artifact.format_path("onnx"))
     use_plugins(model, kernels)
     return Rewritten(artifact, model, kernels, folder, layers)
 
@@ -122,7 +122,7 @@ def test_names_of_plugins_are_nobody_elses() -> None:
 
 
 def test_a_model_keeps_its_interface(fp32: Rewritten) -> None:
-    original = ir.load(fp32.artifact.model_path)
+    original = ir.load(fp32.artifact.format_path("onnx"))
     for before, after in (
         (original.graph.inputs, fp32.model.graph.inputs),
         (original.graph.outputs, fp32.model.graph.outputs),
@@ -137,7 +137,7 @@ def test_models_without_our_operators_or_sizes_are_refused(
 ) -> None:
     with pytest.raises(ExportError, match="no operators of ours"):
         use_plugins(fp32_without_nodes(fp32), fp32.kernels)
-    model = ir.load(fp32.artifact.model_path)
+    model = ir.load(fp32.artifact.format_path("onnx"))
     for node in model.graph:
         if node.op_type == "ChunkAttention":
             for value in node.inputs:
@@ -148,7 +148,7 @@ def test_models_without_our_operators_or_sizes_are_refused(
 
 
 def fp32_without_nodes(fp32: Rewritten) -> ir.Model:
-    model = ir.load(fp32.artifact.model_path)
+    model = ir.load(fp32.artifact.format_path("onnx"))
     for node in model.graph:
         node.domain = "" if node.domain == "reformer" else node.domain
     return model
@@ -166,7 +166,7 @@ def fp32_without_nodes(fp32: Rewritten) -> ir.Model:
 def test_kernels_of_another_model_are_refused(
     fp32: Rewritten, op: str, attribute: str, value: int | list[int], message: str
 ) -> None:
-    model = ir.load(fp32.artifact.model_path)
+    model = ir.load(fp32.artifact.format_path("onnx"))
     before = [node.op_type for node in model.graph]
     for node in model.graph:
         if node.op_type == op:
@@ -182,7 +182,7 @@ def test_kernels_of_another_model_are_refused(
 def test_a_kernel_that_is_missing_is_named(fp32: Rewritten) -> None:
     kernels = {n: k for n, k in fp32.kernels.items() if k.step != "attend_rounds"}
     with pytest.raises(ExportError, match="no kernel attend_rounds of type float32"):
-        use_plugins(ir.load(fp32.artifact.model_path), kernels)
+        use_plugins(ir.load(fp32.artifact.format_path("onnx")), kernels)
 
 
 # Kernels
@@ -347,7 +347,7 @@ def check_model(
     inputs = feeds(length, 2, vocab_size=258)
     outputs = run(ir.to_proto(found.model), inputs, bindings)
     session = onnxruntime.InferenceSession(
-        str(found.artifact.model_path), providers=["CPUExecutionProvider"]
+        str(found.artifact.format_path("onnx")), providers=["CPUExecutionProvider"]
     )
     names = [output.name for output in session.get_outputs()]
     wanted = dict(zip(names, session.run(None, inputs), strict=True))
@@ -363,7 +363,7 @@ def test_a_wrong_input_of_a_plugin_shows_in_the_outputs(
     fp32: Rewritten, bindings: Bindings
 ) -> None:
     """The comparison above can fail: with keys in the place of values, it does."""
-    model = ir.load(fp32.artifact.model_path)
+    model = ir.load(fp32.artifact.format_path("onnx"))
     use_plugins(model, fp32.kernels)
     node = next(node for node in model.graph if node.op_type == "chunk_attention")
     node.replace_input_with(2, node.inputs[1])

@@ -90,7 +90,7 @@ def test_the_profile_tuned_for_the_nearest_length_runs() -> None:
 
 def test_tensors_that_tensorrt_does_not_take(workshop: Workshop) -> None:
     """Scores are batch x heads x rounds x tokens x keys, and must stay below 2**31."""
-    model = ir.load(workshop.artifact("fill-mask").model_path)
+    model = ir.load(workshop.artifact("fill-mask").format_path("onnx"))
     check_volumes(model, [profile((1, 1), (1, 9), (1000, 96))])
     for node in model.graph:
         if node.op_type == "SortedChunkAttention":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from reformer_export.artifact import Artifact
 
-from ..tools.handmade import edit_manifest, make_artifact
+from ..tools.handmade import edit_manifest, make_artifact, older_document
 from .programs import both_refuse, in_cpp, in_python
 
 
@@ -28,12 +29,17 @@ def test_what_is_no_artifact(tmp_path: Path, name: str) -> None:
         {"schema_version": "1"},
         {"schema_version": 0},
         {"task": None},
-        {"ops": {"mode": "auto", "domain": "reformer"}},
+        {"ops": {"domain": "reformer"}},
         {"ops": 3},
         {"files": {"model.onnx": {"sha256": "x", "bytes": -1}}},
         {"files": {"model.onnx": "x"}},
         {"files": {"model.onnx": {"sha256": True, "bytes": 1.5}}},
         {"files": {}},
+        {"formats": {}},
+        {"formats": []},
+        {"formats": {"aoti": {"files": 1}}},
+        {"formats": {"aoti": {"files": []}}},
+        {"formats": {"aoti": {"files": [1]}}},
         {"files": []},
         {"files": {"manifest.json": {"sha256": "x", "bytes": 1}, "model.onnx": 1}},
         {"signature": None},
@@ -74,12 +80,22 @@ def test_a_manifest_that_is_none(tmp_path: Path, content: bytes) -> None:
         assert ran.error.endswith("): the artifact is damaged, export the model again")
 
 
+@pytest.mark.parametrize("version", [1, 2])
+def test_an_older_manifest(tmp_path: Path, version: int) -> None:
+    folder = make_artifact(tmp_path / "artifact", external=True)
+    document = older_document(Artifact.open(folder).manifest, version)
+    (folder / "manifest.json").write_text(json.dumps(document))
+    ran = in_cpp(folder, "--text", "x", "--json")
+    assert ran.code == 0
+    assert ran.document["runtime"] == "onnxruntime"
+
+
 def test_a_manifest_of_a_later_schema(tmp_path: Path) -> None:
     folder = make_artifact(tmp_path / "artifact")
-    edit_manifest(folder, schema_version=3)
+    edit_manifest(folder, schema_version=4)
     ran = in_cpp(folder, "--text", "x")
     assert ran.code == 1
-    assert "manifest.json has schema version 3 and this runtime reads up to 2" in ran.error
+    assert "manifest.json has schema version 4 and this runtime reads up to 3" in ran.error
 
 
 def test_a_manifest_that_is_too_large(tmp_path: Path) -> None:

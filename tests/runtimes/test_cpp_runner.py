@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from reformer_export import to_torchscript
 from reformer_export.artifact import Artifact
 from reformer_export.cli import doctor_checks as doctor
 from reformer_export.errors import InferenceError, RuntimeUnavailableError, UsageError
 from reformer_export.host import cpp_program
 from reformer_export.host.cpp_program import VARIABLE, find_program
-from reformer_export.pipeline import to_torchscript
 from reformer_export.runtimes import ProbingRunner, ShowingRunner, open_runner
 from reformer_export.verification.parity import verify_artifact
 from reformer_ops.core.native import Choice

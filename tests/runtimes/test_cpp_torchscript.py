@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -12,10 +13,10 @@ import pytest
 import torch
 
 import reformer_ops.torch_ops  # noqa: F401  (registers torch.ops.reformer)
-from reformer_export.artifact.manifest import read_raw_manifest, record_files
+from reformer_export.artifact.manifest import FormatRecord, record_files, write_manifest
 from reformer_ops import library_path
 
-from ..tools.handmade import edit_manifest, make_artifact
+from ..tools.handmade import edit_manifest, make_artifact, manifest
 from .programs import built, environment
 
 pytestmark = pytest.mark.slow
@@ -54,12 +55,13 @@ def with_model(folder: Path, model: torch.nn.Module, ops: str) -> Path:
     """A handmade artifact that holds TorchScript too."""
     make_artifact(folder)
     torch.jit.script(model.eval()).save(str(folder / "model.pt"))
-    files = {n: {"sha256": r.sha256, "bytes": r.bytes} for n, r in record_files(folder).items()}
-    record = {"file": "model.pt", "ops": ops, "tools": {}, "machine": {}, "parity": None}
-    raw = read_raw_manifest(folder / "manifest.json")
-    assert isinstance(raw, dict)
-    versions = raw["ops"] | {"versions": {"ChunkAttention": 1}}
-    edit_manifest(folder, files=files, formats={"torchscript": record}, ops=versions)
+    made = manifest(record_files(folder))
+    made = dataclasses.replace(
+        made,
+        ops=dataclasses.replace(made.ops, versions={"ChunkAttention": 1}),
+        formats={**made.formats, "torchscript": FormatRecord(("model.pt",), ops, {})},
+    )
+    write_manifest(folder, made)
     return folder
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from reformer_export import to_onnx, to_torchscript
 from reformer_export.artifact import Artifact
-from reformer_export.pipeline import to_onnx, to_torchscript
 
 from ..tools.workshop import TINY, Workshop, feeds
 from .programs import ROOT, built, environment

@@ -15,9 +15,9 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from reformer_export import to_torchscript
 from reformer_export.errors import RuntimeUnavailableError, UsageError
 from reformer_export.host.device import Device, parse_device
-from reformer_export.pipeline import to_torchscript
 from reformer_export.runtimes import open_runner
 from reformer_export.runtimes.cuda_graphs import MOST_GRAPHS, TURNS
 from reformer_export.runtimes.onnxruntime_cuda import PROVIDER, DeviceSession, provider_options
@@ -29,7 +29,7 @@ CPU = Device("cpu")
 
 @pytest.fixture
 def plain(workshop: Workshop) -> Any:
-    return onnxruntime.InferenceSession(workshop.artifact().model_path)
+    return onnxruntime.InferenceSession(workshop.artifact().format_path("onnx"))
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from reformer_export.exporters.onnx.export import export_onnx
+from reformer_export import to_onnx
 from reformer_export.runtimes.onnx_probe import COMPUTED, FORCED, probing_model
 from reformer_export.runtimes.transformers import TransformersRunner
 from reformer_export.source import load_source
@@ -59,7 +59,7 @@ def test_onnxruntime_there_is_the_one_here(plain: PlainPython) -> None:
 def test_small_artifacts(plain: PlainPython, workshop: Workshop, options: dict[str, Any]) -> None:
     model, artifact = workshop.model(), workshop.artifact(**options)
     inputs = [feeds(length, 3) for length in (1, 4, 7, 29, 120)]
-    for given, found in zip(inputs, plain.run(artifact.model_path, inputs), strict=True):
+    for given, found in zip(inputs, plain.run(artifact.format_path("onnx"), inputs), strict=True):
         assert worst_error(found, outputs_of(model, given)) <= 1e-5
 
 
@@ -75,11 +75,11 @@ class Case:
 
 def case(folder: Path, config: dict[str, Any]) -> Case:
     theirs("text-generation", **config).save_pretrained(folder / "checkpoint")
-    artifact = export_onnx(folder / "checkpoint", folder / "artifact")
-    probing, _ = probing_model(artifact.model_path, force=True)
+    artifact = to_onnx(folder / "checkpoint", folder / "artifact", verify=False)
+    probing, _ = probing_model(artifact.format_path("onnx"), force=True)
     ir.save(probing, folder / "probing.onnx")
     runner = TransformersRunner(load_source(folder / "checkpoint"), artifact.signature)
-    return Case(config["vocab_size"], runner, artifact.model_path, folder / "probing.onnx")
+    return Case(config["vocab_size"], runner, artifact.format_path("onnx"), folder / "probing.onnx")
 
 
 @pytest.fixture(scope="session")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -14,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from reformer_export.artifact.manifest import (
     FileRecord,
+    FormatRecord,
     HashingRecord,
     Manifest,
     OpsRecord,
@@ -87,14 +89,22 @@ def manifest(files: Mapping[str, FileRecord], vocab_size: int = 256) -> Manifest
         task="text-generation",
         architecture="ReformerModelWithLMHead",
         dtype="fp32",
-        opset=18,
-        ops=OpsRecord("auto", "reformer", {"Hide": 1}),
+        ops=OpsRecord("reformer", {"Hide": 1}),
         signature=signature(vocab_size),
         hashing=HashingRecord((4, 8), 2, 7, ("a note",), (RotationRecord(0, (2, 8, 2, 6), "ab"),)),
         source=SourceRecord("some/model", None, {"config.json": FileRecord("cd", 2)}),
         files=files,
-        tools={"onnx": onnx.__version__},
+        formats={"onnx": onnx_record(files)},
         created="2025-01-02T03:04:05+00:00",
+    )
+
+
+def onnx_record(files: Iterable[str]) -> FormatRecord:
+    return FormatRecord(
+        files=tuple(name for name in ("model.onnx", "model.onnx_data") if name in files),
+        ops="auto",
+        tools={"onnx": onnx.__version__},
+        details={"opset": 18},
     )
 
 
@@ -121,6 +131,27 @@ def edit_manifest(folder: Path, **changes: object) -> None:
     path = folder / "manifest.json"
     raw = read_raw_manifest(path)
     path.write_text(json.dumps({**raw, **changes}))  # type: ignore[dict-item]
+
+
+def older_document(made: Manifest, version: int) -> dict[str, Any]:
+    """manifest.json as releases of schema 1 and 2 wrote it: ONNX's record stood at the top."""
+    document = made.to_json()
+    formats = document["formats"]
+    onnx_record = formats.pop("onnx", None)
+    mode, opset, tools, parity = None, None, {}, None
+    if onnx_record is not None:
+        mode, opset = onnx_record["ops"], onnx_record["details"]["opset"]
+        tools, parity = onnx_record["tools"], onnx_record["parity"]
+    for record in formats.values():
+        (record["file"],) = record.pop("files")
+        assert record.pop("details") == {}
+    return document | {
+        "schema_version": version,
+        "opset": opset,
+        "ops": {"mode": mode, **document["ops"]},
+        "tools": tools,
+        "parity": parity,
+    }
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:

@@ -22,6 +22,7 @@ from reformer_export.artifact import Artifact
 from reformer_export.artifact.manifest import (
     CUDA,
     MODEL,
+    ONNX,
     FormatRecord,
     record_files,
     utc_now,
@@ -33,7 +34,7 @@ from reformer_export.errors import ArtifactError, UsageError
 from reformer_export.exporters.cuda.kernel_folder import check_target
 from reformer_export.exporters.cuda.kernel_folder import target as target_number
 from reformer_export.host.device import DEFAULT_TARGETS
-from reformer_export.host.optional import installed_version, require
+from reformer_export.host.optional import installed_versions, require
 from reformer_ops.core.spec import DOMAIN, AttributeValue, OpSpec
 from reformer_ops.registry import by_onnx_name
 
@@ -86,14 +87,14 @@ def add_cuda_kernels(
     """
     check_targets(targets)
     opened = Artifact.open(artifact)
-    if MODEL not in opened.manifest.files:
+    if ONNX not in opened.formats:
         raise ArtifactError(
             f"{opened.path} has no {MODEL}, which the kernels are for: add it with "
             "reformer-export to-onnx"
         )
     check_room(artifact, CUDA, force=force)
     with stage(artifact, force=True) as folder:
-        record = write_cuda_kernels(opened.model_path, folder, targets, progress=progress)
+        record = write_cuda_kernels(opened.format_path(ONNX), folder, targets, progress=progress)
         alone = dataclasses.replace(
             opened.manifest,
             formats={CUDA: record},
@@ -152,13 +153,12 @@ def write_cuda_kernels(
     }
     save_file(images.tensors(), folder / KERNELS, {KIND: json.dumps(document)})
     return FormatRecord(
-        file=KERNELS, ops="native", tools=_tools(), machine={"targets": ", ".join(targets)}
+        files=(KERNELS,), ops="native", tools=_tools(), machine={"targets": ", ".join(targets)}
     )
 
 
 def _tools() -> dict[str, str]:
-    names = ("reformer-export", "triton")
-    return {name: version for name in names if (version := installed_version(name))}
+    return installed_versions("reformer-export", "triton")
 
 
 def _operators(graph: ir.Graph) -> Iterator[_Operator]:

@@ -1,21 +1,20 @@
-"""A checkpoint becomes an artifact: `model.onnx` with everything a runtime and a reader need."""
+"""model.onnx: the options of `to_onnx`, and how the file is written."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from reformer_export.artifact import Artifact
-from reformer_export.artifact.manifest import CUDA, MODEL, Manifest, record_files, write_manifest
-from reformer_export.artifact.staging import stage
+from reformer_export.artifact.manifest import CUDA, MODEL, ONNX, FormatRecord
+from reformer_export.artifact.signature import Signature
 from reformer_export.errors import UsageError
-from reformer_export.exporters.base import ExportOptions, Progress, draft_manifest
-from reformer_export.exporters.checkpoint_files import copy_companions
+from reformer_export.exporters.base import ExportOptions, Format, Progress
 from reformer_export.exporters.cuda.export import check_targets, write_cuda_kernels
-from reformer_export.host.optional import installed_version
+from reformer_export.exporters.pipeline import export
+from reformer_export.host.optional import installed_version, installed_versions
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -26,7 +25,7 @@ DEFAULT_OPSET = 18
 OPSETS = range(18, 24)
 OPS_MODES = ("auto", "portable")
 WEIGHTS = f"{MODEL}_data"
-TOOLS = ("reformer-export", "torch", "onnx", "onnx-ir", "onnxscript")
+_TOOLS = ("reformer-export", "torch", "onnx", "onnx-ir", "onnxscript")
 
 _LARGEST_FILE = 2**31 - 2**20  # protobuf ends at 2 GiB; the graph itself needs well under a MiB
 
@@ -60,61 +59,103 @@ class OnnxOptions(ExportOptions):
             raise UsageError(f"unknown ops {self.ops!r}: choose one of {', '.join(OPS_MODES)}")
 
 
-def export_onnx(
+def to_onnx(
     checkpoint: str | Path,
     out: str | Path,
     *,
-    options: OnnxOptions | None = None,
+    task: str = "auto",
+    dtype: str = "fp32",
+    max_length: int | None = None,
+    num_buckets: int | Sequence[int] | None = None,
+    hash_seed: int | None = None,
+    opset: int | None = None,
+    ops: str = "auto",
+    external_data: bool = False,
+    cuda: Sequence[str] = (),
+    revision: str | None = None,
+    ignore_config_keys: Sequence[str] = (),
+    verify: bool = True,
     force: bool = False,
     progress: Progress | None = None,
 ) -> Artifact:
-    """Export without verifying; `reformer_export.to_onnx` does both.
+    """Export a checkpoint to an artifact folder and prove it right before it appears.
+
+    Args:
+        checkpoint: a Hugging Face directory or hub id.
+        out: the folder to make, or an artifact of the same checkpoint to add model.onnx to.
+        task: such as "text-generation"; "auto" takes the one that the checkpoint was made for.
+        dtype: "fp32", "fp16" or "bf16", of weights and activations.
+        max_length: the longest sequence to take, in tokens; the checkpoint's if None.
+        num_buckets: hash buckets, in one factor or more; the checkpoint's if None.
+        hash_seed: the seed of the hash rotations; the checkpoint's if None.
+        opset: the version of ONNX's operators, 18 to 23; 18 if None.
+        ops: "auto" (our operators as nodes with bodies in standard operators) or "portable"
+            (standard operators only).
+        external_data: keep the weights in model.onnx_data.
+        cuda: GPUs to add compiled kernels for, such as "sm90".
+        revision: branch, tag or commit of a hub model.
+        ignore_config_keys: unknown keys of config.json to ignore.
+        verify: run the artifact in onnxruntime beside the torch model and transformers' own.
+        force: replace model.onnx in an artifact that is there; all of it, when it was made from
+            another checkpoint or with other options about the model.
+        progress: is told what is going on, one sentence at a time.
+
+    Returns:
+        The artifact; with `verify`, its manifest holds the parity record.
 
     Raises:
-        UsageError: `out` exists and is not to be replaced, or an option has no such value.
-        ReformerError: anything wrong with the checkpoint. `out` is then as it was.
+        ParityError: the artifact does not give the model's numbers. Nothing is left of it.
+        ReformerError: anything else that went wrong, likewise.
     """
-    say = progress or (lambda message: None)
-    options = options or OnnxOptions()
-    with stage(out, force=force) as folder:
-        say(f"loading {checkpoint}")
-        loaded = options.load(checkpoint)
-        write_onnx(loaded, draft_manifest(loaded, options, TOOLS), folder, options, say)
-    return Artifact.open(out)
+    options = OnnxOptions(
+        task=task,
+        dtype=dtype,
+        max_length=max_length,
+        num_buckets=num_buckets,
+        hash_seed=hash_seed,
+        opset=opset,
+        ops=ops,
+        external_data=external_data,
+        cuda=cuda,
+        revision=revision,
+        ignore_config_keys=ignore_config_keys,
+    )
+    return export(FORMAT, checkpoint, out, options, verify=verify, force=force, progress=progress)
 
 
-def write_onnx(
-    loaded: LoadedModel, draft: Manifest, folder: Path, options: OnnxOptions, say: Progress
-) -> Manifest:
-    """Write an artifact with model.onnx into an empty folder; returns its manifest."""
+def _write(
+    loaded: LoadedModel, signature: Signature, folder: Path, options: OnnxOptions, say: Progress
+) -> dict[str, FormatRecord]:
     opset = options.opset or DEFAULT_OPSET
-    copy_companions(loaded.checkpoint.directory, folder)
     say("tracing the model")
-    model = _graph(loaded, draft, opset, options.ops)
+    model = _graph(loaded, signature, opset, options)
     say("writing the artifact")
-    save_model(model, folder, external_data=options.external_data)
-    formats = {}
+    files = save_model(model, folder, external_data=options.external_data)
+    tools = installed_versions(*_TOOLS)
+    formats = {ONNX: FormatRecord(files, options.ops, tools, details={"opset": opset})}
     if options.cuda:
         formats[CUDA] = write_cuda_kernels(folder / MODEL, folder, options.cuda, progress=say)
-    manifest = dataclasses.replace(
-        draft,
-        opset=opset,
-        ops=dataclasses.replace(draft.ops, mode=options.ops),
-        formats=formats,
-        files=record_files(folder),
-    )
-    write_manifest(folder, manifest)
-    return manifest
+    return formats
 
 
-def _graph(loaded: LoadedModel, draft: Manifest, opset: int, ops: str) -> ir.Model:
+FORMAT = Format(
+    name=ONNX,
+    runtime="onnxruntime",
+    package="onnxruntime",
+    write=_write,
+    # The file must be right without our kernels too: the bodies of our operators are verified. The
+    # kernels, where they are installed, run in the torch model that it is compared with.
+    verify_ops="portable",
+)
+
+
+def _graph(loaded: LoadedModel, signature: Signature, opset: int, options: OnnxOptions) -> ir.Model:
     import onnx_ir as ir
 
     from reformer_export.exporters.onnx import passes as onnx_passes
     from reformer_export.exporters.onnx.lint import lint
     from reformer_export.exporters.onnx.trace import trace
 
-    signature = draft.signature
     inputs = tuple(spec.name for spec in signature.inputs)
     model = trace(
         loaded.model,
@@ -132,9 +173,9 @@ def _graph(loaded: LoadedModel, draft: Manifest, opset: int, ops: str) -> ir.Mod
         "fp32": ir.DataType.FLOAT,
         "fp16": ir.DataType.FLOAT16,
         "bf16": ir.DataType.BFLOAT16,
-    }[draft.dtype]
+    }[options.dtype]
     onnx_passes.widen_bf16_outputs(model)
-    if ops == "portable":
+    if options.ops == "portable":
         onnx_passes.inline_bodies(model, float_type)
     else:
         onnx_passes.fuse_norms(model)
@@ -146,8 +187,11 @@ def _graph(loaded: LoadedModel, draft: Manifest, opset: int, ops: str) -> ir.Mod
     return model
 
 
-def save_model(model: ir.Model, folder: Path, *, external_data: bool = False) -> None:
-    """Write `folder`/model.onnx, the weights beside it where asked or too many for one file."""
+def save_model(model: ir.Model, folder: Path, *, external_data: bool = False) -> tuple[str, ...]:
+    """Write `folder`/model.onnx; returns the names of the files written.
+
+    The weights go into model.onnx_data if `external_data` says so, or if one file cannot hold them.
+    """
     import onnx_ir as ir
 
     size = sum(
@@ -160,3 +204,4 @@ def save_model(model: ir.Model, folder: Path, *, external_data: bool = False) ->
     else:
         ir.external_data.load_to_model(model)  # weights that it was read with lie elsewhere
         ir.save(model, folder / MODEL)
+    return tuple(name for name in (MODEL, WEIGHTS) if (folder / name).exists())

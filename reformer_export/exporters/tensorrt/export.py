@@ -1,355 +1,147 @@
-"""An artifact becomes a TensorRT engine: what was asked for is checked, then built."""
+"""`to_tensorrt`: prove the graph, then build the engine from it."""
 
 from __future__ import annotations
 
-import dataclasses
-import shutil
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from reformer_export.artifact import Artifact
-from reformer_export.artifact.engine import (
-    ENGINE,
-    Build,
-    EngineRecord,
-    EngineSource,
-    Layer,
-    Operator,
-    Profile,
-    write_record,
+from reformer_export.artifact.engine import Engine
+from reformer_export.artifact.staging import stage
+from reformer_export.errors import ParityError
+from reformer_export.exporters.base import Progress
+from reformer_export.exporters.tensorrt.engine import (
+    EnginePlan,
+    TensorRTOptions,
+    plan_engine,
+    write_engine,
+    write_graph,
 )
-from reformer_export.artifact.manifest import (
-    MANIFEST,
-    MODEL,
-    ONNX,
-    FileRecord,
-    record_files,
-    write_manifest,
-)
-from reformer_export.artifact.signature import Signature
-from reformer_export.errors import DeviceUnavailableError, UsageError
-from reformer_export.exporters.checkpoint_files import COMPANIONS
-from reformer_export.exporters.tensorrt.builder import BuildOptions, EngineBuilder, default_targets
-from reformer_export.exporters.tensorrt.profiles import check_volumes, make_profiles
-from reformer_export.host.gpu import Gpu, find_gpus, require_gpu
-from reformer_export.host.optional import installed_version
-from reformer_export.host.peak_memory import peak_rss
-from reformer_export.host.tensorrt_library import (
-    Library,
-    Log,
-    check_gpu,
-    known_targets,
-    load_library,
-)
-from reformer_export.source import DTYPES
-
-OPS_MODES = ("portable", "plugin")
-
-_TOOLS = ("reformer-export", "onnx", "onnx-ir")
-_TURING = "sm75"
-
-Progress = Callable[[str], None]
+from reformer_export.host.optional import require
+from reformer_export.host.tensorrt_library import Log
+from reformer_export.source import load_original
 
 
-@dataclass(frozen=True)
-class TensorRTOptions:
-    """How to build; the command line's options of the same names say what each does."""
+def to_tensorrt(
+    artifact: str | Path,
+    out: str | Path,
+    *,
+    verify: bool = True,
+    against: str | Path | None = None,
+    force: bool = False,
+    flavor: str = "auto",
+    dtype: str | None = None,
+    min_shapes: Sequence[str] = (),
+    opt_shapes: Sequence[str] = (),
+    max_shapes: Sequence[str] = (),
+    targets: Sequence[str] = (),
+    workspace: int | None = None,
+    ops: str = "portable",
+    timing_cache: Path | None = None,
+    version_compatible: bool = False,
+    hardware_compatible: bool = False,
+    progress: Progress | None = None,
+    log: Log | None = None,
+) -> Engine:
+    """Build a TensorRT engine from an artifact, after proving the graph it is built from.
 
-    flavor: str = "auto"
-    dtype: str | None = None
-    min_shapes: Sequence[str] = ()
-    opt_shapes: Sequence[str] = ()
-    max_shapes: Sequence[str] = ()
-    targets: Sequence[str] = ()
-    workspace: int | None = None
-    ops: str = "portable"
-    timing_cache: Path | None = None
-    version_compatible: bool = False
-    hardware_compatible: bool = False
+    What TensorRT's parser gets is run in onnxruntime on the CPU and held to the parity law. The
+    engine itself needs a GPU to run, and nothing here runs on one; its record says so.
 
-
-@dataclass(frozen=True)
-class EnginePlan:
-    """What is to be built, all of it checked: the library is here and takes what was asked."""
-
-    artifact: Artifact
-    library: Library
-    dtype: str
-    profiles: tuple[Profile, ...]
-    ops: str
-    build: BuildOptions
-
-    @property
-    def targets(self) -> tuple[str, ...]:
-        """The GPUs the engine will run on; none for the one it is built on."""
-        return self.build.targets or default_targets(self.library)
-
-    @property
-    def fp32_products(self) -> bool:
-        """Whether all targets multiply fp32 matrices; through TensorRT-RTX, SM75 does not."""
-        return _TURING not in self.targets
-
-    @property
-    def signature(self) -> Signature:
-        """The artifact's, with the lengths of the profiles."""
-        return dataclasses.replace(
-            self.artifact.signature,
-            min_length=min(profile.smallest.length for profile in self.profiles),
-            max_length=max(profile.largest.length for profile in self.profiles),
-        )
-
-
-def plan_engine(artifact: Artifact, options: TensorRTOptions) -> EnginePlan:
-    """Check everything that can be refused before work begins.
+    Args:
+        artifact: the folder of an artifact.
+        out: the folder to make: `model.engine`, `engine.json` and the tokenizer.
+        verify: compare the graph with the checkpoint the artifact came from.
+        against: where that checkpoint is now, when it is not where it was.
+        force: replace an engine that is there.
+        flavor: "rtx" (TensorRT-RTX, which builds without a GPU), "standard" (TensorRT, which builds
+            on the GPU that the engine is for), or "auto": the one that is installed.
+        dtype: "fp32", "fp16" or "bf16", of weights and activations; the artifact's if None.
+        min_shapes: the smallest input of each profile, such as "input_ids:1x64".
+        opt_shapes: the input that each profile is tuned for.
+        max_shapes: the largest input of each profile.
+        targets: GPUs to build for, such as "sm89" ("rtx" only); Ampere and later if empty.
+        workspace: the most scratch memory on the GPU, in MB.
+        ops: "portable": our operators as standard ones; "plugin": by our kernels ("standard" only).
+        timing_cache: a file with timings to reuse ("standard" only).
+        version_compatible: build for later releases of TensorRT too ("standard" only).
+        hardware_compatible: build for all GPUs since Ampere ("standard" only).
+        progress: is told what is going on, one sentence at a time.
+        log: is told what TensorRT logs, one message at a time.
 
     Raises:
-        UsageError: a type, target, shape or way to run the operators that cannot be had.
-        MissingDependencyError: the library is not installed.
+        UsageError: what was asked for cannot be built; said before work begins.
+        ParityError: the graph does not give the model's numbers. Nothing is left of it.
+        ReformerError: anything else that went wrong, likewise.
     """
-    if ONNX not in artifact.formats:
-        raise UsageError(
-            f"{artifact.path} holds no {ONNX}, but {' and '.join(artifact.formats)}: engines are "
-            "built from model.onnx, add it with reformer-export to-onnx"
-        )
-    dtype = _dtype(artifact, options.dtype)
-    profiles = make_profiles(
-        artifact.signature, options.min_shapes, options.opt_shapes, options.max_shapes
-    )
-    if options.workspace is not None and options.workspace < 1:
-        raise UsageError(f"--workspace {options.workspace}: give at least 1 MB")
-    if options.ops not in OPS_MODES:
-        raise UsageError(f"unknown ops {options.ops!r}: choose one of {', '.join(OPS_MODES)}")
-    library = load_library(options.flavor, purpose="building an engine")
-    rtx = library.flavor.name == "rtx"
-    if rtx and options.ops == "plugin":
-        raise UsageError(
-            "TensorRT-RTX takes no plugins: --ops portable, or --flavor standard on a GPU machine"
-        )
-    for option, value in {
-        "--timing-cache": options.timing_cache,
-        "--version-compatible": options.version_compatible,
-        "--hardware-compatible": options.hardware_compatible,
-    }.items():
-        if rtx and value:
-            raise UsageError(f"{option} is for --flavor standard; TensorRT-RTX has no such thing")
-    return EnginePlan(
-        artifact=artifact,
-        library=library,
+    choices = TensorRTOptions(
+        flavor=flavor,
         dtype=dtype,
-        profiles=profiles,
-        ops=options.ops,
-        build=BuildOptions(
-            targets=_targets(library, options.targets, dtype),
-            workspace=options.workspace,
-            timing_cache=options.timing_cache,
-            version_compatible=options.version_compatible,
-            hardware_compatible=options.hardware_compatible,
-        ),
+        min_shapes=min_shapes,
+        opt_shapes=opt_shapes,
+        max_shapes=max_shapes,
+        targets=targets,
+        workspace=workspace,
+        ops=ops,
+        timing_cache=timing_cache,
+        version_compatible=version_compatible,
+        hardware_compatible=hardware_compatible,
     )
+    say = progress or (lambda message: None)
+    say("checking the artifact")
+    plan = plan_engine(Artifact.open(artifact), choices)
+    if verify:
+        require("onnxruntime", purpose="verifying the graph (--no-verify leaves that out)")
+    with stage(out, force=force) as folder, tempfile.TemporaryDirectory() as scratch:
+        say(f"writing the graph for {plan.library}")
+        graph = write_graph(plan, Path(scratch) / "graph")
+        parity = _verify_graph(plan, graph, against, progress) if verify else None
+        write_engine(
+            plan, graph, folder, evidence=_evidence(plan, parity), parity=parity,
+            progress=say, log=log,
+        )  # fmt: skip
+    return Engine.open(out)
 
 
-def write_graph(plan: EnginePlan, folder: Path) -> Artifact:
-    """Write the graph that TensorRT will parse, as an artifact of its own, into a new folder.
-
-    So it can be run and verified like any other.
-
-    Raises:
-        UsageError: a profile is so large that TensorRT cannot address its tensors.
-        ExportError: a weight is beyond the range of the engine's type.
-    """
-    import onnx_ir as ir
-
-    from reformer_export.exporters.onnx.export import save_model
-    from reformer_export.exporters.tensorrt.graph import lower
-
-    source = plan.artifact
-    model = ir.load(source.model_path)
-    check_volumes(model, plan.profiles)
-    lower(model, plan.dtype, fp32_products=plan.fp32_products)
-    folder.mkdir()
-    save_model(model, folder)
-    manifest = source.manifest
-    write_manifest(
-        folder,
-        dataclasses.replace(
-            manifest,
-            dtype=plan.dtype,
-            ops=dataclasses.replace(manifest.ops, mode="portable"),
-            files=record_files(folder),
-            parity=None,
-            formats={},
-        ),
-    )
-    return Artifact.open(folder, check_hashes=False)
-
-
-def write_engine(
+def _verify_graph(
     plan: EnginePlan,
     graph: Artifact,
-    folder: Path,
-    *,
-    evidence: str,
-    parity: Mapping[str, Any] | None,
-    progress: Progress,
-    log: Log | None = None,
-) -> None:
-    """Build the engine from `write_graph`'s graph into an empty folder, with its record.
+    against: str | Path | None,
+    progress: Progress | None,
+) -> Mapping[str, Any]:
+    """The parity record of the graph; ParityError when it misses."""
+    from reformer_export.verification.parity import verify_against
 
-    Raises:
-        DeviceUnavailableError: the library needs a GPU to build, and there is none.
-        ExportError: the library does not take the graph, or cannot build it.
-    """
-    builder = EngineBuilder(plan.library, log)
-    progress("parsing the graph")
-    parsed = graph.model_path if plan.ops == "portable" else _write_plugin_graph(plan, graph.path)
-    layers = builder.parse(parsed, graph.signature)
-    data, seconds = builder.build(plan.profiles, plan.build, progress)
-    progress("writing the engine")
-    (folder / ENGINE).write_bytes(memoryview(data))
-    for name in COMPANIONS:
-        if path := plan.artifact.file(name):
-            shutil.copyfile(path, folder / name)
-    manifest = FileRecord.of(plan.artifact.path / MANIFEST)
-    workspace = plan.build.workspace
-    record = EngineRecord(
-        flavor=plan.library.flavor.name,
-        version=plan.library.version,
-        dtype=plan.dtype,
-        targets=plan.targets,
-        ops=plan.ops,
-        profiles=plan.profiles,
-        signature=plan.signature,
-        layers=layers,
-        operators=_operators(plan, layers),
-        weights_bytes=_weights_bytes(graph),
-        build=Build(seconds, peak_rss(), None if workspace is None else workspace << 20),
-        source=EngineSource(
-            artifact=str(plan.artifact.path),
-            manifest_sha256=manifest.sha256,
-            model_sha256=plan.artifact.manifest.files[MODEL].sha256,
-            graph_sha256=graph.manifest.files[MODEL].sha256,
-        ),
-        evidence=evidence,
-        parity=parity,
-        files=record_files(folder),
-        tools={
-            **{tool: version for tool in _TOOLS if (version := installed_version(tool))},
-            plan.library.flavor.package: plan.library.version,
-        },
+    loaded = load_original(graph.manifest, against)
+    report = verify_against(graph, loaded, ops="portable", progress=progress)
+    if not report.passed:
+        raise ParityError(
+            f"the {plan.dtype} graph for {plan.library} does not give the model's numbers: "
+            f"{report.first_miss}; no engine was built",
+            report.to_json(),
+        )
+    return report.to_json()
+
+
+def _evidence(plan: EnginePlan, parity: Mapping[str, Any] | None) -> str:
+    """What is known of the engine's numbers, and what is not."""
+    ran = "The engine was built and not run: nothing here ran on a GPU."
+    if parity is None:
+        return f"Its graph was not verified (--no-verify). {ran}"
+    how = {
+        "fp32": "",
+        "fp16": " (where it may compute an operation in fp32 and round the result)",
+        "bf16": " with every bf16 tensor held in fp32 and rounded to bf16 by the operation that "
+        "makes it, since onnxruntime has no bf16 kernels there",
+    }[plan.dtype]
+    plugins = (
+        " What was run has the operators in standard ONNX; the engine has plugins in their place."
+        if plan.ops == "plugin"
+        else ""
     )
-    write_record(folder, record)
-
-
-def _write_plugin_graph(plan: EnginePlan, folder: Path) -> Path:
-    """The graph with plugins in the place of our operators, and the plugins made known.
-
-    Kernels are compiled for the GPU that the engine is built on.
-    """
-    import onnx_ir as ir
-
-    from reformer_export.exporters.cuda.kernel_folder import build_kernels, layers_of
-    from reformer_export.exporters.tensorrt.graph import set_types
-    from reformer_export.exporters.tensorrt.plugin_defs import define_plugins
-    from reformer_export.exporters.tensorrt.plugin_kernels import load_kernels
-    from reformer_export.exporters.tensorrt.plugins import use_plugins
-
-    target = require_gpu("building with plugins").capability
-    layers, _ = layers_of(plan.artifact.path)
-    built = build_kernels(folder / "kernels", **layers, dtypes=[plan.dtype], targets=[target])
-    kernels = load_kernels(built.path, target=target)
-    model = ir.load(plan.artifact.model_path)
-    set_types(model, plan.dtype)
-    use_plugins(model, kernels)
-    define_plugins(kernels)
-    path = folder / "plugins.onnx"
-    ir.save(model, path, external_data=f"{path.name}_data")
-    return path
-
-
-def _dtype(artifact: Artifact, wanted: str | None) -> str:
-    """The engine's type: the artifact's own unless another is asked for and can be made."""
-    own = artifact.manifest.dtype
-    dtype = wanted or own
-    if dtype not in DTYPES:
-        raise UsageError(f"unknown dtype {dtype!r}: choose one of {', '.join(DTYPES)}")
-    if dtype != own and own != "fp32":
-        raise UsageError(
-            f"--dtype {dtype}: the weights of this artifact are rounded to {own} already; export "
-            "it in fp32 first"
-        )
-    if artifact.manifest.ops.mode == "portable" and dtype != "fp32":
-        raise UsageError(
-            f"--dtype {dtype}: {artifact.path} was exported with --ops portable, so its operators "
-            "are written out in their types: export it with --ops auto"
-        )
-    return dtype
-
-
-def _targets(library: Library, wanted: Sequence[str], dtype: str) -> tuple[str, ...]:
-    targets = tuple(dict.fromkeys(target.lower() for target in wanted))
-    known = known_targets(library)
-    if targets and not known:
-        raise UsageError(
-            f"--target {','.join(targets)}: {library.flavor.title} builds for the GPU it runs on; "
-            "leave --target out, or choose --flavor rtx"
-        )
-    for target in targets:
-        if target not in known:
-            raise UsageError(f"--target {target}: {library} knows {', '.join(known)}")
-    gpus, _ = find_gpus()
-    if gpus and not targets and library.flavor.name == "rtx":
-        _check_some_gpu(library, gpus)
-    if _TURING in targets and dtype != "fp16":
-        lacks = "fp32 products of matrices" if dtype == "fp32" else "bf16"
-        raise UsageError(
-            f"--target {_TURING} with {dtype}: TensorRT-RTX has no {lacks} there; "
-            "choose --dtype fp16 or leave that target out"
-        )
-    return targets
-
-
-def _check_some_gpu(library: Library, gpus: Sequence[Gpu]) -> None:
-    """UsageError where an engine for nobody in particular would run on no GPU of this machine."""
-    refusals = []
-    for gpu in gpus:
-        try:
-            check_gpu(library, gpu)
-            return
-        except DeviceUnavailableError as error:
-            refusals.append(str(error))
-    raise UsageError(f"{refusals[0]}; to build for another machine, name its GPU with --target")
-
-
-def _operators(plan: EnginePlan, layers: Sequence[Layer]) -> tuple[Operator, ...]:
-    """What became of each node of ours; a body's nodes carry the node's name and a slash."""
-    import onnx_ir as ir
-
-    from reformer_export.exporters.onnx.passes import operator_nodes
-
-    nodes = operator_nodes(ir.load(plan.artifact.model_path))
-    owners = Counter(
-        node.name
-        for layer in layers
-        for node in nodes
-        if layer.node is not None and layer.node.startswith(f"{node.name}/")
+    return (
+        "The graph that TensorRT parsed gives the model's numbers in onnxruntime on the "
+        f"CPU{how}.{plugins} {ran}"
     )
-    return tuple(
-        Operator(str(node.name), node.op_type, _form(plan, node.op_type), owners[node.name])
-        for node in nodes
-    )
-
-
-def _form(plan: EnginePlan, op: str) -> str:
-    if plan.ops == "plugin":
-        return "plugin"
-    return "convolution" if op == "LshBucket" and not plan.fp32_products else "portable"
-
-
-def _weights_bytes(graph: Artifact) -> int:
-    import onnx_ir as ir
-
-    initializers = ir.load(graph.model_path).graph.initializers.values()
-    return sum(value.const_value.nbytes for value in initializers if value.const_value is not None)

@@ -1,27 +1,23 @@
-"""A checkpoint becomes model.pt2: machine code for this kind of processor, by AOTInductor."""
+"""model.pt2: machine code for this kind of processor, compiled by AOTInductor."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reformer_export.artifact import Artifact
 from reformer_export.artifact.machine_code import INSTRUCTIONS, check_machine, this_machine
-from reformer_export.artifact.manifest import (
-    AOTI,
-    FormatRecord,
-    Manifest,
-    record_files,
-    write_manifest,
-)
+from reformer_export.artifact.manifest import AOTI, FormatRecord
+from reformer_export.artifact.signature import Signature
 from reformer_export.errors import ExportError, MissingDependencyError, UsageError
-from reformer_export.exporters.base import ExportOptions, Progress
-from reformer_export.exporters.checkpoint_files import copy_companions
+from reformer_export.exporters.base import ExportOptions, Format, Progress
+from reformer_export.exporters.pipeline import export
+from reformer_export.host.optional import installed_versions
 
 if TYPE_CHECKING:
     import torch
@@ -30,7 +26,6 @@ if TYPE_CHECKING:
 
 FILE = "model.pt2"
 OPS_MODES = ("native", "portable")
-TOOLS = ("reformer-export", "torch")
 
 # Instructions that can be asked for: bits in a vector, and what they are called to the compiler.
 INSTRUCTION_SETS = {"avx2": (256, "x86-64-v3"), "avx512": (512, "x86-64-v4")}
@@ -65,23 +60,57 @@ def check_compiler() -> None:
         ) from error
 
 
-def write_aoti(
-    loaded: LoadedModel, draft: Manifest, folder: Path, options: AotiOptions, say: Progress
-) -> Manifest:
-    """Write an artifact with model.pt2 into an empty folder; returns its manifest.
+def to_aoti(
+    checkpoint: str | Path,
+    out: str | Path,
+    *,
+    task: str = "auto",
+    dtype: str = "fp32",
+    max_length: int | None = None,
+    num_buckets: int | Sequence[int] | None = None,
+    hash_seed: int | None = None,
+    ops: str = "native",
+    isa: str | None = None,
+    revision: str | None = None,
+    ignore_config_keys: Sequence[str] = (),
+    verify: bool = True,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Artifact:
+    """Compile a checkpoint to model.pt2 in an artifact folder.
+
+    `ops` is "native" (our operators, whose library must be loaded) or "portable" (torch's
+    operators only); `isa` is "avx2" or "avx512", the widest that this machine has if None. The
+    other arguments, the result and the errors are those of `to_onnx`, and besides:
 
     Raises:
         MissingDependencyError: there is no C++ compiler.
-        RuntimeUnavailableError: this machine lacks the instructions asked for, so that nothing
-            could be verified.
+        RuntimeUnavailableError: this machine lacks the instructions asked for, so nothing could
+            be verified.
         ExportError: torch could not export or compile the model.
     """
+    options = AotiOptions(
+        task=task,
+        dtype=dtype,
+        max_length=max_length,
+        num_buckets=num_buckets,
+        hash_seed=hash_seed,
+        ops=ops,
+        isa=isa,
+        revision=revision,
+        ignore_config_keys=ignore_config_keys,
+    )
+    return export(FORMAT, checkpoint, out, options, verify=verify, force=force, progress=progress)
+
+
+def _write(
+    loaded: LoadedModel, signature: Signature, folder: Path, options: AotiOptions, say: Progress
+) -> dict[str, FormatRecord]:
     check_compiler()
     machine = this_machine()
     if options.isa is not None:
         machine[INSTRUCTIONS] = options.isa
         check_machine(machine, FILE)
-    copy_companions(loaded.checkpoint.directory, folder)
     say("tracing the model")
     try:
         with _quiet():
@@ -93,11 +122,16 @@ def write_aoti(
         raise ExportError(
             f"torch could not compile the model: {' '.join(reason[0].split())}"
         ) from error
-    say("writing the artifact")
-    record = FormatRecord(FILE, options.ops, draft.tools, machine)
-    manifest = dataclasses.replace(draft, formats={AOTI: record}, files=record_files(folder))
-    write_manifest(folder, manifest)
-    return manifest
+    tools = installed_versions("reformer-export", "torch")
+    return {AOTI: FormatRecord((FILE,), options.ops, tools, machine)}
+
+
+FORMAT = Format(
+    name=AOTI,
+    runtime="aoti",
+    package="torch",
+    write=_write,
+)
 
 
 def exported(loaded: LoadedModel, *, portable: bool) -> torch.export.ExportedProgram:

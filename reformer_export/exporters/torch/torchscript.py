@@ -1,24 +1,21 @@
-"""A checkpoint becomes model.pt: TorchScript that Python and plain libtorch load alike."""
+"""model.pt: TorchScript, for Python and for C++ with plain libtorch."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reformer_export.artifact.manifest import (
-    TORCHSCRIPT,
-    FormatRecord,
-    Manifest,
-    record_files,
-    write_manifest,
-)
+from reformer_export.artifact import Artifact
+from reformer_export.artifact.manifest import TORCHSCRIPT, FormatRecord
+from reformer_export.artifact.signature import Signature
 from reformer_export.errors import ExportError, UsageError
-from reformer_export.exporters.base import ExportOptions, Progress
-from reformer_export.exporters.checkpoint_files import copy_companions
+from reformer_export.exporters.base import ExportOptions, Format, Progress
+from reformer_export.exporters.pipeline import export
+from reformer_export.host.optional import installed_versions
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +24,6 @@ if TYPE_CHECKING:
 
 FILE = "model.pt"
 OPS_MODES = ("native", "portable")
-TOOLS = ("reformer-export", "torch")
 
 
 @dataclass(frozen=True)
@@ -42,27 +38,65 @@ class TorchScriptOptions(ExportOptions):
             raise UsageError(f"unknown ops {self.ops!r}: choose one of {', '.join(OPS_MODES)}")
 
 
-def write_torchscript(
-    loaded: LoadedModel, draft: Manifest, folder: Path, options: TorchScriptOptions, say: Progress
-) -> Manifest:
-    """Write an artifact with model.pt into an empty folder; returns its manifest.
+def to_torchscript(
+    checkpoint: str | Path,
+    out: str | Path,
+    *,
+    task: str = "auto",
+    dtype: str = "fp32",
+    max_length: int | None = None,
+    num_buckets: int | Sequence[int] | None = None,
+    hash_seed: int | None = None,
+    ops: str = "native",
+    revision: str | None = None,
+    ignore_config_keys: Sequence[str] = (),
+    verify: bool = True,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Artifact:
+    """Export a checkpoint to model.pt in an artifact folder.
 
-    Raises:
-        ExportError: torch could not trace or compile the model.
+    `ops` is "native" (our operators, whose library must be loaded) or "portable" (torch's
+    operators only). The other arguments, the result and the errors are those of `to_onnx`.
     """
-    copy_companions(loaded.checkpoint.directory, folder)
+    options = TorchScriptOptions(
+        task=task,
+        dtype=dtype,
+        max_length=max_length,
+        num_buckets=num_buckets,
+        hash_seed=hash_seed,
+        ops=ops,
+        revision=revision,
+        ignore_config_keys=ignore_config_keys,
+    )
+    return export(FORMAT, checkpoint, out, options, verify=verify, force=force, progress=progress)
+
+
+def _write(
+    loaded: LoadedModel,
+    signature: Signature,
+    folder: Path,
+    options: TorchScriptOptions,
+    say: Progress,
+) -> dict[str, FormatRecord]:
     say("tracing the model")
-    module = scripted(loaded, draft.signature.max_length, portable=options.ops == "portable")
+    module = scripted(loaded, signature.max_length, portable=options.ops == "portable")
     say("writing the artifact")
     module.save(str(folder / FILE))
-    record = FormatRecord(FILE, options.ops, draft.tools)
-    manifest = dataclasses.replace(draft, formats={TORCHSCRIPT: record}, files=record_files(folder))
-    write_manifest(folder, manifest)
-    return manifest
+    tools = installed_versions("reformer-export", "torch")
+    return {TORCHSCRIPT: FormatRecord((FILE,), options.ops, tools)}
+
+
+FORMAT = Format(
+    name=TORCHSCRIPT,
+    runtime="torchscript",
+    package="torch",
+    write=_write,
+)
 
 
 def scripted(loaded: LoadedModel, longest: int, *, portable: bool) -> torch.jit.ScriptModule:
-    """The model as TorchScript, for sequences of 1 to `longest` tokens.
+    """The model as TorchScript, for sequences of 1 to `longest` tokens; raises ExportError.
 
     With `portable` nothing of ours is in it; otherwise `torch.ops.reformer` are, as nodes.
     """

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from reformer_export import to_aoti, to_onnx, to_torchscript
 from reformer_export.artifact import Artifact
-from reformer_export.pipeline import to_aoti, to_onnx, to_torchscript
 
 from ...tools.workshop import TINY, Workshop
 

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from reformer_export import to_aoti
 from reformer_export.artifact import Artifact
 from reformer_export.artifact.machine_code import check_machine, this_machine
 from reformer_export.artifact.manifest import record_files, write_manifest
 from reformer_export.errors import MissingDependencyError, RuntimeUnavailableError, UsageError
-from reformer_export.pipeline import to_aoti
 from reformer_export.runtimes import RUNTIMES, Runner, open_runner
 from reformer_ops import native_status
 

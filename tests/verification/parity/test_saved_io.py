@@ -57,7 +57,7 @@ def test_polygraphy_reads_what_was_run(saved: Path, workshop: Workshop) -> None:
 
 
 def test_polygraphy_runs_the_artifact_on_it(saved: Path, workshop: Workshop) -> None:
-    model = workshop.artifact().model_path
+    model = workshop.artifact().format_path("onnx")
     told = polygraphy(
         "run", model, "--onnxrt", "--load-inputs", saved / INPUTS, "--load-outputs",
         saved / OUTPUTS, "--atol", "1e-4", "--rtol", "1e-4",
@@ -66,7 +66,7 @@ def test_polygraphy_runs_the_artifact_on_it(saved: Path, workshop: Workshop) -> 
 
 
 def test_polygraphy_inspects_the_artifact(workshop: Workshop) -> None:
-    told = polygraphy("inspect", "model", workshop.artifact().model_path)
+    told = polygraphy("inspect", "model", workshop.artifact().format_path("onnx"))
     assert "input_ids [dtype=int64, shape=('batch', 'sequence')]" in told
 
 

@@ -1,8 +1,8 @@
 // torch.ops.reformer.dropout on the CPU.
 #include <cstdint>
 
-#include "training/dropout/kernel.h"
 #include "torch_binding.h"
+#include "training/dropout/kernel.h"
 
 namespace reformer::torch_binding {
 namespace {

@@ -1,7 +1,7 @@
 #include "training/dropout/kernel.h"
 
-#include "training/dropout/kernel_isa.h"
 #include "isa.h"
+#include "training/dropout/kernel_isa.h"
 
 namespace reformer {
 

@@ -3,8 +3,8 @@
 #include <tuple>
 #include <vector>
 
-#include "training/feed_forward/kernel.h"
 #include "torch_binding.h"
+#include "training/feed_forward/kernel.h"
 
 namespace reformer::torch_binding {
 namespace {

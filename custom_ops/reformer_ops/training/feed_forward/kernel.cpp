@@ -3,8 +3,8 @@
 #include <string>
 
 #include "common.h"
-#include "training/feed_forward/kernel_isa.h"
 #include "isa.h"
+#include "training/feed_forward/kernel_isa.h"
 
 namespace reformer {
 namespace {

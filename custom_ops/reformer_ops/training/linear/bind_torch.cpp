@@ -1,8 +1,8 @@
 // torch.ops.reformer.linear and its gradients on the CPU.
 #include <cstdint>
 
-#include "training/linear/kernel.h"
 #include "torch_binding.h"
+#include "training/linear/kernel.h"
 
 namespace reformer::torch_binding {
 namespace {

@@ -3,8 +3,8 @@
 #include <tuple>
 #include <vector>
 
-#include "training/projections/kernel.h"
 #include "torch_binding.h"
+#include "training/projections/kernel.h"
 
 namespace reformer::torch_binding {
 namespace {

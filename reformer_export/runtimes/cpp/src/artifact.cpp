@@ -15,7 +15,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kManifest = "manifest.json";
-constexpr const char* kModel = "model.onnx";
+constexpr const char* kOnnx = "onnx";
 
 fs::path resolved(const fs::path& path) {
   std::error_code error;
@@ -97,8 +97,8 @@ Artifact Artifact::open(const fs::path& path, bool check_hashes) {
   const fs::path folder = folder_at(path);
   const fs::path manifest_path = contained_file(folder, kManifest, "the manifest");
   Manifest manifest = manifest_from(read_document(manifest_path), kManifest);
-  if (manifest.files.count(kModel) == 0 && manifest.formats.empty())
-    fail(ErrorKind::artifact, manifest_path.string(), " does not list ", kModel, ": export again");
+  if (manifest.formats.empty())
+    fail(ErrorKind::artifact, manifest_path.string(), " lists no model: export again");
   for (const auto& [name, record] : manifest.formats)
     if (manifest.files.count(record.file) == 0)
       fail(ErrorKind::artifact, manifest_path.string(), " says that ", name, " is in ",
@@ -106,15 +106,14 @@ Artifact Artifact::open(const fs::path& path, bool check_hashes) {
   if (manifest.files.count(kManifest) > 0)
     fail(ErrorKind::artifact, manifest_path.string(), " lists itself: export again");
   check_files(folder, manifest, kManifestListing, check_hashes);
-  if (manifest.files.count(kModel) > 0)
-    check_external_data(folder, kModel,
+  if (const auto onnx = manifest.formats.find(kOnnx); onnx != manifest.formats.end())
+    check_external_data(folder, onnx->second.file,
                         [&](const std::string& name) { return manifest.files.count(name) > 0; });
   return {folder, std::move(manifest)};
 }
 
 std::vector<std::string> Artifact::formats() const {
   std::vector<std::string> names;
-  if (!file(kModel).empty()) names.emplace_back("onnx");
   for (const auto& [name, record] : manifest_.formats) names.push_back(name);
   return names;
 }

@@ -64,11 +64,7 @@ Manifest engine_manifest_from(const json& document, const std::string& where) {
   const Fields fields(document, where);
   check_schema(fields, kSchemaVersion);
   EngineRecord record{fields.text("flavor"), fields.text("version"), {}, {}, {}};
-  for (const json& target : fields.sequence("targets")) {
-    if (!target.is_string())
-      fail(ErrorKind::artifact, where, ".targets must be strings, found ", spelled(target));
-    record.targets.push_back(target.get<std::string>());
-  }
+  record.targets = fields.texts("targets");
   for (const Fields& profile : fields.children("profiles"))
     record.profiles.push_back(
         {extent_from(profile, "min"), extent_from(profile, "opt"), extent_from(profile, "max")});

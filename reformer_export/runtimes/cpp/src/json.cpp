@@ -96,6 +96,16 @@ const json& Fields::sequence(const std::string& key) const {
   return found;
 }
 
+std::vector<std::string> Fields::texts(const std::string& key) const {
+  std::vector<std::string> all;
+  for (const json& item : sequence(key)) {
+    if (!item.is_string())
+      mismatch(place(key) + "[" + std::to_string(all.size()) + "]", "a string", item);
+    all.push_back(item.get<std::string>());
+  }
+  return all;
+}
+
 Fields Fields::child(const std::string& key) const { return {value(key), place(key)}; }
 
 std::vector<Fields> Fields::children(const std::string& key) const {

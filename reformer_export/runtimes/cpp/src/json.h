@@ -23,6 +23,7 @@ class Fields {
   std::string text(const std::string& key) const;
   std::int64_t integer(const std::string& key, std::int64_t minimum = INT64_MIN) const;
   const nlohmann::json& sequence(const std::string& key) const;
+  std::vector<std::string> texts(const std::string& key) const;
   Fields child(const std::string& key) const;
   std::vector<Fields> children(const std::string& key) const;  // of a list of objects
   std::vector<std::string> names() const;

@@ -12,8 +12,10 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
+constexpr const char* kOnnx = "onnx";
 constexpr const char* kModel = "model.onnx";
-constexpr std::int64_t kSchemaVersion = 2;  // version 1 had model.onnx in every artifact
+// In versions 1 and 2, what is said of model.onnx stands at the top of the manifest.
+constexpr std::int64_t kSchemaVersion = 3;
 // A manifest is a few kB, an engine's record some hundred; more is neither and is not read.
 constexpr std::size_t kLargest = 16 << 20;
 
@@ -47,6 +49,14 @@ TensorSpec tensor_from(const Fields& fields) {
   return spec;
 }
 
+// The file that a runtime opens.
+std::string first_file(const Fields& format) {
+  const auto files = format.texts("files");
+  if (files.empty())
+    fail(ErrorKind::artifact, format.where(), ".files must hold at least 1, found 0");
+  return files.front();
+}
+
 std::string describe(const TensorSpec& spec) {
   std::vector<std::string> axes;
   for (const auto& axis : spec.axes)
@@ -64,11 +74,12 @@ json read_document(const fs::path& path) {
   return parse_json({file.data(), file.size()}, path.string());
 }
 
-void check_schema(const Fields& fields, std::int64_t newest) {
+std::int64_t check_schema(const Fields& fields, std::int64_t newest) {
   const std::int64_t version = fields.integer("schema_version", 1);
   if (version > newest)
     fail(ErrorKind::artifact, fields.where(), " has schema version ", std::to_string(version),
          " and this runtime reads up to ", std::to_string(newest), ": take a later one");
+  return version;
 }
 
 std::map<std::string, FileRecord> files_from(const Fields& fields) {
@@ -107,7 +118,7 @@ Signature signature_from(const Fields& fields) {
 
 Manifest manifest_from(const json& document, const std::string& where) {
   const Fields fields(document, where);
-  check_schema(fields, kSchemaVersion);
+  const std::int64_t version = check_schema(fields, kSchemaVersion);
   const Fields ops = fields.child("ops"), versions = ops.child("versions");
   Manifest manifest{};
   manifest.task = fields.text("task");
@@ -117,12 +128,14 @@ Manifest manifest_from(const json& document, const std::string& where) {
     manifest.op_versions[name] = versions.integer(name);
   manifest.signature = signature_from(fields.child("signature"));
   manifest.files = files_from(fields.child("files"));
-  if (manifest.files.count(kModel) > 0) manifest.ops_mode = ops.text("mode");
-  if (document.contains("formats")) {
+  if (version < 3 && manifest.files.count(kModel) > 0)
+    manifest.formats[kOnnx] = {kModel, ops.text("mode")};
+  if (version >= 3 || document.contains("formats")) {
     const Fields formats = fields.child("formats");
     for (const std::string& name : formats.names()) {
       const Fields record = formats.child(name);
-      manifest.formats[name] = {record.text("file"), record.text("ops")};
+      manifest.formats[name] = {version < 3 ? record.text("file") : first_file(record),
+                                record.text("ops")};
     }
   }
   return manifest;

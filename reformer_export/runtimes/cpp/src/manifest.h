@@ -18,6 +18,6 @@ nlohmann::json read_document(const std::filesystem::path& path);
 Manifest manifest_from(const nlohmann::json& document, const std::string& where);
 Signature signature_from(const Fields& fields);
 std::map<std::string, FileRecord> files_from(const Fields& fields);
-void check_schema(const Fields& fields, std::int64_t newest);
+std::int64_t check_schema(const Fields& fields, std::int64_t newest);
 
 }  // namespace reformer

@@ -22,7 +22,7 @@ bool is_choice(const std::string& word) {
 
 // Why the kernels are not for the operators in model.onnx; empty when they are.
 std::string mismatch(const Manifest& manifest) {
-  if (manifest.ops_mode == "portable") return "it was exported with --ops portable";
+  if (manifest.formats.at("onnx").ops == "portable") return "it was exported with --ops portable";
   const std::string strange = strange_ops(manifest);
   return strange.empty() ? "" : "it has " + strange + ", which this release does not know";
 }

@@ -40,8 +40,9 @@ struct FileRecord {
   std::int64_t bytes;
 };
 
-// The model in another format than ONNX: its file, and whether our operators are in it ("native")
-// or standard ones alone ("portable").
+// The model in one format: the file that a runtime opens, and how our operators are in it. "auto":
+// nodes with bodies in standard operators; "native": nodes that need our library; "portable":
+// standard operators only.
 struct FormatRecord {
   std::string file, ops;
 };
@@ -67,11 +68,10 @@ struct EngineRecord {
 // The part of manifest.json, or of an engine's record, that running a model needs.
 struct Manifest {
   std::string task, architecture, dtype;
-  std::string ops_mode;                             // "auto": our operators as nodes, or "portable"
   std::map<std::string, std::int64_t> op_versions;  // of the operators in the graph, by name
   Signature signature;
   std::map<std::string, FileRecord> files;
-  std::map<std::string, FormatRecord> formats;  // by name ("torchscript")
+  std::map<std::string, FormatRecord> formats;  // by name ("onnx", "torchscript")
   std::optional<EngineRecord> engine;           // of a folder that holds a TensorRT engine
 };
 
@@ -87,7 +87,7 @@ class REFORMER_EXPORT Artifact {
   const std::filesystem::path& path() const noexcept { return path_; }
   const Manifest& manifest() const noexcept { return manifest_; }
   const Signature& signature() const noexcept { return manifest_.signature; }
-  // What the model is there as: "onnx" and the names of the manifest's other formats.
+  // The formats that the model is there in, by name.
   std::vector<std::string> formats() const;
   // The path of a file the manifest lists; empty when it lists none of that name.
   std::filesystem::path file(const std::string& name) const;

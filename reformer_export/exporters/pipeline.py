@@ -1,0 +1,102 @@
+"""Exporting in any format: load, write, verify, and only then let the artifact appear."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reformer_export.artifact import Artifact
+from reformer_export.artifact.manifest import Manifest, record_files, write_manifest
+from reformer_export.artifact.merging import check_room, check_same_model, merge
+from reformer_export.artifact.staging import stage
+from reformer_export.errors import ParityError
+from reformer_export.exporters.base import ExportOptions, Format, Progress, draft_manifest
+from reformer_export.exporters.checkpoint_files import copy_checkpoint_files
+from reformer_export.host.optional import require
+
+if TYPE_CHECKING:
+    from reformer_export.source import LoadedModel
+
+
+def export(
+    format: Format,
+    checkpoint: str | Path,
+    out: str | Path,
+    options: ExportOptions,
+    *,
+    verify: bool,
+    force: bool,
+    progress: Progress | None,
+) -> Artifact:
+    """Export a checkpoint in one format to an artifact folder; see `reformer_export.to_onnx`.
+
+    Raises:
+        ParityError: the artifact does not give the model's numbers. Nothing is left of it.
+        ReformerError: anything else that went wrong, likewise.
+    """
+    say = progress or (lambda message: None)
+    if verify:  # now, and not after all the work
+        require(format.package, purpose="verifying the export (--no-verify leaves that out)")
+    beside = check_room(out, format.name, force=force)
+    with stage(out, force=force or beside) as folder:
+        say(f"loading {checkpoint}")
+        loaded = options.load(checkpoint)
+        draft = draft_manifest(loaded, options)
+        if beside:
+            check_same_model(Artifact.open(out).manifest, draft, out, force=force)
+        manifest = write_artifact(format, loaded, draft, folder, options, say)
+        if verify:
+            manifest = _verified(format, loaded, manifest, folder, checkpoint, progress)
+        if beside:
+            manifest = merge(Artifact.open(out), manifest, folder, format.name)
+        write_manifest(folder, manifest)
+    return Artifact.open(out)
+
+
+def write_artifact(
+    format: Format,
+    loaded: LoadedModel,
+    draft: Manifest,
+    folder: Path,
+    options: ExportOptions,
+    say: Progress,
+) -> Manifest:
+    """Write an artifact that holds this format alone into an empty folder; returns its manifest.
+
+    Raises:
+        ReformerError: the format's own errors.
+    """
+    copy_checkpoint_files(loaded.checkpoint.directory, folder)
+    formats = format.write(loaded, draft.signature, folder, options, say)
+    manifest = dataclasses.replace(draft, formats=formats, files=record_files(folder))
+    write_manifest(folder, manifest)
+    return manifest
+
+
+def _verified(
+    format: Format,
+    loaded: LoadedModel,
+    manifest: Manifest,
+    folder: Path,
+    checkpoint: str | Path,
+    progress: Progress | None,
+) -> Manifest:
+    """The manifest with the record of its verification; ParityError if that misses."""
+    from reformer_export.verification.parity import verify_against
+
+    report = verify_against(
+        Artifact.open(folder),
+        loaded,
+        runtime=format.runtime,
+        ops=format.verify_ops,
+        progress=progress,
+    )
+    if not report.passed:
+        raise ParityError(
+            f"the export of {checkpoint} does not give the model's numbers: "
+            f"{report.first_miss}; no artifact was written",
+            report.to_json(),
+        )
+    record = dataclasses.replace(manifest.formats[format.name], parity=report.to_json())
+    return dataclasses.replace(manifest, formats={**manifest.formats, format.name: record})

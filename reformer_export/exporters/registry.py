@@ -1,0 +1,58 @@
+"""The formats that a checkpoint is exported to: a further one is a module and an entry here.
+
+Importing this costs nothing: a format's module is imported when it is used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from reformer_export.exporters.base import Format
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where a format is made.
+
+    Attributes:
+        verb: the command that makes it; the public function has the same name.
+        summary: what the command does, in one line.
+        module: holds that function, and the format's declaration as `FORMAT`.
+    """
+
+    verb: str
+    summary: str
+    module: str
+
+    @property
+    def function(self) -> str:
+        """The name of the public function."""
+        return self.verb.replace("-", "_")
+
+    def load(self) -> Format:
+        """The declaration."""
+        declared: Format = importlib.import_module(self.module).FORMAT
+        return declared
+
+
+FORMATS: dict[str, Entry] = {
+    "onnx": Entry(
+        "to-onnx",
+        "Export a checkpoint to a verified ONNX artifact.",
+        "reformer_export.exporters.onnx.export",
+    ),
+    "torchscript": Entry(
+        "to-torchscript",
+        "Export a checkpoint to verified TorchScript.",
+        "reformer_export.exporters.torch.torchscript",
+    ),
+    "aoti": Entry(
+        "to-aoti",
+        "Compile a checkpoint to a verified AOTInductor package.",
+        "reformer_export.exporters.torch.aoti",
+    ),
+}
+"""Entry by the format's name, in the order of the command line's help."""
