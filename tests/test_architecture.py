@@ -25,7 +25,14 @@ PACKAGES = {
 # and not from its neighbours. `__init__` holds the public names and stands above all floors.
 FLOORS: dict[str, tuple[set[str], ...]] = {
     "reformer_ops": (
-        {"onnx_bodies", "registry", "torch_ops", "triton_kernels", "triton_programs"},
+        {
+            "onnx_bodies",
+            "registry",
+            "tensorrt_forms",
+            "torch_ops",
+            "triton_kernels",
+            "triton_programs",
+        },
         {"sorted_chunk_attention"},  # is chunk_attention in another order
         {"add_norm", "chunk_attention", "lsh_bucket", "training"},
         {"triton"},

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
-from reformer_export.exporters.tensorrt.plugin_nodes import PLUGINS, Plugin
 from reformer_ops.core.spec import DOMAIN
+from reformer_ops.core.tensorrt import Plugin
+from reformer_ops.tensorrt_forms import PLUGINS
 
 from ..ops.backends import GatherElements
 from ..tools.ptx.machine import Program
@@ -79,7 +80,7 @@ class Bindings:
 
 def run(model: onnx.ModelProto, feeds: dict[str, Array], bindings: Bindings) -> list[Array]:
     """The outputs of a model that `use_plugins` made."""
-    ops = [_operator(plugin, bindings) for plugin in PLUGINS]
+    ops = [_operator(plugin, bindings) for plugin in PLUGINS.values()]
     evaluator = ReferenceEvaluator(model, new_ops=[*ops, GatherElements])
     return [np.asarray(output) for output in evaluator.run(None, feeds)]
 

@@ -33,8 +33,8 @@ from reformer_export.exporters.tensorrt.plugin_kernels import (
     load_kernels,
     without_scratch,
 )
-from reformer_export.exporters.tensorrt.plugin_nodes import PLUGINS
 from reformer_export.exporters.tensorrt.plugins import use_plugins
+from reformer_ops.tensorrt_forms import PLUGINS
 from reformer_ops.triton.launch import Launch
 from reformer_ops.triton_kernels import local_layer, lsh_layer
 
@@ -115,7 +115,7 @@ def test_names_of_plugins_are_nobody_elses() -> None:
     """TensorRT's parser looks at names before it looks at domains."""
     import onnx.defs
 
-    names = [plugin.name for plugin in PLUGINS]
+    names = [plugin.name for plugin in PLUGINS.values()]
     assert len(set(names)) == len(names)
     standard = {schema.name.lower() for schema in onnx.defs.get_all_schemas()}
     assert not standard & {name.lower() for name in names}

@@ -106,6 +106,17 @@ def _replace_by_add_norm(graph: ir.Graph, add: ir.Node, norm: ir.Node) -> None:
     graph.remove([norm, add], safe=True)
 
 
+def fixed_sizes(node: ir.Node, op: OpSpec) -> dict[str, int]:
+    """The axes of a node's inputs that have numbers, by the operator's names for them."""
+    return {
+        axis: size
+        for operand, value in zip(op.inputs, node.inputs, strict=True)
+        if value is not None and value.shape is not None
+        for axis, size in zip(operand.axes, value.shape, strict=True)
+        if isinstance(size, int)
+    }
+
+
 def operator_nodes(model: ir.Model) -> list[ir.Node]:
     """The nodes of the model's operators, without those that `fuse_norms` makes."""
     names = {op.name for op in OPS}

@@ -46,6 +46,7 @@ from reformer_export.host.tensorrt_library import (
     load_library,
 )
 from reformer_export.source import DTYPES
+from reformer_ops.tensorrt_forms import FORMS
 
 OPS_MODES = ("portable", "plugin")
 
@@ -352,7 +353,8 @@ def _operators(plan: EnginePlan, layers: Sequence[Layer]) -> tuple[Operator, ...
 def _form(plan: EnginePlan, op: str) -> str:
     if plan.ops == "plugin":
         return "plugin"
-    return "convolution" if op == "LshBucket" and not plan.fp32_products else "portable"
+    form = FORMS.get(op)
+    return "portable" if plan.fp32_products or form is None else form.without_fp32_products
 
 
 def _weights_bytes(graph: Artifact) -> int:

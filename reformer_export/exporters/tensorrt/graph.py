@@ -18,9 +18,9 @@ from reformer_export.exporters.onnx.lint import lint
 from reformer_export.exporters.onnx.passes import inline_bodies, write_norms_out
 from reformer_ops.core.onnx_writer import OnnxWriter
 from reformer_ops.core.spec import DOMAIN, OpSpec
-from reformer_ops.lsh_bucket.onnx_body import convolution_body
 from reformer_ops.onnx_bodies import write_body
 from reformer_ops.registry import by_onnx_name
+from reformer_ops.tensorrt_forms import FORMS
 
 IR_TYPES = {
     "fp32": ir.DataType.FLOAT,
@@ -162,11 +162,9 @@ def _cast(value: ir.Value | None, to: ir.DataType, name: str) -> ir.Node:
 def _write_without_fp32_products(
     op: OpSpec, writer: OnnxWriter, *inputs: ir.Value, **attributes: Any
 ) -> tuple[ir.Value, ...]:
-    if op.name != "LshBucket":
-        return write_body(op, writer, *inputs, **attributes)
-    op.check_attributes(**attributes)
-    query, rotations, mask = inputs
-    return (convolution_body(writer, query, _constant(rotations), mask, **attributes),)
+    form = FORMS.get(op.name)
+    written = form and form.write_without_fp32_products(writer, *inputs, **attributes)
+    return written or write_body(op, writer, *inputs, **attributes)
 
 
 def _op_of(node: ir.Node) -> OpSpec | None:

@@ -18,9 +18,10 @@ from typing import Any
 
 from reformer_export.errors import ExportError
 from reformer_export.exporters.tensorrt.plugin_kernels import PluginKernel
-from reformer_export.exporters.tensorrt.plugin_nodes import KERNEL, PLUGINS, Plugin
 from reformer_export.host.optional import require
 from reformer_ops.core.spec import DOMAIN
+from reformer_ops.core.tensorrt import KERNEL, Plugin
+from reformer_ops.tensorrt_forms import PLUGINS
 
 _PURPOSE = "building an engine with plugins"
 
@@ -41,7 +42,7 @@ def define_plugins(kernels: Mapping[str, PluginKernel]) -> None:
         )
     global _kernels
     _kernels = {kernel.number: kernel for kernel in kernels.values()}
-    for plugin in PLUGINS:
+    for plugin in PLUGINS.values():
         if plugin.name not in _defined:
             _define(tensorrt, library, plugin)
             _defined.add(plugin.name)

@@ -16,8 +16,9 @@ from typing import Any
 from reformer_export.artifact.manifest import MANIFEST
 from reformer_export.errors import ArtifactError, ExportError, UsageError
 from reformer_export.exporters.cuda.kernel_folder import KIND, SCHEMA_VERSION
-from reformer_export.exporters.tensorrt.plugin_nodes import Plugin, plugin_named
 from reformer_export.source import DTYPES
+from reformer_ops.core.tensorrt import Plugin
+from reformer_ops.tensorrt_forms import plugin_of
 
 _TILES = re.compile(r"BLOCK_\w+|WIDE|\w*TILE|SEGMENT")
 """Constants that have no influence on what a kernel computes."""
@@ -109,19 +110,14 @@ def _ptx(folder: Path, name: str, files: Mapping[str, Any]) -> str:
 def _kernel(record: Mapping[str, Any], ptx: str, target: int) -> PluginKernel:
     step = record["name"]
     arguments = [each for each in record["arguments"] if each["use"] != "null"]
-    plugin = step
-    if step.startswith("sort_pass_"):
-        reads_order = any(each["name"] == "order" for each in arguments)
-        plugin = "sort_next_pass" if reads_order else "sort_first_pass"
     constants = record["constants"]
     meaning = {name: value for name, value in constants.items() if not _TILES.fullmatch(name)}
-    if step.startswith("sort_pass_"):  # whose rows are in its grid only
-        meaning["ROWS"] = record["grid"]["times"]
+    meaning["ROWS"] = record["grid"]["times"]
     digest = hashlib.sha256(json.dumps([meaning, step, record["dtype"]], sort_keys=True).encode())
     return PluginKernel(
         name=f"{record['layer']}.{step}.{record['dtype']}",
         number=int(digest.hexdigest()[:8], 16) >> 1,
-        plugin=plugin_named(plugin),
+        plugin=plugin_of(step, tuple(each["name"] for each in arguments)),
         step=step,
         entry=record["entry"],
         ptx=without_scratch(ptx, len(arguments)),

@@ -1,15 +1,8 @@
 """Our operators as nodes that TensorRT plugins run, one launch of one kernel a node.
 
-A plugin has neither memory of its own nor a second launch, so an operator becomes a chain:
-
-    LshBucket             lsh_bucket
-    SortedChunkAttention  sort_first_pass [sort_next_pass ...] attend_rounds combine_rounds
-    ChunkAttention        chunk_attention
-
-With one round of hashing there is nothing to combine. Each node has the number of its kernel as its
-only attribute. `tensorrt_plugin_nodes.py` declares the nodes, `reformer-export build-kernels`
-compiles the kernels, `tensorrt_plugin_kernels.py` reads them, `tensorrt_plugin_defs.py` tells
-TensorRT.
+What chain of plugins an operator becomes is said in its `tensorrt.py` (`reformer_ops`). Each node
+has the number of its kernel as its only attribute. `reformer-export build-kernels` compiles the
+kernels, `plugin_kernels.py` reads them, `plugin_defs.py` declares the plugins to TensorRT.
 """
 
 from __future__ import annotations
@@ -18,11 +11,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from reformer_export.errors import ExportError
-from reformer_export.exporters.onnx.passes import operator_nodes, write_norms_out
+from reformer_export.exporters.onnx.passes import fixed_sizes, operator_nodes, write_norms_out
 from reformer_export.exporters.tensorrt.plugin_kernels import PluginKernel
-from reformer_export.exporters.tensorrt.plugin_nodes import KERNEL
 from reformer_ops.core.spec import DOMAIN, OpSpec
+from reformer_ops.core.tensorrt import KERNEL
 from reformer_ops.registry import by_onnx_name
+from reformer_ops.tensorrt_forms import FORMS
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -53,21 +47,14 @@ def use_plugins(model: ir.Model, kernels: Mapping[str, PluginKernel]) -> None:
 
 
 def _chain(node: ir.Node, kernels: Mapping[str, PluginKernel]) -> list[PluginKernel]:
-    """The kernels that do what the node does, in their order."""
-    op = by_onnx_name(node.op_type)
-    sizes = _sizes(node, op)
+    """The kernels that compute the node, in order."""
+    form = FORMS[node.op_type]
+    sizes = _sizes(node, form.op)
     dtype = _model_type(node)
-    wanted = _constants(node, op, sizes)
-    names = ["lsh_bucket"] if op.name == "LshBucket" else ["chunk_attention"]
-    if op.name == "SortedChunkAttention":
-        passes = sorted(
-            kernel.step
-            for kernel in kernels.values()
-            if kernel.step.startswith("sort_pass_") and kernel.dtype == dtype
-        )
-        names = [*passes, "attend_rounds"]
-        names += ["combine_rounds"] if sizes["num_hashes"] > 1 else []
-    chain = [_find(kernels, name, dtype, node) for name in names]
+    attributes = {a.name: node.attributes[a.name].value for a in form.op.attributes}
+    wanted = form.constants(attributes, sizes)
+    compiled = {kernel.step for kernel in kernels.values() if kernel.dtype == dtype}
+    chain = [_find(kernels, step, dtype, node) for step in form.steps(compiled, sizes)]
     for kernel in chain:
         found = {name: kernel.constants[name] for name in wanted if name in kernel.constants}
         if different := [name for name, value in found.items() if value != wanted[name]]:
@@ -76,8 +63,8 @@ def _chain(node: ir.Node, kernels: Mapping[str, PluginKernel]) -> list[PluginKer
                 f"{kernel.name} is compiled for {name} = {found[name]}, but {node.name} has "
                 f"{wanted[name]}: build the kernels of this model"
             )
-    if op.name == "SortedChunkAttention":
-        _check_sort(node, chain, sizes["heads"] * sizes["num_hashes"])
+    if misfit := form.misfit(chain, attributes, sizes):
+        raise ExportError(f"{node.name}: {misfit}: build its kernels")
     return chain
 
 
@@ -90,38 +77,6 @@ def _find(
     raise ExportError(
         f"no kernel {step} of type {dtype} for {node.name}: build the kernels of this model"
     )
-
-
-def _constants(node: ir.Node, op: OpSpec, sizes: Mapping[str, int]) -> dict[str, Any]:
-    """What must be compiled into the kernels of a node, by the kernels' names for it."""
-    wanted: dict[str, Any] = {
-        axis.upper(): sizes[axis] for axis in ("heads", "head_dim", "num_hashes") if axis in sizes
-    }
-    values = {a.name: node.attributes[a.name].value for a in op.attributes}
-    if op.name == "LshBucket":
-        halves = [factor // 2 for factor in values["factors"]]
-        return wanted | {"HALVES": halves, "COLUMNS": sizes["half_factors"]}
-    return wanted | {
-        "CHUNK_LENGTH": values["chunk_length"],
-        "CHUNKS_BEFORE": values["num_chunks_before"],
-        "CHUNKS_AFTER": values["num_chunks_after"],
-        "CAUSAL": bool(values["causal"]),
-    }
-
-
-def _check_sort(node: ir.Node, chain: Sequence[PluginKernel], rows: int) -> None:
-    """ExportError unless the passes sort every bucket, padding's too, of so many rows."""
-    bits = 0
-    passes = [kernel for kernel in chain if kernel.step.startswith("sort_pass_")]
-    for kernel in passes:
-        if kernel.constants["SHIFT"] != bits or kernel.times != rows:
-            raise ExportError(f"{kernel.name} does not belong to {node.name}: build its kernels")
-        bits += kernel.constants["DIGITS"].bit_length() - 1
-    if bits < node.attributes["num_buckets"].as_int().bit_length():
-        raise ExportError(
-            f"the kernels sort {bits} bits of a bucket, and {node.name} has "
-            f"{node.attributes['num_buckets'].value} buckets: build its kernels"
-        )
 
 
 def _replace(graph: ir.Graph, node: ir.Node, chain: Sequence[PluginKernel]) -> None:
@@ -152,15 +107,18 @@ def _replace(graph: ir.Graph, node: ir.Node, chain: Sequence[PluginKernel]) -> N
         )
         values |= {o.name: v for o, v in zip(kernel.plugin.outputs, outputs, strict=True)}
     old, new = node.outputs[0], nodes[-1].outputs[0]
-    if chain[-1].plugin.name == "attend_rounds":  # of one round, whose axis goes
-        axis = ir.Value(
-            name=f"{node.name}/round",
-            type=ir.TensorType(ir.DataType.INT64),
-            shape=ir.Shape([1]),
-            const_value=ir.tensor([1], dtype=ir.DataType.INT64),
-        )
-        graph.register_initializer(axis)
-        nodes.append(ir.node("Squeeze", [new, axis], name=f"{node.name}/squeeze"))
+    axes_to_go = [
+        index
+        for index, axis in enumerate(chain[-1].plugin.outputs[0].axes)
+        if axis not in op.outputs[0].axes
+    ]
+    if axes_to_go:  # of size 1, or a further kernel would have taken them
+        name = f"{node.name}/axes"
+        constant = ir.tensor(axes_to_go, dtype=ir.DataType.INT64)
+        shape, type_ = ir.Shape([len(axes_to_go)]), ir.TensorType(ir.DataType.INT64)
+        value = ir.Value(name=name, type=type_, shape=shape, const_value=constant)
+        graph.register_initializer(value)
+        nodes.append(ir.node("Squeeze", [new, value], name=f"{node.name}/squeeze"))
         new = nodes[-1].outputs[0]
         new.type, new.shape = old.type, old.shape
     name = str(old.name)
@@ -171,16 +129,8 @@ def _replace(graph: ir.Graph, node: ir.Node, chain: Sequence[PluginKernel]) -> N
 
 
 def _sizes(node: ir.Node, op: OpSpec) -> dict[str, int]:
-    """The node's axes that have numbers, by the operator's names for them."""
-    found: dict[str, int] = {}
-    for operand, value in zip(op.inputs, node.inputs, strict=True):
-        shape = None if value is None else value.shape
-        if shape is not None:
-            found |= {
-                axis: size
-                for axis, size in zip(operand.axes, shape, strict=True)
-                if isinstance(size, int)
-            }
+    """The node's axes that have numbers; ExportError unless these are all but batch and length."""
+    found = fixed_sizes(node, op)
     wanted = {axis for operand in op.inputs for axis in operand.axes} - {"batch", "length"}
     if missing := sorted(wanted - found.keys()):
         raise ExportError(

@@ -14,6 +14,7 @@ from reformer_export.artifact.engine import Extent, Profile
 from reformer_export.artifact.signature import INPUT_IDS, Signature
 from reformer_export.errors import UsageError
 from reformer_ops.core.spec import DOMAIN
+from reformer_ops.tensorrt_forms import FORMS
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -76,32 +77,28 @@ def check_volumes(model: ir.Model, profiles: Sequence[Profile]) -> None:
     Raises:
         UsageError: the largest shape of a profile goes beyond.
     """
+    from reformer_export.exporters.onnx.passes import fixed_sizes
+
     for node in model.graph:
-        if node.domain != DOMAIN or node.op_type not in ("ChunkAttention", "SortedChunkAttention"):
+        form = FORMS.get(node.op_type) if node.domain == DOMAIN else None
+        if form is None:
             continue
         attributes = {name: attribute.value for name, attribute in node.attributes.items()}
-        chunk = attributes["chunk_length"]
-        reach = attributes["num_chunks_before"] + 1 + attributes["num_chunks_after"]
-        rows = _size(node, 0, 2) * (_size(node, 2, 2) if node.op_type.startswith("Sorted") else 1)
+        largest = form.largest_tensor(attributes, fixed_sizes(node, form.op))
+        if largest is None:
+            continue
         for profile in profiles:
-            largest = profile.largest
+            shape = profile.largest
             # At most a chunk of padding; other layers' longer chunks do not change the magnitude.
-            tokens = -(-largest.length // chunk) * chunk
-            elements = largest.batch * rows * tokens * chunk * reach
+            tokens = -(-shape.length // largest.padded_to) * largest.padded_to
+            elements = shape.batch * tokens * largest.per_token
             if elements > _MOST_ELEMENTS:
-                fitting = _MOST_ELEMENTS // (rows * chunk * reach)
+                fitting = _MOST_ELEMENTS // largest.per_token
                 raise UsageError(
-                    f"--maxShapes {largest}: the scores of {node.name} would have {elements:,} "
+                    f"--maxShapes {shape}: the scores of {node.name} would have {elements:,} "
                     f"elements, and TensorRT takes {_MOST_ELEMENTS:,}: ask for at most "
                     f"{fitting:,} tokens in a batch"
                 )
-
-
-def _size(node: ir.Node, index: int, axis: int) -> int:
-    """A fixed axis of one of the node's inputs; 1 where the graph does not tell."""
-    value = node.inputs[index]
-    size = None if value is None or value.shape is None else value.shape[axis]
-    return size if isinstance(size, int) else 1
 
 
 def _extent(signature: Signature, option: str, text: str) -> Extent:
