@@ -1,24 +1,29 @@
 """Text to token ids, as the checkpoint's authors encoded it, and a token id back to text.
 
-The copied tokenizer speaks where the artifact has one. Byte-level Reformers have none: with 256
-ids the id is the byte; with 258 (google/reformer-enwik8) it is the byte plus two, ids 0 and 1
-being kept for padding and the like.
+An artifact with a tokenizer uses that. Byte-level Reformers have none: with 256 ids the id is the
+byte; with 258 (google/reformer-enwik8) it is the byte plus two, since ids 0 and 1 are kept for
+padding and the like.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from reformer_export.artifact import Artifact
 from reformer_export.artifact.engine import Engine
-from reformer_export.errors import ArtifactError, InputError, UsageError
-from reformer_export.host.optional import require
+from reformer_export.errors import InputError, UsageError
+from reformer_export.inference.huggingface_tokenizer import FILES as TOKENIZER_FILES
+from reformer_export.inference.huggingface_tokenizer import open_tokenizer
 
 TOKENIZERS = ("auto", "bytes")
+
+_FILES = ("config.json", *TOKENIZER_FILES)
+_VOCABULARIES = ("tokenizer.json", "spiece.model")
+# Without a vocabulary, tokenizer_config.json still says that there is a tokenizer.
+_UNREAD = ("tokenizer.model", "vocab.json", "vocab.txt", "merges.txt", "tokenizer_config.json")
 
 _ENWIK8_VOCABULARY = 258
 # google/reformer-crime-and-punishment: SentencePiece pieces, so byte values would be other words.
@@ -50,17 +55,26 @@ class TextCodec(Protocol):
 def open_codec(artifact: Artifact | Engine, *, tokenizer: str = "auto") -> TextCodec:
     """The codec of an artifact; `tokenizer="bytes"` insists on bytes as tokens.
 
-    Raises InputError when no encoding is known to fit the vocabulary, MissingDependencyError
-    when the copied tokenizer's package is absent, ArtifactError when its file does not load.
+    Raises:
+        UsageError: `tokenizer` has another value.
+        InputError: no encoding is known to fit the vocabulary, or the tokenizer is of a class that
+            is not known here.
+        MissingDependencyError: a package that reads the tokenizer is not installed.
+        ArtifactError: a file of the tokenizer is damaged.
     """
     if tokenizer not in TOKENIZERS:
         raise UsageError(f"unknown tokenizer {tokenizer!r}: choose {' or '.join(TOKENIZERS)}")
     vocabulary = artifact.signature.vocab_size
     if tokenizer == "auto":
-        if path := artifact.file("tokenizer.json"):
-            return TokenizersCodec.open(path)
-        if path := artifact.file("spiece.model"):
-            return SentencePieceCodec.open(path)
+        files = {name: path for name in _FILES if (path := artifact.file(name)) is not None}
+        if name := next((name for name in _VOCABULARIES if name in files), None):
+            return TokenizerCodec(open_tokenizer(files), name)
+        if name := next((name for name in _UNREAD if artifact.file(name) is not None), None):
+            raise InputError(
+                f"the artifact has a tokenizer that is not known here ({name}): encode the text "
+                "with transformers and give the token ids with --input-ids, or ask for "
+                "--tokenizer bytes"
+            )
         if vocabulary == _SENTENCEPIECE_VOCABULARY:
             raise InputError(
                 f"the artifact has no tokenizer, and a vocabulary of {vocabulary} is that of "
@@ -108,25 +122,12 @@ class ByteCodec:
 
 
 @dataclass(frozen=True)
-class TokenizersCodec:
-    """tokenizer.json, through the `tokenizers` package."""
+class TokenizerCodec:
+    """The checkpoint's own tokenizer, with the ids that Hugging Face's gives."""
 
     tokenizer: Any
-    name: str = "tokenizer.json"
+    name: str
     note: str | None = None
-
-    @classmethod
-    def open(cls, path: Path) -> TokenizersCodec:
-        """Load the file; MissingDependencyError, ArtifactError."""
-        tokenizers = require("tokenizers", purpose="the artifact's tokenizer.json")
-        try:
-            tokenizer = tokenizers.Tokenizer.from_file(str(path))
-        except Exception as error:  # the package raises bare Exception for a bad file
-            raise ArtifactError(f"{path} does not load as a tokenizer: {error}") from error
-        # A training set-up may be stored in the file; the model itself pads and takes any length.
-        tokenizer.no_padding()
-        tokenizer.no_truncation()
-        return cls(tokenizer)
 
     def encode(self, data: bytes) -> np.ndarray:
         """Token ids, int64 [length]."""
@@ -134,37 +135,8 @@ class TokenizersCodec:
 
     def describe(self, token: int) -> str:
         """The token in words."""
-        return repr(self.tokenizer.decode([token], skip_special_tokens=False))
-
-
-@dataclass(frozen=True)
-class SentencePieceCodec:
-    """spiece.model, through the `sentencepiece` package; no special tokens, as Hugging Face's."""
-
-    processor: Any
-    name: str = "spiece.model"
-    note: str | None = None
-
-    @classmethod
-    def open(cls, path: Path) -> SentencePieceCodec:
-        """Load the file; MissingDependencyError, ArtifactError."""
-        sentencepiece = require("sentencepiece", purpose="the artifact's spiece.model")
-        processor = sentencepiece.SentencePieceProcessor()
-        try:
-            processor.LoadFromFile(str(path))
-        except (OSError, RuntimeError) as error:
-            raise ArtifactError(f"{path} does not load as a SentencePiece model") from error
-        return cls(processor)
-
-    def encode(self, data: bytes) -> np.ndarray:
-        """Token ids, int64 [length]."""
-        return np.array(self.processor.EncodeAsIds(_utf8(data)), dtype=np.int64)
-
-    def describe(self, token: int) -> str:
-        """The token in words."""
-        if not 0 <= token < self.processor.GetPieceSize():
-            return "(no piece)"
-        return repr(self.processor.IdToPiece(token))
+        piece = self.tokenizer.id_to_token(token)
+        return "(no piece)" if piece is None else repr(piece)
 
 
 def _utf8(data: bytes) -> str:

@@ -30,7 +30,8 @@ ByteCodec open_codec(const Artifact& artifact, const std::string& tokenizer) {
   const std::int64_t vocabulary = artifact.signature().vocab_size;
   const std::string size = std::to_string(vocabulary);
   if (tokenizer == "auto") {
-    for (const char* name : {"tokenizer.json", "spiece.model"})
+    for (const char* name : {"tokenizer.json", "spiece.model", "tokenizer.model", "vocab.json",
+                             "vocab.txt", "merges.txt", "tokenizer_config.json"})
       if (!artifact.file(name).empty())
         fail(ErrorKind::input, "the artifact encodes text by its ", name,
              ", which this program does not read: encode it with reformer-export, and give the ",
