@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from reformer_export.artifact.manifest import FileRecord
 from reformer_export.errors import ArtifactError, UsageError
+from reformer_models.checkpoints.json_file import check_not_pointer
 from reformer_models.config import ReformerConfig
 from reformer_models.tasks import TASKS
 
@@ -27,6 +28,7 @@ __all__ = [
     "LoadedModel",
     "ReformerConfig",
     "artifact_config",
+    "check_not_pointer",
     "create_model",
     "language_model_loss",
     "load_original",
@@ -49,6 +51,7 @@ def load_source(
     max_length: int | None = None,
     revision: str | None = None,
     ignore_config_keys: Sequence[str] = (),
+    ignore_weights: Sequence[str] = (),
 ) -> LoadedModel:
     """Load a checkpoint for a task, in eval mode; see `reformer_models.loading.load_model`.
 
@@ -71,6 +74,7 @@ def load_source(
         sequence_length=max_length,
         revision=revision,
         ignore_config_keys=ignore_config_keys,
+        ignore_weights=ignore_weights,
     )
 
 
@@ -103,7 +107,8 @@ def load_original(
         num_buckets=manifest.hashing.num_buckets or None,  # none without LSH layers
         hash_seed=manifest.hashing.hash_seed,
         revision=manifest.source.revision if checkpoint is None else None,
-        ignore_config_keys=tuple(manifest.source.ignored_keys),
+        ignore_config_keys=manifest.source.ignored_keys,
+        ignore_weights=manifest.source.ignored_weights,
     )
     for path in loaded.checkpoint.files if checkpoint is None else ():
         if FileRecord.of(path) != manifest.source.files.get(path.name):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import reprlib
+from collections.abc import Sequence
 
 from reformer_ops.core.errors import ReformerError
 
@@ -13,6 +14,17 @@ _QUOTE.maxstring = _QUOTE.maxother = 120
 def quoted(value: object) -> str:
     """A value from a file as it may stand in a message: on one line, and not at length."""
     return _QUOTE.repr(value)
+
+
+def shortened(name: str) -> str:
+    """A name from a file as it may stand in a message without quotation marks."""
+    return quoted(name)[1:-1]
+
+
+def some(names: Sequence[str], shown: int = 3) -> str:
+    """The first of these names, and how many more there are."""
+    rest = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(map(shortened, names[:shown])) + rest
 
 
 class ConfigError(ReformerError, ValueError):

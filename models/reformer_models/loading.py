@@ -6,13 +6,15 @@ import copy
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import torch
 
 from reformer_models.checkpoints import Checkpoint, open_checkpoint
+from reformer_models.checkpoints.names import BASE, HEADS, Naming, naming_of
 from reformer_models.config import ReformerConfig
-from reformer_models.errors import CheckpointError, ConfigError
+from reformer_models.errors import CheckpointError, ConfigError, shortened, some
 from reformer_models.layers import heads
 from reformer_models.layers.attention import LSHSelfAttention, redraw_rotations
 from reformer_models.tasks import TASKS, task_of
@@ -25,6 +27,7 @@ _CONSTANT_SUFFIXES = (
     "mask_value_float32",
     "position_ids",
 )
+_BIAS = "lm_head.bias"
 _BIAS_ALIAS = "lm_head.decoder.bias"
 
 
@@ -68,6 +71,7 @@ def load_model(
     sequence_length: int | None = None,
     revision: str | None = None,
     ignore_config_keys: Sequence[str] = (),
+    ignore_weights: Sequence[str] = (),
 ) -> LoadedModel:
     """Load a Hugging Face Reformer from a directory or the hub, without transformers.
 
@@ -83,7 +87,9 @@ def load_model(
         sequence_length: the length that unset num_buckets are chosen for, within what the model
             takes; its longest when left out.
         revision: of a hub id.
-        ignore_config_keys: unknown keys of config.json to put up with.
+        ignore_config_keys: unknown keys of config.json to ignore.
+        ignore_weights: names of tensors to leave out, as the files spell them; * stands for any
+            characters.
 
     Raises:
         CheckpointError: files missing, damaged, or not fitting the config.
@@ -107,57 +113,99 @@ def load_model(
     )
     model = heads.MODELS[task](config)
     redraw_rotations(model, checkpoint.config.hash_seed is None and hash_seed is None)
-    notes += _load_weights(model, task, checkpoint)
+    notes += _load_weights(model, task, checkpoint, ignore_weights)
     return LoadedModel(model.to(dtype).eval(), task, checkpoint, notes)
 
 
 def _load_weights(
-    model: heads.ReformerForTask, task: str, checkpoint: Checkpoint
+    model: heads.ReformerForTask,
+    task: str,
+    checkpoint: Checkpoint,
+    ignore_weights: Sequence[str],
 ) -> tuple[str, ...]:
     """Fill `model` from the checkpoint, to the last tensor; returns notes."""
-    state = {
-        name if _has_head_prefix(name) else f"reformer.{name}": tensor
+    tensors = {
+        name: tensor
         for name, tensor in checkpoint.state_dict().items()
+        if not any(fnmatchcase(name, pattern) for pattern in ignore_weights)
+    }
+    naming = naming_of(tensors)
+    state = {
+        naming.standard(name): tensor
+        for name, tensor in tensors.items()
         if not name.endswith(_CONSTANT_SUFFIXES)
     }
+    notes = _prefix_notes(naming)
     alias = state.pop(_BIAS_ALIAS, None)
     if alias is not None:
-        state.setdefault("lm_head.bias", alias)
+        state.setdefault(_BIAS, alias)
     wanted = model.state_dict()
-    notes = _settle_bias(state, checkpoint) if "lm_head.bias" in wanted else ()
-    missing = sorted(wanted.keys() - state.keys())
-    if missing:
+    if _BIAS in wanted and "lm_head.decoder.weight" in state:
+        notes += _settle_bias(state, wanted[_BIAS], checkpoint)
+    _check_missing(sorted(wanted.keys() - state.keys()), task, checkpoint, naming)
+    left = sorted(state.keys() - wanted.keys())
+    if unexpected := [naming.in_files(name) for name in left if name.startswith(BASE)]:
         raise CheckpointError(
-            f"{checkpoint.source} lacks {_some(missing)}, needed for {task}: "
-            f"it was saved as {checkpoint.architecture}; choose a task it has the head for"
+            f"{checkpoint.source} holds {some(unexpected)}, which its config.json has no place "
+            "for: the config and the weights do not belong together (--ignore-weights leaves "
+            "tensors out)"
         )
-    # Heads of other tasks may stay behind; anything else unknown means a model we do not know.
-    unexpected = sorted(name for name in state.keys() - wanted.keys() if _in_base(name))
-    if unexpected:
-        raise CheckpointError(
-            f"{checkpoint.source} holds {_some(unexpected)}, which its config.json has no place "
-            f"for: the config and the weights do not belong together"
-        )
+    # Heads of other tasks are left out silently: the user chose the task.
+    if foreign := [name for name in left if not name.startswith(HEADS)]:
+        notes += (f"{some(foreign)} left out: these are no tensors of a Reformer",)
     for name, parameter in wanted.items():
-        if state[name].shape != parameter.shape:
+        found, spelled = state[name], shortened(naming.in_files(name))
+        if found.shape != parameter.shape:
             raise CheckpointError(
-                f"{checkpoint.source}: {name} is {list(state[name].shape)}, but its config.json "
+                f"{checkpoint.source}: {spelled} is {list(found.shape)}, but its config.json "
                 f"asks for {list(parameter.shape)}: the config and the weights do not match"
             )
-        if not state[name].is_floating_point():
-            kind = str(state[name].dtype).removeprefix("torch.")
+        if not found.is_floating_point():
+            kind = str(found.dtype).removeprefix("torch.")
             raise CheckpointError(
-                f"{checkpoint.source}: {name} is {kind}, perhaps of a quantized model: "
+                f"{checkpoint.source}: {spelled} is {kind}, perhaps of a quantized model: "
                 "take the checkpoint it was made from"
             )
     model.load_state_dict({name: state[name] for name in wanted})
     return notes
 
 
-def _settle_bias(state: dict[str, torch.Tensor], checkpoint: Checkpoint) -> tuple[str, ...]:
-    """Whether `lm_head.bias` counts: transformers adds it up to 4.x and ignores it from 5.0 on."""
-    bias = state.get("lm_head.bias")
-    if bias is None or not bias.any():
+def _prefix_notes(naming: Naming) -> tuple[str, ...]:
+    if not naming.prefix:
+        return ()
+    return (f"the names of the weights begin with {shortened(naming.prefix)!r}, which is left out",)
+
+
+def _check_missing(
+    missing: Sequence[str], task: str, checkpoint: Checkpoint, naming: Naming
+) -> None:
+    """CheckpointError if anything is missing: of the head alone, or of the model itself."""
+    if not missing:
+        return
+    found = f"{checkpoint.source} lacks {some([naming.in_files(name) for name in missing])}"
+    if all(name.startswith(HEADS) for name in missing):
+        raise CheckpointError(
+            f"{found}, needed for {task}: it was saved as {checkpoint.architecture}; choose a task "
+            "it has the head for"
+        )
+    raise CheckpointError(
+        f"{found}: the checkpoint is incomplete or damaged, or its weights are not those of a "
+        "Reformer"
+    )
+
+
+def _settle_bias(
+    state: dict[str, torch.Tensor], wanted: torch.Tensor, checkpoint: Checkpoint
+) -> tuple[str, ...]:
+    """Decide if `lm_head.bias` counts: transformers 4 adds it, transformers 5 ignores it.
+
+    transformers 5 does not write it after `resize_token_embeddings`.
+    """
+    bias = state.get(_BIAS)
+    if bias is None:
+        state[_BIAS] = torch.zeros_like(wanted)
+        return ("the checkpoint has no lm_head.bias, which then is zero, as in transformers",)
+    if not bias.any():
         return ()
     version = checkpoint.config.transformers_version
     if version is None or int(version.split(".")[0]) < 5:
@@ -165,21 +213,8 @@ def _settle_bias(state: dict[str, torch.Tensor], checkpoint: Checkpoint) -> tupl
             f"lm_head.bias is added, as transformers {version or '4'} does, which wrote this "
             "checkpoint; transformers 5 ignores it",
         )
-    state["lm_head.bias"] = torch.zeros_like(bias)
+    state[_BIAS] = torch.zeros_like(bias)
     return (
         f"lm_head.bias is not zero but left out, as transformers {version} does, which wrote this "
         "checkpoint; transformers 4 adds it",
     )
-
-
-def _has_head_prefix(name: str) -> bool:
-    return name.startswith(("reformer.", "lm_head.", "classifier.", "qa_outputs."))
-
-
-def _in_base(name: str) -> bool:
-    return name.startswith("reformer.")
-
-
-def _some(names: Sequence[str], shown: int = 3) -> str:
-    rest = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(names[:shown]) + rest

@@ -74,13 +74,15 @@ class HashingRecord:
 class SourceRecord:
     """The checkpoint: its name as given, its revision on the hub, its files.
 
-    `ignored_keys` are the unknown keys of its config.json that the user chose to put up with.
+    `ignored_keys` are the unknown keys of its config.json that the user chose to ignore,
+    `ignored_weights` the tensors, which may be patterns with *.
     """
 
     name: str
     revision: str | None
     files: Mapping[str, FileRecord]
     ignored_keys: tuple[str, ...] = ()
+    ignored_weights: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -157,6 +159,7 @@ class Manifest:
                 "name": self.source.name,
                 "revision": self.source.revision,
                 "ignored_keys": list(self.source.ignored_keys),
+                "ignored_weights": list(self.source.ignored_weights),
                 "files": files_to_json(self.source.files),
             },
             "files": files_to_json(self.files),
@@ -205,6 +208,7 @@ class Manifest:
                 revision=source.text_or_none("revision"),
                 files=files_from_json(source.child("files")),
                 ignored_keys=source.texts("ignored_keys"),
+                ignored_weights=source.texts("ignored_weights") if version > 2 else (),
             ),
             files=files,
             formats=_formats(fields) if version > 2 else _formats_before_3(fields, files),

@@ -72,7 +72,13 @@ _OUT = (
         "ignore_config_keys",
         multiple=True,
         metavar="KEY",
-        help="A key of config.json to pass over; may be repeated.",
+        help="A key of config.json to ignore; may be repeated.",
+    ),
+    click.option(
+        "--ignore-weights",
+        multiple=True,
+        metavar="NAME",
+        help="Tensors of the checkpoint to leave out, such as 'fc.*'; may be repeated.",
     ),
 )
 

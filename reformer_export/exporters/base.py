@@ -66,6 +66,7 @@ class ExportOptions:
     hash_seed: int | None = None
     revision: str | None = None
     ignore_config_keys: Sequence[str] = ()
+    ignore_weights: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if self.dtype not in self.dtypes:
@@ -87,6 +88,7 @@ class ExportOptions:
             max_length=self.max_length,
             revision=self.revision,
             ignore_config_keys=self.ignore_config_keys,
+            ignore_weights=self.ignore_weights,
         )
 
 
@@ -148,6 +150,7 @@ def draft_manifest(loaded: LoadedModel, options: ExportOptions) -> Manifest:
             revision=loaded.checkpoint.revision,
             files={path.name: FileRecord.of(path) for path in loaded.checkpoint.files},
             ignored_keys=tuple(options.ignore_config_keys),
+            ignored_weights=tuple(options.ignore_weights),
         ),
         files={},
     )

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from reformer_export.errors import ExportError
+from reformer_export.source import check_not_pointer
 
 CHECKPOINT_FILES = (
     "config.json",
@@ -32,6 +33,7 @@ def copy_checkpoint_files(checkpoint: Path, folder: Path) -> None:
 
     Raises:
         ExportError: one of them is no file, or a link that leaves the checkpoint.
+        CheckpointError: one is a Git LFS pointer.
     """
     for name in CHECKPOINT_FILES:
         path = checkpoint / name
@@ -48,6 +50,7 @@ def copy_checkpoint_files(checkpoint: Path, folder: Path) -> None:
                 f"{path} is a link that leaves the checkpoint (to {target}), so it is not copied "
                 "into an artifact: replace it by the file, or remove it"
             )
+        check_not_pointer(target)
         shutil.copyfile(target, folder / name)
 
 

@@ -210,6 +210,7 @@ def test_the_manifest_knows_its_source(workshop: Workshop, manifest: dict[str, A
         "name": str(source),
         "revision": None,
         "ignored_keys": [],
+        "ignored_weights": [],
         "files": {name: record(source / name) for name in names},
     }
 

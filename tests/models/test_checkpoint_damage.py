@@ -24,6 +24,7 @@ from .saved_models import (
     SAFETENSORS,
     Save,
     assert_one_line,
+    build,
     edit_config,
     save_bin,
     save_bin_of_old_torch,
@@ -210,3 +211,24 @@ def test_a_pickle_under_the_name_of_safetensors_is_not_unpickled(
     with pytest.raises(CheckpointError, match="cut short or damaged"):
         open_checkpoint(folder).state_dict()
     assert not target.exists()
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin", "config.json"])
+def test_a_git_lfs_pointer(tmp_path: Path, name: str) -> None:
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n"
+    save_safetensors(tmp_path, build())
+    if name.endswith(".bin"):
+        (tmp_path / "model.safetensors").unlink()
+    (tmp_path / name).write_bytes(pointer)
+    with pytest.raises(CheckpointError, match=r"is a Git LFS pointer .*: run `git lfs pull`"):
+        open_checkpoint(tmp_path).state_dict()
+
+
+@pytest.mark.parametrize("inside", ["checkpoint-500", "snapshots/0123abc"])
+def test_the_folder_that_is_meant_is_named(tmp_path: Path, inside: str) -> None:
+    save_safetensors(tmp_path / inside, build())
+    with pytest.raises(CheckpointError, match=f"has no config.json, but .*{inside} has: name that"):
+        open_checkpoint(tmp_path)
+    save_safetensors(tmp_path / "checkpoint-1000", build())
+    with pytest.raises(CheckpointError, match=r"checkpoint-1000 has \(the newest of 2\): name"):
+        open_checkpoint(tmp_path)

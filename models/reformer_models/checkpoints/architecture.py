@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from reformer_models.checkpoints.names import naming_of
+
 
 def architecture_of(names: Collection[str], *, is_decoder: bool) -> str | None:
     """The class whose state dict has these names; None when they are no Reformer's.
@@ -12,9 +14,12 @@ def architecture_of(names: Collection[str], *, is_decoder: bool) -> str | None:
         names: The names of all weights.
         is_decoder: The configuration's: the two language models differ in nothing else.
     """
-    modules = {name.partition(".")[0] for name in names}
+    naming = naming_of(names)
+    modules = {naming.standard(name).partition(".")[0] for name in names}
     if "reformer" not in modules:
-        return "ReformerModel" if {"embeddings", "encoder"} <= modules else None
+        return None
+    if naming.of_base:
+        return "ReformerModel"
     if "lm_head" in modules:
         return "ReformerModelWithLMHead" if is_decoder else "ReformerForMaskedLM"
     if "classifier" in modules:

@@ -13,7 +13,7 @@ from reformer_models.checkpoints.hub import download
 from reformer_models.checkpoints.json_file import read_json_object
 from reformer_models.checkpoints.layout import Weights, find_weights
 from reformer_models.config import ReformerConfig
-from reformer_models.errors import CheckpointError, ConfigError
+from reformer_models.errors import CheckpointError, ConfigError, shortened
 
 if TYPE_CHECKING:
     import torch
@@ -89,7 +89,7 @@ def open_checkpoint(
 
     config_file = directory / CONFIG_FILE
     if not os.path.isfile(config_file):
-        raise CheckpointError(f"{source} has no {CONFIG_FILE}; is it a checkpoint of Transformers?")
+        raise CheckpointError(f"{source} has no {CONFIG_FILE}{_where_it_may_be(directory)}")
     try:
         config = ReformerConfig.from_hf(
             read_json_object(config_file), ignore_keys=ignore_config_keys
@@ -109,6 +109,20 @@ def open_checkpoint(
             f"{CONFIG_FILE} name its architecture"
         )
     return Checkpoint(str(source), directory, commit, config, architecture, weights)
+
+
+def _where_it_may_be(directory: Path) -> str:
+    """The rest of a message: the newest folder inside that has a config.json."""
+    try:
+        inside = [path.parent for path in directory.glob(f"*/{CONFIG_FILE}")]
+        inside += [path.parent for path in directory.glob(f"snapshots/*/{CONFIG_FILE}")]
+        inside.sort(key=lambda folder: (folder / CONFIG_FILE).stat().st_mtime)
+    except OSError:
+        inside = []
+    if not inside:
+        return "; is it a checkpoint of Transformers?"
+    more = f" (the newest of {len(inside)})" if len(inside) > 1 else ""
+    return f", but {shortened(str(inside[-1]))} has{more}: name that folder"
 
 
 def _is_folder(source: str | Path) -> bool:

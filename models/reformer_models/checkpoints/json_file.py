@@ -1,4 +1,4 @@
-"""Reading the JSON files of a checkpoint, and telling in one line what is wrong with any file."""
+"""Reading the JSON files of a checkpoint, and saying in one line what is wrong with a file."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from reformer_models.errors import CheckpointError
 
 _LONGEST = 200
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 def read_json_object(path: Path) -> dict[str, object]:
@@ -16,6 +17,7 @@ def read_json_object(path: Path) -> dict[str, object]:
     Raises:
         CheckpointError: The file can't be read, is no JSON, or holds something else.
     """
+    check_not_pointer(path)
     try:
         held = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -25,6 +27,23 @@ def read_json_object(path: Path) -> dict[str, object]:
     if not isinstance(held, dict):
         raise CheckpointError(f"{path} must hold a JSON object, found a {type(held).__name__}")
     return held
+
+
+def check_not_pointer(path: Path) -> None:
+    """Refuse what Git LFS leaves in a file's place where the file itself was not fetched.
+
+    Raises:
+        CheckpointError: it is such a pointer.
+    """
+    try:
+        with path.open("rb") as file:
+            pointer = file.read(len(_LFS_POINTER)) == _LFS_POINTER
+    except OSError:
+        return  # whoever reads it next says why it cannot be read
+    if pointer:
+        raise CheckpointError(
+            f"{path} is a Git LFS pointer and not the file itself: run `git lfs pull` in its folder"
+        )
 
 
 def one_line(error: BaseException) -> str:

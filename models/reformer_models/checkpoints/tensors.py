@@ -12,7 +12,7 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from reformer_models.checkpoints.json_file import one_line
+from reformer_models.checkpoints.json_file import check_not_pointer, one_line
 from reformer_models.errors import CheckpointError, quoted
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
         path.open("rb").close()
     except OSError as error:
         raise CheckpointError(f"{path} can't be read: {one_line(error)}") from error
+    check_not_pointer(path)
     try:
         held = _load_safetensors(path) if path.suffix == SAFETENSORS else _load_pickle(path)
     except pickle.UnpicklingError as error:

@@ -74,6 +74,7 @@ def to_onnx(
     cuda: Sequence[str] = (),
     revision: str | None = None,
     ignore_config_keys: Sequence[str] = (),
+    ignore_weights: Sequence[str] = (),
     verify: bool = True,
     force: bool = False,
     progress: Progress | None = None,
@@ -95,6 +96,8 @@ def to_onnx(
         cuda: GPUs to add compiled kernels for, such as "sm90".
         revision: branch, tag or commit of a hub model.
         ignore_config_keys: unknown keys of config.json to ignore.
+        ignore_weights: names of tensors to leave out, as the files spell them; * stands for any
+            characters.
         verify: run the artifact in onnxruntime beside the torch model and transformers' own.
         force: replace model.onnx in an artifact that is there; all of it, when it was made from
             another checkpoint or with other options about the model.
@@ -119,6 +122,7 @@ def to_onnx(
         cuda=cuda,
         revision=revision,
         ignore_config_keys=ignore_config_keys,
+        ignore_weights=ignore_weights,
     )
     return export(FORMAT, checkpoint, out, options, verify=verify, force=force, progress=progress)
 

@@ -73,6 +73,7 @@ def to_aoti(
     isa: str | None = None,
     revision: str | None = None,
     ignore_config_keys: Sequence[str] = (),
+    ignore_weights: Sequence[str] = (),
     verify: bool = True,
     force: bool = False,
     progress: Progress | None = None,
@@ -99,6 +100,7 @@ def to_aoti(
         isa=isa,
         revision=revision,
         ignore_config_keys=ignore_config_keys,
+        ignore_weights=ignore_weights,
     )
     return export(FORMAT, checkpoint, out, options, verify=verify, force=force, progress=progress)
 

@@ -50,6 +50,7 @@ def to_torchscript(
     ops: str = "native",
     revision: str | None = None,
     ignore_config_keys: Sequence[str] = (),
+    ignore_weights: Sequence[str] = (),
     verify: bool = True,
     force: bool = False,
     progress: Progress | None = None,
@@ -68,6 +69,7 @@ def to_torchscript(
         ops=ops,
         revision=revision,
         ignore_config_keys=ignore_config_keys,
+        ignore_weights=ignore_weights,
     )
     return export(FORMAT, checkpoint, out, options, verify=verify, force=force, progress=progress)
 
