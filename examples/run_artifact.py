@@ -11,7 +11,7 @@ import reformer_export
 
 runner = reformer_export.open_runner(sys.argv[1])
 ids = np.arange(1000)[None, :] % runner.signature.vocab_size
-outputs = runner.run(runner.signature.check({"input_ids": ids}))
+outputs = runner.run({"input_ids": ids})
 print(f"{runner.name} ({runner.description})")
 for name, array in outputs.items():
     print(f"{name}: {array.dtype} {list(array.shape)}, mean {array.mean():.4f}")

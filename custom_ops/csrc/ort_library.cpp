@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <stdexcept>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -17,6 +18,9 @@
 namespace {
 
 using reformer::ort::Kernels;
+
+// The entry of session options that have our operators: the file that their kernels come from.
+constexpr const char* kRegistered = "reformer.registered";
 
 // Our operators, for sessions that take their kernels for GPUs from one file.
 struct Operators {
@@ -33,15 +37,15 @@ struct Operators {
   Ort::CustomOpDomain domain{"reformer"};  // of our nodes, as spec.py has it
 };
 
-// Sessions refer to them, and nobody tells when the last one is gone: so they stay. A file that was
-// replaced is another file; by the time of its last change, which no tool that unpacks archives
-// sets.
+// Sessions refer to the operators, and nothing tells when the last session is gone, so the
+// operators stay. A file that was replaced is another file: the time of its last change tells,
+// which tools that unpack archives do not set.
 const Operators& operators_for(const std::string& kernels) {
   using File = std::tuple<std::string, std::int64_t, std::int64_t, std::int64_t, std::int64_t>;
   static std::mutex mutex;
   static auto& all = *new std::map<File, std::unique_ptr<const Operators>>;
   struct stat status{};
-  if (!kernels.empty()) ::stat(kernels.c_str(), &status);  // where it fails, reading will say why
+  if (!kernels.empty()) ::stat(kernels.c_str(), &status);  // if it fails, reading says why
   const File file{kernels, static_cast<std::int64_t>(status.st_ino), status.st_size,
                   status.st_ctim.tv_sec, status.st_ctim.tv_nsec};
   const std::lock_guard<std::mutex> lock(mutex);
@@ -66,10 +70,19 @@ RegisterCustomOps(OrtSessionOptions* options, const OrtApiBase* base) {
   }
   Ort::InitApi(api);
   return reformer::ort::as_status([&] {
-    // For whoever wants to know, and so that a wrong REFORMER_FORCE_ISA shows here.
+    // For users to read. An unknown REFORMER_FORCE_ISA is an error here.
     const char* isa = reformer::isa_name(reformer::active_isa());
     Ort::UnownedSessionOptions session(options);
     const std::string kernels = session.GetConfigEntryOrDefault(reformer::ort::kKernelsEntry, "");
-    session.Add(operators_for(kernels).domain).AddConfigEntry("reformer.isa", isa);
+    if (session.HasConfigEntry(kRegistered)) {
+      if (session.GetConfigEntry(kRegistered) == kernels) return;
+      throw std::runtime_error(
+          std::string("reformer's operators are registered in these session options already, with "
+                      "other kernels: set ") +
+          reformer::ort::kKernelsEntry + " before the library is registered");
+    }
+    session.Add(operators_for(kernels).domain)
+        .AddConfigEntry("reformer.isa", isa)
+        .AddConfigEntry(kRegistered, kernels.c_str());
   });
 }

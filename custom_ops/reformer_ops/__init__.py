@@ -12,9 +12,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from reformer_ops.core.native import NativeStatus, library_path, native_status
+    from reformer_ops.core.native import NativeStatus, library_path, native_status, session_options
 
-__all__ = ["NativeStatus", "library_path", "native_status"]
+__all__ = ["NativeStatus", "library_path", "native_status", "session_options"]
 
 
 def __getattr__(name: str) -> Any:

@@ -45,7 +45,7 @@ class AotiRunner:
 
     def run(self, inputs: Arrays) -> dict[str, Array]:
         """Outputs by name."""
-        return self.show(inputs).outputs
+        return self.show(self.signature.check(inputs)).outputs
 
     def show(self, inputs: Arrays) -> Probe:
         """Outputs, and the buckets they came from: the compiled model always gives both."""

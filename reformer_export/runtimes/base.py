@@ -49,7 +49,7 @@ class Runner(Protocol):
     signature: Signature
 
     def run(self, inputs: Arrays) -> dict[str, Array]:
-        """Outputs by name; inputs as `Signature.check` returns them."""
+        """Outputs by name, of whatever `Signature.check` takes; InputError for anything else."""
         ...
 
     def close(self) -> None:

@@ -65,7 +65,8 @@ class CppRunner:
 
     def run(self, inputs: Arrays) -> dict[str, Array]:
         """Outputs by name."""
-        return self._call(self._artifact.path, inputs, InferenceError)[1]
+        checked = self.signature.check(inputs)
+        return self._call(self._artifact.path, checked, InferenceError)[1]
 
     def show(self, inputs: Arrays) -> Probe:
         """Outputs, and the buckets they came from."""

@@ -16,7 +16,7 @@ from reformer_export.host.optional import require
 from reformer_export.runtimes import onnx_probe, onnxruntime_cuda
 from reformer_export.runtimes.base import Array, Arrays, Buckets, Probe, RunnerOptions
 from reformer_ops import NativeStatus
-from reformer_ops.core.native import Choice, register_with_onnxruntime, requested
+from reformer_ops.core.native import Choice, register_with_onnxruntime, requested, tuned_options
 from reformer_ops.registry import OPS
 
 if TYPE_CHECKING:
@@ -62,7 +62,8 @@ class OnnxRuntimeRunner:
     def run(self, inputs: Arrays) -> dict[str, Array]:
         """Outputs by name."""
         names = [spec.name for spec in self.signature.outputs]
-        return dict(zip(names, _run(self._session, names, inputs), strict=True))
+        values = _run(self._session, names, self.signature.check(inputs))
+        return dict(zip(names, values, strict=True))
 
     def prepare(self, inputs: Arrays) -> onnxruntime_cuda.Prepared:
         """On a GPU: the inputs and room for the outputs there, to be run without copies.
@@ -139,20 +140,15 @@ class OnnxRuntimeRunner:
         return wrapped, status
 
     def _session_of(self, model: str | bytes, providers: list[Any]) -> tuple[Any, NativeStatus]:
-        options = self._onnxruntime.SessionOptions()
+        on_kernels = self._on_gpu and self._ops != "portable"
+        options = tuned_options(
+            threads=self._options.threads,
+            kernels=onnxruntime_cuda.kernels_of(self._artifact) if on_kernels else None,
+        )
         options.log_severity_level = 4 if self._on_gpu else 3  # it prints what it raises
-        # The pattern of a first run reserves the memory of all tensors at once, dead ones included:
-        # twice the peak at 65,536 tokens, and no faster.
-        options.enable_mem_pattern = False
-        if self._options.threads is not None:
-            options.intra_op_num_threads = self._options.threads
         options.add_session_config_entry(
             "session.model_external_initializers_file_folder_path", str(self._artifact.path)
         )
-        if self._on_gpu and self._ops != "portable":
-            options.add_session_config_entry(
-                onnxruntime_cuda.KERNELS_ENTRY, onnxruntime_cuda.kernels_of(self._artifact)
-            )
         status = register_with_onnxruntime(options, self._ops)
         try:
             with onnxruntime_cuda.opening_session(self._onnxruntime):

@@ -20,8 +20,6 @@ from reformer_export.runtimes.base import Array, Arrays
 from reformer_export.runtimes.cuda_graphs import TURNS, RecurringShapes, Shape
 
 PROVIDER = "CUDAExecutionProvider"
-KERNELS_ENTRY = "reformer.kernels"
-"""The session's config entry that names model.cuda, as csrc/ort_cuda.h has it."""
 
 _GRAPH_ID = "gpu_graph_id"
 _NO_GRAPH = "-1"

@@ -59,6 +59,7 @@ class TensorRTRunner:
 
     def run(self, inputs: Arrays) -> dict[str, Array]:
         """Outputs by name."""
+        inputs = self.signature.check(inputs)
         batch, length = inputs[INPUT_IDS].shape
         stream = self._memory.stream
         self._select(choose_profile(self._profiles, batch, length), stream)

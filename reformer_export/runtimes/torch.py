@@ -72,11 +72,10 @@ class TorchRunner:
 
     def run(self, inputs: Arrays) -> dict[str, Array]:
         """Outputs by name."""
+        given = self._tensors(self.signature.check(inputs))
         with torch.inference_mode(), self._operators():
-            if self._replays is None:
-                outputs = self._loaded.model(*self._tensors(inputs))
-            else:
-                outputs = self._replays.run(*self._tensors(inputs))
+            run = self._loaded.model if self._replays is None else self._replays.run
+            outputs = run(*given)
         return _arrays(outputs)
 
     def probe(self, inputs: Arrays, forced: Buckets | None = None) -> Probe:

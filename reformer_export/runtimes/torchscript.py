@@ -37,7 +37,7 @@ class TorchScriptRunner:
 
     def run(self, inputs: Arrays) -> dict[str, Array]:
         """Outputs by name."""
-        outputs = self._call(self._module, inputs)
+        outputs = self._call(self._module, self.signature.check(inputs))
         return {name: tensor.numpy() for name, tensor in outputs.items()}
 
     def show(self, inputs: Arrays) -> Probe:

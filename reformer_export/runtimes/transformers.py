@@ -66,7 +66,8 @@ class TransformersRunner:
 
     def run(self, inputs: Arrays) -> dict[str, Array]:
         """Outputs by name."""
-        ids, mask = (tensor.to(self._device) for tensor in tensors(inputs))
+        given = tensors(self.signature.check(inputs))
+        ids, mask = (tensor.to(self._device) for tensor in given)
         # Its hashing seeds the global generator; nobody else should notice. On a GPU it draws other
         # rotations from the same seed, which is no concern of who measures its time.
         with torch.random.fork_rng(devices=[]), torch.inference_mode():

@@ -201,11 +201,21 @@ def test_extremes(tmp_path: Path, changes: Mapping[str, Any]) -> None:
         assert worst_error(run(opened, inputs), outputs_of(model, inputs)) <= TOLERANCE["fp32"]
 
 
-def test_a_shorter_maximum_changes_the_signature_alone(workshop: Workshop, tmp_path: Path) -> None:
+def test_a_shorter_maximum_changes_what_is_said_alone(workshop: Workshop, tmp_path: Path) -> None:
     whole = workshop.artifact("fill-mask")
     cut = to_onnx(workshop.checkpoint("fill-mask"), tmp_path / "out", max_length=1, verify=False)
     assert cut.signature.max_length == 1
-    assert cut.format_path("onnx").read_bytes() == whole.format_path("onnx").read_bytes()
+    assert undescribed(cut.format_path("onnx")) == undescribed(whole.format_path("onnx"))
+
+
+def undescribed(path: Path) -> onnx.ModelProto:
+    """A model without what it says of itself for people."""
+    model = onnx.load(path)
+    model.ClearField("metadata_props")
+    model.ClearField("doc_string")
+    for value in model.graph.input:
+        value.ClearField("doc_string")
+    return model
 
 
 def test_a_maximum_the_model_does_not_have(workshop: Workshop, tmp_path: Path) -> None:
@@ -246,7 +256,7 @@ def test_a_model_in_bf16(workshop: Workshop, tmp_path: Path) -> None:
     assert kinds == {onnx.TensorProto.BFLOAT16}
     assert graph.output[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
     runner = open_runner(artifact, threads=1)
-    found = runner.run(artifact.signature.check(feeds(29, 2)))["logits"]
+    found = runner.run(feeds(29, 2))["logits"]
     assert found.dtype == np.float32
     with pytest.raises(UsageError, match="no CPU kernel takes bf16"):
         open_runner(artifact, ops="native")

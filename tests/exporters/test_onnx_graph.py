@@ -172,7 +172,7 @@ def test_nothing_tells_where_it_was_made(workshop: Workshop, options: dict[str, 
     assert "input_ids" in found
     assert [text for text in found if text.startswith(("/", "~", "\\")) or "\n" in text] == []
     assert model.producer_name == "reformer-export"
-    assert not model.metadata_props
+    assert all(entry.key.startswith("reformer.") for entry in model.metadata_props)
 
 
 def strings(message: Message) -> Iterator[str]:

@@ -69,7 +69,7 @@ def test_verification_can_be_left_out(workshop: Workshop, tmp_path: Path) -> Non
     assert artifact.manifest.files == workshop.artifact(TASK).manifest.files
     runner = reformer_export.open_runner(artifact.path)
     try:
-        found = runner.run(runner.signature.check({"input_ids": [[1, 2, 3]]}))
+        found = runner.run({"input_ids": [[1, 2, 3]]})
     finally:
         runner.close()
     assert found["logits"].shape == (1, 3, 258)

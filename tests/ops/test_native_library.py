@@ -368,3 +368,22 @@ def test_the_library_may_be_loaded_by_hand_after_python_has_defined_the_operator
         **folder(),
     )
     assert done.stdout == "True\n", done.stderr
+
+
+def test_registering_twice_is_registering_once(tmp_path: Path) -> None:
+    options = onnxruntime.SessionOptions()
+    for _ in range(2):
+        options.register_custom_ops_library(str(library_path("onnxruntime")))
+    assert options.get_session_config_entry("reformer.isa")
+    options.add_session_config_entry(native.KERNELS_ENTRY, str(tmp_path / "other.cuda"))
+    with pytest.raises(Exception, match=r"already, with other kernels: set reformer\.kernels"):
+        options.register_custom_ops_library(str(library_path("ort")))
+
+
+def test_session_options(monkeypatch: pytest.MonkeyPatch, no_libraries: Path) -> None:
+    with pytest.raises(NativeLibraryError, match="there is no libreformer_ops_ort"):
+        reformer_ops.session_options()
+    monkeypatch.undo()
+    options = reformer_ops.session_options(threads=1, kernels=None)
+    assert options.get_session_config_entry("reformer.isa")
+    assert (options.intra_op_num_threads, options.enable_mem_pattern) == (1, False)

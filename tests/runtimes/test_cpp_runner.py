@@ -12,10 +12,11 @@ import pytest
 from reformer_export import to_torchscript
 from reformer_export.artifact import Artifact
 from reformer_export.cli import doctor_checks as doctor
-from reformer_export.errors import InferenceError, RuntimeUnavailableError, UsageError
+from reformer_export.errors import InferenceError, InputError, RuntimeUnavailableError, UsageError
 from reformer_export.host import cpp_program
 from reformer_export.host.cpp_program import VARIABLE, find_program
 from reformer_export.runtimes import ProbingRunner, ShowingRunner, open_runner
+from reformer_export.runtimes.cpp_runner import CppRunner
 from reformer_export.verification.parity import verify_artifact
 from reformer_ops.core.native import Choice
 
@@ -75,8 +76,12 @@ def test_what_it_cannot_do(artifact: Artifact, workshop: Workshop) -> None:
     with pytest.raises(UsageError, match="holds no torchscript"):
         open_runner(artifact, runtime="cpp-torchscript")
     runner = open_runner(artifact, runtime="cpp-onnxruntime")
+    assert isinstance(runner, CppRunner)
+    outside = {n: np.array([[1, 258]]) for n in ("input_ids", "attention_mask")}
+    with pytest.raises(InputError, match=r"^input_ids\[0, 1\] is 258, "):
+        runner.run(outside)
     with pytest.raises(InferenceError, match=r"^cpp-onnxruntime: input_ids\[0, 1\] is 258, "):
-        runner.run({n: np.array([[1, 258]]) for n in ("input_ids", "attention_mask")})
+        runner.show(outside)
 
 
 def test_no_program(

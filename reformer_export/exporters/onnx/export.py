@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from reformer_export.artifact import Artifact
 from reformer_export.artifact.manifest import CUDA, MODEL, ONNX, FormatRecord
-from reformer_export.artifact.signature import Signature
+from reformer_export.artifact.signature import ATTENTION_MASK, INPUT_IDS, Signature
 from reformer_export.errors import UsageError
 from reformer_export.exporters.base import ExportOptions, Format, Progress
 from reformer_export.exporters.cuda.export import check_targets, write_cuda_kernels
@@ -187,8 +187,36 @@ def _graph(loaded: LoadedModel, signature: Signature, opset: int, options: OnnxO
     model.producer_name = "reformer-export"
     model.producer_version = installed_version("reformer-export") or ""
     model.graph.name = loaded.task
+    _describe(model, loaded, signature)
     lint(model)
     return model
+
+
+def _describe(model: ir.Model, loaded: LoadedModel, signature: Signature) -> None:
+    """Write the limits of the inputs where people and programs look for them.
+
+    Nothing in the graph checks them: a sequence that is too long ends in an error of a Gather or
+    Expand node of the position embeddings.
+    """
+    lengths = f"{signature.min_length} to {signature.max_length}"
+    model.metadata_props.update(
+        {
+            "reformer.task": loaded.task,
+            "reformer.min_length": str(signature.min_length),
+            "reformer.max_length": str(signature.max_length),
+            "reformer.vocab_size": str(signature.vocab_size),
+        }
+    )
+    model.doc_string = (
+        f"{loaded.checkpoint.architecture}, {loaded.task}. It takes {lengths} tokens; more end in "
+        "an error of the position embeddings."
+    )
+    descriptions = {
+        INPUT_IDS: f"Token ids from 0 to {signature.vocab_size - 1}; {lengths} in a sequence.",
+        ATTENTION_MASK: "1 for a token, 0 for padding.",
+    }
+    for value in model.graph.inputs:
+        value.doc_string = descriptions[str(value.name)]
 
 
 def save_model(model: ir.Model, folder: Path, *, external_data: bool = False) -> tuple[str, ...]:
@@ -203,6 +231,10 @@ def save_model(model: ir.Model, folder: Path, *, external_data: bool = False) ->
         for value in model.graph.initializers.values()
         if value.const_value is not None
     )
+    # A weight's shape is in the weight. Tools that change weights, such as onnxruntime's quantizer,
+    # trip over a second record of it.
+    for value in model.graph.initializers.values():
+        value.shape = value.type = None
     if external_data or size > _LARGEST_FILE:
         ir.save(model, folder / MODEL, external_data=WEIGHTS)
     else:
