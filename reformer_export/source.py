@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from reformer_export.artifact import Artifact
     from reformer_export.artifact.manifest import Manifest
+    from reformer_models.checkpoints import Checkpoint
     from reformer_models.layers.hashing import BucketTrace
     from reformer_models.layers.heads import ReformerForTask
     from reformer_models.loading import LoadedModel
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DTYPES",
     "TASKS",
+    "Checkpoint",
     "LoadedModel",
     "ReformerConfig",
     "artifact_config",

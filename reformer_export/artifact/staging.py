@@ -7,6 +7,8 @@ rename when it is complete and flushed. Anything else (an error, Ctrl-C, a full 
 from __future__ import annotations
 
 import errno
+import fcntl
+import hashlib
 import json
 import os
 import secrets
@@ -27,32 +29,60 @@ def stage(out: str | os.PathLike[str], *, force: bool = False) -> Iterator[Path]
 
     A missing parent is created. An existing `out` is refused; with `force` it is replaced if it
     is an empty folder or an artifact that holds only what its manifest lists, so no file that
-    somebody else put there is ever deleted. UsageError: `out` cannot be used. ExportError: the
-    disk is full, or another OSError in the block. Whatever goes wrong, nothing is left behind
-    and an artifact that was there still is.
+    somebody else put there is ever deleted. UsageError: `out` cannot be used, or another process is
+    writing it. ExportError: the disk is full, or another OSError in the block. Whatever goes wrong,
+    nothing is left behind, and an artifact that was there still is.
     """
     target = Path(os.path.realpath(out))  # a link to a folder on a larger disk keeps working
     _check_target(target, force=force)
     created = _make_parents(target.parent)
-    temporary = _hidden_sibling(target)
+    temporary = _working_folder(target)
     try:
-        try:
-            temporary.mkdir()
-        except OSError as error:
-            raise UsageError(
-                f"cannot write in {target.parent}: {error.strerror}; choose another folder"
-            ) from error
-        try:
-            yield temporary
-            _flush(temporary)
-            _check_target(target, force=force)  # it may have appeared or changed meanwhile
-            _take_place(temporary, target)
-        except OSError as error:
-            raise ExportError(_explain(error, target, temporary)) from error
+        with _reserved(temporary, target):
+            try:
+                yield temporary
+                _flush(temporary)
+                _check_target(target, force=force)  # it may have appeared or changed meanwhile
+                _take_place(temporary, target)
+            except BaseException as error:
+                shutil.rmtree(temporary, ignore_errors=True)
+                if isinstance(error, OSError):
+                    raise ExportError(_explain(error, target, temporary)) from error
+                raise
     except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
         _remove_empty(created)
         raise
+
+
+@contextmanager
+def _reserved(folder: Path, target: Path) -> Iterator[None]:
+    """Make the working folder of `target`, and lock it against other processes.
+
+    What a process that died has left there is removed; its lock went with it. UsageError: another
+    process has the lock, or the folder cannot be made.
+    """
+    try:
+        folder.mkdir(exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise UsageError(
+            f"cannot write in {folder.parent}: {error.strerror}; choose another folder"
+        ) from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            still_there = os.path.samestat(os.fstat(descriptor), folder.stat())
+        except (BlockingIOError, FileNotFoundError):
+            still_there = False
+        if not still_there:
+            raise UsageError(
+                f"another process is writing {target}: wait for it, or choose another folder"
+            )
+        for left in folder.iterdir():
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
@@ -141,6 +171,12 @@ def _remove_empty(folders: list[Path]) -> None:
     for folder in folders:
         with suppress(OSError):  # not empty: somebody else uses it by now
             folder.rmdir()
+
+
+def _working_folder(target: Path) -> Path:
+    """The hidden folder that becomes `target`: one for all processes that write it."""
+    digest = hashlib.sha256(os.fsencode(target.name)).hexdigest()[:12]
+    return target.parent / f".reformer-export-{digest}"
 
 
 def _hidden_sibling(target: Path) -> Path:

@@ -25,7 +25,7 @@ from reformer_ops.core.spec import DOMAIN
 from reformer_ops.registry import OPS
 
 if TYPE_CHECKING:
-    from reformer_export.source import LoadedModel
+    from reformer_export.source import Checkpoint, LoadedModel
 
 Progress = Callable[[str], None]
 """Is told what is going on, one sentence at a time."""
@@ -146,7 +146,7 @@ def draft_manifest(loaded: LoadedModel, options: ExportOptions) -> Manifest:
             rotations=tuple(_rotations(loaded)),
         ),
         source=SourceRecord(
-            name=loaded.checkpoint.source,
+            name=_where(loaded.checkpoint),
             revision=loaded.checkpoint.revision,
             files={path.name: FileRecord.of(path) for path in loaded.checkpoint.files},
             ignored_keys=tuple(options.ignore_config_keys),
@@ -154,6 +154,13 @@ def draft_manifest(loaded: LoadedModel, options: ExportOptions) -> Manifest:
         ),
         files={},
     )
+
+
+def _where(checkpoint: Checkpoint) -> str:
+    """The hub id, or the folder in a form that holds wherever the artifact is used later."""
+    if checkpoint.revision is not None:
+        return checkpoint.source
+    return str(Path(checkpoint.source).expanduser().absolute())
 
 
 def _rotations(loaded: LoadedModel) -> Iterator[RotationRecord]:

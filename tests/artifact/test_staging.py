@@ -331,3 +331,32 @@ def test_an_atomic_file_that_finds_no_room(tmp_path: Path) -> None:
         replace(tmp_path / "file", b"x" * 2**21)
     assert caught.value.errno == errno.EFBIG
     assert os.listdir(tmp_path) == []
+
+
+def test_the_second_of_two_finds_out_at_once(tmp_path: Path) -> None:
+    out = tmp_path / "new" / "out"
+    with stage(out) as first:
+        (first / "file").write_text("first")
+        said = f"another process is writing {out}: wait"
+        with pytest.raises(UsageError, match=said), stage(out):
+            pytest.fail("it must not get this far")
+        with stage(tmp_path / "new" / "another") as second:
+            (second / "file").write_text("second")
+    assert snapshot(tmp_path) == {"new/out/file": b"first", "new/another/file": b"second"}
+
+
+def test_what_a_killed_process_left_is_in_nobody_s_way(tmp_path: Path) -> None:
+    code = (
+        "import os, signal; from pathlib import Path;"
+        "from reformer_export.artifact.staging import stage\n"
+        f"with stage({str(tmp_path / 'out')!r}) as folder:\n"
+        "    (folder / 'half').write_text('x'); (folder / 'sub').mkdir()\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    killed = subprocess.run([sys.executable, "-c", code], env=environment(), check=False)
+    assert killed.returncode == -signal.SIGKILL
+    (left,) = tmp_path.iterdir()
+    assert (left / "half").exists()
+    with stage(tmp_path / "out") as folder:
+        (folder / "file").write_text("whole")
+    assert snapshot(tmp_path) == {"out/file": b"whole"}

@@ -18,7 +18,7 @@ import torch
 from reformer_export import to_torchscript
 from reformer_export.artifact import Artifact
 from reformer_export.artifact.manifest import write_manifest
-from reformer_export.errors import InferenceError, RuntimeUnavailableError, UsageError
+from reformer_export.errors import InferenceError, InputError, RuntimeUnavailableError, UsageError
 from reformer_export.runtimes import Runner, ShowingRunner, open_runner
 from reformer_export.source import load_source
 from reformer_export.verification.parity import verify_against
@@ -219,10 +219,24 @@ def test_what_is_no_torchscript(make: Make, tmp_path: Path) -> None:
 
 
 def test_an_input_that_does_not_fit(make: Make, opened: Callable[..., Runner]) -> None:
-    """Past the signature's check, which the runner leaves to its caller."""
     ids = np.full((1, 5), 4000)
+    inputs = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+    runner = opened(make())
+    with pytest.raises(InputError, match="outside the vocabulary"):
+        runner.run(inputs)
+    assert isinstance(runner, ShowingRunner)
     with pytest.raises(InferenceError, match="torchscript failed on 1 x 5 tokens"):
-        opened(make()).run({"input_ids": ids, "attention_mask": np.ones_like(ids)})
+        runner.show(inputs)
+
+
+def test_what_the_file_itself_refuses(make: Make) -> None:
+    model = torch.jit.load(make(ops="portable").format_path("torchscript"))
+    ids = torch.arange(5)[None]
+    assert model(ids, torch.ones(1, 5, dtype=torch.bool))["logits"].shape == (1, 5, 40)
+    with pytest.raises(torch.jit.Error, match="attention_mask must be integers or booleans"):
+        model(ids, torch.ones(1, 5))
+    with pytest.raises(torch.jit.Error, match=r"cannot be converted by half\(\)"):
+        model.half()(ids)
 
 
 def test_a_wrong_model_is_found(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -120,10 +121,7 @@ def _write(
             say("compiling the model")
             compile_package(program, folder / FILE, machine[INSTRUCTIONS])
     except (RuntimeError, ValueError, AssertionError, OSError) as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise ExportError(
-            f"torch could not compile the model: {' '.join(reason[0].split())}"
-        ) from error
+        raise ExportError(f"torch could not compile the model: {_reason(error)}") from error
     tools = installed_versions("reformer-export", "torch")
     return {AOTI: FormatRecord((FILE,), options.ops, tools, machine)}
 
@@ -134,6 +132,21 @@ FORMAT = Format(
     package="torch",
     write=_write,
 )
+
+
+def _reason(error: Exception) -> str:
+    """The first line of an error, and of the compiler's own output where there is any."""
+    lines = [" ".join(line.split()) for line in str(error).splitlines() if line.strip()]
+    told = lines[0] if lines else type(error).__name__
+    output = lines[lines.index("Output:") + 1 :] if "Output:" in lines else []
+    if output:
+        told += f": {next((line for line in output if 'error' in line.lower()), output[0])}"
+    if " " in (folder := tempfile.gettempdir()):
+        told += (
+            f". The temporary folder {folder!r} has a space in its name, which torch's compiler "
+            "command does not allow: set TMPDIR to another"
+        )
+    return told
 
 
 def exported(loaded: LoadedModel, *, portable: bool) -> torch.export.ExportedProgram:

@@ -48,6 +48,8 @@ class Deployed(nn.Module):
         self.pad_token_id = loaded.config.pad_token_id
         self.chunk_multiple = loaded.config.chunk_multiple
         self.min_chunk_length = loaded.config.min_chunk_length
+        # Hash rotations are fp32 in every model: this tells if `half()` has been called.
+        self.register_buffer("in_fp32", torch.zeros(0))
 
     def forward(
         self,
@@ -67,8 +69,12 @@ class Deployed(nn.Module):
         length = input_ids.size(1)
         if length < 1 or length > self.longest:
             raise ValueError(f"this model takes 1 to {self.longest} tokens; got {length}")
+        if self.in_fp32.dtype != torch.float32:
+            raise ValueError("model.pt cannot be converted by half() or bfloat16(): export it anew")
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
+        if attention_mask.is_floating_point():
+            raise ValueError("attention_mask must be integers or booleans, 1 for a token")
         padding = 0
         if length > self.min_chunk_length:
             padding = self.chunk_multiple - 1 - (length - 1) % self.chunk_multiple
