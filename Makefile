@@ -36,7 +36,7 @@ CLANG_FORMAT := $(PYTHON) -c 'from clang_format import clang_format; clang_forma
 READY := $(VENV)/.ready
 LAYOUT := $(shell { pwd; find reformer_export custom_ops models -name '*.py' | LC_ALL=C sort; } | cksum)
 KERNELS := $(shell find custom_ops -name '*.cpp' -o -name '*.h')
-NATIVE := $(KERNELS) $(shell find custom_ops -name '*.map' -o -path '*cmake/*' -o -name CMakeLists.txt)
+NATIVE := $(KERNELS) $(shell find custom_ops -name '*.map' -o -path '*cmake/*' -o -name CMakeLists.txt -o -name spec.py)
 RUNTIME := reformer_export/runtimes/cpp
 CPP := $(KERNELS) $(shell find $(RUNTIME) examples tests -name '*.cpp' -o -name '*.h' -o -name '*.c')
 ifneq ($(LAYOUT),$(shell cat $(READY) 2>/dev/null))

@@ -60,11 +60,18 @@ struct ChunkRing {
   std::int64_t width() const { return before + 1 + after; }
 };
 
-// How many neighbouring chunks one task works through: enough that gathering the one before the
-// first hardly counts, few enough that every thread has work. Never depends on the thread count.
-inline std::int64_t chunks_per_block(std::int64_t chunks, std::int64_t heads) {
-  constexpr std::int64_t kWantedTasks = 64;
-  return std::clamp<std::int64_t>(chunks * heads / kWantedTasks, 4, 32);
-}
+// The chunks of one head and one round, cut into blocks of neighbouring chunks. A block is a task.
+// It is so long that gathering the chunks before its first one costs little, and so short that
+// every thread has work. It never depends on the number of threads.
+struct ChunkBlocks {
+  std::int64_t chunks_per_block = 0, blocks_per_head = 0;
+
+  ChunkBlocks() = default;
+  ChunkBlocks(std::int64_t chunks, std::int64_t heads) {
+    constexpr std::int64_t kWantedTasks = 64;
+    chunks_per_block = std::clamp<std::int64_t>(chunks * heads / kWantedTasks, 4, 32);
+    blocks_per_head = (chunks + chunks_per_block - 1) / chunks_per_block;
+  }
+};
 
 }  // namespace reformer

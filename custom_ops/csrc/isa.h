@@ -12,14 +12,27 @@ Isa active_isa();
 // "baseline", "avx2", "avx512" or "neon".
 const char* isa_name(Isa isa);
 
-// The function of this name that is compiled for active_isa().
+// A kernel's source is compiled for each instruction set, with REFORMER_ISA naming the namespace,
+// and once with REFORMER_ONCE too (CMakeLists.txt). In the part under REFORMER_ONCE,
+// REFORMER_DISPATCH(function) declares `function` of the other namespaces, with the type that the
+// source has defined, and defines active_<function>(), which returns the one for active_isa().
 #if defined(__x86_64__)
-#define REFORMER_FOR_ISA(function)                \
-  (active_isa() == Isa::avx512 ? avx512::function \
-   : active_isa() == Isa::avx2 ? avx2::function   \
-                               : baseline::function)
+#define REFORMER_DISPATCH(function)                  \
+  namespace avx2 {                                   \
+  decltype(baseline::function) function;             \
+  }                                                  \
+  namespace avx512 {                                 \
+  decltype(baseline::function) function;             \
+  }                                                  \
+  inline auto* active_##function() {                 \
+    const Isa isa = active_isa();                    \
+    return isa == Isa::avx512 ? &avx512::function    \
+           : isa == Isa::avx2 ? &avx2::function      \
+                              : &baseline::function; \
+  }
 #else
-#define REFORMER_FOR_ISA(function) (baseline::function)
+#define REFORMER_DISPATCH(function) \
+  inline auto* active_##function() { return &baseline::function; }
 #endif
 
 }  // namespace reformer

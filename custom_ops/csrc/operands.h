@@ -1,4 +1,4 @@
-// Checks shared by all bindings: operands against the axes their operator declares.
+// What all bindings share: how an operator is declared, and checks of operands against that.
 #pragma once
 
 #include <cstddef>
@@ -21,6 +21,30 @@ inline std::string text_of(const Shape& shape) {
     text += (axis == 0 ? "" : ", ") + std::to_string(shape[axis]);
   return text + "]";
 }
+
+// The type of an operand. `model` is the type that the model's tensors have.
+enum class Type { model, f32, i32, boolean };
+
+// An input or output, as spec.py declares it.
+struct Operand {
+  const char* name;
+  Type type;
+  const char* names[4];  // of its axes; null where it has fewer
+
+  std::vector<const char*> axes() const {
+    std::vector<const char*> found;
+    for (const char* axis : names)
+      if (axis != nullptr) found.push_back(axis);
+    return found;
+  }
+};
+
+// An attribute, as spec.py declares it. A number is an fp32.
+struct Attribute {
+  enum class Kind { integer, integers, number };
+  const char* name;
+  Kind kind = Kind::integer;
+};
 
 // The sizes of one call's axes. The same name means the same size for all operands.
 class Axes {

@@ -68,30 +68,6 @@ std::vector<Value> attributes(const Ort::ConstKernelInfo& node, const char* name
   }
 }
 
-// The type of an operand. `model` is whichever the operator is registered for.
-enum class Type { model, f32, i32, boolean };
-
-// An input or output, as spec.py declares it.
-struct Operand {
-  const char* name;
-  Type type;
-  const char* names[4];  // of its axes; null where it has fewer
-
-  std::vector<const char*> axes() const {
-    std::vector<const char*> found;
-    for (const char* axis : names)
-      if (axis != nullptr) found.push_back(axis);
-    return found;
-  }
-};
-
-// An attribute of the node. A number is an fp32.
-struct Attribute {
-  enum class Kind { integer, integers, number };
-  const char* name;
-  Kind kind = Kind::integer;
-};
-
 // An operator as the runtime knows it, for one type of models. Declaration has kName, kInputs,
 // kOutputs and kAttributes. Derived has CreateKernelV2 and GetExecutionProviderType, and Node is
 // what it creates, with ComputeV2.

@@ -1,8 +1,9 @@
 // The operators for ONNX Runtime's CPU provider.
 #pragma once
 
+#include <array>
 #include <cstddef>
-#include <cstdint>
+#include <iterator>
 #include <memory>
 
 #include "first_error.h"
@@ -31,9 +32,23 @@ inline Parallel parallel_of(const Ort::KernelContext& context) {
   return {const_cast<Ort::KernelContext*>(&context), run};
 }
 
-// Masks are read as bytes: a bool of ONNX is a byte of 0 or 1.
-inline const std::uint8_t* mask_of(const Ort::ConstValue& value) {
-  return static_cast<const std::uint8_t*>(value.GetTensorRawData());
+// The axes of a node's inputs. Throws Error where they are not as declared.
+template <typename Declaration>
+Axes check_inputs(const Ort::KernelContext& context) {
+  Axes axes(Declaration::kTorchName);
+  std::size_t index = 0;
+  for (const Operand& declared : Declaration::kInputs)
+    axes.check(declared.name, declared.axes(), shape_of(context.GetInput(index++)));
+  return axes;
+}
+
+// Pointers to a node's inputs.
+template <typename Declaration>
+auto raw_inputs(const Ort::KernelContext& context) {
+  std::array<const void*, std::size(Declaration::kInputs)> inputs;
+  for (std::size_t i = 0; i < inputs.size(); ++i)
+    inputs[i] = context.GetInput(i).GetTensorRawData();
+  return inputs;
 }
 
 // Kernel is the operator of one node: its declaration, a constructor that reads the attributes, and

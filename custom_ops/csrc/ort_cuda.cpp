@@ -79,7 +79,7 @@ CudaNode::CudaNode(const OrtKernelInfo* node, CudaDeclaration declaration, const
   Ort::ThrowOnError(api.AllocatorGetInfo(allocator, &info));
   Ort::ThrowOnError(api.MemoryInfoGetId(info, &device));
 
-  cuda::NodeDescription description{declaration_.name, dtype, {}};
+  cuda::NodeDescription description{declaration_.name, declaration_.version, dtype, {}};
   for (const Attribute& each : declaration_.attributes)
     description.attributes[each.name] = attribute_values(Ort::ConstKernelInfo(node), each);
   programs_ = cuda::load_programs(kernels, description, operand_names(declaration_),

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "cuda/loaded_program.h"
+#include "op_versions.h"
 #include "ort_binding.h"
 
 namespace reformer::ort {
@@ -45,6 +46,7 @@ class Scratch {
 // What a node has of its operator's declaration.
 struct CudaDeclaration {
   const char* name;
+  std::int64_t version;
   std::vector<Operand> inputs, outputs;
   std::vector<Attribute> attributes;
   // Throws Error where the operands do not fulfil what the operator asks for beyond their axes.
@@ -77,6 +79,8 @@ class CudaNode {
 
 template <typename Declaration>
 struct CudaOperator : Operator<Declaration, CudaOperator<Declaration>, CudaNode> {
+  static_assert(op_version(Declaration::kName) > 0, "no spec.py declares an operator of this name");
+
   CudaOperator(ONNXTensorElementDataType model, const char* dtype, Kernels kernels)
       : Operator<Declaration, CudaOperator, CudaNode>(model),
         dtype_(dtype),
@@ -87,6 +91,7 @@ struct CudaOperator : Operator<Declaration, CudaOperator<Declaration>, CudaNode>
       const Declaration op{Ort::ConstKernelInfo(node)};  // refuses attributes that it does not take
       CudaDeclaration declaration{
           Declaration::kName,
+          op_version(Declaration::kName),
           {std::begin(Declaration::kInputs), std::end(Declaration::kInputs)},
           {std::begin(Declaration::kOutputs), std::end(Declaration::kOutputs)},
           {std::begin(Declaration::kAttributes), std::end(Declaration::kAttributes)},
@@ -121,7 +126,8 @@ struct CudaRegistration {
     const auto make = [model, dtype, without = without_](
                           const Kernels& kernels) -> std::shared_ptr<const OrtCustomOp> {
       if (without == Without::function &&
-          (kernels == nullptr || !kernels->has(Declaration::kName, dtype)))
+          (kernels == nullptr ||
+           !kernels->has(Declaration::kName, op_version(Declaration::kName), dtype)))
         return nullptr;
       return std::make_shared<const CudaOperator<Declaration>>(model, dtype, kernels);
     };

@@ -8,6 +8,7 @@
 #include <torch/headeronly/core/ScalarType.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -159,6 +160,61 @@ class ModelType {
 
   std::string op_;
   ScalarType given_;
+};
+
+// The inputs of one call, checked against their declaration. Throws Error where type or shape do
+// not fit.
+template <std::size_t Count>
+class DeclaredOperands {
+ public:
+  DeclaredOperands(const char* op, const Operand (&declared)[Count],
+                   const std::array<Tensor, Count>& given)
+      : declared_(declared), given_(given), model_(op, declared[0].name, given[0]), axes_(op) {
+    for (std::size_t i = 0; i < Count; ++i) check_type_of(op, i);
+    for (std::size_t i = 0; i < Count; ++i)
+      axes_.check(declared[i].name, declared[i].axes(), shape_of(given[i]));
+  }
+
+  const ModelType& model() const { return model_; }
+  Axes& axes() { return axes_; }
+
+  struct Contiguous {
+    std::array<Tensor, Count> tensors;
+    std::array<const void*, Count> pointers;
+  };
+  // Contiguous inputs; those of the model's type as ModelType::readable or widened gives them.
+  Contiguous readable() const { return contiguous(&ModelType::readable); }
+  Contiguous widened() const { return contiguous(&ModelType::widened); }
+
+ private:
+  void check_type_of(const char* op, std::size_t i) const {
+    const char* name = declared_[i].name;
+    switch (declared_[i].type) {
+      case Type::model:
+        return model_.check(name, given_[i]);
+      case Type::f32:
+        return check_type(op, name, given_[i], ScalarType::Float, "float32");
+      case Type::i32:
+        return check_type(op, name, given_[i], ScalarType::Int, "int32");
+      case Type::boolean:
+        return check_type(op, name, given_[i], ScalarType::Bool, "bool");
+    }
+  }
+
+  Contiguous contiguous(Tensor (ModelType::*converted)(const Tensor&) const) const {
+    Contiguous found;
+    for (std::size_t i = 0; i < Count; ++i) {
+      found.tensors[i] = declared_[i].type == Type::model ? (model_.*converted)(given_[i])
+                                                          : torch::stable::contiguous(given_[i]);
+      found.pointers[i] = found.tensors[i].const_data_ptr();
+    }
+    return found;
+  }
+
+  const Operand (&declared_)[Count];
+  std::array<Tensor, Count> given_;
+  ModelType model_;
+  Axes axes_;
 };
 
 }  // namespace reformer::torch_binding

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from reformer_ops.chunk_attention.spec import CHUNK_ATTENTION
+
 from .kernel_files import ATTRIBUTES, SIZES, kernels_for, launch, program, write
 from .process import beside_stand_in, stand_in
 from .sessions import (
@@ -86,6 +88,14 @@ def test_nothing_that_runs_on_the_gpu(
     assert f"{path} {told}" in message, message
     assert f"add it with reformer-export add-kernels ARTIFACT --target sm{gpu}" in message
     assert "cuLibraryLoadData" not in driver.calls()
+
+
+@beside_stand_in
+def test_kernels_for_another_version_of_the_operator(tmp_path: Path) -> None:
+    path = write(tmp_path / "model.cuda", *kernels_for("sm80", version=CHUNK_ATTENTION.version + 1))
+    message = failure(open_session, model_of(Node()), path)
+    assert "has kernels for version 2 of ChunkAttention, and this library runs version 1" in message
+    assert "add-kernels ARTIFACT --target sm80" in message
 
 
 @beside_stand_in

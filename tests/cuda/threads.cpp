@@ -38,6 +38,7 @@ int execute(const StandInLaunch* launch) {
 std::vector<LoadedProgram> load(const std::shared_ptr<const KernelFile>& file, int chunk_length,
                                 int gpu) {
   const NodeDescription node{"ChunkAttention",
+                             1,
                              "float16",
                              {{"causal", {1}},
                               {"chunk_length", {chunk_length}},

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import onnx
 import pytest
 import torch
 
+import reformer_ops
 from reformer_ops import torch_ops
 from reformer_ops.core.spec import DOMAIN, OpSpec
 from reformer_ops.onnx_bodies import write_body
@@ -19,6 +25,9 @@ from .examples import EXAMPLES
 from .onnx_models import Form, make_model
 
 by_op = pytest.mark.parametrize("op", OPS, ids=lambda op: op.name)
+
+ROOT = Path(__file__).resolve().parents[2]
+OPERATORS = Path(reformer_ops.__file__).parent
 
 ATTRIBUTE_TYPES = {
     "int": onnx.AttributeProto.INT,
@@ -126,6 +135,40 @@ def test_reference_gives_what_is_declared(op: OpSpec) -> None:
     output = law.expected(op, case)
     assert output.shape == tuple(sizes[axis] for axis in declared.axes)
     assert output.dtype == ("float64" if declared.dtype == "float" else declared.dtype)
+
+
+def versions_in_cpp(header: Path, operators: Path) -> dict[str, int]:
+    """What `OpVersions.cmake` takes from the specs for the C++ sources."""
+    script = OPERATORS.parent / "cmake/OpVersions.cmake"
+    command = ["cmake", "-D", f"HEADER={header}", "-D", f"OPERATORS={operators}", "-P", str(script)]
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    subprocess.run(command, check=True, env=os.environ | {"PATH": path})
+    return {
+        name: int(version)
+        for name, version in re.findall(r'\{"(\w+)", (\d+)\}', header.read_text())
+    }
+
+
+def test_versions_in_cpp_are_those_of_the_specs(tmp_path: Path) -> None:
+    header = tmp_path / "op_versions.h"
+    declared = {op.name: op.version for op in (*OPS, *FUSED)}
+    assert versions_in_cpp(header, OPERATORS) == declared
+    for op in (*OPS, *FUSED):
+        (tmp_path / op.torch_name).mkdir()
+        text = (OPERATORS / op.torch_name / "spec.py").read_text()
+        later = text.replace(f"version={op.version},", f"version={op.version + 6},")
+        (tmp_path / op.torch_name / "spec.py").write_text(later)
+    assert versions_in_cpp(header, tmp_path) == {name: n + 6 for name, n in declared.items()}
+
+
+def test_no_version_is_written_in_cpp() -> None:
+    """A version beside an operator's name would be a second place for it."""
+    names = "|".join(op.name for op in (*OPS, *FUSED))
+    second = re.compile(rf'"({names})",\s*\d')
+    sources = [*OPERATORS.parent.rglob("*.cpp"), *OPERATORS.parent.rglob("*.h")]
+    sources += (ROOT / "reformer_export/runtimes/cpp").rglob("*.cpp")
+    assert len(sources) > 50
+    assert not [str(path) for path in sources if second.search(path.read_text())]
 
 
 def test_every_op_has_a_body() -> None:

@@ -154,9 +154,9 @@ KernelFile::KernelFile(const std::string& path) : path_(path) {
   }
 }
 
-bool KernelFile::has(const std::string& op, const std::string& dtype) const {
+bool KernelFile::has(const std::string& op, std::int64_t version, const std::string& dtype) const {
   for (const Program& program : programs_)
-    if (program.op == op && program.dtype == dtype) return true;
+    if (program.op == op && program.version == version && program.dtype == dtype) return true;
   return false;
 }
 

@@ -51,8 +51,8 @@ class KernelFile {
 
   const std::string& path() const { return path_; }
   const std::vector<Program>& programs() const { return programs_; }
-  // Whether there is a program for the operator in that type, on whatever GPU.
-  bool has(const std::string& op, const std::string& dtype) const;
+  // True if there is a program for this version of the operator and this type, for any GPU.
+  bool has(const std::string& op, std::int64_t version, const std::string& dtype) const;
   // The bytes of "<image>.cubin" or "<image>.ptx", with a zero byte after them. Throws Error where
   // there are none.
   const char* bytes(const std::string& name) const;

@@ -49,6 +49,12 @@ bool runs_ptx(const Program& program, int capability) {
 
 std::string sm(int target) { return "sm" + std::to_string(target); }
 
+std::string joined(const std::set<std::string>& names) {
+  std::string text;
+  for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
+  return text;
+}
+
 }  // namespace
 
 std::string NodeDescription::text() const {
@@ -138,12 +144,16 @@ std::vector<LoadedProgram> load_programs(const std::shared_ptr<const KernelFile>
     bool cubin = false;
   };
   std::map<std::map<std::string, std::int64_t>, Choice> best;
-  std::set<std::string> targets;
+  std::set<std::string> targets, other_versions;
   bool known = false;
   for (const Program& program : file->programs()) {
     if (program.op != node.op || program.dtype != node.dtype ||
         program.attributes != node.attributes)
       continue;
+    if (program.version != node.version) {
+      other_versions.insert(std::to_string(program.version));
+      continue;
+    }
     known = true;
     targets.insert(sm(program.target));
     const bool cubin = runs_cubin(program, device.capability());
@@ -155,13 +165,14 @@ std::vector<LoadedProgram> load_programs(const std::shared_ptr<const KernelFile>
   }
   const std::string remedy =
       "add it with reformer-export add-kernels ARTIFACT --target " + sm(device.capability());
+  if (!known && !other_versions.empty())
+    throw Error(file->path() + " has kernels for version " + joined(other_versions) + " of " +
+                node.op + ", and this library runs version " + std::to_string(node.version) + ": " +
+                remedy);
   if (!known) throw Error(file->path() + " has no kernel for " + node.text() + ": " + remedy);
-  if (best.empty()) {
-    std::string found;
-    for (const std::string& target : targets) found += (found.empty() ? "" : ", ") + target;
-    throw Error(file->path() + " has kernels for " + found + ", and this GPU (" + device.name() +
-                ") is " + sm(device.capability()) + ": " + remedy);
-  }
+  if (best.empty())
+    throw Error(file->path() + " has kernels for " + joined(targets) + ", and this GPU (" +
+                device.name() + ") is " + sm(device.capability()) + ": " + remedy);
   std::vector<LoadedProgram> loaded;
   for (const auto& [sizes, choice] : best)
     loaded.emplace_back(file, *choice.program, choice.cubin ? ".cubin" : ".ptx", operands, device);

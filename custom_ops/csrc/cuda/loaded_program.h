@@ -14,7 +14,9 @@ namespace reformer::cuda {
 
 // A node of a model, as far as it decides which program computes it.
 struct NodeDescription {
-  std::string op, dtype;
+  std::string op;
+  std::int64_t version;  // of the operator, as this library implements it
+  std::string dtype;
   std::map<std::string, std::vector<std::int64_t>> attributes;
   std::string text() const;  // for messages
 };

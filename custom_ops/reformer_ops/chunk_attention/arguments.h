@@ -1,4 +1,5 @@
-// From shapes and attributes to ChunkAttentionArguments: what all bindings of ChunkAttention share.
+// The declaration of ChunkAttention, and how its operands become the kernel's arguments: what all
+// bindings share.
 #pragma once
 
 #include "chunk_attention/kernel.h"
@@ -6,26 +7,38 @@
 
 namespace reformer {
 
-// The axes of what `op`, the operator or one of its kin, takes first. Throws Error where the shapes
-// do not fit each other.
-inline Axes chunk_attention_axes(const char* op, const Shape& query, const Shape& key,
-                                 const Shape& value, const Shape& mask) {
-  Axes axes(op);
-  axes.check("query", {"batch", "length", "heads", "head_dim"}, query);
-  axes.check("key", {"batch", "length", "heads", "head_dim"}, key);
-  axes.check("value", {"batch", "length", "heads", "head_dim"}, value);
-  axes.check("mask", {"batch", "length"}, mask);
-  return axes;
-}
+struct ChunkAttention {
+  static constexpr const char* kName = "ChunkAttention";
+  static constexpr const char* kTorchName = "chunk_attention";
+  static constexpr Operand kInputs[] = {
+      {"query", Type::model, {"batch", "length", "heads", "head_dim"}},
+      {"key", Type::model, {"batch", "length", "heads", "head_dim"}},
+      {"value", Type::model, {"batch", "length", "heads", "head_dim"}},
+      {"mask", Type::boolean, {"batch", "length"}},
+  };
+  static constexpr Operand kOutputs[] = {
+      {"output", Type::model, {"batch", "length", "heads", "head_dim"}}};
+  static constexpr Attribute kAttributes[] = {
+      {"chunk_length"}, {"num_chunks_before"}, {"num_chunks_after"}, {"causal"}};
 
-// Fills in the sizes. Throws Error likewise.
-inline void set_sizes(ChunkAttentionArguments& arguments, const Shape& query, const Shape& key,
-                      const Shape& value, const Shape& mask) {
-  Axes axes = chunk_attention_axes("chunk_attention", query, key, value, mask);
-  arguments.batch = axes["batch"];
-  arguments.length = axes["length"];
-  arguments.heads = axes["heads"];
-  arguments.head_dim = axes["head_dim"];
-}
+  static constexpr auto* kForward = &chunk_attention;
+  static constexpr auto* kBackward = &chunk_attention_backward;
+
+  // For the forward or the backward arguments; `inputs` in the order of kInputs.
+  template <typename Arguments>
+  static void set_inputs(Arguments& arguments, const void* const* inputs) {
+    using Numbers = decltype(arguments.query);
+    arguments.query = static_cast<Numbers>(inputs[0]);
+    arguments.key = static_cast<Numbers>(inputs[1]);
+    arguments.value = static_cast<Numbers>(inputs[2]);
+    arguments.mask = static_cast<const std::uint8_t*>(inputs[3]);
+  }
+
+  static void set_gradients(AttentionBackwardArguments& arguments, float* const (&gradients)[3]) {
+    arguments.query_gradient = gradients[0];
+    arguments.key_gradient = gradients[1];
+    arguments.value_gradient = gradients[2];
+  }
+};
 
 }  // namespace reformer

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from reformer_ops.core.spec import Attribute, Operand, OpSpec
+from reformer_ops.core.attention_spec import CHUNKING, HEADS, MASK, OUTPUT
+from reformer_ops.core.spec import Operand, OpSpec
 
 CHUNK_ATTENTION = OpSpec(
     name="ChunkAttention",
     torch_name="chunk_attention",
     version=1,
     inputs=(
-        Operand("query", ("batch", "length", "heads", "head_dim"), "float"),
-        Operand("key", ("batch", "length", "heads", "head_dim"), "float"),
-        Operand("value", ("batch", "length", "heads", "head_dim"), "float"),
-        Operand("mask", ("batch", "length"), "bool"),
+        Operand("query", HEADS, "float"),
+        Operand("key", HEADS, "float"),
+        Operand("value", HEADS, "float"),
+        MASK,
     ),
-    attributes=(
-        Attribute("chunk_length", "int", minimum=1),
-        Attribute("num_chunks_before", "int"),
-        Attribute("num_chunks_after", "int"),
-        Attribute("causal", "bool"),
-    ),
-    outputs=(Operand("output", ("batch", "length", "heads", "head_dim"), "float"),),
+    attributes=CHUNKING,
+    outputs=(OUTPUT,),
 )

@@ -1,4 +1,5 @@
-// From shapes and attributes to LshBucketArguments: what all bindings of LshBucket share.
+// The declaration of LshBucket, and how its operands become the kernel's arguments: what all
+// bindings share.
 #pragma once
 
 #include <cstdint>
@@ -11,7 +12,7 @@
 
 namespace reformer {
 
-// Throws Error where the rotations, whose axes are known, have not the columns that `factors` want.
+// Throws Error if the rotations do not have the columns that `factors` need.
 inline void check_columns(Axes& axes, const std::vector<std::int64_t>& factors) {
   const std::int64_t columns = std::accumulate(factors.begin(), factors.end(), std::int64_t{0}) / 2;
   if (axes["half_factors"] != columns)
@@ -21,23 +22,37 @@ inline void check_columns(Axes& axes, const std::vector<std::int64_t>& factors) 
         text_of({axes["heads"], axes["head_dim"], axes["num_hashes"], axes["half_factors"]}));
 }
 
-// Fills in the sizes; `factors` must outlive the arguments. Throws Error where the shapes do not
-// fit each other or the factors.
-inline void set_sizes(LshBucketArguments& arguments, const Shape& query, const Shape& rotations,
-                      const Shape& mask, const std::vector<std::int64_t>& factors) {
-  Axes axes("lsh_bucket");
-  axes.check("query", {"batch", "length", "heads", "head_dim"}, query);
-  axes.check("rotations", {"heads", "head_dim", "num_hashes", "half_factors"}, rotations);
-  axes.check("mask", {"batch", "length"}, mask);
-  bucket_count(factors.data(), factors.size());  // that their sum makes sense
-  check_columns(axes, factors);
-  arguments.batch = axes["batch"];
-  arguments.length = axes["length"];
-  arguments.heads = axes["heads"];
-  arguments.head_dim = axes["head_dim"];
-  arguments.num_hashes = axes["num_hashes"];
-  arguments.factors = factors.data();
-  arguments.num_factors = factors.size();
-}
+struct LshBucket {
+  static constexpr const char* kName = "LshBucket";
+  static constexpr const char* kTorchName = "lsh_bucket";
+  static constexpr Operand kInputs[] = {
+      {"query", Type::model, {"batch", "length", "heads", "head_dim"}},
+      {"rotations", Type::f32, {"heads", "head_dim", "num_hashes", "half_factors"}},
+      {"mask", Type::boolean, {"batch", "length"}},
+  };
+  static constexpr Operand kOutputs[] = {
+      {"buckets", Type::i32, {"batch", "heads", "num_hashes", "length"}}};
+  static constexpr Attribute kAttributes[] = {{"factors", Attribute::Kind::integers}};
+
+  // `inputs` in the order of kInputs; `factors` must outlive the arguments. Throws Error where the
+  // factors are not what the operator takes or do not fit the axes.
+  static LshBucketArguments arguments(Axes& axes, const void* const* inputs,
+                                      const std::vector<std::int64_t>& factors) {
+    bucket_count(factors.data(), factors.size());  // so that their sum does not overflow
+    check_columns(axes, factors);
+    LshBucketArguments arguments{};
+    arguments.query = inputs[0];
+    arguments.rotations = static_cast<const float*>(inputs[1]);
+    arguments.mask = static_cast<const std::uint8_t*>(inputs[2]);
+    arguments.batch = axes["batch"];
+    arguments.length = axes["length"];
+    arguments.heads = axes["heads"];
+    arguments.head_dim = axes["head_dim"];
+    arguments.num_hashes = axes["num_hashes"];
+    arguments.factors = factors.data();
+    arguments.num_factors = factors.size();
+    return arguments;
+  }
+};
 
 }  // namespace reformer

@@ -11,20 +11,12 @@ namespace {
 Tensor lsh_bucket(const Tensor& query, const Tensor& rotations, const Tensor& mask,
                   const std::vector<std::int64_t>& factors) {
   return checked([&] {
-    const ModelType model("lsh_bucket", "query", query);
-    check_type("lsh_bucket", "rotations", rotations, ScalarType::Float, "float32");
-    check_type("lsh_bucket", "mask", mask, ScalarType::Bool, "bool");
-    LshBucketArguments a{};
-    set_sizes(a, shape_of(query), shape_of(rotations), shape_of(mask), factors);
-    const Tensor readable_query = model.readable(query),
-                 readable_rotations = torch::stable::contiguous(rotations),
-                 readable_mask = torch::stable::contiguous(mask);
+    DeclaredOperands operands(LshBucket::kTorchName, LshBucket::kInputs, {query, rotations, mask});
+    const auto readable = operands.readable();
+    LshBucketArguments a = LshBucket::arguments(operands.axes(), readable.pointers.data(), factors);
     const Tensor buckets = torch::stable::new_empty(
-        readable_query, {a.batch, a.heads, a.num_hashes, a.length}, ScalarType::Int);
-    a.dtype = model.dtype();
-    a.query = readable_query.const_data_ptr();
-    a.rotations = static_cast<const float*>(readable_rotations.const_data_ptr());
-    a.mask = static_cast<const std::uint8_t*>(readable_mask.const_data_ptr());
+        query, {a.batch, a.heads, a.num_hashes, a.length}, ScalarType::Int);
+    a.dtype = operands.model().dtype();
     a.buckets = static_cast<std::int32_t*>(buckets.mutable_data_ptr());
     reformer::lsh_bucket(a, threads());
     return buckets;

@@ -1,4 +1,5 @@
-// From shapes to SortedChunkAttentionArguments: what all bindings of SortedChunkAttention share.
+// The declaration of SortedChunkAttention, and how its operands become the kernel's arguments: what
+// all bindings share.
 #pragma once
 
 #include "operands.h"
@@ -6,28 +7,38 @@
 
 namespace reformer {
 
-// The axes of what `op`, the operator or one of its kin, takes first. Throws Error where the shapes
-// do not fit each other.
-inline Axes sorted_chunk_attention_axes(const char* op, const Shape& query_key, const Shape& value,
-                                        const Shape& buckets, const Shape& mask) {
-  Axes axes(op);
-  axes.check("query_key", {"batch", "length", "heads", "head_dim"}, query_key);
-  axes.check("value", {"batch", "length", "heads", "head_dim"}, value);
-  axes.check("buckets", {"batch", "heads", "num_hashes", "length"}, buckets);
-  axes.check("mask", {"batch", "length"}, mask);
-  return axes;
-}
+struct SortedChunkAttention {
+  static constexpr const char* kName = "SortedChunkAttention";
+  static constexpr const char* kTorchName = "sorted_chunk_attention";
+  static constexpr Operand kInputs[] = {
+      {"query_key", Type::model, {"batch", "length", "heads", "head_dim"}},
+      {"value", Type::model, {"batch", "length", "heads", "head_dim"}},
+      {"buckets", Type::i32, {"batch", "heads", "num_hashes", "length"}},
+      {"mask", Type::boolean, {"batch", "length"}},
+  };
+  static constexpr Operand kOutputs[] = {
+      {"output", Type::model, {"batch", "length", "heads", "head_dim"}}};
+  static constexpr Attribute kAttributes[] = {
+      {"num_buckets"}, {"chunk_length"}, {"num_chunks_before"}, {"num_chunks_after"}, {"causal"}};
 
-// Fills in the sizes. Throws Error likewise.
-inline void set_sizes(SortedChunkAttentionArguments& arguments, const Shape& query_key,
-                      const Shape& value, const Shape& buckets, const Shape& mask) {
-  Axes axes =
-      sorted_chunk_attention_axes("sorted_chunk_attention", query_key, value, buckets, mask);
-  arguments.batch = axes["batch"];
-  arguments.length = axes["length"];
-  arguments.heads = axes["heads"];
-  arguments.head_dim = axes["head_dim"];
-  arguments.num_hashes = axes["num_hashes"];
-}
+  static constexpr auto* kForward = &sorted_chunk_attention;
+  static constexpr auto* kBackward = &sorted_chunk_attention_backward;
+
+  // For the forward or the backward arguments; `inputs` in the order of kInputs.
+  template <typename Arguments>
+  static void set_inputs(Arguments& arguments, const void* const* inputs) {
+    using Numbers = decltype(arguments.query);
+    arguments.query = arguments.key = static_cast<Numbers>(inputs[0]);
+    arguments.value = static_cast<Numbers>(inputs[1]);
+    arguments.buckets = static_cast<const std::int32_t*>(inputs[2]);
+    arguments.mask = static_cast<const std::uint8_t*>(inputs[3]);
+  }
+
+  static void set_gradients(AttentionBackwardArguments& arguments, float* const (&gradients)[2]) {
+    arguments.query_gradient = arguments.key_gradient = gradients[0];
+    arguments.value_gradient = gradients[1];
+    arguments.shared = true;
+  }
+};
 
 }  // namespace reformer

@@ -1,7 +1,6 @@
 #include "ops_library.h"
 
-#include <map>
-
+#include "op_versions.h"
 #include "places.h"
 #include "words.h"
 
@@ -9,10 +8,6 @@ namespace reformer {
 namespace {
 
 namespace fs = std::filesystem;
-
-// The versions whose numbers our kernels give; tests hold this to reformer_ops/registry.py.
-const std::map<std::string, std::int64_t> kVersions{
-    {"ChunkAttention", 1}, {"LshBucket", 1}, {"SortedChunkAttention", 1}};
 
 constexpr const char* kChoices = ": choose one of auto, native, portable";
 
@@ -31,11 +26,9 @@ std::string mismatch(const Manifest& manifest) {
 
 std::string strange_ops(const Manifest& manifest) {
   std::vector<std::string> strange;
-  for (const auto& [name, version] : manifest.op_versions) {
-    const auto known = kVersions.find(name);
-    if (known == kVersions.end() || known->second != version)
+  for (const auto& [name, version] : manifest.op_versions)
+    if (const std::int64_t known = op_version(name); known == 0 || known != version)
       strange.push_back(name + " version " + std::to_string(version));
-  }
   return joined(strange);
 }
 

@@ -1,0 +1,21 @@
+"""What the declarations of both attentions have in common."""
+
+from __future__ import annotations
+
+from reformer_ops.core.spec import Attribute, Operand
+
+HEADS = ("batch", "length", "heads", "head_dim")
+"""Axes of queries, keys, values and the output."""
+
+MASK = Operand("mask", ("batch", "length"), "bool")
+"""False for padding."""
+
+CHUNKING = (
+    Attribute("chunk_length", "int", minimum=1),
+    Attribute("num_chunks_before", "int"),
+    Attribute("num_chunks_after", "int"),
+    Attribute("causal", "bool"),
+)
+"""Which keys a query sees."""
+
+OUTPUT = Operand("output", HEADS, "float")
