@@ -12,7 +12,7 @@ from reformer_ops import library_path
 from reformer_ops.core.errors import NativeLibraryError
 
 if TYPE_CHECKING:
-    from .tools.workshop import Workshop
+    from .tools.model_fixtures import Fixtures
 
 # Read when torch and huggingface_hub are first imported, here and in the processes tests start.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -35,8 +35,8 @@ except NativeLibraryError:
 
 
 @pytest.fixture(scope="session")
-def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
+def fixtures(tmp_path_factory: pytest.TempPathFactory) -> Fixtures:
     """Checkpoints and artifacts to look at, made when first asked for."""
-    from .tools.workshop import Workshop  # imports torch, after the settings above
+    from .tools.model_fixtures import Fixtures  # imports torch, after the settings above
 
-    return Workshop(tmp_path_factory.mktemp("workshop"))
+    return Fixtures(tmp_path_factory.mktemp("fixtures"))

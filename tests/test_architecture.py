@@ -228,6 +228,31 @@ def test_floors(package: str) -> None:
     assert not wrong
 
 
+DOCUMENT = ROOT / "docs/architecture.md"
+_START, _END = (
+    "<!-- floors: written by `python -m tests.test_architecture` -->\n",
+    "<!-- end of floors -->",
+)
+
+
+def diagrams() -> str:
+    """The floors as Mermaid diagrams, for the document."""
+    parts = []
+    for package, floors in FLOORS.items():
+        lines = [f"**{package}**", "", "```mermaid", "flowchart TD"]
+        for number, floor in enumerate(floors):
+            lines.append(f'    f{number}["{" · ".join(sorted(floor))}"]')
+        lines += [f"    f{n} --> f{n + 1}" for n in range(len(floors) - 1)]
+        parts.append("\n".join([*lines, "```"]))
+    return "\n\n".join(parts)
+
+
+def test_the_document_shows_the_floors() -> None:
+    text = DOCUMENT.read_text(encoding="utf-8")
+    shown = text.partition(_START)[2].partition(_END)[0]
+    assert shown.strip() == diagrams(), "run: python -m tests.test_architecture"
+
+
 def test_no_import_cycles() -> None:
     """Between modules; that a submodule imports its package is how Python works."""
     known = {source.module for source in sources()}
@@ -285,3 +310,9 @@ def test_only_the_command_line_prints() -> None:
         and node.func.id == "print"
     ]
     assert not wrong
+
+
+if __name__ == "__main__":
+    before, _, rest = DOCUMENT.read_text(encoding="utf-8").partition(_START)
+    after = rest.partition(_END)[2]
+    DOCUMENT.write_text(f"{before}{_START}\n{diagrams()}\n\n{_END}{after}", encoding="utf-8")

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parent.parent
 BLOCKS = re.findall(r"^```(bash|python)\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
 
@@ -18,7 +20,7 @@ def test_every_block_runs(tmp_path: Path) -> None:
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     for language, code in BLOCKS:
         if code.startswith("pip install"):
-            continue  # from an index this project is not on yet; test_packaging builds the wheel
+            continue  # test_packaging builds the wheel and installs it
         interpreter = ["bash", "-eu"] if language == "bash" else [sys.executable]
         done = subprocess.run(
             interpreter,
@@ -35,8 +37,20 @@ def test_every_block_runs(tmp_path: Path) -> None:
 
 
 def test_the_map_of_the_code_names_what_exists() -> None:
-    table = (ROOT / "README.md").read_text().split("## The code")[1].split("Imports go")[0]
-    folders = re.findall(r"^\| `([\w/]+?)(?:/\*\.py)?` \|", table, re.M)
-    assert len(folders) >= 8
-    for folder in folders:
-        assert (ROOT / folder).is_dir(), folder
+    table = (ROOT / "docs/architecture.md").read_text().split("## The map")[1].split("## Floors")[0]
+    named = re.findall(r"^\| `([\w/]+)`", table, re.M)
+    assert len(named) >= 12
+    for path in named:
+        assert (ROOT / path).exists() or (ROOT / f"{path}.py").exists(), path
+
+
+@pytest.mark.parametrize("document", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))])
+def test_links_lead_somewhere(document: Path) -> None:
+    for link in re.findall(r"\]\(([^)#\s]+)", document.read_text()):
+        if "://" not in link:
+            assert (document.parent / link).exists(), link
+
+
+def test_every_document_is_linked_from_readme() -> None:
+    linked = set(re.findall(r"\(docs/([\w-]+\.md)", (ROOT / "README.md").read_text()))
+    assert linked == {path.name for path in (ROOT / "docs").glob("*.md")}

@@ -1,4 +1,4 @@
-"""What every rival has in common: the projections of the layer it stands in."""
+"""What every baseline has in common: the projections of the layer it stands in."""
 
 from __future__ import annotations
 

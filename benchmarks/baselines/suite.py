@@ -57,7 +57,7 @@ QUICK = Scope((1024, 4096), 1, Training(200), (PUPILS[0], PUPILS[2], PUPILS[8]))
 
 
 @dataclass(frozen=True)
-class RivalsReport:
+class BaselinesReport:
     """Everything that was measured; `speed` is None and `learned` empty where left out."""
 
     machine: Mapping[str, Any]
@@ -90,7 +90,7 @@ def run_suite(
     threads: int | None = None,
     parts: tuple[str, ...] = ("speed", "learning"),
     progress: Progress | None = None,
-) -> RivalsReport:
+) -> BaselinesReport:
     """Measure, and write results.json, table.md and the plots into `folder`.
 
     Args:
@@ -112,7 +112,7 @@ def run_suite(
             folder, lengths=scope.lengths, threads=threads, repeat=scope.repeat, progress=say
         )
     learned = _learn(scope, threads, say) if "learning" in parts else ()
-    report = RivalsReport(
+    report = BaselinesReport(
         machine=describe_machine(),
         seconds=time.perf_counter() - start,
         speed=found,
@@ -145,7 +145,7 @@ def _learn(scope: Scope, threads: int, say: Progress) -> tuple[Learned, ...]:
     return tuple(found)
 
 
-def _write(folder: Path, report: RivalsReport) -> None:
+def _write(folder: Path, report: BaselinesReport) -> None:
     write_results(folder, report.to_json())
     tables = []
     if report.speed is not None:

@@ -25,7 +25,14 @@ from reformer_export.artifact.manifest import (
 )
 from reformer_export.errors import ArtifactError
 
-from ..tools.handmade import edit_manifest, make_artifact, manifest, model, older_document, snapshot
+from ..tools.artifact_fixtures import (
+    edit_manifest,
+    make_artifact,
+    manifest,
+    model,
+    older_document,
+    snapshot,
+)
 
 FORMAT: dict[str, Any] = {
     "files": ["model.pt"],

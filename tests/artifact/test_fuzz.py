@@ -25,7 +25,7 @@ from reformer_export.cli.main import main
 from reformer_export.errors import ArtifactError, ReformerError
 from reformer_export.runtimes import open_runner
 
-from ..tools.handmade import environment, make_artifact, manifest
+from ..tools.artifact_fixtures import environment, make_artifact, manifest
 
 _opened: list[str] | None = None
 

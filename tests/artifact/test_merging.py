@@ -16,15 +16,15 @@ from reformer_export.exporters.torch import modules as torch_modules
 from reformer_export.runtimes import open_runner
 from reformer_export.runtimes.registry import best_runtime
 
-from ..tools.handmade import make_artifact, snapshot
-from ..tools.workshop import Workshop, feeds, worst_error
+from ..tools.artifact_fixtures import make_artifact, snapshot
+from ..tools.model_fixtures import Fixtures, feeds, worst_error
 
 TASK = "fill-mask"
 
 
 @pytest.fixture
-def source(workshop: Workshop) -> Path:
-    return workshop.checkpoint(TASK)
+def source(fixtures: Fixtures) -> Path:
+    return fixtures.checkpoint(TASK)
 
 
 def test_torchscript_joins_onnx(source: Path, tmp_path: Path) -> None:
@@ -104,10 +104,10 @@ def test_another_model_does_not_join(
     assert os.listdir(tmp_path) == ["out"]
 
 
-def test_another_checkpoint_does_not_join(workshop: Workshop, source: Path, tmp_path: Path) -> None:
+def test_another_checkpoint_does_not_join(fixtures: Fixtures, source: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     to_onnx(source, out, verify=False)
-    other = workshop.checkpoint("text-classification")
+    other = fixtures.checkpoint("text-classification")
     with pytest.raises(UsageError, match="an artifact with another checkpoint"):
         to_torchscript(other, out, verify=False)
     replaced = to_torchscript(other, out, verify=False, force=True)

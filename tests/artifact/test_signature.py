@@ -10,7 +10,7 @@ import pytest
 from reformer_export.artifact.signature import Signature
 from reformer_export.errors import ArtifactError, InputError
 
-from ..tools.handmade import signature
+from ..tools.artifact_fixtures import signature
 
 SIGNATURE = signature(vocab_size=10, max_length=5)
 IDS = np.array([[1, 2, 3], [4, 5, 9]])

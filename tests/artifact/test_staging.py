@@ -22,7 +22,7 @@ from reformer_export.artifact import Artifact
 from reformer_export.artifact.staging import atomic_file, stage
 from reformer_export.errors import ExportError, ReformerError, UsageError
 
-from ..tools.handmade import environment, make_artifact, snapshot
+from ..tools.artifact_fixtures import environment, make_artifact, snapshot
 
 
 def fill(folder: Path, size: int = 10) -> None:

@@ -8,12 +8,12 @@ import pytest
 
 from reformer_export.artifact import Artifact
 
-from ..tools.workshop import Workshop
+from ..tools.model_fixtures import Fixtures
 
 
 @pytest.fixture(scope="package")
 def artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    return Workshop(tmp_path_factory.mktemp("bench")).artifact()
+    return Fixtures(tmp_path_factory.mktemp("bench")).artifact()
 
 
 @pytest.fixture

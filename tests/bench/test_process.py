@@ -12,7 +12,7 @@ import pytest
 from reformer_export.bench.contenders import Request
 from reformer_export.bench.process import Contender, ContenderFailure, DoesNotFit
 
-from ..tools.handmade import make_artifact
+from ..tools.artifact_fixtures import make_artifact
 
 PATIENCE = 120.0
 

@@ -9,14 +9,14 @@ from benchmarks import cpp
 from reformer_export.host.cpp_program import VARIABLE
 
 from ..runtimes.programs import built
-from ..tools.workshop import TINY, Workshop
+from ..tools.model_fixtures import TINY, Fixtures
 
 
 @pytest.mark.slow
-def test_both_are_timed(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_both_are_timed(fixtures: Fixtures, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, str(built() / "reformer-run"))
     monkeypatch.setattr(cpp, "_BUSY", 0.05)
-    artifact = workshop.artifact("text-generation", TINY)
+    artifact = fixtures.artifact("text-generation", TINY)
     rows = list(cpp.compare(artifact.path, 5, threads=1, rounds=1))
     assert [row[:2] for row in rows] == [
         ("5", what)
@@ -30,9 +30,9 @@ def test_both_are_timed(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> 
     assert float(rows[3][4]) < 1
 
 
-def test_without_the_program(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_program(fixtures: Fixtures, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, "/nowhere")
-    artifact = workshop.artifact("text-generation", TINY)
+    artifact = fixtures.artifact("text-generation", TINY)
     ran = CliRunner().invoke(cpp.main, [str(artifact.path)])
     assert ran.exit_code == 1
     assert ran.output.startswith("error: no reformer-run that runs onnxruntime is here: ")

@@ -11,7 +11,7 @@ import pytest
 
 from reformer_export.cli.main import main
 
-from ..tools.handmade import environment
+from ..tools.artifact_fixtures import environment
 
 
 def error_line(capsys: pytest.CaptureFixture[str]) -> str:

@@ -22,7 +22,7 @@ from ..models.saved_models import (
     save_sharded_bin,
     save_sharded_safetensors,
 )
-from ..tools.handmade import make_artifact, snapshot
+from ..tools.artifact_fixtures import make_artifact, snapshot
 from .invocation import document, error_line
 
 Spoil = Callable[[Path], object]

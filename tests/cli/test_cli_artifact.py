@@ -17,8 +17,8 @@ from reformer_export.artifact.manifest import record_files, write_manifest
 from reformer_export.cli.main import main
 
 from ..models.reformers import theirs
-from ..tools.handmade import snapshot
-from ..tools.workshop import TINY, Workshop, feeds, outputs_of, worst_error
+from ..tools.artifact_fixtures import snapshot
+from ..tools.model_fixtures import TINY, Fixtures, feeds, outputs_of, worst_error
 from ..verification.parity.defects import length_baked, weight, with_defect
 from .invocation import document, error_line
 
@@ -26,9 +26,9 @@ TEXT = "Grüße aus Petersburg, lieber Rodion Romanowitsch!"
 
 
 @pytest.fixture
-def artifact(workshop: Workshop) -> Artifact:
+def artifact(fixtures: Fixtures) -> Artifact:
     """Byte-level: 258 ids, of which the first two are no bytes."""
-    return workshop.artifact("text-generation", TINY)
+    return fixtures.artifact("text-generation", TINY)
 
 
 def test_verify(artifact: Artifact, capsys: pytest.CaptureFixture[str]) -> None:
@@ -87,10 +87,10 @@ def test_verify_against_another_checkpoint(
 
 
 def test_verify_without_the_checkpoint(
-    artifact: Artifact, workshop: Workshop, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    artifact: Artifact, fixtures: Fixtures, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     moved = shutil.copytree(artifact.path, tmp_path / "moved")
-    source = str(workshop.checkpoint("text-generation", TINY))
+    source = str(fixtures.checkpoint("text-generation", TINY))
     manifest = (moved / "manifest.json").read_text()
     (moved / "manifest.json").write_text(manifest.replace(source, "/nowhere/checkpoint"))
     assert main(["verify", str(moved)]) == 1
@@ -116,7 +116,7 @@ def test_verify_sizes_the_model_does_not_take(
 
 
 def test_run_on_token_ids(
-    artifact: Artifact, workshop: Workshop, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    artifact: Artifact, fixtures: Fixtures, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     inputs = feeds(29, 3, vocab_size=258)
     for name, array in inputs.items():
@@ -127,7 +127,7 @@ def test_run_on_token_ids(
         *("--attention-mask", tmp_path / "attention_mask.npy"),
         *("--output", tmp_path / "out.npz", "--threads", 1),
     )
-    expected = outputs_of(workshop.model("text-generation", TINY), inputs)
+    expected = outputs_of(fixtures.model("text-generation", TINY), inputs)
     with np.load(tmp_path / "out.npz") as saved:
         assert worst_error(dict(saved), expected) < 1e-5
     assert (found["batch"], found["length"]) == (3, 29)
@@ -141,12 +141,12 @@ def test_run_on_token_ids(
 
 
 def test_run_on_a_text(
-    artifact: Artifact, workshop: Workshop, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    artifact: Artifact, fixtures: Fixtures, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "letter.txt").write_text(TEXT, encoding="utf-8")
     ids = np.frombuffer(TEXT.encode(), np.uint8).astype(np.int64)[None] + 2
     inputs = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
-    expected = outputs_of(workshop.model("text-generation", TINY), inputs)
+    expected = outputs_of(fixtures.model("text-generation", TINY), inputs)
     for source in (["--text", TEXT], ["--text-file", str(tmp_path / "letter.txt")]):
         out = tmp_path / "out.npz"
         found = document(capsys, "run", artifact.path, *source, "--output", out)
@@ -225,9 +225,9 @@ def test_a_changed_file_is_refused_by_every_verb(
 
 @pytest.mark.parametrize("verb", [["verify"], ["run", "--text", "x"], ["inspect"]])
 def test_external_data_outside_the_folder_is_refused_by_every_verb(
-    workshop: Workshop, tmp_path: Path, capsys: pytest.CaptureFixture[str], verb: list[str]
+    fixtures: Fixtures, tmp_path: Path, capsys: pytest.CaptureFixture[str], verb: list[str]
 ) -> None:
-    artifact = workshop.artifact(external_data=True)
+    artifact = fixtures.artifact(external_data=True)
     copy = shutil.copytree(artifact.path, tmp_path / "copy")
     (tmp_path / "weights").write_bytes((copy / "model.onnx_data").read_bytes())
     model = onnx.load(copy / "model.onnx", load_external_data=False)

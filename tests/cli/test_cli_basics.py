@@ -16,7 +16,7 @@ from reformer_export.cli.main import main
 from reformer_export.inference.running import top_predictions
 from reformer_export.inference.text import ByteCodec
 
-from ..tools.handmade import edit_manifest, environment, make_artifact, snapshot
+from ..tools.artifact_fixtures import edit_manifest, environment, make_artifact, snapshot
 from .invocation import child, error_line
 
 VERBS = (

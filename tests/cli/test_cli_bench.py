@@ -13,15 +13,15 @@ from reformer_export.bench.contenders import AGAINST as CONTENDERS
 from reformer_export.cli.bench import AGAINST
 from reformer_export.cli.main import main
 
-from ..tools.handmade import environment
-from ..tools.workshop import Workshop
+from ..tools.artifact_fixtures import environment
+from ..tools.model_fixtures import Fixtures
 
 PNG = b"\x89PNG\r\n"
 
 
 @pytest.fixture(scope="module")
 def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return Workshop(tmp_path_factory.mktemp("bench")).artifact().path
+    return Fixtures(tmp_path_factory.mktemp("bench")).artifact().path
 
 
 def test_against_offers_whom_there_is() -> None:

@@ -11,8 +11,8 @@ import pytest
 
 from reformer_export.cli.main import main
 
-from ..tools.handmade import snapshot
-from ..tools.workshop import Workshop
+from ..tools.artifact_fixtures import snapshot
+from ..tools.model_fixtures import Fixtures
 from .invocation import document, error_line
 
 pytest.importorskip("triton", reason="Triton is not installed: it is made for Linux")
@@ -72,9 +72,9 @@ def test_the_same_bytes_again_and_force(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 def test_an_artifact(
-    workshop: Workshop, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    fixtures: Fixtures, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    artifact = workshop.artifact().path
+    artifact = fixtures.artifact().path
     found = document(
         capsys, "build-kernels", tmp_path / "out", "--artifact", artifact, "--target", "sm90"
     )

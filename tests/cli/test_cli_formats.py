@@ -11,14 +11,14 @@ import pytest
 from reformer_export.artifact import Artifact
 from reformer_export.cli.main import main
 
-from ..tools.handmade import snapshot
-from ..tools.workshop import TINY, Workshop
+from ..tools.artifact_fixtures import snapshot
+from ..tools.model_fixtures import TINY, Fixtures
 from .invocation import document, error_line
 
 
 @pytest.fixture(scope="module")
-def source(workshop: Workshop) -> Path:
-    return workshop.checkpoint("text-generation", TINY)
+def source(fixtures: Fixtures) -> Path:
+    return fixtures.checkpoint("text-generation", TINY)
 
 
 @pytest.fixture(scope="module")

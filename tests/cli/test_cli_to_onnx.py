@@ -20,16 +20,16 @@ from reformer_models.config import ReformerConfig
 from reformer_models.layers import reversible
 
 from ..models.saved_models import edit_config
-from ..tools.handmade import environment, make_artifact, snapshot
-from ..tools.workshop import TINY, Workshop
+from ..tools.artifact_fixtures import environment, make_artifact, snapshot
+from ..tools.model_fixtures import TINY, Fixtures
 from .invocation import document, error_line
 
 TASK = "text-classification"
 
 
 @pytest.fixture
-def source(workshop: Workshop) -> Path:
-    return workshop.checkpoint(TASK)
+def source(fixtures: Fixtures) -> Path:
+    return fixtures.checkpoint(TASK)
 
 
 def test_an_export(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -64,10 +64,10 @@ def test_an_export_for_people(
 
 
 def test_every_option_reaches_the_exporter(
-    workshop: Workshop, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    fixtures: Fixtures, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = tmp_path / "checkpoint"
-    workshop.model("text-generation", TINY).save_pretrained(source)
+    fixtures.model("text-generation", TINY).save_pretrained(source)
     edit_config(source, mystery=1, hash_seed=None)
     capsys.readouterr()
     options = ["--task", "feature-extraction", "--dtype", "fp16", "--opset", "20"]

@@ -13,23 +13,23 @@ from reformer_export.artifact.engine import ENGINE, RECORD, Engine
 from reformer_export.cli.main import main
 from reformer_export.host.gpu import find_gpus
 
-from ..tools.workshop import Workshop
+from ..tools.model_fixtures import Fixtures
 from .invocation import document, error_line
 
 TASK = "fill-mask"
 
 
 @pytest.fixture(scope="module")
-def engine(workshop: Workshop) -> Engine:
-    return workshop.engine(TASK, dtype="fp16")
+def engine(fixtures: Fixtures) -> Engine:
+    return fixtures.engine(TASK, dtype="fp16")
 
 
 def test_a_build_in_words(
-    workshop: Workshop, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    fixtures: Fixtures, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "engine"
     arguments = [
-        "to-tensorrt", str(workshop.artifact(TASK).path), str(out),
+        "to-tensorrt", str(fixtures.artifact(TASK).path), str(out),
         "--dtype", "fp16", "--no-verify",
         "--minShapes", "input_ids:1x2", "--optShapes=input_ids:1x20",
         "--maxShapes", "input_ids:2x64", "--target", "sm75,sm120", "--workspace", "100", "-v",
@@ -45,11 +45,11 @@ def test_a_build_in_words(
 
 
 def test_a_build_as_a_document(
-    workshop: Workshop, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    fixtures: Fixtures, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "engine"
     found = document(
-        capsys, "to-tensorrt", workshop.artifact(TASK).path, out, "--no-verify", "--flavor", "rtx"
+        capsys, "to-tensorrt", fixtures.artifact(TASK).path, out, "--no-verify", "--flavor", "rtx"
     )
     assert found == Engine.open(out).to_json()
 
@@ -70,7 +70,7 @@ def test_a_build_as_a_document(
     ],
 )
 def test_bad_input(
-    workshop: Workshop,
+    fixtures: Fixtures,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     arguments: list[str],
@@ -78,19 +78,19 @@ def test_bad_input(
     said: str,
 ) -> None:
     out = tmp_path / "new" / "out"
-    command = ["to-tensorrt", str(workshop.artifact(TASK).path), str(out), *arguments]
+    command = ["to-tensorrt", str(fixtures.artifact(TASK).path), str(out), *arguments]
     assert main(command) == code
     assert said in error_line(capsys)
     assert os.listdir(tmp_path) == []
 
 
 def test_an_artifact_of_several_formats(
-    workshop: Workshop, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    fixtures: Fixtures, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     both, alone, out = tmp_path / "both", tmp_path / "alone", tmp_path / "engine"
-    shutil.copytree(workshop.artifact(TASK).path, both)
+    shutil.copytree(fixtures.artifact(TASK).path, both)
     for folder in (both, alone):
-        checkpoint = str(workshop.checkpoint(TASK))
+        checkpoint = str(fixtures.checkpoint(TASK))
         assert main(["to-torchscript", "-m", checkpoint, str(folder), "--no-verify"]) == 0
     assert main(["to-tensorrt", str(both), str(out), "--no-verify"]) == 0
     capsys.readouterr()
@@ -99,16 +99,16 @@ def test_an_artifact_of_several_formats(
 
 
 @pytest.mark.parametrize("dtype", ["fp32", "fp16"])
-def test_an_artifact_with_weights_beside_it(workshop: Workshop, tmp_path: Path, dtype: str) -> None:
-    artifact = workshop.artifact(TASK, external_data=True).path
+def test_an_artifact_with_weights_beside_it(fixtures: Fixtures, tmp_path: Path, dtype: str) -> None:
+    artifact = fixtures.artifact(TASK, external_data=True).path
     arguments = ["to-tensorrt", str(artifact), str(tmp_path / "engine"), "--dtype", dtype]
     assert main(arguments) == 0
 
 
 def test_an_artifact_of_a_newer_schema(
-    workshop: Workshop, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    fixtures: Fixtures, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    artifact = shutil.copytree(workshop.artifact(TASK).path, tmp_path / "artifact")
+    artifact = shutil.copytree(fixtures.artifact(TASK).path, tmp_path / "artifact")
     manifest = artifact / "manifest.json"
     text = manifest.read_text()
     manifest.write_text(text.replace('"schema_version": 3', '"schema_version": 9', 1))

@@ -14,7 +14,7 @@ pytest.importorskip("triton", reason="Triton is not installed: it is made for Li
 from reformer_export.exporters.cuda.export import KERNELS, add_cuda_kernels
 from reformer_ops.triton import compile as triton_compile
 
-from ..tools.workshop import Workshop, feeds
+from ..tools.model_fixtures import Fixtures, feeds
 from .emulation import compile_launch
 from .process import beside_stand_in, stand_in
 from .sessions import open_session
@@ -23,10 +23,10 @@ from .stand_in import Launched
 
 @pytest.mark.parametrize("dtype", ["fp32", "fp16"])
 def test_every_node_launches_what_it_needs(
-    dtype: str, workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    dtype: str, fixtures: Fixtures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "artifact"
-    shutil.copytree(workshop.artifact("question-answering", dtype=dtype).path, folder)
+    shutil.copytree(fixtures.artifact("question-answering", dtype=dtype).path, folder)
     monkeypatch.setattr(triton_compile, "compile_launch", compile_launch)
     add_cuda_kernels(folder, targets=["sm80"])
     run_artifact(folder)

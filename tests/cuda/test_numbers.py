@@ -1,4 +1,4 @@
-"""Our operators as ONNX Runtime runs them on a GPU, under the numeric law of docs/ops.md.
+"""Our operators as ONNX Runtime runs them on a GPU, within the tolerances of docs/ops.md.
 
 The whole way is ours: the file is written as for a model, the library chooses and launches, and
 emulated PTX takes the GPU's place. Every launch must be the one that the operator's program has.
@@ -21,7 +21,7 @@ from reformer_ops.registry import by_onnx_name
 from reformer_ops.sorted_chunk_attention.cases import make_case as sorted_case
 from reformer_ops.triton_programs import sizes_of
 
-from ..ops import tolerances as law
+from ..ops import tolerances
 from ..tools.ptx.emulated import as_float32, stored
 from .emulation import Run, images_in, write_kernels
 from .process import beside_stand_in, stand_in
@@ -125,15 +125,15 @@ def emulated(op_name: str, case: Case, dtype: str, folder: Path, *, gpu: int = 8
 def test_sessions_keep_the_law(name: str, dtype: str, tmp_path: Path) -> None:
     op_name, case = CASES[name]
     op = by_onnx_name(op_name)
-    case = law.exact_in(case, op, dtype)
-    law.check(op, case, dtype, emulated(op_name, case, dtype, tmp_path))
+    case = tolerances.exact_in(case, op, dtype)
+    tolerances.check(op, case, dtype, emulated(op_name, case, dtype, tmp_path))
 
 
 @beside_stand_in
 def test_a_later_gpu_gets_the_ptx(tmp_path: Path) -> None:
     op_name, case = CASES["hash, padded"]
     found = emulated(op_name, case, "float32", tmp_path, gpu=120)
-    law.check(by_onnx_name(op_name), case, "float32", found)
+    tolerances.check(by_onnx_name(op_name), case, "float32", found)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_a_sort_of_more_than_a_segment(length: int, num_buckets: int, tmp_path: 
     )
     op = by_onnx_name("SortedChunkAttention")
     found = emulated(op.name, case, "float32", tmp_path)
-    law.check(op, case, "float32", found)
+    tolerances.check(op, case, "float32", found)
 
 
 @beside_stand_in
@@ -174,11 +174,11 @@ def test_a_session_takes_every_length(tmp_path: Path) -> None:
     session = open_session(model_of(node), path)
     loaded = driver.calls().count("cuLibraryLoadData")
     for each in cases:
-        case = law.exact_in(each, op, "float16")
+        case = tolerances.exact_in(each, op, "float16")
         batch, length = case.inputs["mask"].shape
         expected = Run(node, images_in(path), batch, length)
         driver.on_launch(expected)
         (found,) = run(session, feeds(op.name, case, "float16"))
         assert expected.launched == len(expected.steps)
-        law.check(op, case, "float16", as_float32(found))
+        tolerances.check(op, case, "float16", as_float32(found))
     assert driver.calls().count("cuLibraryLoadData") == loaded

@@ -35,8 +35,8 @@ from reformer_ops.triton.launch import Launch
 from reformer_ops.triton_programs import make_program
 
 from ..cuda.emulation import compile_launch
-from ..tools.handmade import snapshot
-from ..tools.workshop import Workshop
+from ..tools.artifact_fixtures import snapshot
+from ..tools.model_fixtures import Fixtures
 
 Json = dict[str, Any]
 
@@ -61,8 +61,8 @@ def parts(path: Path) -> tuple[Json, dict[str, bytes]]:
 
 
 @pytest.fixture(scope="module")
-def model(workshop: Workshop) -> Path:
-    return workshop.artifact(TASK).format_path("onnx")
+def model(fixtures: Fixtures) -> Path:
+    return fixtures.artifact(TASK).format_path("onnx")
 
 
 @pytest.fixture(scope="module")
@@ -206,9 +206,9 @@ def compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def artifact(workshop: Workshop, tmp_path: Path) -> Artifact:
+def artifact(fixtures: Fixtures, tmp_path: Path) -> Artifact:
     """One to change."""
-    return copy_of(workshop.artifact(TASK), tmp_path / "artifact")
+    return copy_of(fixtures.artifact(TASK), tmp_path / "artifact")
 
 
 def copy_of(artifact: Artifact, path: Path) -> Artifact:
@@ -259,16 +259,16 @@ def test_targets_that_there_are_not(targets: list[str], told: str, artifact: Art
     assert snapshot(artifact.path) == before
 
 
-def test_a_model_without_operators_of_ours(workshop: Workshop, tmp_path: Path) -> None:
-    artifact = copy_of(workshop.artifact(TASK, ops="portable"), tmp_path / "artifact")
+def test_a_model_without_operators_of_ours(fixtures: Fixtures, tmp_path: Path) -> None:
+    artifact = copy_of(fixtures.artifact(TASK, ops="portable"), tmp_path / "artifact")
     before = snapshot(artifact.path)
     with pytest.raises(UsageError, match="export it without --ops portable"):
         add_cuda_kernels(artifact.path, targets=["sm80"])
     assert snapshot(artifact.path) == before
 
 
-def test_bf16_on_a_gpu_that_has_none(workshop: Workshop, tmp_path: Path) -> None:
-    artifact = copy_of(workshop.artifact(TASK, dtype="bf16"), tmp_path / "artifact")
+def test_bf16_on_a_gpu_that_has_none(fixtures: Fixtures, tmp_path: Path) -> None:
+    artifact = copy_of(fixtures.artifact(TASK, dtype="bf16"), tmp_path / "artifact")
     before = snapshot(artifact.path)
     with pytest.raises(UsageError, match="sm75 does not compute in bf16: use fp16 there"):
         add_cuda_kernels(artifact.path, targets=["sm75"])
@@ -278,9 +278,9 @@ def test_bf16_on_a_gpu_that_has_none(workshop: Workshop, tmp_path: Path) -> None
     assert {each["dtype"] for each in document["programs"]} == {"bfloat16"}
 
 
-def test_an_artifact_without_onnx(workshop: Workshop, tmp_path: Path) -> None:
+def test_an_artifact_without_onnx(fixtures: Fixtures, tmp_path: Path) -> None:
     out = tmp_path / "artifact"
-    to_torchscript(workshop.checkpoint(TASK), out, verify=False, ops="portable")
+    to_torchscript(fixtures.checkpoint(TASK), out, verify=False, ops="portable")
     before = snapshot(out)
     with pytest.raises(ArtifactError, match=r"has no model\.onnx, which the kernels are for"):
         add_cuda_kernels(out, targets=["sm80"])

@@ -26,8 +26,8 @@ from reformer_ops.registry import OPS
 
 from ..models.reformers import SMALL, theirs
 from ..models.saved_models import as_cached, edit_config
-from ..tools.handmade import snapshot
-from ..tools.workshop import CONFIGS, TINY, Workshop, feeds, outputs_of
+from ..tools.artifact_fixtures import snapshot
+from ..tools.model_fixtures import CONFIGS, TINY, Fixtures, feeds, outputs_of
 
 
 @pytest.fixture
@@ -129,8 +129,8 @@ def test_what_is_no_file(checkpoint: Path, out: Path, spoil: Callable[[Path], No
         copy_checkpoint_files(checkpoint, out)
 
 
-def test_an_export_refuses_such_a_link_before_any_work(workshop: Workshop, tmp_path: Path) -> None:
-    folder = shutil.copytree(workshop.checkpoint(), tmp_path / "checkpoint")
+def test_an_export_refuses_such_a_link_before_any_work(fixtures: Fixtures, tmp_path: Path) -> None:
+    folder = shutil.copytree(fixtures.checkpoint(), tmp_path / "checkpoint")
     (tmp_path / "secret").write_text("secret")
     (folder / "tokenizer.json").symlink_to(tmp_path / "secret")
     said: list[str] = []
@@ -140,10 +140,10 @@ def test_an_export_refuses_such_a_link_before_any_work(workshop: Workshop, tmp_p
     assert sorted(os.listdir(tmp_path)) == ["checkpoint", "secret"]
 
 
-def test_an_export_from_the_hub_s_cache(workshop: Workshop, tmp_path: Path) -> None:
-    cached = as_cached(workshop.checkpoint("fill-mask"), tmp_path / "cache")
+def test_an_export_from_the_hub_s_cache(fixtures: Fixtures, tmp_path: Path) -> None:
+    cached = as_cached(fixtures.checkpoint("fill-mask"), tmp_path / "cache")
     artifact = to_onnx(cached, tmp_path / "out", verify=False)
-    plain = workshop.artifact("fill-mask")
+    plain = fixtures.artifact("fill-mask")
     assert artifact.manifest.files == plain.manifest.files
     assert not any(path.is_symlink() for path in artifact.path.iterdir())
 
@@ -154,15 +154,15 @@ def record(path: Path) -> dict[str, Any]:
 
 
 @pytest.fixture
-def manifest(workshop: Workshop) -> dict[str, Any]:
+def manifest(fixtures: Fixtures) -> dict[str, Any]:
     """The manifest of the artifact for text generation, as anybody reads it."""
-    path = workshop.artifact().path / "manifest.json"
+    path = fixtures.artifact().path / "manifest.json"
     found: dict[str, Any] = json.loads(path.read_text())
     return found
 
 
-def test_the_manifest_says_what_the_model_is(workshop: Workshop, manifest: dict[str, Any]) -> None:
-    model = onnx.load(workshop.artifact().format_path("onnx"))
+def test_the_manifest_says_what_the_model_is(fixtures: Fixtures, manifest: dict[str, Any]) -> None:
+    model = onnx.load(fixtures.artifact().format_path("onnx"))
     assert manifest["schema_version"] == 3
     assert manifest["task"] == "text-generation" == model.graph.name
     assert manifest["architecture"] == "ReformerModelWithLMHead"
@@ -183,28 +183,28 @@ def test_the_manifest_says_what_the_model_is(workshop: Workshop, manifest: dict[
 
 
 @pytest.mark.parametrize("task", CONFIGS)
-def test_the_manifest_says_the_task(workshop: Workshop, task: str) -> None:
-    found = workshop.artifact(task).manifest
+def test_the_manifest_says_the_task(fixtures: Fixtures, task: str) -> None:
+    found = fixtures.artifact(task).manifest
     assert found.task == task
-    assert found.architecture == type(workshop.model(task)).__name__
+    assert found.architecture == type(fixtures.model(task)).__name__
 
 
-def test_the_manifest_says_how_it_was_made(workshop: Workshop) -> None:
-    found = workshop.artifact("fill-mask", dtype="fp16", ops="portable").manifest
+def test_the_manifest_says_how_it_was_made(fixtures: Fixtures) -> None:
+    found = fixtures.artifact("fill-mask", dtype="fp16", ops="portable").manifest
     assert (found.dtype, found.formats["onnx"].ops) == ("fp16", "portable")
     assert {spec.dtype for spec in found.signature.outputs} == {"float16"}
 
 
-def test_the_manifest_vouches_for_every_file(workshop: Workshop, manifest: dict[str, Any]) -> None:
-    folder = workshop.artifact().path
+def test_the_manifest_vouches_for_every_file(fixtures: Fixtures, manifest: dict[str, Any]) -> None:
+    folder = fixtures.artifact().path
     present = {path.name for path in folder.iterdir()} - {"manifest.json"}
     assert manifest["files"] == {name: record(folder / name) for name in present}
-    external = workshop.artifact(external_data=True)
+    external = fixtures.artifact(external_data=True)
     assert "model.onnx_data" in external.manifest.files
 
 
-def test_the_manifest_knows_its_source(workshop: Workshop, manifest: dict[str, Any]) -> None:
-    source = workshop.checkpoint()
+def test_the_manifest_knows_its_source(fixtures: Fixtures, manifest: dict[str, Any]) -> None:
+    source = fixtures.checkpoint()
     names = ("config.json", "model.safetensors")
     assert manifest["source"] == {
         "name": str(source),
@@ -223,7 +223,7 @@ def test_the_manifest_knows_the_tools(manifest: dict[str, Any]) -> None:
 
 
 def test_the_rotations_are_those_that_transformers_draws(
-    workshop: Workshop, manifest: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    fixtures: Fixtures, manifest: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Caught in the act: what its layers get from torch while they hash."""
     drawn: list[torch.Tensor] = []
@@ -234,7 +234,7 @@ def test_the_rotations_are_those_that_transformers_draws(
         return drawn[-1]
 
     monkeypatch.setattr(torch, "randn", watched)
-    outputs_of(workshop.model(), feeds(29))
+    outputs_of(fixtures.model(), feeds(29))
     lsh_layers = [i for i, kind in enumerate(SMALL["attn_layers"]) if kind == "lsh"]
     assert len(drawn) == len(lsh_layers)
     assert manifest["hashing"]["rotations"] == [
@@ -247,14 +247,14 @@ def test_the_rotations_are_those_that_transformers_draws(
     ]
     (stored,) = (
         onnx.numpy_helper.to_array(tensor)
-        for tensor in onnx.load(workshop.artifact().format_path("onnx")).graph.initializer
+        for tensor in onnx.load(fixtures.artifact().format_path("onnx")).graph.initializer
         if tensor.name.endswith("rotations")
     )
     assert all(np.array_equal(stored, tensor.numpy()) for tensor in drawn)
 
 
-def test_rotations_keep_fp32_in_half_precision(workshop: Workshop) -> None:
-    half, single = workshop.artifact(dtype="fp16"), workshop.artifact()
+def test_rotations_keep_fp32_in_half_precision(fixtures: Fixtures) -> None:
+    half, single = fixtures.artifact(dtype="fp16"), fixtures.artifact()
     assert half.manifest.hashing == single.manifest.hashing
     (stored,) = (
         tensor

@@ -21,7 +21,7 @@ from reformer_export.exporters.torch.torchscript import TorchScriptOptions
 from reformer_export.runtimes import open_runner
 
 from ..models.reformers import SMALL, theirs
-from ..tools.workshop import CONFIGS, TINY, Feeds, Workshop, feeds, outputs_of, worst_error
+from ..tools.model_fixtures import CONFIGS, TINY, Feeds, Fixtures, feeds, outputs_of, worst_error
 
 LONGEST = 120  # 128 positions, less what 121 tokens and more would be padded to
 TOLERANCE = {"fp32": 1e-5, "fp16": 2e-2}
@@ -72,9 +72,9 @@ def rounded(model: Any) -> Any:
 
 @pytest.mark.parametrize(("dtype", "ops"), WAYS)
 @pytest.mark.parametrize("task", CONFIGS)
-def test_every_task(workshop: Workshop, task: str, dtype: str, ops: str) -> None:
-    model = workshop.model(task)
-    artifact = workshop.artifact(task, dtype=dtype, ops=ops)
+def test_every_task(fixtures: Fixtures, task: str, dtype: str, ops: str) -> None:
+    model = fixtures.model(task)
+    artifact = fixtures.artifact(task, dtype=dtype, ops=ops)
     onnx.checker.check_model(str(artifact.format_path("onnx")), full_check=True)
     reference = rounded(model) if dtype == "fp16" else model
     for optimised in (False, True):
@@ -89,10 +89,10 @@ def test_every_task(workshop: Workshop, task: str, dtype: str, ops: str) -> None
             }
 
 
-def test_every_length_up_to_three_chunks(workshop: Workshop) -> None:
+def test_every_length_up_to_three_chunks(fixtures: Fixtures) -> None:
     """Alone and beside shorter ones: which lengths are padded, and how far, is in the graph."""
-    model = workshop.model()
-    artifacts = [workshop.artifact(ops=ops) for ops in ("auto", "portable")]
+    model = fixtures.model()
+    artifacts = [fixtures.artifact(ops=ops) for ops in ("auto", "portable")]
     opened = [session(artifact.format_path("onnx")) for artifact in artifacts]
     for length in range(1, 3 * 12 + 1):  # of the least common multiple of both chunk lengths
         for inputs in (feeds(length, 1), feeds(length, 3)):
@@ -102,9 +102,9 @@ def test_every_length_up_to_three_chunks(workshop: Workshop) -> None:
 
 
 @pytest.mark.parametrize("ops", ["auto", "portable"])
-def test_masks_with_holes_and_without_any_token(workshop: Workshop, ops: str) -> None:
-    model = workshop.model()
-    opened = session(workshop.artifact(ops=ops).format_path("onnx"))
+def test_masks_with_holes_and_without_any_token(fixtures: Fixtures, ops: str) -> None:
+    model = fixtures.model()
+    opened = session(fixtures.artifact(ops=ops).format_path("onnx"))
     rng = np.random.default_rng(0)
     for length in (1, 4, 11, 24, 29):
         inputs = feeds(length, 3)
@@ -114,12 +114,12 @@ def test_masks_with_holes_and_without_any_token(workshop: Workshop, ops: str) ->
         assert worst_error(run(opened, inputs), outputs_of(model, inputs)) <= TOLERANCE["fp32"]
 
 
-def test_the_longest_sequence(workshop: Workshop) -> None:
-    artifact = workshop.artifact()
+def test_the_longest_sequence(fixtures: Fixtures) -> None:
+    artifact = fixtures.artifact()
     assert artifact.signature.max_length == LONGEST
     inputs = feeds(LONGEST, 3)
     found = run(session(artifact.format_path("onnx")), inputs)
-    assert worst_error(found, outputs_of(workshop.model(), inputs)) <= TOLERANCE["fp32"]
+    assert worst_error(found, outputs_of(fixtures.model(), inputs)) <= TOLERANCE["fp32"]
 
 
 def _opset_cases() -> list[Any]:
@@ -130,9 +130,9 @@ def _opset_cases() -> list[Any]:
 
 
 @pytest.mark.parametrize(("opset", "dtype", "ops"), _opset_cases())
-def test_every_opset(workshop: Workshop, opset: int, dtype: str, ops: str) -> None:
+def test_every_opset(fixtures: Fixtures, opset: int, dtype: str, ops: str) -> None:
     task = "text-classification"
-    artifact = workshop.artifact(task, opset=opset, dtype=dtype, ops=ops)
+    artifact = fixtures.artifact(task, opset=opset, dtype=dtype, ops=ops)
     model = onnx.load(artifact.format_path("onnx"))
     onnx.checker.check_model(model, full_check=True)
     imported = {(item.domain, item.version) for item in model.opset_import}
@@ -140,7 +140,7 @@ def test_every_opset(workshop: Workshop, opset: int, dtype: str, ops: str) -> No
     assert artifact.manifest.formats["onnx"].details == {"opset": opset}
     for body in model.functions:
         assert [(item.domain, item.version) for item in body.opset_import] == [("", opset)]
-    reference = workshop.model(task)
+    reference = fixtures.model(task)
     if dtype == "fp16":
         reference = rounded(reference)
     for optimised in (False, True):
@@ -156,8 +156,8 @@ def test_other_opsets_are_refused(opset: int) -> None:
         OnnxOptions(opset=opset)
 
 
-def test_external_data(workshop: Workshop, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    inside, outside = workshop.artifact(), workshop.artifact(external_data=True)
+def test_external_data(fixtures: Fixtures, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    inside, outside = fixtures.artifact(), fixtures.artifact(external_data=True)
     assert outside.file("model.onnx_data") is not None
     assert outside.format_path("onnx").stat().st_size < inside.format_path("onnx").stat().st_size
     onnx.checker.check_model(str(outside.format_path("onnx")), full_check=True)
@@ -171,10 +171,10 @@ def test_external_data(workshop: Workshop, monkeypatch: pytest.MonkeyPatch, tmp_
 
 
 def test_what_is_too_large_for_one_file_gets_two(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    fixtures: Fixtures, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(exporter, "_LARGEST_FILE", 1000)
-    artifact = to_onnx(workshop.checkpoint("fill-mask"), tmp_path / "out", verify=False)
+    artifact = to_onnx(fixtures.checkpoint("fill-mask"), tmp_path / "out", verify=False)
     assert artifact.file("model.onnx_data") is not None
     assert session(artifact.format_path("onnx"))
 
@@ -201,9 +201,9 @@ def test_extremes(tmp_path: Path, changes: Mapping[str, Any]) -> None:
         assert worst_error(run(opened, inputs), outputs_of(model, inputs)) <= TOLERANCE["fp32"]
 
 
-def test_a_shorter_maximum_changes_what_is_said_alone(workshop: Workshop, tmp_path: Path) -> None:
-    whole = workshop.artifact("fill-mask")
-    cut = to_onnx(workshop.checkpoint("fill-mask"), tmp_path / "out", max_length=1, verify=False)
+def test_a_shorter_maximum_changes_what_is_said_alone(fixtures: Fixtures, tmp_path: Path) -> None:
+    whole = fixtures.artifact("fill-mask")
+    cut = to_onnx(fixtures.checkpoint("fill-mask"), tmp_path / "out", max_length=1, verify=False)
     assert cut.signature.max_length == 1
     assert undescribed(cut.format_path("onnx")) == undescribed(whole.format_path("onnx"))
 
@@ -218,10 +218,10 @@ def undescribed(path: Path) -> onnx.ModelProto:
     return model
 
 
-def test_a_maximum_the_model_does_not_have(workshop: Workshop, tmp_path: Path) -> None:
+def test_a_maximum_the_model_does_not_have(fixtures: Fixtures, tmp_path: Path) -> None:
     said = f"--max-length {LONGEST + 1}: this model takes 1 to {LONGEST} tokens"
     with pytest.raises(UsageError, match=said):
-        to_onnx(workshop.checkpoint(), tmp_path / "out", max_length=LONGEST + 1, verify=False)
+        to_onnx(fixtures.checkpoint(), tmp_path / "out", max_length=LONGEST + 1, verify=False)
     assert not (tmp_path / "out").exists()
 
 
@@ -245,9 +245,9 @@ def test_bf16_is_for_onnx_alone() -> None:
         TorchScriptOptions(dtype="bf16")
 
 
-def test_a_model_in_bf16(workshop: Workshop, tmp_path: Path) -> None:
+def test_a_model_in_bf16(fixtures: Fixtures, tmp_path: Path) -> None:
     """For GPUs. On the CPU it is emulated, and the export verified so; outputs come in fp32."""
-    artifact = to_onnx(workshop.checkpoint(), tmp_path / "out", dtype="bf16")
+    artifact = to_onnx(fixtures.checkpoint(), tmp_path / "out", dtype="bf16")
     record = artifact.parity("onnx")
     assert record is not None
     assert "bf16 emulated in fp32" in record["candidate"]
@@ -262,7 +262,7 @@ def test_a_model_in_bf16(workshop: Workshop, tmp_path: Path) -> None:
         open_runner(artifact, ops="native")
 
 
-def test_hashing_can_be_chosen(workshop: Workshop, tmp_path: Path) -> None:
+def test_hashing_can_be_chosen(fixtures: Fixtures, tmp_path: Path) -> None:
     """Buckets and seed by option are those of a checkpoint that has them in its config."""
     chosen = TINY | {"num_buckets": [2, 4], "hash_seed": 9}
     model = theirs("text-generation", **chosen)

@@ -25,8 +25,8 @@ from reformer_ops.core.spec import OpSpec
 from reformer_ops.registry import FUSED, OPS, by_onnx_name
 
 from ..models.reformers import SMALL, theirs
-from ..tools.handmade import environment
-from ..tools.workshop import CONFIGS, TINY, Workshop
+from ..tools.artifact_fixtures import environment
+from ..tools.model_fixtures import CONFIGS, TINY, Fixtures
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -50,8 +50,8 @@ IN_BODY = re.compile(r"(?!val_)[a-z][a-z0-9]*(?:_[a-z0-9]+)*")
 
 
 @pytest.fixture(params=["auto", "portable"])
-def graph(workshop: Workshop, request: pytest.FixtureRequest) -> onnx.GraphProto:
-    model = onnx.load(workshop.artifact(ops=request.param).format_path("onnx"))
+def graph(fixtures: Fixtures, request: pytest.FixtureRequest) -> onnx.GraphProto:
+    model = onnx.load(fixtures.artifact(ops=request.param).format_path("onnx"))
     return model.graph
 
 
@@ -61,8 +61,8 @@ def dims(value: onnx.ValueInfoProto) -> list[str | int]:
 
 
 @pytest.mark.parametrize("task", CONFIGS)
-def test_inputs_and_outputs(workshop: Workshop, task: str) -> None:
-    artifact = workshop.artifact(task)
+def test_inputs_and_outputs(fixtures: Fixtures, task: str) -> None:
+    artifact = fixtures.artifact(task)
     found = onnx.load(artifact.format_path("onnx")).graph
     assert {value.name: dims(value) for value in found.input} == {
         "input_ids": ["batch", "sequence"],
@@ -75,13 +75,13 @@ def test_inputs_and_outputs(workshop: Workshop, task: str) -> None:
 
 
 @pytest.mark.parametrize("task", CONFIGS)
-def test_nothing_keeps_the_cuda_provider_from_the_graph(workshop: Workshop, task: str) -> None:
+def test_nothing_keeps_the_cuda_provider_from_the_graph(fixtures: Fixtures, task: str) -> None:
     """What ONNX Runtime's CUDA provider has no kernel for runs on the CPU, with copies around it.
 
     So it is with a Pad of integers. A Clip with an open bound is a fault of its own: shapes that
     are computed from it count as data, are computed on the GPU, and are copied back.
     """
-    graph = onnx.load(workshop.artifact(task).format_path("onnx")).graph
+    graph = onnx.load(fixtures.artifact(task).format_path("onnx")).graph
     assert not [node.name for node in graph.node if node.op_type == "Pad"]
     open_bounds = [n.name for n in graph.node if n.op_type == "Clip" and "" in n.input]
     assert not open_bounds
@@ -114,8 +114,8 @@ def test_names_are_readable(graph: onnx.GraphProto) -> None:
     assert [name for name in values if not READABLE.fullmatch(name)] == []
 
 
-def test_weights_are_named_by_their_modules(workshop: Workshop, graph: onnx.GraphProto) -> None:
-    modules = {name for name, _ in workshop.model().named_modules()}
+def test_weights_are_named_by_their_modules(fixtures: Fixtures, graph: onnx.GraphProto) -> None:
+    modules = {name for name, _ in fixtures.model().named_modules()}
     strange = []
     for tensor in graph.initializer:
         module, _, rest = tensor.name.rpartition("/")
@@ -128,8 +128,8 @@ def test_weights_are_named_by_their_modules(workshop: Workshop, graph: onnx.Grap
     assert strange == []
 
 
-def test_names_in_bodies(workshop: Workshop) -> None:
-    model = onnx.load(workshop.artifact().format_path("onnx"))
+def test_names_in_bodies(fixtures: Fixtures) -> None:
+    model = onnx.load(fixtures.artifact().format_path("onnx"))
     assert {body.name for body in model.functions} == {op.name for op in (*OPS, *FUSED)}
     for body in model.functions:
         spec = by_onnx_name(body.name)
@@ -140,8 +140,8 @@ def test_names_in_bodies(workshop: Workshop) -> None:
         assert [name for name in names if not IN_BODY.fullmatch(name)] == []
 
 
-def test_attributes_come_in_the_order_of_the_spec(workshop: Workshop) -> None:
-    nodes = onnx.load(workshop.artifact().format_path("onnx")).graph.node
+def test_attributes_come_in_the_order_of_the_spec(fixtures: Fixtures) -> None:
+    nodes = onnx.load(fixtures.artifact().format_path("onnx")).graph.node
     ours = [node for node in nodes if node.domain == "reformer"]
     # Two sums in each of four layers, but no norm right after the last.
     assert Counter(node.op_type for node in ours) == {"AddNorm": 7, **{op.name: 2 for op in OPS}}
@@ -151,15 +151,15 @@ def test_attributes_come_in_the_order_of_the_spec(workshop: Workshop) -> None:
         assert len(node.output) == len(by_onnx_name(node.op_type).outputs)
 
 
-def test_portable_has_standard_operators_alone(workshop: Workshop) -> None:
-    model = onnx.load(workshop.artifact(ops="portable").format_path("onnx"))
+def test_portable_has_standard_operators_alone(fixtures: Fixtures) -> None:
+    model = onnx.load(fixtures.artifact(ops="portable").format_path("onnx"))
     assert {node.domain for node in model.graph.node} == {""}
     assert not model.functions
 
 
 @pytest.mark.parametrize("options", [{"ops": "auto"}, {"ops": "portable", "dtype": "fp16"}])
-def test_nothing_tells_where_it_was_made(workshop: Workshop, options: dict[str, str]) -> None:
-    path = workshop.artifact(**options).format_path("onnx")
+def test_nothing_tells_where_it_was_made(fixtures: Fixtures, options: dict[str, str]) -> None:
+    path = fixtures.artifact(**options).format_path("onnx")
     data = path.read_bytes()
     for telling in (
         *(ROOT, Path.home(), sys.prefix, sys.base_prefix, path.parent.parent),
@@ -194,9 +194,9 @@ def value_list(value: Any) -> list[Any]:
 
 @pytest.mark.parametrize("task", ["text-generation", "question-answering"])
 @pytest.mark.parametrize("ops", ["auto", "portable"])
-def test_no_weight_is_stored_twice(workshop: Workshop, task: str, ops: str) -> None:
+def test_no_weight_is_stored_twice(fixtures: Fixtures, task: str, ops: str) -> None:
     """The rotations above all, which the LSH layers share."""
-    model = onnx.load(workshop.artifact(task, ops=ops).format_path("onnx"))
+    model = onnx.load(fixtures.artifact(task, ops=ops).format_path("onnx"))
     stored = [
         (tensor.data_type, tuple(tensor.dims), hashlib.sha256(tensor.raw_data).hexdigest())
         for tensor in model.graph.initializer
@@ -236,7 +236,7 @@ def test_large_weights_are_stored_as_they_are_used(tmp_path: Path) -> None:
     assert artifact.format_path("onnx").stat().st_size < parameters + 200_000
 
 
-def test_two_exports_are_alike_to_the_byte(workshop: Workshop, tmp_path: Path) -> None:
+def test_two_exports_are_alike_to_the_byte(fixtures: Fixtures, tmp_path: Path) -> None:
     """In another process, whose hashes of strings are others."""
     code = (
         "import sys; from reformer_export import to_onnx;"
@@ -244,18 +244,18 @@ def test_two_exports_are_alike_to_the_byte(workshop: Workshop, tmp_path: Path) -
     )
     out = tmp_path / "out"
     subprocess.run(
-        [sys.executable, "-c", code, workshop.checkpoint(), out],
+        [sys.executable, "-c", code, fixtures.checkpoint(), out],
         env={**environment(), "PYTHONHASHSEED": "12345"},
         check=True,
         capture_output=True,
     )
-    first = workshop.artifact(external_data=True)
+    first = fixtures.artifact(external_data=True)
     for name in ("model.onnx", "model.onnx_data", "config.json"):
         assert (out / name).read_bytes() == (first.path / name).read_bytes()
 
 
-def test_every_tensor_of_an_external_artifact_is_small_or_outside(workshop: Workshop) -> None:
-    artifact = workshop.artifact(external_data=True)
+def test_every_tensor_of_an_external_artifact_is_small_or_outside(fixtures: Fixtures) -> None:
+    artifact = fixtures.artifact(external_data=True)
     model = onnx.load(artifact.format_path("onnx"), load_external_data=False)
     places = {
         entry.value

@@ -13,7 +13,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 from reformer_export.errors import ExportError
 from reformer_export.exporters.onnx.lint import MAX_TOPK, lint
 
-from ..tools.workshop import Workshop
+from ..tools.model_fixtures import Fixtures
 
 FLOAT, INT64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
 
@@ -49,8 +49,8 @@ def refused(
 
 
 @pytest.mark.parametrize("ops", ["auto", "portable"])
-def test_our_own_graphs_pass(workshop: Workshop, ops: str) -> None:
-    lint(ir.load(workshop.artifact(ops=ops).format_path("onnx")))
+def test_our_own_graphs_pass(fixtures: Fixtures, ops: str) -> None:
+    lint(ir.load(fixtures.artifact(ops=ops).format_path("onnx")))
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 
-from ..tools.workshop import CONFIGS, Workshop, feeds, worst_error
+from ..tools.model_fixtures import CONFIGS, Fixtures, feeds, worst_error
 from .test_onnx_export import run, session
 
 Tool = Callable[[Path, Path], None]
@@ -142,9 +142,9 @@ PORTABLE_ONLY = (onnx_version_converter,)
 
 
 @pytest.mark.parametrize("tool", [*EXACT, *PORTABLE_ONLY])
-def test_the_same_numbers(workshop: Workshop, tmp_path: Path, tool: Tool) -> None:
+def test_the_same_numbers(fixtures: Fixtures, tmp_path: Path, tool: Tool) -> None:
     ops = "portable" if tool in PORTABLE_ONLY else "auto"
-    source = workshop.artifact(TASK, ops=ops).format_path("onnx")
+    source = fixtures.artifact(TASK, ops=ops).format_path("onnx")
     tool(source, tmp_path / "out.onnx")
     inputs = feeds(43, 2)
     expected = run(session(source), inputs)
@@ -159,10 +159,10 @@ def test_the_same_numbers(workshop: Workshop, tmp_path: Path, tool: Tool) -> Non
         (quantize_to_4_bits, "auto", 0.4),
     ],
 )
-def test_fewer_bits(workshop: Workshop, tmp_path: Path, tool: Tool, ops: str, bound: float) -> None:
+def test_fewer_bits(fixtures: Fixtures, tmp_path: Path, tool: Tool, ops: str, bound: float) -> None:
     """Of a model that does not hash, so that rounding moves no token into another bucket."""
     config = CONFIGS[TASK] | {"attn_layers": ["local", "local"]}
-    source = workshop.artifact(TASK, config, ops=ops).format_path("onnx")
+    source = fixtures.artifact(TASK, config, ops=ops).format_path("onnx")
     tool(source, tmp_path / "out.onnx")
     inputs = feeds(43, 2)
     expected = run(session(source), inputs)
@@ -170,8 +170,8 @@ def test_fewer_bits(workshop: Workshop, tmp_path: Path, tool: Tool, ops: str, bo
     assert 0 < worst_error(found, expected) < bound
 
 
-def test_the_limits_are_in_the_file(workshop: Workshop) -> None:
-    artifact = workshop.artifact(TASK)
+def test_the_limits_are_in_the_file(fixtures: Fixtures) -> None:
+    artifact = fixtures.artifact(TASK)
     model = onnx.load(artifact.format_path("onnx"))
     told = {entry.key: entry.value for entry in model.metadata_props}
     assert told == {
@@ -190,8 +190,8 @@ def test_the_limits_are_in_the_file(workshop: Workshop) -> None:
         opened.run(None, feeds(artifact.signature.max_length + 1))
 
 
-def test_no_shape_of_a_weight_is_said_twice(workshop: Workshop) -> None:
-    graph = onnx.load(workshop.artifact(TASK).format_path("onnx")).graph
+def test_no_shape_of_a_weight_is_said_twice(fixtures: Fixtures) -> None:
+    graph = onnx.load(fixtures.artifact(TASK).format_path("onnx")).graph
     weights = {tensor.name for tensor in graph.initializer}
     assert weights
     assert not weights & {value.name for value in graph.value_info}

@@ -24,14 +24,14 @@ from reformer_models.layers import reversible
 from reformer_ops import onnx_bodies
 from reformer_ops.core.onnx_writer import OnnxWriter
 
-from ..tools.handmade import make_artifact, snapshot
-from ..tools.workshop import Workshop
+from ..tools.artifact_fixtures import make_artifact, snapshot
+from ..tools.model_fixtures import Fixtures
 
 TASK = "fill-mask"
 
 
-def test_what_comes_out_is_verified(workshop: Workshop, tmp_path: Path) -> None:
-    source = workshop.checkpoint(TASK)
+def test_what_comes_out_is_verified(fixtures: Fixtures, tmp_path: Path) -> None:
+    source = fixtures.checkpoint(TASK)
     before = snapshot(source)
     said: list[str] = []
     artifact = to_onnx(source, tmp_path / "new" / "out", progress=said.append)
@@ -58,15 +58,15 @@ def test_what_comes_out_is_verified(workshop: Workshop, tmp_path: Path) -> None:
     assert said[3] == "comparing length 1, batch 1"
 
 
-def test_verification_can_be_left_out(workshop: Workshop, tmp_path: Path) -> None:
+def test_verification_can_be_left_out(fixtures: Fixtures, tmp_path: Path) -> None:
     """As the README shows it, from the package itself."""
     said: list[str] = []
     artifact = reformer_export.to_onnx(
-        workshop.checkpoint(TASK), tmp_path / "out", verify=False, progress=said.append
+        fixtures.checkpoint(TASK), tmp_path / "out", verify=False, progress=said.append
     )
     assert artifact.parity("onnx") is None
     assert not [message for message in said if message.startswith("comparing")]
-    assert artifact.manifest.files == workshop.artifact(TASK).manifest.files
+    assert artifact.manifest.files == fixtures.artifact(TASK).manifest.files
     runner = reformer_export.open_runner(artifact.path)
     try:
         found = runner.run({"input_ids": [[1, 2, 3]]})
@@ -97,9 +97,9 @@ def wrong_body(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_wrong_export_leaves_nothing(
-    workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fixtures: Fixtures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = workshop.checkpoint(TASK)
+    source = fixtures.checkpoint(TASK)
     before = snapshot(source)
     wrong_rotations(monkeypatch)
     with pytest.raises(ParityError) as caught:
@@ -121,32 +121,32 @@ def test_a_wrong_export_leaves_nothing(
 
 
 def test_a_wrong_export_leaves_the_artifact_that_was_there(
-    workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fixtures: Fixtures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = make_artifact(tmp_path / "out")
     before = snapshot(tmp_path)
     wrong_body(monkeypatch)
     with pytest.raises(ParityError, match=r"\(against torch, length "):
-        to_onnx(workshop.checkpoint(TASK), out, force=True)
+        to_onnx(fixtures.checkpoint(TASK), out, force=True)
     assert snapshot(tmp_path) == before
     assert os.listdir(tmp_path) == ["out"]
 
 
-def test_an_artifact_is_replaced_when_that_is_asked_for(workshop: Workshop, tmp_path: Path) -> None:
-    source, out = workshop.checkpoint(TASK), tmp_path / "out"
+def test_an_artifact_is_replaced_when_that_is_asked_for(fixtures: Fixtures, tmp_path: Path) -> None:
+    source, out = fixtures.checkpoint(TASK), tmp_path / "out"
     make_artifact(out, files={"tokenizer.json": b"{}"})
     before = snapshot(out)
     with pytest.raises(UsageError, match="exists: choose another folder, or --force"):
         to_onnx(source, out, verify=False)
     assert snapshot(out) == before
     artifact = to_onnx(source, out, verify=False, force=True)
-    assert artifact.manifest.files == workshop.artifact(TASK).manifest.files
+    assert artifact.manifest.files == fixtures.artifact(TASK).manifest.files
     assert artifact.file("tokenizer.json") is None
     assert os.listdir(tmp_path) == ["out"]
 
 
-def test_the_checkpoint_itself_is_never_replaced(workshop: Workshop, tmp_path: Path) -> None:
-    source = shutil.copytree(workshop.checkpoint(TASK), tmp_path / "checkpoint")
+def test_the_checkpoint_itself_is_never_replaced(fixtures: Fixtures, tmp_path: Path) -> None:
+    source = shutil.copytree(fixtures.checkpoint(TASK), tmp_path / "checkpoint")
     before = snapshot(source)
     with pytest.raises(UsageError, match="is not an artifact of reformer-export"):
         to_onnx(source, source, verify=False, force=True)
@@ -161,12 +161,12 @@ def test_options_are_looked_at_first(tmp_path: Path, options: dict[str, Any]) ->
 
 
 def test_without_a_runtime_nothing_is_begun(
-    workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fixtures: Fixtures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)  # as if it were not installed
     said: list[str] = []
     with pytest.raises(MissingDependencyError, match=r"--no-verify .* pip install onnxruntime"):
-        to_onnx(workshop.checkpoint(TASK), tmp_path / "out", progress=said.append)
+        to_onnx(fixtures.checkpoint(TASK), tmp_path / "out", progress=said.append)
     assert said == []
     assert os.listdir(tmp_path) == []
 

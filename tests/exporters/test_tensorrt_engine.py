@@ -37,15 +37,15 @@ from reformer_export.runtimes import open_runner
 from reformer_ops import onnx_bodies
 from reformer_ops.core.onnx_writer import OnnxWriter
 
-from ..tools.handmade import environment, snapshot
-from ..tools.workshop import Workshop, feeds
+from ..tools.artifact_fixtures import environment, snapshot
+from ..tools.model_fixtures import Fixtures, feeds
 
 TASK = "fill-mask"  # whose model is the smallest
 
 
 @pytest.fixture(scope="module")
-def engine(workshop: Workshop) -> Engine:
-    return workshop.engine(TASK, dtype="fp16")
+def engine(fixtures: Fixtures) -> Engine:
+    return fixtures.engine(TASK, dtype="fp16")
 
 
 @pytest.fixture
@@ -84,8 +84,8 @@ def refresh(folder: Path) -> None:
         ),
     ],
 )
-def test_engine_of_a_verified_graph(workshop: Workshop, task: str, options: dict[str, Any]) -> None:
-    engine = workshop.engine(task, **options)
+def test_engine_of_a_verified_graph(fixtures: Fixtures, task: str, options: dict[str, Any]) -> None:
+    engine = fixtures.engine(task, **options)
     record = engine.record
     assert sorted(os.listdir(engine.path)) == sorted([RECORD, *record.files])
     assert ENGINE in record.files
@@ -95,7 +95,7 @@ def test_engine_of_a_verified_graph(workshop: Workshop, task: str, options: dict
     assert record.targets == tuple(
         options.get("targets", ("sm80", "sm86", "sm89", "sm120", "sm121"))
     )
-    artifact = workshop.artifact(task)
+    artifact = fixtures.artifact(task)
     assert engine.signature.outputs == artifact.signature.outputs
     assert record.source.model_sha256 == artifact.manifest.files["model.onnx"].sha256
     assert record.parity is not None
@@ -113,9 +113,9 @@ def test_engine_of_a_verified_graph(workshop: Workshop, task: str, options: dict
     assert sum(layer.node is not None for layer in record.layers) > len(record.layers) / 4
 
 
-def test_half_an_engine_is_half_as_heavy(workshop: Workshop) -> None:
+def test_half_an_engine_is_half_as_heavy(fixtures: Fixtures) -> None:
     whole, half = (
-        workshop.engine(TASK, dtype=dtype, verify=False).record for dtype in ("fp32", "fp16")
+        fixtures.engine(TASK, dtype=dtype, verify=False).record for dtype in ("fp32", "fp16")
     )
     assert half.weights_bytes < 0.7 * whole.weights_bytes
     # By the type of their results: the layers compute in half precision.
@@ -123,11 +123,11 @@ def test_half_an_engine_is_half_as_heavy(workshop: Workshop) -> None:
     assert products.count(("half",)) > products.count(("float",)) > 0
 
 
-def test_several_profiles_and_a_limit(workshop: Workshop, tmp_path: Path) -> None:
+def test_several_profiles_and_a_limit(fixtures: Fixtures, tmp_path: Path) -> None:
     said: list[str] = []
     logged: list[str] = []
     engine = reformer_export.to_tensorrt(
-        workshop.artifact(TASK).path,
+        fixtures.artifact(TASK).path,
         tmp_path / "new" / "engine",
         flavor="auto",
         min_shapes=["input_ids:1x7", "input_ids:2x10"],
@@ -155,7 +155,7 @@ def test_several_profiles_and_a_limit(workshop: Workshop, tmp_path: Path) -> Non
 
 
 def test_a_graph_with_other_numbers_is_not_built(
-    workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fixtures: Fixtures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original = onnx_bodies._BODIES["ChunkAttention"]
 
@@ -164,13 +164,13 @@ def test_a_graph_with_other_numbers_is_not_built(
 
     monkeypatch.setitem(onnx_bodies._BODIES, "ChunkAttention", body)
     with pytest.raises(ParityError, match="does not give the model's numbers") as caught:
-        to_tensorrt(workshop.artifact(TASK).path, tmp_path / "new" / "engine", flavor="rtx")
+        to_tensorrt(fixtures.artifact(TASK).path, tmp_path / "new" / "engine", flavor="rtx")
     assert caught.value.report is not None
     assert os.listdir(tmp_path) == []
 
 
 def test_two_percent_too_much_is_noticed_in_half_precision(
-    workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fixtures: Fixtures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The flash-attention rule bites: what goes from fp16 to fp32 is scaled by 1.02."""
     original = OnnxWriter.to_float32
@@ -182,13 +182,13 @@ def test_two_percent_too_much_is_noticed_in_half_precision(
 
     monkeypatch.setattr(OnnxWriter, "to_float32", scaled)
     with pytest.raises(ParityError):
-        to_tensorrt(workshop.artifact(TASK).path, tmp_path / "engine", flavor="rtx", dtype="fp16")
+        to_tensorrt(fixtures.artifact(TASK).path, tmp_path / "engine", flavor="rtx", dtype="fp16")
     assert os.listdir(tmp_path) == []
 
 
-def test_an_engine_is_replaced_when_that_is_asked_for(workshop: Workshop, copy: Path) -> None:
+def test_an_engine_is_replaced_when_that_is_asked_for(fixtures: Fixtures, copy: Path) -> None:
     before = snapshot(copy)
-    artifact = workshop.artifact(TASK).path
+    artifact = fixtures.artifact(TASK).path
     with pytest.raises(UsageError, match="exists: choose another folder, or --force"):
         to_tensorrt(artifact, copy, verify=False)
     assert snapshot(copy) == before
@@ -215,12 +215,12 @@ def test_an_engine_is_replaced_when_that_is_asked_for(workshop: Workshop, copy: 
     ],
 )
 def test_what_cannot_be_built_is_refused_first(
-    workshop: Workshop, tmp_path: Path, options: dict[str, Any], said: str
+    fixtures: Fixtures, tmp_path: Path, options: dict[str, Any], said: str
 ) -> None:
     told: list[str] = []
     with pytest.raises(UsageError, match=said) as caught:
         to_tensorrt(
-            workshop.artifact(TASK).path, tmp_path / "new" / "out",
+            fixtures.artifact(TASK).path, tmp_path / "new" / "out",
             progress=told.append, **{"flavor": "rtx", **options},
         )  # fmt: skip
     assert "\n" not in str(caught.value)
@@ -236,26 +236,26 @@ def test_what_cannot_be_built_is_refused_first(
     ],
 )
 def test_artifacts_that_cannot_become_it(
-    workshop: Workshop, tmp_path: Path, export: dict[str, Any], options: dict[str, Any], said: str
+    fixtures: Fixtures, tmp_path: Path, export: dict[str, Any], options: dict[str, Any], said: str
 ) -> None:
-    artifact = workshop.artifact("fill-mask", **export)
+    artifact = fixtures.artifact("fill-mask", **export)
     with pytest.raises(UsageError, match=said):
         to_tensorrt(artifact.path, tmp_path / "out", flavor="rtx", **options)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("export", [{"dtype": "fp16"}, {"ops": "portable"}])
-def test_other_artifacts(workshop: Workshop, tmp_path: Path, export: dict[str, Any]) -> None:
+def test_other_artifacts(fixtures: Fixtures, tmp_path: Path, export: dict[str, Any]) -> None:
     """In half precision already, or with nothing of ours in the graph."""
-    artifact = workshop.artifact("fill-mask", **export)
+    artifact = fixtures.artifact("fill-mask", **export)
     record = to_tensorrt(artifact.path, tmp_path / "out", flavor="rtx").record
     assert record.dtype == export.get("dtype", "fp32")
     assert record.parity is not None
     assert record.signature.outputs == artifact.signature.outputs
 
 
-def test_a_graph_the_parser_does_not_take(workshop: Workshop, tmp_path: Path) -> None:
-    source = workshop.artifact(TASK)
+def test_a_graph_the_parser_does_not_take(fixtures: Fixtures, tmp_path: Path) -> None:
+    source = fixtures.artifact(TASK)
     broken = tmp_path / "model.onnx"
     data = source.format_path("onnx").read_bytes()
     broken.write_bytes(data.replace(b"LayerNormalization", b"LayerNormalisation"))
@@ -278,7 +278,7 @@ def test_messages_of_the_library_are_tidied() -> None:
     )
 
 
-def test_interrupted_builds_leave_nothing(workshop: Workshop, tmp_path: Path) -> None:
+def test_interrupted_builds_leave_nothing(fixtures: Fixtures, tmp_path: Path) -> None:
     """Ctrl-C while TensorRT builds, as progress is told."""
 
     def stop(message: str) -> None:
@@ -287,14 +287,14 @@ def test_interrupted_builds_leave_nothing(workshop: Workshop, tmp_path: Path) ->
 
     with pytest.raises(KeyboardInterrupt):
         to_tensorrt(
-            workshop.artifact(TASK).path, tmp_path / "new" / "out", verify=False, progress=stop
+            fixtures.artifact(TASK).path, tmp_path / "new" / "out", verify=False, progress=stop
         )
     assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize("flavor", ["rtx", "standard"])
 def test_without_the_library(
-    workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flavor: str
+    fixtures: Fixtures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flavor: str
 ) -> None:
     package, module = {"rtx": ("tensorrt-rtx", "tensorrt_rtx"), "standard": ("tensorrt",) * 2}[
         flavor
@@ -303,11 +303,11 @@ def test_without_the_library(
     with pytest.raises(
         MissingDependencyError, match=f"building an engine .* pip install {package}"
     ):
-        to_tensorrt(workshop.artifact(TASK).path, tmp_path / "out", flavor=flavor)
+        to_tensorrt(fixtures.artifact(TASK).path, tmp_path / "out", flavor=flavor)
     assert os.listdir(tmp_path) == []
 
 
-def test_an_old_library(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_old_library(fixtures: Fixtures, monkeypatch: pytest.MonkeyPatch) -> None:
     trt = load_library("rtx", purpose="a test").trt
     monkeypatch.setattr(trt, "__version__", "1.0.0.2")
     with pytest.raises(
@@ -381,17 +381,17 @@ def test_the_header_is_looked_at_even_where_the_hash_fits(
         Engine.open(copy)
 
 
-def test_the_header_tells_the_targets(workshop: Workshop) -> None:
-    turing = workshop.engine(TASK, dtype="fp16", targets=["sm75"], verify=False)
+def test_the_header_tells_the_targets(fixtures: Fixtures) -> None:
+    turing = fixtures.engine(TASK, dtype="fp16", targets=["sm75"], verify=False)
     version = turing.record.version
     check_header(turing.engine_path, "rtx", version, ["sm75"])
     with pytest.raises(ArtifactError, match="was built for sm75 and its record says sm75, sm80"):
         check_header(turing.engine_path, "rtx", version, ["sm75", "sm80"])
 
 
-def test_an_artifact_is_no_engine(workshop: Workshop) -> None:
+def test_an_artifact_is_no_engine(fixtures: Fixtures) -> None:
     with pytest.raises(ArtifactError, match=r"has no engine\.json"):
-        Engine.open(workshop.artifact(TASK).path)
+        Engine.open(fixtures.artifact(TASK).path)
 
 
 # Running, up to where a GPU is needed.
@@ -405,9 +405,9 @@ def test_an_engine_belongs_to_its_release(engine: Engine, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("task", ["question-answering", "text-classification", TASK])
-def test_outputs_have_the_shapes_that_are_set_aside_for_them(workshop: Workshop, task: str) -> None:
+def test_outputs_have_the_shapes_that_are_set_aside_for_them(fixtures: Fixtures, task: str) -> None:
     """The runner allocates by the signature, before the engine runs."""
-    artifact = workshop.artifact(task)
+    artifact = fixtures.artifact(task)
     runner = open_runner(artifact)
     found = runner.run(feeds(9, 2))
     runner.close()
@@ -415,20 +415,20 @@ def test_outputs_have_the_shapes_that_are_set_aside_for_them(workshop: Workshop,
     assert {name: array.shape for name, array in found.items()} == wanted
 
 
-def test_each_runtime_takes_its_own_kind(engine: Engine, workshop: Workshop) -> None:
+def test_each_runtime_takes_its_own_kind(engine: Engine, fixtures: Fixtures) -> None:
     with pytest.raises(UsageError, match="is a TensorRT engine: onnxruntime runs artifacts only"):
         open_runner(engine.path, runtime="onnxruntime")
     with pytest.raises(UsageError, match="build one with reformer-export to-tensorrt"):
-        open_runner(workshop.artifact(TASK), runtime="tensorrt")
+        open_runner(fixtures.artifact(TASK), runtime="tensorrt")
 
 
-def test_a_kill_while_building_leaves_nothing(workshop: Workshop, tmp_path: Path) -> None:
+def test_a_kill_while_building_leaves_nothing(fixtures: Fixtures, tmp_path: Path) -> None:
     """SIGTERM to the command line, at the moment it says that it builds."""
     out = tmp_path / "new" / "out"
     child = subprocess.Popen(
         [
             sys.executable, "-m", "reformer_export", "to-tensorrt",
-            str(workshop.artifact(TASK).path), str(out), "--no-verify",
+            str(fixtures.artifact(TASK).path), str(out), "--no-verify",
         ],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(),
     )  # fmt: skip

@@ -17,7 +17,7 @@ from reformer_export.host.tensorrt_library import FLAVORS, load_library
 from reformer_export.runtimes import open_runner
 from reformer_export.runtimes.cuda_memory import BindingsMemory
 
-from ..tools.workshop import Workshop
+from ..tools.model_fixtures import Fixtures
 
 TASK = "fill-mask"  # whose model is the smallest
 
@@ -27,8 +27,8 @@ no_gpu = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def engine(workshop: Workshop) -> Engine:
-    return workshop.engine(TASK, dtype="fp16")
+def engine(fixtures: Fixtures) -> Engine:
+    return fixtures.engine(TASK, dtype="fp16")
 
 
 @no_gpu
@@ -57,7 +57,7 @@ def test_standard_tensorrt_needs_a_gpu_to_build() -> None:
 
 
 def test_a_gpu_that_rtx_does_not_know(
-    workshop: Workshop, engine: Engine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    fixtures: Fixtures, engine: Engine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """It is said before anything is loaded or built: an H200 has compute capability 9.0."""
     there = gpu.Gpu("NVIDIA H200", 90)
@@ -67,7 +67,7 @@ def test_a_gpu_that_rtx_does_not_know(
     with pytest.raises(DeviceUnavailableError, match=said):
         open_runner(engine)
     with pytest.raises(UsageError, match=said):
-        to_tensorrt(workshop.artifact(TASK).path, tmp_path / "engine", flavor="rtx")
+        to_tensorrt(fixtures.artifact(TASK).path, tmp_path / "engine", flavor="rtx")
     assert not list(tmp_path.iterdir())
     options = tensorrt.TensorRTOptions(flavor="rtx", targets=("sm89",))
-    assert tensorrt.plan_engine(workshop.artifact(TASK), options).build.targets == ("sm89",)
+    assert tensorrt.plan_engine(fixtures.artifact(TASK), options).build.targets == ("sm89",)

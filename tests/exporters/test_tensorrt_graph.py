@@ -14,15 +14,15 @@ from reformer_export.errors import ExportError
 from reformer_export.exporters.tensorrt.graph import IR_TYPES, lower
 from reformer_export.runtimes.onnx_bf16 import emulate_bf16
 
-from ..tools.workshop import Workshop, feeds, worst_error
+from ..tools.model_fixtures import Fixtures, feeds, worst_error
 
 TASK = "fill-mask"
 HALVES = ("fp16", "bf16")
 _FP32_ONLY = {"Exp", "Log", "LayerNormalization", "ReduceMax", "ReduceMean", "ReduceSum", "Sqrt"}
 
 
-def lowered(workshop: Workshop, dtype: str, *, task: str = TASK, **how: Any) -> Any:
-    model = ir.load(workshop.artifact(task).format_path("onnx"))
+def lowered(fixtures: Fixtures, dtype: str, *, task: str = TASK, **how: Any) -> Any:
+    model = ir.load(fixtures.artifact(task).format_path("onnx"))
     lower(model, dtype, **how)
     return model
 
@@ -41,8 +41,8 @@ def run(model: ir.Model, inputs: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("dtype", HALVES)
-def test_what_is_computed_in_which_type(workshop: Workshop, dtype: str) -> None:
-    graph = typed(lowered(workshop, dtype)).graph
+def test_what_is_computed_in_which_type(fixtures: Fixtures, dtype: str) -> None:
+    graph = typed(lowered(fixtures, dtype)).graph
     found: dict[str, set[ir.DataType | None]] = {}
     for node in graph:
         kind = node.op_type
@@ -61,8 +61,8 @@ def test_what_is_computed_in_which_type(workshop: Workshop, dtype: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["fp32", *HALVES])
-def test_it_is_called_as_before(workshop: Workshop, dtype: str) -> None:
-    before, after = ir.load(workshop.artifact(TASK).format_path("onnx")), lowered(workshop, dtype)
+def test_it_is_called_as_before(fixtures: Fixtures, dtype: str) -> None:
+    before, after = ir.load(fixtures.artifact(TASK).format_path("onnx")), lowered(fixtures, dtype)
     for old, new in zip(
         [*before.graph.inputs, *before.graph.outputs],
         [*after.graph.inputs, *after.graph.outputs],
@@ -73,16 +73,16 @@ def test_it_is_called_as_before(workshop: Workshop, dtype: str) -> None:
     assert not after.functions
 
 
-def test_fp32_is_the_artifact_itself(workshop: Workshop) -> None:
+def test_fp32_is_the_artifact_itself(fixtures: Fixtures) -> None:
     inputs = feeds(29, 3, vocab_size=258)
-    expected = run(ir.load(workshop.artifact(TASK).format_path("onnx")), inputs)
-    assert worst_error(run(lowered(workshop, "fp32"), inputs), expected) == 0.0
+    expected = run(ir.load(fixtures.artifact(TASK).format_path("onnx")), inputs)
+    assert worst_error(run(lowered(fixtures, "fp32"), inputs), expected) == 0.0
 
 
-def test_without_fp32_products(workshop: Workshop) -> None:
+def test_without_fp32_products(fixtures: Fixtures) -> None:
     """SM75: hashing is a convolution; the buckets are the same, so nothing else changes."""
-    plain = lowered(workshop, "fp16")
-    model = lowered(workshop, "fp16", fp32_products=False)
+    plain = lowered(fixtures, "fp16")
+    model = lowered(fixtures, "fp16", fp32_products=False)
     inputs = feeds(29, 3, vocab_size=258)
     assert worst_error(run(model, inputs), run(plain, inputs)) < 1e-3
     products = {
@@ -97,8 +97,8 @@ def test_without_fp32_products(workshop: Workshop) -> None:
 
 
 @pytest.mark.parametrize("dtype", HALVES)
-def test_a_weight_out_of_range(workshop: Workshop, dtype: str) -> None:
-    model = ir.load(workshop.artifact(TASK).format_path("onnx"))
+def test_a_weight_out_of_range(fixtures: Fixtures, dtype: str) -> None:
+    model = ir.load(fixtures.artifact(TASK).format_path("onnx"))
     name = next(name for name in model.graph.initializers if name.endswith("dense.weight"))
     value = model.graph.initializers[name]
     assert value.const_value is not None
@@ -139,13 +139,13 @@ def test_emulated_bf16_rounds_each_result(op_type: str, operands: int) -> None:
     np.testing.assert_array_equal(found, exact.astype(np.float32))
 
 
-def test_emulated_bf16_leaves_no_bf16_to_compute(workshop: Workshop) -> None:
-    model = emulate_bf16(lowered(workshop, "bf16"))
+def test_emulated_bf16_leaves_no_bf16_to_compute(fixtures: Fixtures) -> None:
+    model = emulate_bf16(lowered(fixtures, "bf16"))
     for node in typed(model).graph:
         kinds = {value.dtype for value in (*node.inputs, *node.outputs) if value is not None}
         assert ir.DataType.BFLOAT16 not in kinds or node.op_type == "Cast", node.name
     inputs = feeds(29, 3, vocab_size=258)
     found = run(model, inputs)["logits"]
     assert not (found.view(np.uint32) & 0xFFFF).any()  # the head's products are rounded too
-    expected = run(lowered(workshop, "fp32"), inputs)
+    expected = run(lowered(fixtures, "fp32"), inputs)
     assert 1e-4 < worst_error({"logits": found}, expected, share=0.5) < 0.1

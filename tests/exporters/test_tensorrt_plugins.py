@@ -38,8 +38,8 @@ from reformer_ops.tensorrt_forms import PLUGINS
 from reformer_ops.triton.launch import Launch
 from reformer_ops.triton_kernels import local_layer, lsh_layer
 
+from ..tools.model_fixtures import TINY, Fixtures, feeds, worst_error
 from ..tools.ptx.machine import Program
-from ..tools.workshop import TINY, Workshop, feeds, worst_error
 from .plugin_executor import Bindings, run
 
 TARGET = 80
@@ -78,8 +78,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def fp32(workshop: Workshop, folder: Path) -> Rewritten:
-    return rewrite(workshop.artifact("text-generation", TINY), folder / "fp32")
+def fp32(fixtures: Fixtures, folder: Path) -> Rewritten:
+    return rewrite(fixtures.artifact("text-generation", TINY), folder / "fp32")
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +133,7 @@ def test_a_model_keeps_its_interface(fp32: Rewritten) -> None:
 
 
 def test_models_without_our_operators_or_sizes_are_refused(
-    workshop: Workshop, fp32: Rewritten
+    fixtures: Fixtures, fp32: Rewritten
 ) -> None:
     with pytest.raises(ExportError, match="no operators of ours"):
         use_plugins(fp32_without_nodes(fp32), fp32.kernels)
@@ -313,11 +313,11 @@ def test_emulated_plugins_of_a_model_equal_onnxruntime(
     check_model(fp32, bindings, length, tolerance=2e-5)
 
 
-def test_emulated_plugins_of_one_round_equal_onnxruntime(workshop: Workshop, folder: Path) -> None:
+def test_emulated_plugins_of_one_round_equal_onnxruntime(fixtures: Fixtures, folder: Path) -> None:
     """Nothing to combine, and buckets that take two passes of sorting."""
     need_bindings()
     config = TINY | {"num_hashes": 1, "num_buckets": [32, 64]}
-    found = rewrite(workshop.artifact("text-generation", config), folder / "one-round")
+    found = rewrite(fixtures.artifact("text-generation", config), folder / "one-round")
     chain = [node.op_type for node in found.model.graph if node.domain == "reformer"]
     assert chain == [
         "chunk_attention",
@@ -332,11 +332,11 @@ def test_emulated_plugins_of_one_round_equal_onnxruntime(workshop: Workshop, fol
 
 @pytest.mark.slow
 def test_emulated_plugins_of_a_half_precision_model_equal_onnxruntime(
-    workshop: Workshop, folder: Path
+    fixtures: Fixtures, folder: Path
 ) -> None:
     """Nine of ten numbers: fp16 activations differ, and one other bucket moves whole rows."""
     need_bindings()
-    half = rewrite(workshop.artifact("text-generation", TINY, dtype="fp16"), folder / "fp16")
+    half = rewrite(fixtures.artifact("text-generation", TINY, dtype="fp16"), folder / "fp16")
     with Bindings(half.folder, TARGET, folder / "stubs") as bindings:
         check_model(half, bindings, 64, tolerance=5e-3, share=0.9)
 

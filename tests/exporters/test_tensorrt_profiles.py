@@ -10,8 +10,8 @@ from reformer_export.errors import InputError, UsageError
 from reformer_export.exporters.tensorrt.profiles import check_volumes, make_profiles
 from reformer_export.runtimes.tensorrt import choose_profile
 
-from ..tools.handmade import signature
-from ..tools.workshop import Workshop
+from ..tools.artifact_fixtures import signature
+from ..tools.model_fixtures import Fixtures
 
 SIGNATURE = signature(max_length=5000)
 
@@ -88,9 +88,9 @@ def test_the_profile_tuned_for_the_nearest_length_runs() -> None:
             choose_profile(profiles, batch, length)
 
 
-def test_tensors_that_tensorrt_does_not_take(workshop: Workshop) -> None:
+def test_tensors_that_tensorrt_does_not_take(fixtures: Fixtures) -> None:
     """Scores are batch x heads x rounds x tokens x keys, and must stay below 2**31."""
-    model = ir.load(workshop.artifact("fill-mask").format_path("onnx"))
+    model = ir.load(fixtures.artifact("fill-mask").format_path("onnx"))
     check_volumes(model, [profile((1, 1), (1, 9), (1000, 96))])
     for node in model.graph:
         if node.op_type == "SortedChunkAttention":

@@ -25,7 +25,7 @@ from reformer_export.verification.parity import verify_against
 from reformer_models.loading import LoadedModel
 from reformer_ops import native_status
 
-from ..tools.workshop import CONFIGS, TINY, Workshop, feeds, outputs_of, worst_error
+from ..tools.model_fixtures import CONFIGS, TINY, Fixtures, feeds, outputs_of, worst_error
 
 # One token, around each chunk length (4 and 6), around their multiple 12, some chunks, the longest.
 LENGTHS = (1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13, 24, 25, 29, 60, 119, 120)
@@ -34,14 +34,14 @@ Make = Callable[..., Artifact]
 
 
 @pytest.fixture(scope="module")
-def make(workshop: Workshop, tmp_path_factory: pytest.TempPathFactory) -> Make:
+def make(fixtures: Fixtures, tmp_path_factory: pytest.TempPathFactory) -> Make:
     """model.pt of a task's model, made once, not verified."""
     folder = tmp_path_factory.mktemp("torchscript")
 
     @cache
     def made(task: str = "text-generation", **options: Any) -> Artifact:
         out = Path(tempfile.mkdtemp(dir=folder)) / "artifact"
-        return to_torchscript(workshop.checkpoint(task), out, verify=False, task=task, **options)
+        return to_torchscript(fixtures.checkpoint(task), out, verify=False, task=task, **options)
 
     return made
 
@@ -62,10 +62,10 @@ def opened() -> Iterator[Callable[..., Runner]]:
 @pytest.mark.parametrize("ops", ["native", "portable"])
 @pytest.mark.parametrize("task", CONFIGS)
 def test_the_model_at_every_length(
-    workshop: Workshop, make: Make, opened: Callable[..., Runner], task: str, ops: str
+    fixtures: Fixtures, make: Make, opened: Callable[..., Runner], task: str, ops: str
 ) -> None:
     runner = opened(make(task, ops=ops))
-    loaded = load_source(workshop.checkpoint(task), task=task)
+    loaded = load_source(fixtures.checkpoint(task), task=task)
     vocab_size = loaded.config.vocab_size
     for length in LENGTHS:
         for batch in (1, 3):
@@ -75,7 +75,7 @@ def test_the_model_at_every_length(
             expected = {name: tensor.numpy() for name, tensor in outputs.items()}
             assert worst_error(runner.run(inputs), expected) < 1e-5
             if length in (1, 4, 13, 29):
-                theirs = outputs_of(workshop.model(task), inputs)
+                theirs = outputs_of(fixtures.model(task), inputs)
                 names = [spec.name for spec in runner.signature.outputs]
                 assert worst_error(runner.run(inputs), {n: theirs[n] for n in names}) < 1e-5
 
@@ -145,8 +145,8 @@ def test_portable_needs_nothing_of_ours(
     assert worst_error(found, expected) < 1e-6
 
 
-def test_half_precision(workshop: Workshop, make: Make) -> None:
-    loaded = load_source(workshop.checkpoint(), dtype="fp16")
+def test_half_precision(fixtures: Fixtures, make: Make) -> None:
+    loaded = load_source(fixtures.checkpoint(), dtype="fp16")
     for ops in ("native", "portable"):
         artifact = make(dtype="fp16", ops=ops)
         report = verify_against(artifact, loaded, lengths=[1, 4, 13, 29], runtime="torchscript")
@@ -154,10 +154,10 @@ def test_half_precision(workshop: Workshop, make: Make) -> None:
         assert report.decisions > 0
 
 
-def test_chunked_feed_forward_has_no_number_of_pieces(workshop: Workshop, tmp_path: Path) -> None:
+def test_chunked_feed_forward_has_no_number_of_pieces(fixtures: Fixtures, tmp_path: Path) -> None:
     # One token a piece: Transformers wants the length to be a multiple of the size.
     config = TINY | {"chunk_size_feed_forward": 1, "chunk_size_lm_head": 1}
-    checkpoint = workshop.checkpoint("text-generation", config)
+    checkpoint = fixtures.checkpoint("text-generation", config)
     to_torchscript(checkpoint, tmp_path / "out")  # verifies itself at all kinds of lengths
 
 
@@ -240,7 +240,7 @@ def test_what_the_file_itself_refuses(make: Make) -> None:
 
 
 def test_a_wrong_model_is_found(
-    workshop: Workshop, make: Make, loaded: LoadedModel, tmp_path: Path
+    fixtures: Fixtures, make: Make, loaded: LoadedModel, tmp_path: Path
 ) -> None:
     """Another model's file in the right model's artifact: every stage sees it."""
     from reformer_export.artifact.manifest import record_files
@@ -258,5 +258,5 @@ def test_a_wrong_model_is_found(
 
 
 @pytest.fixture(scope="module")
-def loaded(workshop: Workshop) -> LoadedModel:
-    return load_source(workshop.checkpoint())
+def loaded(fixtures: Fixtures) -> LoadedModel:
+    return load_source(fixtures.checkpoint())

@@ -10,7 +10,7 @@ import torch
 
 from reformer_export.runtimes import ProbingRunner
 
-from . import workshop
+from . import fixtures
 from .comparing import example, expect_equal
 from .needs import first_missing
 from .record import Place, Record
@@ -55,14 +55,14 @@ def _runners(name: str, dtype: str, place: Place) -> tuple[Any, list[ProbingRunn
 
     That is the portable operators in the same type, on the GPU too: a CPU takes minutes for them.
     """
-    model = workshop.loaded(name, dtype, place)
-    candidate = workshop.runner(model, dtype, place.device)
+    model = fixtures.loaded(name, dtype, place)
+    candidate = fixtures.runner(model, dtype, place.device)
     if dtype != "fp32":
         # The same rounded weights in fp32 are the truth.
-        exact = workshop.runner(model.in_fp32(), dtype, "cpu")
-        baseline = workshop.runner(model, dtype, place.device, ops="portable")
+        exact = fixtures.runner(model.in_fp32(), dtype, "cpu")
+        baseline = fixtures.runner(model, dtype, place.device, ops="portable")
         return candidate, [exact], baseline
-    references: list[ProbingRunner] = [workshop.runner(model, dtype, "cpu")]
+    references: list[ProbingRunner] = [fixtures.runner(model, dtype, "cpu")]
     if first_missing(["transformers"]) is None:
         from reformer_export.runtimes.transformers import TransformersRunner
 

@@ -15,7 +15,7 @@ from reformer_export.errors import ReformerError, UsageError
 from reformer_export.runtimes import ProbingRunner
 from reformer_export.verification.parity.compare import relative_error
 
-from . import workshop
+from . import fixtures
 from .comparing import Miss, example, expect_equal
 from .record import Place, Record, Skip
 
@@ -34,7 +34,7 @@ _GROUPS = {
     **{f"enwik8 cut {dtype}": (1, 65, 500, 1000, 4096) for dtype in ("fp32", "fp16")},
     **{
         f"{name} {dtype}": SMALL_LENGTHS
-        for name in workshop.MODELS
+        for name in fixtures.MODELS
         if name.startswith("small")
         for dtype in ("fp32", "fp16")
     },
@@ -94,15 +94,15 @@ def open_artifact(folder: Path, place: Place, *, graph: str = "auto", ops: str =
 
 @cache
 def _runner(name: str, dtype: str, graph: str, place: Place) -> Any:
-    return open_artifact(workshop.artifact(name, dtype, place), place, graph=graph)
+    return open_artifact(fixtures.artifact(name, dtype, place), place, graph=graph)
 
 
 @cache
 def _reference(name: str, dtype: str, device: str, place: Place) -> ProbingRunner:
-    model = workshop.loaded(name, dtype, place)
+    model = fixtures.loaded(name, dtype, place)
     if dtype != "fp32":
         model = model.in_fp32()  # the same rounded weights
-    return workshop.runner(model, "fp32", device)
+    return fixtures.runner(model, "fp32", device)
 
 
 @cache
@@ -110,13 +110,13 @@ def _baseline(name: str, dtype: str, device: str, place: Place) -> ProbingRunner
     """What a half type itself goes astray by, in torch."""
     if dtype == "fp32":
         return None
-    model = workshop.loaded(name, dtype, place)
-    return workshop.runner(model, dtype, device)
+    model = fixtures.loaded(name, dtype, place)
+    return fixtures.runner(model, dtype, device)
 
 
 def _skip_unless_exported(name: str, dtype: str, place: Place) -> None:
     try:
-        workshop.artifact(name, dtype, place)
+        fixtures.artifact(name, dtype, place)
     except UsageError as error:
         if dtype != "bf16":
             raise
@@ -158,12 +158,12 @@ def _graph(name: str, dtype: str, rest: str, figures: dict[str, Any], place: Pla
 
 
 def _two_sessions(name: str, dtype: str, rest: str, figures: dict[str, Any], place: Place) -> None:
-    folder = workshop.artifact(name, dtype, place)
+    folder = fixtures.artifact(name, dtype, place)
     _at_once([open_artifact(folder, place) for _ in range(2)])
 
 
 def _one_session(name: str, dtype: str, rest: str, figures: dict[str, Any], place: Place) -> None:
-    _at_once([open_artifact(workshop.artifact(name, dtype, place), place)] * 2)
+    _at_once([open_artifact(fixtures.artifact(name, dtype, place), place)] * 2)
 
 
 def _at_once(runners: Sequence[Any]) -> None:
@@ -196,7 +196,7 @@ def _at_once(runners: Sequence[Any]) -> None:
 def _bodies(name: str, dtype: str, rest: str, figures: dict[str, Any], place: Place) -> None:
     """Without our kernels, by the standard operators in the file."""
     runner = open_artifact(
-        workshop.artifact(name, dtype, place), place, graph="off", ops="portable"
+        fixtures.artifact(name, dtype, place), place, graph="off", ops="portable"
     )
     inputs = example(runner.signature, int(rest.split()[0]), 3)
     expect_equal(runner, [_reference(name, dtype, "cpu", place)], inputs, dtype, figures)
@@ -206,7 +206,7 @@ def _ptx(name: str, dtype: str, rest: str, figures: dict[str, Any], place: Place
     """Kernels for an older GPU, which the driver compiles for this one."""
     if place.capability <= 80 and not place.rehearsal:
         raise Skip(f"the GPU is sm_{place.capability}: sm80 is no older one")
-    runner = open_artifact(workshop.artifact(name, dtype, place, cuda=("sm80",)), place)
+    runner = open_artifact(fixtures.artifact(name, dtype, place, cuda=("sm80",)), place)
     inputs = example(runner.signature, int(rest.split()[0]), 3)
     expect_equal(runner, [_reference(name, dtype, "cpu", place)], inputs, dtype, figures)
 
@@ -217,7 +217,7 @@ def _without_kernels(
     """An error that says which command adds them."""
     if place.rehearsal:
         raise Skip("the CPU needs no kernels in an artifact")
-    folder = workshop.artifact(name, dtype, place, cuda=())
+    folder = fixtures.artifact(name, dtype, place, cuda=())
     try:
         open_artifact(folder, place)
     except ReformerError as error:

@@ -119,7 +119,7 @@ PARTS: tuple[Part, ...] = (
     ),
     Part(
         "operators",
-        "every case of every operator by the Triton kernels, under the numeric law",
+        "every case of every operator by the Triton kernels, within the tolerances",
         "tests.gpu.operators",
         ("gpu", "torch-cuda", "triton"),
         processes=14,

@@ -14,7 +14,7 @@ import torch
 
 from reformer_export.runtimes.torch_files import tensors
 
-from . import speed_attention, speed_training, timing, workshop
+from . import fixtures, speed_attention, speed_training, timing
 from .comparing import example
 from .needs import first_missing
 from .operands import LAYERS, random_operands
@@ -161,8 +161,8 @@ def _sort(buckets: torch.Tensor, num_buckets: int, place: Place) -> Callable[[],
 
 def _model(name: str, dtype: str, length: int, record: Record, place: Place) -> None:
     """A model called from Python, replayed as a CUDA graph, and Transformers'."""
-    loaded = workshop.on(place.device, workshop.loaded(name, dtype, place))
-    signature = workshop.signature(loaded, dtype)
+    loaded = fixtures.on(place.device, fixtures.loaded(name, dtype, place))
+    signature = fixtures.signature(loaded, dtype)
     ids, mask = (each.to(place.device) for each in tensors(example(signature, length, 1).inputs))
     row = row_name(f"{name} {dtype}", length)
 
@@ -185,7 +185,7 @@ def _transformers(
         raise Skip(reason)
     import transformers
 
-    folder = workshop.checkpoint(name, place)
+    folder = fixtures.checkpoint(name, place)
     model = transformers.ReformerModelWithLMHead.from_pretrained(folder).eval().to(place.device)
 
     def work() -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from . import timing, workshop
+from . import fixtures, timing
 from .comparing import example
 from .onnxruntime_cuda import open_artifact
 from .record import Place, Record
@@ -51,7 +51,7 @@ def conclude(tables: Tables) -> list[str]:
 
 def _measure(model: str, length: int, record: Record, place: Place, *, bodies: bool) -> None:
     name, _, dtype = model.rpartition(" ")
-    folder = workshop.artifact(name, dtype, place)
+    folder = fixtures.artifact(name, dtype, place)
     row = row_name(model, length)
     if bodies:
         runner = open_artifact(folder, place, graph="off", ops="portable")

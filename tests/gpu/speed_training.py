@@ -13,7 +13,7 @@ from reformer_models.config import ReformerConfig
 from reformer_models.training.creating import create_model
 from reformer_models.training.losses import language_model_loss
 
-from . import timing, workshop
+from . import fixtures, timing
 from .needs import first_missing
 from .record import Place, Record
 
@@ -58,7 +58,7 @@ def _config(name: str, length: int) -> ReformerConfig:
     side = int(length**0.5)
     if side * side != length:
         raise ValueError(f"{length} tokens are no square")
-    _, config = workshop.MODELS[name]
+    _, config = fixtures.MODELS[name]
     sizes = {"axial_pos_shape": [side, side], "max_position_embeddings": length}
     return ReformerConfig.from_hf({"model_type": "reformer", **config, **sizes, **_NO_DROPOUT})
 

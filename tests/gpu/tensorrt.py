@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from reformer_export import open_runner, to_tensorrt
 from reformer_export.verification.parity.compare import relative_error
 
-from . import workshop
+from . import fixtures
 from .comparing import Miss, example, tolerance
 from .record import Place, Record
 
@@ -24,7 +24,7 @@ def run(names: Sequence[str], record: Record, place: Place) -> None:
     for case in names:
         dtype = case.partition(":")[0].rpartition(" ")[2]
         with record.case(case) as figures:
-            made = workshop.artifact("c&p", dtype, place, cuda=())
+            made = fixtures.artifact("c&p", dtype, place, cuda=())
             engine = to_tensorrt(
                 made,
                 place.scratch / f"engine-{dtype}",
@@ -33,8 +33,8 @@ def run(names: Sequence[str], record: Record, place: Place) -> None:
                 dtype=dtype,
                 max_shapes=["input_ids:1x1024"],
             )
-            model = workshop.loaded("c&p", dtype, place).in_fp32()
-            reference = workshop.runner(model, "fp32", "cpu")
+            model = fixtures.loaded("c&p", dtype, place).in_fp32()
+            reference = fixtures.runner(model, "fp32", "cpu")
             runner = open_runner(engine)
             for length in LENGTHS:
                 inputs = example(runner.signature, length, 1).inputs

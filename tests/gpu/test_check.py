@@ -237,7 +237,7 @@ def test_operators_rehearsed_on_the_cpu(tmp_path: Path) -> None:
 
 
 def test_models_take_every_length_that_they_are_checked_at() -> None:
-    workshop = importlib.import_module("tests.gpu.workshop")
+    fixtures = importlib.import_module("tests.gpu.fixtures")
     listed = [known.load().cases() for known in PARTS if known.name in ("models", "onnxruntime")]
     assert len(listed) == 2
     for cases in listed:
@@ -246,6 +246,6 @@ def test_models_take_every_length_that_they_are_checked_at() -> None:
             name = model.rpartition(" ")[0]
             found = re.search(r"(\d+) tokens", what)
             if found is not None:
-                _, config = workshop.MODELS[name]
+                _, config = fixtures.MODELS[name]
                 longest = ReformerConfig.from_hf({"model_type": "reformer", **config}).max_length
                 assert int(found[1]) <= longest, case

@@ -14,8 +14,7 @@ from reformer_models.training.losses import language_model_loss
 from reformer_ops.core.spec import OpSpec
 
 from ..models.configs import CRIME_AND_PUNISHMENT
-from ..ops import gradients
-from ..ops import tolerances as law
+from ..ops import gradients, tolerances
 from .comparing import Miss
 from .operators import DTYPES
 from .record import Place, Record
@@ -33,7 +32,7 @@ _NO_DROPOUT = {
 
 
 def cases() -> list[str]:
-    """Operators' gradients by the law, then whole steps."""
+    """Operators' gradients within the tolerances, then whole steps."""
     return [
         *_by_name(),
         f"{STEP}: the CPU's loss and gradients",
@@ -61,13 +60,13 @@ def _by_name() -> dict[str, tuple[OpSpec, int, str]]:
     for short, dtype in DTYPES.items():
         chosen = gradients.CASES if short == "fp32" else gradients.CASES[::4]
         for op, number in chosen:
-            name = law.cases(op)[number].name
+            name = tolerances.cases(op)[number].name
             found[f"gradients of {op.name} {short}: {name}"] = op, number, dtype
     return found
 
 
 def _gradients(op: OpSpec, number: int, dtype: str, figures: dict[str, Any], place: Place) -> None:
-    case = law.exact_in(law.cases(op)[number], op, dtype)
+    case = tolerances.exact_in(tolerances.cases(op)[number], op, dtype)
 
     def on_device(*arguments: Any) -> torch.Tensor:
         given = [a.to(place.device) if isinstance(a, torch.Tensor) else a for a in arguments]
@@ -78,7 +77,7 @@ def _gradients(op: OpSpec, number: int, dtype: str, figures: dict[str, Any], pla
     expected = gradients.expected(op, case, dtype)
     shares = zip(arrays, expected.truth, expected.bounds, strict=True)
     figures["share of the bound"] = max(
-        law.error(array, truth) / bound for array, truth, bound in shares
+        tolerances.error(array, truth) / bound for array, truth, bound in shares
     )
     gradients.check(op, expected, arrays)
 

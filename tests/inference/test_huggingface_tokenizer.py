@@ -17,7 +17,7 @@ from reformer_export.errors import ArtifactError, InputError
 from reformer_export.inference.huggingface_tokenizer import FILES, open_tokenizer
 from reformer_export.inference.text import open_codec
 
-from ..tools.handmade import make_artifact
+from ..tools.artifact_fixtures import make_artifact
 
 sentencepiece = pytest.importorskip("sentencepiece")
 transformers = pytest.importorskip("transformers")

@@ -19,7 +19,7 @@ from reformer_export.errors import (
 )
 from reformer_export.inference.text import TextCodec, open_codec
 
-from ..tools.handmade import make_artifact
+from ..tools.artifact_fixtures import make_artifact
 
 TEXT = "Grüße, Reformer"
 

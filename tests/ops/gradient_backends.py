@@ -1,4 +1,4 @@
-"""Every implementation of the gradients that the tests hold against the law."""
+"""Every implementation of the gradients that the tests hold against the tolerances."""
 
 from __future__ import annotations
 

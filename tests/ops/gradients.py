@@ -1,4 +1,4 @@
-"""Gradients of the attentions, by every implementation there is, and what the law asks of them.
+"""Gradients of the attentions, by every implementation there is, and their tolerances.
 
 With dropout (`with_dropout`) the outputs are here too, which no other test looks at.
 
@@ -23,15 +23,14 @@ from reformer_ops.core.spec import OpSpec
 from reformer_ops.core.torch_library import PORTABLE
 from reformer_ops.registry import OPS, by_onnx_name
 
-from . import plain_torch
-from . import tolerances as law
+from . import plain_torch, tolerances
 from .tolerances import torch_arguments
 
 Array = NDArray[Any]
 
 DROPOUT = 0.3
 ATTENTIONS = [op for op in OPS if op.outputs[0].dtype == "float"]
-CASES = [(op, number) for op, number in law.ALL_CASES if op in ATTENTIONS]
+CASES = [(op, number) for op, number in tolerances.ALL_CASES if op in ATTENTIONS]
 DTYPES = ("float32", "float16", "bfloat16")
 
 
@@ -154,7 +153,7 @@ class Expected:
 
 
 def expected(op: OpSpec, case: Case, dtype: str) -> Expected:
-    """What the law asks for, of a case that is exact in `dtype`.
+    """The tolerances of a case that is exact in `dtype`.
 
     Rounding may cost its share of the largest gradient of all: some are nothing but what is left of
     terms that cancel, such as those of a query that sees one key.
@@ -165,19 +164,19 @@ def expected(op: OpSpec, case: Case, dtype: str) -> Expected:
     largest = [float(np.abs(wanted).max()) for wanted in truth]
     largest[1:] = [max(largest[1:])] * len(largest[1:])
     bounds = [
-        2 * law.error(usual, wanted) + law.FLOOR[dtype] * most
+        2 * tolerances.error(usual, wanted) + tolerances.FLOOR[dtype] * most
         for usual, wanted, most in zip(yardstick, truth, largest, strict=True)
     ]
     return Expected(truth, bounds)
 
 
 def check(op: OpSpec, wanted: Expected, found: list[Array]) -> None:
-    """AssertionError unless the law allows this output and these gradients."""
+    """AssertionError unless this output and these gradients are within the tolerances."""
     names = ["output", *float_inputs(op)]
     for name, array, truth, bound in zip(names, found, wanted.truth, wanted.bounds, strict=True):
         assert array.shape == truth.shape, name
         assert np.isfinite(array).all(), name
-        assert law.error(array, truth) <= bound, name
+        assert tolerances.error(array, truth) <= bound, name
 
 
 def numeric_derivatives_agree(op_name: str, case: Case) -> bool:

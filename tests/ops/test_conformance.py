@@ -1,4 +1,4 @@
-"""Every operator, on every backend, over every case: the numeric law of docs/ops.md."""
+"""Every operator, on every backend, over every case, within the tolerances of docs/ops.md."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from numpy.typing import NDArray
 from reformer_ops.core.cases import Case
 from reformer_ops.core.spec import OpSpec
 
-from . import tolerances as law
+from . import tolerances
 from .backends import BACKENDS, Backend
 
 
 @cache
 def prepared(op: OpSpec, number: int, dtype: str) -> tuple[Case, NDArray[Any]]:
     """A case in the model's type and its reference output, made once for all backends."""
-    case = law.exact_in(law.cases(op)[number], op, dtype)
-    return case, law.expected(op, case)
+    case = tolerances.exact_in(tolerances.cases(op)[number], op, dtype)
+    return case, tolerances.expected(op, case)
 
 
 def calls() -> Iterator[Any]:
     """Every case on every backend in every type."""
     for backend in BACKENDS:
         for place, dtype in enumerate(backend.dtypes):
-            for count, (op, number) in enumerate(law.ALL_CASES):
+            for count, (op, number) in enumerate(tolerances.ALL_CASES):
                 # Each type takes other cases than the one before.
                 late = backend.slow and (count + place) % 4
-                name = f"{backend}-{dtype}-{op.name}-{law.cases(op)[number].name}"
+                name = f"{backend}-{dtype}-{op.name}-{tolerances.cases(op)[number].name}"
                 marks = [pytest.mark.slow] if late else []
                 yield pytest.param(backend, dtype, op, number, id=name, marks=marks)
 
@@ -38,19 +38,21 @@ def calls() -> Iterator[Any]:
 @pytest.mark.parametrize(("backend", "dtype", "op", "number"), list(calls()))
 def test_backend_keeps_the_law(backend: Backend, dtype: str, op: OpSpec, number: int) -> None:
     case, wanted = prepared(op, number, dtype)
-    law.check(op, case, dtype, backend.run(op, case, dtype), wanted)
+    tolerances.check(op, case, dtype, backend.run(op, case, dtype), wanted)
 
 
 @pytest.mark.parametrize(
     ("op", "number"),
     [
-        pytest.param(op, number, id=f"{op.name}-{law.cases(op)[number].name}")
-        for op, number in law.ALL_CASES
+        pytest.param(op, number, id=f"{op.name}-{tolerances.cases(op)[number].name}")
+        for op, number in tolerances.ALL_CASES
         if op.outputs[0].dtype == "float"
     ],
 )
 def test_the_yardstick_is_right(op: OpSpec, number: int) -> None:
     """Plain PyTorch in fp64 gives the reference's numbers, by another way."""
-    case = law.cases(op)[number]
-    wanted = law.expected(op, case)
-    assert law.error(law.plain(op, case, "float64"), wanted) <= 1e-12 * abs(wanted).max()
+    case = tolerances.cases(op)[number]
+    wanted = tolerances.expected(op, case)
+    assert (
+        tolerances.error(tolerances.plain(op, case, "float64"), wanted) <= 1e-12 * abs(wanted).max()
+    )

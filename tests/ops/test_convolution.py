@@ -11,15 +11,15 @@ from reformer_ops.core.onnx_writer import OnnxWriter
 from reformer_ops.lsh_bucket.onnx_body import convolution_body
 from reformer_ops.lsh_bucket.spec import LSH_BUCKET
 
-from . import tolerances as law
+from . import tolerances
 
 TYPES = {"float32": ir.DataType.FLOAT, "float16": ir.DataType.FLOAT16}
 
 
 @pytest.mark.parametrize("dtype", TYPES)
-@pytest.mark.parametrize("number", range(len(law.cases(LSH_BUCKET))))
+@pytest.mark.parametrize("number", range(len(tolerances.cases(LSH_BUCKET))))
 def test_convolution_keeps_the_law(number: int, dtype: str) -> None:
-    case = law.exact_in(law.cases(LSH_BUCKET)[number], LSH_BUCKET, dtype)
+    case = tolerances.exact_in(tolerances.cases(LSH_BUCKET)[number], LSH_BUCKET, dtype)
     query = ir.Value(
         name="query",
         type=ir.TensorType(TYPES[dtype]),
@@ -40,4 +40,6 @@ def test_convolution_keeps_the_law(number: int, dtype: str) -> None:
     session = onnxruntime.InferenceSession(proto.SerializeToString())
     feeds = {"query": case.inputs["query"].astype(dtype), "mask": case.inputs["mask"]}
     (found,) = session.run(None, feeds)
-    law.check(LSH_BUCKET, case, dtype, np.asarray(found), law.expected(LSH_BUCKET, case))
+    tolerances.check(
+        LSH_BUCKET, case, dtype, np.asarray(found), tolerances.expected(LSH_BUCKET, case)
+    )

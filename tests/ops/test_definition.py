@@ -15,8 +15,7 @@ from reformer_ops.lsh_bucket.spec import LSH_BUCKET
 from reformer_ops.registry import OPS
 from reformer_ops.sorted_chunk_attention.spec import SORTED_CHUNK_ATTENTION
 
-from . import naive, strategies
-from . import tolerances as law
+from . import naive, strategies, tolerances
 from .examples import EXAMPLES
 
 by_op = pytest.mark.parametrize("op", OPS, ids=lambda op: op.name)
@@ -57,7 +56,7 @@ def test_random_cases(op: OpSpec, data: st.DataObject) -> None:
 
 def check(op: OpSpec, case: Case, printed: Sequence[float] | None = None) -> None:
     loops = getattr(naive, op.torch_name)(**case.inputs, **case.attributes)
-    wanted = law.expected(op, case)
+    wanted = tolerances.expected(op, case)
     assert loops.dtype == wanted.dtype
     np.testing.assert_allclose(loops, wanted, rtol=0, atol=1e-11)
     if printed is not None:

@@ -1,4 +1,4 @@
-"""The PTX of our Triton kernels, executed by the emulator, under the numeric law of docs/ops.md.
+"""The PTX of our Triton kernels, executed by the emulator, within the tolerances of docs/ops.md.
 
 Evidence of its own kind: it is the code that a GPU's driver would get, for each GPU; but the
 emulator is ours, its approximations are exact, and nothing here ran on a GPU.
@@ -20,7 +20,7 @@ from reformer_ops.triton.compile import TARGETS
 
 from ..tools.ptx.emulated import emulate, sort
 from ..tools.ptx.errors import UnknownInstructionError
-from . import tolerances as law
+from . import tolerances
 
 DTYPES = ("float32", "float16", "bfloat16")
 
@@ -44,7 +44,7 @@ case an operator on sm_86 and sm_89, whose PTX is nearly that of sm_80), and all
 
 
 def numbers(op: OpSpec) -> dict[str, int]:
-    return {case.name: number for number, case in enumerate(law.cases(op))}
+    return {case.name: number for number, case in enumerate(tolerances.cases(op))}
 
 
 def combinations() -> Iterator[Any]:
@@ -69,7 +69,7 @@ def chosen(op: OpSpec, name: str, dtype: str, target: int) -> bool:
 
 
 def keeps_the_law(op: OpSpec, number: int, dtype: str, target: int) -> None:
-    case = law.exact_in(law.cases(op)[number], op, dtype)
+    case = tolerances.exact_in(tolerances.cases(op)[number], op, dtype)
     try:
         found = emulate(op, case, dtype, target)
     except UnknownInstructionError as error:
@@ -78,7 +78,7 @@ def keeps_the_law(op: OpSpec, number: int, dtype: str, target: int) -> None:
                 "the emulator does not know tcgen05, by which sm_100 multiplies these tiles"
             )
         raise
-    law.check(op, case, dtype, found)
+    tolerances.check(op, case, dtype, found)
 
 
 @pytest.mark.parametrize(("op", "number", "dtype", "target"), list(combinations()))

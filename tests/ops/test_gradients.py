@@ -26,8 +26,7 @@ from reformer_ops.core.torch_library import PORTABLE, decomposed
 from reformer_ops.sorted_chunk_attention.cases import make_case as make_sorted_chunk_attention
 
 from ..tools.operator_calls import Calls
-from . import strategies
-from . import tolerances as law
+from . import strategies, tolerances
 from .examples import EXAMPLES
 from .gradient_backends import BACKENDS, Backend
 from .gradients import (
@@ -110,7 +109,7 @@ def test_numeric_derivatives(name: str, case: Case) -> None:
 @cache
 def prepared(op: OpSpec, number: int, dtype: str, dropout: bool) -> tuple[Case, Expected]:
     """A case in the model's type and what is expected of it, made once for all backends."""
-    case = law.exact_in(law.cases(op)[number], op, dtype)
+    case = tolerances.exact_in(tolerances.cases(op)[number], op, dtype)
     if dropout:
         case = with_dropout(case, DROPOUT)
     return case, expected(op, case, dtype)
@@ -122,7 +121,7 @@ def calls() -> Iterator[Any]:
         for place, dtype in enumerate(backend.dtypes):
             for count, (op, number) in enumerate(CASES):
                 late = dtype != "float32" and (count + place) % 3
-                name = f"{backend}-{dtype}-{op.name}-{law.cases(op)[number].name}"
+                name = f"{backend}-{dtype}-{op.name}-{tolerances.cases(op)[number].name}"
                 marks = [pytest.mark.slow] if late else []
                 yield pytest.param(backend, dtype, op, number, False, id=name, marks=marks)
                 if dtype == "float32":
@@ -206,7 +205,7 @@ def test_the_number_of_threads_changes_nothing(op: OpSpec, dtype: str, torch_thr
 @by_attention
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_half_types_are_computed_in_fp32_and_rounded_once(op: OpSpec, dtype: str) -> None:
-    case = with_dropout(law.exact_in(EXAMPLES[op.name], op, dtype), DROPOUT)
+    case = with_dropout(tolerances.exact_in(EXAMPLES[op.name], op, dtype), DROPOUT)
     tensors, attributes = split_arguments(op.with_lse, case, dtype)
     output, lse = operator(op.with_lse)(*tensors, *attributes)
     gradient = upstream(case, dtype)

@@ -18,7 +18,7 @@ from reformer_ops.lsh_bucket.cases import make_case as make_lsh_bucket
 from reformer_ops.registry import OPS
 from reformer_ops.sorted_chunk_attention.cases import make_case as make_sorted_chunk_attention
 
-from . import tolerances as law
+from . import tolerances
 from .backends import native_onnxruntime
 from .examples import EXAMPLES
 from .onnx_models import make_model, make_session
@@ -71,12 +71,12 @@ def test_torch_runs_them() -> None:
 @pytest.mark.parametrize(
     ("op", "number"),
     [
-        pytest.param(op, number, id=f"{op.name}-{law.cases(op)[number].name}")
-        for op, number in law.ALL_CASES
+        pytest.param(op, number, id=f"{op.name}-{tolerances.cases(op)[number].name}")
+        for op, number in tolerances.ALL_CASES
     ],
 )
 def test_torch_and_onnxruntime_agree_to_the_bit(op: OpSpec, number: int, dtype: str) -> None:
-    case = law.exact_in(law.cases(op)[number], op, dtype)
+    case = tolerances.exact_in(tolerances.cases(op)[number], op, dtype)
     found = native_onnxruntime(op, case, dtype, library=library_path("ort"))
     assert found.tobytes() == in_torch(op, case, dtype).tobytes()
 
@@ -84,7 +84,7 @@ def test_torch_and_onnxruntime_agree_to_the_bit(op: OpSpec, number: int, dtype: 
 @by_op
 def test_bfloat16_is_computed_in_fp32_and_rounded_once(op: OpSpec) -> None:
     """There are no kernels of this type: torch's own conversions stand around those of fp32."""
-    case = law.exact_in(EXAMPLES[op.name], op, "bfloat16")
+    case = tolerances.exact_in(EXAMPLES[op.name], op, "bfloat16")
     operator = getattr(torch.ops.reformer, op.torch_name)
     found = operator(*torch_arguments(op, case, "bfloat16"))
     wanted = operator(*torch_arguments(op, case, "float32"))

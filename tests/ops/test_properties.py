@@ -19,8 +19,7 @@ from reformer_ops.lsh_bucket.spec import LSH_BUCKET
 from reformer_ops.registry import OPS
 from reformer_ops.sorted_chunk_attention.spec import SORTED_CHUNK_ATTENTION
 
-from . import strategies
-from . import tolerances as law
+from . import strategies, tolerances
 from .backends import BACKENDS, Backend, by_name
 
 Array = NDArray[Any]
@@ -29,7 +28,7 @@ Array = NDArray[Any]
 few = settings(max_examples=25, suppress_health_check=[HealthCheck.filter_too_much])
 many = settings(max_examples=200, suppress_health_check=[HealthCheck.filter_too_much])
 
-# Invariants are held against one backend of each kind; the law binds the others to these.
+# Invariants are held against one backend of each kind; the tolerances bind the others to these.
 SOME = [by_name("torch"), by_name("onnx-function")]
 by_backend = pytest.mark.parametrize("backend", SOME, ids=str)
 by_op = pytest.mark.parametrize("op", OPS, ids=lambda op: op.name)
@@ -61,7 +60,7 @@ def assert_close(found: Array, wanted: Array) -> None:
 @few
 def test_reference(backend: Backend, op: OpSpec, data: st.DataObject) -> None:
     case = data.draw(strategies.CASES[op.name])
-    law.check(op, case, "float32", run(backend, op, case))
+    tolerances.check(op, case, "float32", run(backend, op, case))
 
 
 @pytest.mark.slow
@@ -78,8 +77,8 @@ def test_reference(backend: Backend, op: OpSpec, data: st.DataObject) -> None:
 @given(data=st.data())
 @many
 def test_reference_at_length(backend: Backend, dtype: str, op: OpSpec, data: st.DataObject) -> None:
-    case = law.exact_in(data.draw(strategies.CASES[op.name]), op, dtype)
-    law.check(op, case, dtype, backend.run(op, case, dtype))
+    case = tolerances.exact_in(data.draw(strategies.CASES[op.name]), op, dtype)
+    tolerances.check(op, case, dtype, backend.run(op, case, dtype))
 
 
 @by_backend
@@ -102,8 +101,8 @@ def test_batches_and_heads_do_not_meet(backend: Backend, op: OpSpec, data: st.Da
     alone = changed(case, **{o.name: part(case.inputs[o.name], o.axes) for o in op.inputs})
     whole, single = run(backend, op, case), run(backend, op, alone)
     if op is LSH_BUCKET:
-        law.check(op, alone, "float32", single)  # a close decision may fall either way
-        law.check(op, case, "float32", whole)
+        tolerances.check(op, alone, "float32", single)  # a close decision may fall either way
+        tolerances.check(op, case, "float32", whole)
     else:
         assert_close(single, part(whole, op.outputs[0].axes))
 
@@ -126,7 +125,7 @@ def test_only_the_direction_is_hashed(backend: Backend, case: Case, exponent: in
 def test_the_opposite_direction(backend: Backend, case: Case) -> None:
     """-x falls into the bucket across, in every factor."""
     margins = bucket_margins(case.inputs["query"], case.inputs["rotations"], **case.attributes)
-    assume((margins > law.CLEAR).all())
+    assume((margins > tolerances.CLEAR).all())
     opposite = changed(case, query=-case.inputs["query"])
     found, across = (run(backend, LSH_BUCKET, c).astype(np.int64) for c in (case, opposite))
     for factor in case.attributes["factors"]:
@@ -147,7 +146,7 @@ def test_factors_hash_on_their_own(backend: Backend, case: Case) -> None:
         columns = case.inputs["rotations"][..., start : start + factor // 2]
         single = with_attributes(changed(case, rotations=columns), factors=(factor,))
         differs = run(backend, LSH_BUCKET, single) != whole % factor
-        assert not (differs & (margins > law.CLEAR)).any()
+        assert not (differs & (margins > tolerances.CLEAR)).any()
         start, whole = start + factor // 2, whole // factor
 
 

@@ -20,7 +20,7 @@ from reformer_ops.core.spec import DOMAIN, OpSpec
 from reformer_ops.onnx_bodies import write_body
 from reformer_ops.registry import FUSED, OPS, by_onnx_name
 
-from . import tolerances as law
+from . import tolerances
 from .examples import EXAMPLES
 from .onnx_models import Form, make_model
 
@@ -59,7 +59,7 @@ def test_the_domain_has_no_dot() -> None:
 def test_arguments_in_python(op: OpSpec) -> None:
     names = inputs_of(op) + attributes_of(op)
     body = importlib.import_module(f"reformer_ops.{op.torch_name}.onnx_body").body
-    assert list(inspect.signature(law.reference(op)).parameters) == names
+    assert list(inspect.signature(tolerances.reference(op)).parameters) == names
     # Dropout is for training, which the others know nothing of.
     function = inspect.signature(getattr(torch_ops, op.torch_name)).parameters
     assert [name for name in function if name != "dropout"] == names
@@ -132,7 +132,7 @@ def test_reference_gives_what_is_declared(op: OpSpec) -> None:
         for axis, size in zip(operand.axes, case.inputs[operand.name].shape, strict=True)
     }
     (declared,) = op.outputs
-    output = law.expected(op, case)
+    output = tolerances.expected(op, case)
     assert output.shape == tuple(sizes[axis] for axis in declared.axes)
     assert output.dtype == ("float64" if declared.dtype == "float" else declared.dtype)
 

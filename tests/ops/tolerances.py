@@ -1,4 +1,4 @@
-"""The numeric law of docs/ops.md, as assertions."""
+"""The tolerances of docs/ops.md, as assertions."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def expected(op: OpSpec, case: Case) -> Array:
 
 
 def check(op: OpSpec, case: Case, dtype: str, found: Array, wanted: Array | None = None) -> None:
-    """AssertionError unless `found` is what the law allows for a case that is exact in `dtype`."""
+    """AssertionError unless `found` is within the tolerances of a case that is exact in `dtype`."""
     wanted = expected(op, case) if wanted is None else wanted
     assert found.shape == wanted.shape
     if op.outputs[0].dtype == "float":

@@ -10,14 +10,14 @@ import pytest
 
 from reformer_export.artifact import Artifact
 
-from ..tools.workshop import TINY, Workshop
+from ..tools.model_fixtures import TINY, Fixtures
 from .programs import ROOT, RUNTIME, built
 
 
 @pytest.fixture(scope="session")
-def artifact(workshop: Workshop) -> Artifact:
+def artifact(fixtures: Fixtures) -> Artifact:
     """A small language model."""
-    return workshop.artifact("text-generation", TINY)
+    return fixtures.artifact("text-generation", TINY)
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ from reformer_export.artifact import Artifact
 from reformer_export.artifact.manifest import read_raw_manifest, record_files
 from reformer_export.errors import ArtifactError
 from tests.runtimes.programs import library
-from tests.tools.handmade import make_artifact
+from tests.tools.artifact_fixtures import make_artifact
 
 HOSTILE = (
     *("..", "../outside", "/etc/passwd", "a/b", "x" * 5000, "", "\0", "model.onnx", "é\u2028"),

@@ -18,7 +18,7 @@ from reformer_export.artifact.manifest import ONNX
 from reformer_export.cli.packaging import package
 from reformer_export.runtimes.cpp_probe import write_probing_artifact
 
-from ..tools.workshop import feeds
+from ..tools.model_fixtures import feeds
 from .programs import ROOT, in_cpp
 
 WORK = ROOT / "build/aarch64"

@@ -15,15 +15,15 @@ import reformer_export
 from reformer_export.artifact import Artifact
 from reformer_ops import native_status
 
-from ..tools.handmade import make_artifact, snapshot
-from ..tools.workshop import Workshop, feeds
+from ..tools.artifact_fixtures import make_artifact, snapshot
+from ..tools.model_fixtures import Fixtures, feeds
 from .programs import TEXT, both, both_refuse, built, environment, in_cpp, in_python, save
 
 
 @pytest.mark.parametrize("ops", ["native", "portable"])
 @pytest.mark.parametrize("task", ["text-generation", "question-answering"])
-def test_tasks_by_both_kernels(workshop: Workshop, tmp_path: Path, task: str, ops: str) -> None:
-    artifact = workshop.artifact(task)
+def test_tasks_by_both_kernels(fixtures: Fixtures, tmp_path: Path, task: str, ops: str) -> None:
+    artifact = fixtures.artifact(task)
     inputs = feeds(31, 3)
     found = both(tmp_path, artifact.path, *save(tmp_path, inputs), "--ops", ops, "--threads", 1)
     kernels = f"native operators ({native_status('ort').isa})"
@@ -38,8 +38,8 @@ def test_every_length(artifact: Artifact, tmp_path: Path, size: tuple[int, int])
 
 
 @pytest.mark.parametrize("options", [{"dtype": "fp16"}, {"external_data": True}])
-def test_other_artifacts(workshop: Workshop, tmp_path: Path, options: dict[str, Any]) -> None:
-    artifact = workshop.artifact(**options)
+def test_other_artifacts(fixtures: Fixtures, tmp_path: Path, options: dict[str, Any]) -> None:
+    artifact = fixtures.artifact(**options)
     both(tmp_path, artifact.path, *save(tmp_path, feeds(30, 2)))
 
 
@@ -225,8 +225,8 @@ def test_files_that_cannot_be_read(artifact: Artifact, tmp_path: Path) -> None:
             assert "cannot read" in both_refuse(artifact.path, option, path)
 
 
-def test_texts_that_are_no_bytes(workshop: Workshop, tmp_path: Path) -> None:
-    small = workshop.artifact("text-generation")
+def test_texts_that_are_no_bytes(fixtures: Fixtures, tmp_path: Path) -> None:
+    small = fixtures.artifact("text-generation")
     assert "cannot hold bytes" in both_refuse(small.path, "--text", "x")
     pieces = make_artifact(tmp_path / "pieces", vocab_size=320)
     assert "SentencePiece Reformers, not of bytes" in both_refuse(pieces, "--text", "x")

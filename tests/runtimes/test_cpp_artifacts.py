@@ -12,7 +12,7 @@ import pytest
 
 from reformer_export.artifact import Artifact
 
-from ..tools.handmade import edit_manifest, make_artifact, older_document
+from ..tools.artifact_fixtures import edit_manifest, make_artifact, older_document
 from .programs import both_refuse, in_cpp, in_python
 
 

@@ -13,12 +13,12 @@ import pytest
 from reformer_export.artifact import Artifact
 from reformer_export.artifact.manifest import write_manifest
 
-from ..tools.workshop import Workshop, feeds
+from ..tools.model_fixtures import Fixtures, feeds
 from .programs import ONNXRUNTIME, TEXT, both, both_refuse, built, environment, in_cpp, save
 
 
-def test_an_artifact_without_our_operators(workshop: Workshop, tmp_path: Path) -> None:
-    artifact = workshop.artifact(ops="portable")
+def test_an_artifact_without_our_operators(fixtures: Fixtures, tmp_path: Path) -> None:
+    artifact = fixtures.artifact(ops="portable")
     arguments = (artifact.path, *save(tmp_path, feeds(20)))
     found = both(tmp_path, *arguments)
     assert found["description"].endswith("portable operators")

@@ -12,7 +12,7 @@ import pytest
 
 from reformer_export.artifact import Artifact
 
-from ..tools.workshop import TINY, Workshop
+from ..tools.model_fixtures import TINY, Fixtures
 from .programs import ROOT, built, environment, in_python
 
 TEXT = "Porfirij"
@@ -42,8 +42,8 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", ["next_token", "next_token_c"])
-def test_an_example(examples: Path, workshop: Workshop, tmp_path: Path, name: str) -> None:
-    artifact: Artifact = workshop.artifact("text-generation", TINY)
+def test_an_example(examples: Path, fixtures: Fixtures, tmp_path: Path, name: str) -> None:
+    artifact: Artifact = fixtures.artifact("text-generation", TINY)
     (top,) = in_python(artifact.path, "--text", TEXT, "--json").document["predictions"]
 
     def run(*arguments: object) -> subprocess.CompletedProcess[str]:

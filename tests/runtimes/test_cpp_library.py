@@ -17,8 +17,8 @@ import pytest
 from reformer_export.artifact import Artifact
 from reformer_export.runtimes import open_runner
 
-from ..tools.handmade import make_artifact
-from ..tools.workshop import Feeds, feeds
+from ..tools.artifact_fixtures import make_artifact
+from ..tools.model_fixtures import Feeds, feeds
 from .programs import Limits, Options, Tensor, environment, library
 
 OK, USAGE, ARTIFACT, INPUT, UNAVAILABLE, NATIVE = 0, 1, 2, 3, 5, 6

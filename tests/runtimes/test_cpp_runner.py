@@ -20,7 +20,7 @@ from reformer_export.runtimes.cpp_runner import CppRunner
 from reformer_export.verification.parity import verify_artifact
 from reformer_ops.core.native import Choice
 
-from ..tools.workshop import TINY, Workshop, feeds
+from ..tools.model_fixtures import TINY, Fixtures, feeds
 from .programs import built
 
 WAYS: tuple[Choice, ...] = ("native", "portable")
@@ -61,16 +61,16 @@ def test_the_numbers_and_the_buckets_of_python(artifact: Artifact, ops: Choice) 
     ours.close()
 
 
-def test_weights_beside_the_model(workshop: Workshop) -> None:
-    artifact = workshop.artifact("text-generation", TINY, external_data=True)
+def test_weights_beside_the_model(fixtures: Fixtures) -> None:
+    artifact = fixtures.artifact("text-generation", TINY, external_data=True)
     assert len(artifact.manifest.files) > len({"model.onnx", "config.json"})
     assert verify_artifact(
         artifact.path, runtime="cpp-onnxruntime", lengths=[13], batches=[1]
     ).passed
 
 
-def test_what_it_cannot_do(artifact: Artifact, workshop: Workshop) -> None:
-    portable = workshop.artifact("text-generation", TINY, ops="portable")
+def test_what_it_cannot_do(artifact: Artifact, fixtures: Fixtures) -> None:
+    portable = fixtures.artifact("text-generation", TINY, ops="portable")
     with pytest.raises(UsageError, match="it was exported with --ops portable"):
         open_runner(portable, runtime="cpp-onnxruntime", ops="native")
     with pytest.raises(UsageError, match="holds no torchscript"):
@@ -132,10 +132,10 @@ def test_a_program_that_dies(
 @pytest.mark.slow
 @pytest.mark.parametrize("ops", WAYS)
 def test_torchscript(
-    workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ops: str
+    fixtures: Fixtures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ops: str
 ) -> None:
     monkeypatch.setenv(VARIABLE, str(built("--torch") / "reformer-run"))
-    source = workshop.checkpoint("text-generation", TINY)
+    source = fixtures.checkpoint("text-generation", TINY)
     held = to_torchscript(source, tmp_path / "held", verify=False, ops=ops)
     ours = open_runner(held, runtime="cpp-torchscript", threads=1)
     theirs = open_runner(held, runtime="torchscript", threads=1)

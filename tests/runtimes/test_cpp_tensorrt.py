@@ -19,7 +19,7 @@ from reformer_export.artifact.engine import ENGINE, RECORD, Engine
 from reformer_export.artifact.manifest import FileRecord
 from reformer_export.host import gpu
 
-from ..tools.workshop import Workshop
+from ..tools.model_fixtures import Fixtures
 from .programs import ROOT, RUNTIME, Ran, both_refuse, built, environment, in_cpp, in_python
 
 TASK = "fill-mask"  # whose model is the smallest
@@ -32,8 +32,8 @@ no_gpu = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def engine(workshop: Workshop) -> Engine:
-    return workshop.engine(TASK, dtype="fp16", verify=False)
+def engine(fixtures: Fixtures) -> Engine:
+    return fixtures.engine(TASK, dtype="fp16", verify=False)
 
 
 @pytest.fixture
@@ -102,11 +102,11 @@ def test_a_damaged_engine(
 
 
 def test_each_runtime_takes_its_own_kind(
-    engine: Engine, workshop: Workshop, ids: tuple[str, str]
+    engine: Engine, fixtures: Fixtures, ids: tuple[str, str]
 ) -> None:
     said = both_refuse(engine.path, *ids, "--runtime", "onnxruntime")
     assert "is a TensorRT engine: onnxruntime runs artifacts only" in said
-    said = both_refuse(workshop.artifact(TASK).path, *ids, "--runtime", "tensorrt")
+    said = both_refuse(fixtures.artifact(TASK).path, *ids, "--runtime", "tensorrt")
     assert "build one with reformer-export to-tensorrt" in said
 
 
@@ -145,16 +145,16 @@ def test_headers_of_another_release(engine: Engine, ids: tuple[str, str]) -> Non
 
 
 def test_an_engine_beside_its_artifact(
-    engine: Engine, workshop: Workshop, ids: tuple[str, str]
+    engine: Engine, fixtures: Fixtures, ids: tuple[str, str]
 ) -> None:
     """The engine where it works, and else what does."""
     arguments = (*ids, "--engine", engine.path, "--tensorrt", LIBRARY, "--json")
-    ran = in_cpp(workshop.artifact(TASK).path, *arguments)
+    ran = in_cpp(fixtures.artifact(TASK).path, *arguments)
     assert ran.document["runtime"] == "onnxruntime"
     assert ran.document["notes"][0].startswith(f"onnxruntime runs, since {engine.path} needs ")
     for artifact, said in (
-        (workshop.artifact("text-classification"), "was not built from"),
-        (workshop.artifact(TASK), "holds no TensorRT engine"),
+        (fixtures.artifact("text-classification"), "was not built from"),
+        (fixtures.artifact(TASK), "holds no TensorRT engine"),
     ):
         folder = engine.path if "built" in said else artifact.path
         ran = in_cpp(artifact.path, *ids, "--engine", folder)

@@ -16,7 +16,7 @@ import reformer_ops.torch_ops  # noqa: F401  (registers torch.ops.reformer)
 from reformer_export.artifact.manifest import FormatRecord, record_files, write_manifest
 from reformer_ops import library_path
 
-from ..tools.handmade import edit_manifest, make_artifact, manifest
+from ..tools.artifact_fixtures import edit_manifest, make_artifact, manifest
 from .programs import built, environment
 
 pytestmark = pytest.mark.slow
@@ -25,7 +25,7 @@ HEADS, DIM, VOCABULARY = 2, 8, 256
 
 
 class NextToken(torch.nn.Module):
-    """The model of `handmade`: the id after the one it sees; nothing where masked."""
+    """The model of `artifact_fixtures`: the id after the one it sees; nothing where masked."""
 
     def forward(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor
@@ -52,7 +52,7 @@ class Attending(torch.nn.Module):
 
 
 def with_model(folder: Path, model: torch.nn.Module, ops: str) -> Path:
-    """A handmade artifact that holds TorchScript too."""
+    """A small artifact that holds TorchScript too."""
     make_artifact(folder)
     torch.jit.script(model.eval()).save(str(folder / "model.pt"))
     made = manifest(record_files(folder))

@@ -14,7 +14,7 @@ import pytest
 from reformer_export import to_onnx, to_torchscript
 from reformer_export.artifact import Artifact
 
-from ..tools.workshop import TINY, Workshop, feeds
+from ..tools.model_fixtures import TINY, Fixtures, feeds
 from .programs import ROOT, built, environment
 
 KNOWN = ("ran", "refused")
@@ -64,9 +64,9 @@ def test_damaged_artifacts_under_sanitizers(sanitized: Path, sanitizers: dict[st
 
 
 @pytest.mark.slow
-def test_runs_under_sanitizers(sanitized: Path, workshop: Workshop, tmp_path: Path) -> None:
+def test_runs_under_sanitizers(sanitized: Path, fixtures: Fixtures, tmp_path: Path) -> None:
     """reformer-run from its first line to its last, on inputs that it takes and ones it refuses."""
-    artifact: Artifact = workshop.artifact("text-generation", TINY)
+    artifact: Artifact = fixtures.artifact("text-generation", TINY)
     program = str(sanitized / "reformer-run")
     env = os.environ | environment() | {"ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1"}
     for number, (ids, code) in enumerate(
@@ -96,10 +96,10 @@ def test_runs_under_sanitizers(sanitized: Path, workshop: Workshop, tmp_path: Pa
     [("model.onnx", "onnxruntime", 60), ("model.pt", "torchscript", 30)],
 )
 def test_forged_models_that_the_manifest_vouches_for(
-    workshop: Workshop, tmp_path: Path, file: str, runtime: str, count: int
+    fixtures: Fixtures, tmp_path: Path, file: str, runtime: str, count: int
 ) -> None:
     """Not we read them, but ONNX Runtime and libtorch: one line of error from both languages."""
-    source = workshop.checkpoint("text-generation", TINY)
+    source = fixtures.checkpoint("text-generation", TINY)
     to_onnx(source, tmp_path / "artifact", verify=False)
     to_torchscript(source, tmp_path / "artifact", verify=False)
     command = [sys.executable, "-m", "tests.runtimes.fuzz_models", str(tmp_path / "artifact")]

@@ -15,7 +15,7 @@ from reformer_export.runtimes import ProbingRunner, Runner, open_runner
 from reformer_ops.core import native
 from reformer_ops.core.errors import NativeLibraryError
 
-from ..tools.workshop import CONFIGS, Workshop, feeds, worst_error
+from ..tools.model_fixtures import CONFIGS, Fixtures, feeds, worst_error
 
 SIZES = ((1, 1), (13, 3), (31, 2), (120, 3))
 
@@ -34,8 +34,8 @@ def opened(artifact: Artifact, ops: native.Choice) -> ProbingRunner:
         *(pytest.param(task, marks=pytest.mark.slow) for task in list(CONFIGS)[2:]),
     ],
 )
-def test_both_ways_give_the_same_numbers(task: str, workshop: Workshop) -> None:
-    artifact = workshop.artifact(task)
+def test_both_ways_give_the_same_numbers(task: str, fixtures: Fixtures) -> None:
+    artifact = fixtures.artifact(task)
     portable, ours = opened(artifact, "portable"), opened(artifact, "native")
     for length, batch in SIZES:
         inputs = feeds(length, batch)
@@ -47,9 +47,9 @@ def test_both_ways_give_the_same_numbers(task: str, workshop: Workshop) -> None:
         assert worst_error(ours.run(inputs), found.outputs) == 0
 
 
-def test_both_ways_in_half_precision(workshop: Workshop) -> None:
+def test_both_ways_in_half_precision(fixtures: Fixtures) -> None:
     """With the same buckets: in fp16 a close decision may fall either way."""
-    artifact = workshop.artifact(dtype="fp16")
+    artifact = fixtures.artifact(dtype="fp16")
     portable, ours = opened(artifact, "portable"), opened(artifact, "native")
     inputs = feeds(120, 3)
     wanted = portable.probe(inputs)
@@ -57,8 +57,8 @@ def test_both_ways_in_half_precision(workshop: Workshop) -> None:
     assert worst_error(found.outputs, wanted.outputs) < 5e-3
 
 
-def test_the_description_tells(workshop: Workshop) -> None:
-    artifact = workshop.artifact()
+def test_the_description_tells(fixtures: Fixtures) -> None:
+    artifact = fixtures.artifact()
     isa = native.native_status("ort").isa
     assert open_runner(artifact, ops="native").description.endswith(f"native operators ({isa})")
     assert open_runner(artifact).description.endswith(f"native operators ({isa})")
@@ -66,42 +66,42 @@ def test_the_description_tells(workshop: Workshop) -> None:
 
 
 def test_no_library_where_native_is_asked_for(
-    workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fixtures: Fixtures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(native.FOLDER_VARIABLE, str(tmp_path))
     with pytest.raises(NativeLibraryError, match=r"no libreformer_ops_ort\.so"):
-        open_runner(workshop.artifact(), ops="native")
+        open_runner(fixtures.artifact(), ops="native")
 
 
 def test_auto_without_a_library_is_portable_and_says_so(
-    workshop: Workshop,
+    fixtures: Fixtures,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setenv(native.FOLDER_VARIABLE, str(tmp_path))
     caplog.set_level(logging.INFO)
-    runner: Runner = open_runner(workshop.artifact())
+    runner: Runner = open_runner(fixtures.artifact())
     assert runner.description.endswith("portable operators")
     assert "ort runs portable operators: there is no" in caplog.text
 
 
 def test_the_environment_decides_for_auto(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+    fixtures: Fixtures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(native.CHOICE_VARIABLE, "portable")
-    assert open_runner(workshop.artifact()).description.endswith("portable operators")
+    assert open_runner(fixtures.artifact()).description.endswith("portable operators")
 
 
-def test_an_artifact_without_our_operators(workshop: Workshop) -> None:
-    artifact = workshop.artifact(ops="portable")
+def test_an_artifact_without_our_operators(fixtures: Fixtures) -> None:
+    artifact = fixtures.artifact(ops="portable")
     assert open_runner(artifact).description.endswith("portable operators")
     with pytest.raises(UsageError, match="it was exported with --ops portable"):
         open_runner(artifact, ops="native")
 
 
-def test_an_artifact_with_operators_of_another_version(workshop: Workshop) -> None:
-    artifact = workshop.artifact()
+def test_an_artifact_with_operators_of_another_version(fixtures: Fixtures) -> None:
+    artifact = fixtures.artifact()
     record = dataclasses.replace(artifact.manifest.ops, versions={"LshBucket": 2})
     manifest = dataclasses.replace(artifact.manifest, ops=record)
     newer = Artifact(artifact.path, manifest)
@@ -110,6 +110,6 @@ def test_an_artifact_with_operators_of_another_version(workshop: Workshop) -> No
         open_runner(newer, ops="native")
 
 
-def test_a_choice_that_is_none(workshop: Workshop) -> None:
+def test_a_choice_that_is_none(fixtures: Fixtures) -> None:
     with pytest.raises(UsageError, match="unknown operators 'fast': choose one of auto, native"):
-        open_runner(workshop.artifact(), ops="fast")  # type: ignore[arg-type]
+        open_runner(fixtures.artifact(), ops="fast")  # type: ignore[arg-type]

@@ -22,19 +22,19 @@ from reformer_export.runtimes import open_runner
 from reformer_export.runtimes.cuda_graphs import MOST_GRAPHS, TURNS
 from reformer_export.runtimes.onnxruntime_cuda import PROVIDER, DeviceSession, provider_options
 
-from ..tools.workshop import Workshop, feeds
+from ..tools.model_fixtures import Fixtures, feeds
 
 CPU = Device("cpu")
 
 
 @pytest.fixture
-def plain(workshop: Workshop) -> Any:
-    return onnxruntime.InferenceSession(workshop.artifact().format_path("onnx"))
+def plain(fixtures: Fixtures) -> Any:
+    return onnxruntime.InferenceSession(fixtures.artifact().format_path("onnx"))
 
 
 @pytest.fixture
-def session(workshop: Workshop, plain: Any) -> DeviceSession:
-    return DeviceSession(plain, onnxruntime, workshop.artifact().signature, CPU, graphs=True)
+def session(fixtures: Fixtures, plain: Any) -> DeviceSession:
+    return DeviceSession(plain, onnxruntime, fixtures.artifact().signature, CPU, graphs=True)
 
 
 def test_a_shape_is_captured_when_it_comes_again(session: DeviceSession, plain: Any) -> None:
@@ -54,8 +54,8 @@ def test_no_more_shapes_are_captured_than_documented(session: DeviceSession, pla
     assert session.captured == tuple((1, length) for length in range(1, MOST_GRAPHS + 1))
 
 
-def test_nothing_is_captured_where_nobody_wants_it(workshop: Workshop, plain: Any) -> None:
-    signature = workshop.artifact().signature
+def test_nothing_is_captured_where_nobody_wants_it(fixtures: Fixtures, plain: Any) -> None:
+    signature = fixtures.artifact().signature
     session = DeviceSession(plain, onnxruntime, signature, CPU, graphs=False)
     for _ in range(3):
         session.run(["logits"], feeds(5))
@@ -120,15 +120,15 @@ def test_the_providers_options_keep_the_numbers() -> None:
 @pytest.mark.skipif(
     PROVIDER in onnxruntime.get_available_providers(), reason="this onnxruntime is one for GPUs"
 )
-def test_an_onnxruntime_for_cpus_says_what_to_install(workshop: Workshop) -> None:
+def test_an_onnxruntime_for_cpus_says_what_to_install(fixtures: Fixtures) -> None:
     with pytest.raises(RuntimeUnavailableError, match=r"pip install .*onnxruntime-gpu"):
-        open_runner(workshop.artifact(), device="cuda")
+        open_runner(fixtures.artifact(), device="cuda")
 
 
 @pytest.mark.parametrize("text", ["gpu", "cuda:", "cuda:-1", "cpu:0", "cuda:x", ""])
-def test_devices_that_are_none(workshop: Workshop, text: str) -> None:
+def test_devices_that_are_none(fixtures: Fixtures, text: str) -> None:
     with pytest.raises(UsageError, match="it is cpu, cuda, or cuda:N"):
-        open_runner(workshop.artifact(), device=text)
+        open_runner(fixtures.artifact(), device=text)
 
 
 def test_devices() -> None:
@@ -137,18 +137,18 @@ def test_devices() -> None:
     assert str(parse_device("cpu")) == "cpu"
 
 
-def test_a_runtime_that_is_for_cpus(workshop: Workshop, tmp_path: Path) -> None:
-    to_torchscript(workshop.checkpoint(), tmp_path / "scripted", verify=False)
+def test_a_runtime_that_is_for_cpus(fixtures: Fixtures, tmp_path: Path) -> None:
+    to_torchscript(fixtures.checkpoint(), tmp_path / "scripted", verify=False)
     with pytest.raises(UsageError, match="torchscript does not run on cuda:0: choose one of onnx"):
         open_runner(tmp_path / "scripted", runtime="torchscript", device="cuda")
 
 
-def test_a_choice_of_graphs_that_is_none(workshop: Workshop) -> None:
+def test_a_choice_of_graphs_that_is_none(fixtures: Fixtures) -> None:
     with pytest.raises(UsageError, match="unknown choice of CUDA graphs 'on'"):
-        open_runner(workshop.artifact(), cuda_graph="on")  # type: ignore[arg-type]
+        open_runner(fixtures.artifact(), cuda_graph="on")  # type: ignore[arg-type]
 
 
-def test_prepare_is_for_gpus(workshop: Workshop) -> None:
-    runner: Any = open_runner(workshop.artifact(), threads=1)
+def test_prepare_is_for_gpus(fixtures: Fixtures) -> None:
+    runner: Any = open_runner(fixtures.artifact(), threads=1)
     with pytest.raises(UsageError, match="this runner is on the CPU"):
         runner.prepare(feeds(3))

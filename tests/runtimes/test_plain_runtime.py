@@ -18,8 +18,8 @@ from reformer_export.source import load_source
 from reformer_export.verification.parity import Tolerance
 
 from ..models.reformers import CRIME_AND_PUNISHMENT, ENWIK8_CUT, theirs
+from ..tools.model_fixtures import Feeds, Fixtures, feeds, outputs_of, worst_error
 from ..tools.plain_runtime import PlainPython
-from ..tools.workshop import Feeds, Workshop, feeds, outputs_of, worst_error
 
 SHORT = (1, 63, 64, 65, 500)
 LONG = (4096, 10_000, 16_384)
@@ -56,8 +56,8 @@ def test_onnxruntime_there_is_the_one_here(plain: PlainPython) -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"ops": "portable"}, {"external_data": True}])
-def test_small_artifacts(plain: PlainPython, workshop: Workshop, options: dict[str, Any]) -> None:
-    model, artifact = workshop.model(), workshop.artifact(**options)
+def test_small_artifacts(plain: PlainPython, fixtures: Fixtures, options: dict[str, Any]) -> None:
+    model, artifact = fixtures.model(), fixtures.artifact(**options)
     inputs = [feeds(length, 3) for length in (1, 4, 7, 29, 120)]
     for given, found in zip(inputs, plain.run(artifact.format_path("onnx"), inputs), strict=True):
         assert worst_error(found, outputs_of(model, given)) <= 1e-5

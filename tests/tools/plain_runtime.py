@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from packaging.requirements import Requirement
 
-from .workshop import Feeds
+from .model_fixtures import Feeds
 
 # As a user's first program would do it: no options, no providers, no custom operators.
 PROGRAM = """

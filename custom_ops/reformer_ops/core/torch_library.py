@@ -19,7 +19,7 @@ from reformer_ops.core.native import CHOICE_VARIABLE, load_into_torch, requested
 from reformer_ops.core.spec import DOMAIN, OpSpec
 
 MODEL_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
-"""The types a model may come in; what the law wants in fp32 is fp32 in all of them."""
+"""The types a model may come in; hashing, norms and sums are fp32 in all of them."""
 
 ATTENTION_DTYPES = (*MODEL_DTYPES, torch.float64)
 """The types of the portable attentions. In float64 nothing is fp32: numeric derivatives need it."""
@@ -109,7 +109,7 @@ def _implement(
 
     def kernel(*arguments: Any) -> Any:
         check(*arguments)
-        # What the numeric law wants in fp32, autocast would round.
+        # Autocast would round what must be computed in fp32.
         with torch.autocast(arguments[0].device.type, enabled=False):
             return portable(*arguments)
 

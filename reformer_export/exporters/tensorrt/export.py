@@ -47,8 +47,8 @@ def to_tensorrt(
 ) -> Engine:
     """Build a TensorRT engine from an artifact, after proving the graph it is built from.
 
-    What TensorRT's parser gets is run in onnxruntime on the CPU and held to the parity law. The
-    engine itself needs a GPU to run, and nothing here runs on one; its record says so.
+    The graph that TensorRT's parser gets is run in onnxruntime on the CPU and compared with the
+    checkpoint. The engine itself runs on GPUs only, and is not run here; its record says so.
 
     Args:
         artifact: the folder of an artifact.

@@ -31,7 +31,7 @@ class Contender:
 
     @property
     def passed(self) -> bool:
-        """It did not run, or within the law."""
+        """True if skipped, or if all rows are within the tolerances."""
         return all(row.passed for row in self.rows)
 
     def at(self, length: int) -> list[ParityRow]:
@@ -85,7 +85,7 @@ class MatrixReport:
 
     @property
     def passed(self) -> bool:
-        """Something ran, and all of it within the law."""
+        """True if something ran and all of it is within the tolerances."""
         return (
             bool(self.running)
             and all(contender.passed for contender in self.contenders)

@@ -1,4 +1,4 @@
-"""Every rival through the exporter: the same numbers in ONNX Runtime as in torch, at any length."""
+"""Every baseline, exported: the same numbers in ONNX Runtime as in torch, at any length."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every rival against its formula, written out in fp64 with all its scores in one matrix."""
+"""Every baseline against its formula, written out in fp64 with all its scores in one matrix."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def test_directions_are_orthogonal_within_blocks_and_as_long_as_gaussian_ones() 
     assert draw_directions(40, 32, seed=0).shape == (40, 32)
 
 
-def _rivals(*, causal: bool) -> list[SelfAttention]:
+def _baselines(*, causal: bool) -> list[SelfAttention]:
     own = layer(causal=causal)
     found: list[SelfAttention] = [FullAttention(own), PerformerAttention(own, 12, 8, seed=0)]
     if causal:
@@ -186,7 +186,7 @@ def _rivals(*, causal: bool) -> list[SelfAttention]:
 def test_as_part_of_a_layer(causal: bool) -> None:
     """Projections, heads and gradients; and nobody looks ahead, or at padding."""
     mask = half_present(50)
-    for attention in _rivals(causal=causal):
+    for attention in _baselines(causal=causal):
         attention.double()
         hidden = torch.randn(2, 50, HEADS * DIM, dtype=torch.float64, requires_grad=True)
         output = attention(hidden, mask, None)

@@ -39,7 +39,7 @@ def test_nothing_is_extrapolated_from_nothing() -> None:
 
 
 @pytest.mark.slow
-def test_rivals_are_measured(tmp_path: Path) -> None:
+def test_baselines_are_measured(tmp_path: Path) -> None:
     small = Skeleton(
         max_length=256, axial_shape=(16, 16), keys=16, rounds=1, layers=1, hidden=32, head_dim=8
     )

@@ -9,14 +9,14 @@ import pytest
 from reformer_export import to_aoti, to_onnx, to_torchscript
 from reformer_export.artifact import Artifact
 
-from ...tools.workshop import TINY, Workshop
+from ...tools.model_fixtures import TINY, Fixtures
 
 TASK = "text-generation"
 
 
 @pytest.fixture(scope="session")
-def source(workshop: Workshop) -> Path:
-    return workshop.checkpoint(TASK, TINY)
+def source(fixtures: Fixtures) -> Path:
+    return fixtures.checkpoint(TASK, TINY)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""One artifact, every runtime: the same numbers from all, by the law and one by one."""
+"""One artifact, every runtime: the same numbers from all, together and one by one."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from reformer_export.errors import MissingDependencyError, RuntimeUnavailableErr
 from reformer_export.runtimes import RUNTIMES, Runner, open_runner
 from reformer_ops import native_status
 
-from ...tools.handmade import snapshot
-from ...tools.workshop import TINY, Feeds, Workshop, feeds, worst_error
+from ...tools.artifact_fixtures import snapshot
+from ...tools.model_fixtures import TINY, Feeds, Fixtures, feeds, worst_error
 
 VOCABULARY = 258
 
@@ -170,13 +170,13 @@ def test_options_of_machine_code(source: Path, tmp_path: Path) -> None:
     ids=["portable", "avx2", "fp16", "classification"],
 )
 def test_machine_code_in_other_ways(
-    workshop: Workshop, tmp_path: Path, options: dict[str, Any], config: dict[str, Any]
+    fixtures: Fixtures, tmp_path: Path, options: dict[str, Any], config: dict[str, Any]
 ) -> None:
     """Each verifies itself, against Transformers too where that can be."""
     task = options.get("task", "text-generation")
     if options.get("isa") == "avx2" and this_machine()["instructions"] not in ("avx2", "avx512"):
         pytest.skip("this machine has no AVX2")
-    made = to_aoti(workshop.checkpoint(task, TINY | config), tmp_path / "out", **options)
+    made = to_aoti(fixtures.checkpoint(task, TINY | config), tmp_path / "out", **options)
     record = made.manifest.formats["aoti"]
     assert record.ops == options.get("ops", "native")
     assert record.parity is not None

@@ -70,7 +70,7 @@ def test_every_runtime_is_in_it(report: MatrixReport) -> None:
 
 
 def check_without_python(report: MatrixReport, names: list[str]) -> None:
-    """They were held to the law, decisions too, and stand beside all others."""
+    """They were held to the tolerances, decisions too, and stand beside all others."""
     assert report.passed, report.summary
     found = {contender.name: contender for contender in report.running}
     assert set(names) == {name for name in found if name.startswith("cpp-")}

@@ -13,7 +13,7 @@ from reformer_export.artifact import Artifact
 from reformer_export.runtimes import open_runner
 from reformer_ops import library_path
 
-from ...tools.workshop import worst_error
+from ...tools.model_fixtures import worst_error
 
 PROGRAM = r"""
 #include <dlfcn.h>

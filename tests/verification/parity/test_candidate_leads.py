@@ -1,4 +1,4 @@
-"""A candidate that only shows its buckets is held to the same law as one that takes them."""
+"""A candidate that only shows its buckets is held to the same tolerances as one that takes them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from reformer_export.verification.parity.compare import compare
 from reformer_export.verification.parity.inputs import ParityInput, parity_inputs
 from reformer_models.loading import LoadedModel
 
-from ...tools.workshop import Workshop
+from ...tools.model_fixtures import Fixtures
 from .test_compare import contrary, margins_of, one
 
 
@@ -55,18 +55,18 @@ class Showing:
 
 
 @pytest.fixture(scope="module")
-def loaded(workshop: Workshop) -> LoadedModel:
-    return load_source(workshop.checkpoint())
+def loaded(fixtures: Fixtures) -> LoadedModel:
+    return load_source(fixtures.checkpoint())
 
 
 @pytest.fixture(scope="module")
-def reference(workshop: Workshop, loaded: LoadedModel) -> TorchRunner:
-    return TorchRunner(loaded, workshop.artifact().signature)
+def reference(fixtures: Fixtures, loaded: LoadedModel) -> TorchRunner:
+    return TorchRunner(loaded, fixtures.artifact().signature)
 
 
 @pytest.fixture(scope="module")
-def example(workshop: Workshop) -> ParityInput:
-    return next(parity_inputs(workshop.artifact().signature, [(29, 3)]))
+def example(fixtures: Fixtures) -> ParityInput:
+    return next(parity_inputs(fixtures.artifact().signature, [(29, 3)]))
 
 
 def test_it_is_told_apart(reference: TorchRunner) -> None:
@@ -76,15 +76,15 @@ def test_it_is_told_apart(reference: TorchRunner) -> None:
 
 
 def test_equal(
-    workshop: Workshop, loaded: LoadedModel, reference: TorchRunner, example: ParityInput
+    fixtures: Fixtures, loaded: LoadedModel, reference: TorchRunner, example: ParityInput
 ) -> None:
-    theirs = TransformersRunner(loaded, workshop.artifact().signature)
+    theirs = TransformersRunner(loaded, fixtures.artifact().signature)
     ours, hugging_face = compare(Showing(reference), [reference, theirs], example, Tolerance())
     for row in (ours, hugging_face):
         assert row.passed
         assert row.decisions == 2 * 3 * 2 * 2 * 36  # layers, batch, heads, rounds, padded length
     assert ours.fixed_error == ours.free_error == 0
-    (short, *_) = parity_inputs(workshop.artifact().signature, [(3, 3)])
+    (short, *_) = parity_inputs(fixtures.artifact().signature, [(3, 3)])
     ours, hugging_face = compare(Showing(reference), [reference, theirs], short, Tolerance())
     assert (ours.passed, hugging_face.passed) == (True, True)
     assert hugging_face.decisions == 0  # it does not hash what fits one chunk

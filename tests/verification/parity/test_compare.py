@@ -30,7 +30,7 @@ from reformer_export.verification.parity.compare import compare, relative_error
 from reformer_export.verification.parity.inputs import ParityInput, parity_inputs
 from reformer_models.loading import LoadedModel
 
-from ...tools.workshop import Workshop
+from ...tools.model_fixtures import Fixtures
 from .defects import (
     Defect,
     after,
@@ -50,13 +50,13 @@ NOISE = helper.make_node("RandomNormalLike", ["in"], ["noise"], scale=1e-6)
 
 
 @pytest.fixture(scope="module")
-def loaded(workshop: Workshop) -> LoadedModel:
-    return load_source(workshop.checkpoint())
+def loaded(fixtures: Fixtures) -> LoadedModel:
+    return load_source(fixtures.checkpoint())
 
 
 @pytest.fixture(scope="module")
-def half(workshop: Workshop) -> LoadedModel:
-    return load_source(workshop.checkpoint(), dtype="fp16")
+def half(fixtures: Fixtures) -> LoadedModel:
+    return load_source(fixtures.checkpoint(), dtype="fp16")
 
 
 def flipped_sign(array: np.ndarray) -> np.ndarray:
@@ -111,9 +111,9 @@ def with_infinity(array: np.ndarray) -> np.ndarray:
     ],
 )
 def test_defects_are_found(
-    workshop: Workshop, loaded: LoadedModel, tmp_path: Path, defect: Defect, said: str
+    fixtures: Fixtures, loaded: LoadedModel, tmp_path: Path, defect: Defect, said: str
 ) -> None:
-    broken = with_defect(workshop.artifact(), tmp_path / "broken", defect)
+    broken = with_defect(fixtures.artifact(), tmp_path / "broken", defect)
     report = verify_against(broken, loaded, lengths=[13], batches=[1])
     assert not report.passed
     misses = [miss for row in report.rows for miss in row.misses]
@@ -121,31 +121,31 @@ def test_defects_are_found(
     assert report.summary().startswith("parity miss: ")
 
 
-def test_a_mask_that_is_ignored(workshop: Workshop, loaded: LoadedModel, tmp_path: Path) -> None:
+def test_a_mask_that_is_ignored(fixtures: Fixtures, loaded: LoadedModel, tmp_path: Path) -> None:
     """Only the inputs with a mask can tell."""
-    broken = with_defect(workshop.artifact(), tmp_path / "broken", mask_ignored)
+    broken = with_defect(fixtures.artifact(), tmp_path / "broken", mask_ignored)
     rows = verify_against(broken, loaded, lengths=[4, 13]).rows
     assert {row.passed for row in rows if not row.masked} == {True}
     assert {row.passed for row in rows if row.masked} == {False}
 
 
-def test_a_length_that_is_baked(workshop: Workshop, loaded: LoadedModel, tmp_path: Path) -> None:
+def test_a_length_that_is_baked(fixtures: Fixtures, loaded: LoadedModel, tmp_path: Path) -> None:
     """Only the other lengths can tell."""
-    broken = with_defect(workshop.artifact(), tmp_path / "broken", length_baked)
+    broken = with_defect(fixtures.artifact(), tmp_path / "broken", length_baked)
     rows = verify_against(broken, loaded, lengths=[28, 29, 31], batches=[1]).rows
     assert {row.length for row in rows if row.passed} == {29}
     assert {row.length for row in rows if not row.passed} == {28, 31}
 
 
 def test_half_precision_may_err_as_much_as_torch_does(
-    workshop: Workshop, half: LoadedModel, tmp_path: Path
+    fixtures: Fixtures, half: LoadedModel, tmp_path: Path
 ) -> None:
     """Twice as much, that is, which is far less than half precision at large would excuse."""
 
     def verify(artifact: Artifact) -> ParityReport:
         return verify_against(artifact, half, lengths=[13, 29], batches=[1])
 
-    good = workshop.artifact(dtype="fp16")
+    good = fixtures.artifact(dtype="fp16")
     report = verify(good)
     assert report.passed, report.summary()
     assert all(row.bound < 5e-3 < report.tolerance.output for row in report.rows)
@@ -156,18 +156,18 @@ def test_half_precision_may_err_as_much_as_torch_does(
 
 
 @pytest.fixture(scope="module")
-def candidate(workshop: Workshop) -> OnnxRuntimeRunner:
-    return OnnxRuntimeRunner(workshop.artifact(), RunnerOptions(threads=1))
+def candidate(fixtures: Fixtures) -> OnnxRuntimeRunner:
+    return OnnxRuntimeRunner(fixtures.artifact(), RunnerOptions(threads=1))
 
 
 @pytest.fixture(scope="module")
-def reference(workshop: Workshop, loaded: LoadedModel) -> TorchRunner:
-    return TorchRunner(loaded, workshop.artifact().signature)
+def reference(fixtures: Fixtures, loaded: LoadedModel) -> TorchRunner:
+    return TorchRunner(loaded, fixtures.artifact().signature)
 
 
 @pytest.fixture(scope="module")
-def example(workshop: Workshop) -> ParityInput:
-    return next(parity_inputs(workshop.artifact().signature, [(29, 3)]))
+def example(fixtures: Fixtures) -> ParityInput:
+    return next(parity_inputs(fixtures.artifact().signature, [(29, 3)]))
 
 
 class Tampered:
@@ -241,10 +241,10 @@ def test_equal_runners(
 
 
 def test_transformers_does_not_hash_what_fits_one_chunk(
-    workshop: Workshop, loaded: LoadedModel, candidate: OnnxRuntimeRunner, reference: TorchRunner
+    fixtures: Fixtures, loaded: LoadedModel, candidate: OnnxRuntimeRunner, reference: TorchRunner
 ) -> None:
-    theirs = TransformersRunner(loaded, workshop.artifact().signature)
-    (short, *_) = parity_inputs(workshop.artifact().signature, [(3, 3)])
+    theirs = TransformersRunner(loaded, fixtures.artifact().signature)
+    (short, *_) = parity_inputs(fixtures.artifact().signature, [(3, 3)])
     assert theirs.probe(short.inputs).buckets == [None, None]
     ours, hugging_face = compare(candidate, [reference, theirs], short, Tolerance())
     assert ours.passed

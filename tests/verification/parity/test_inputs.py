@@ -18,7 +18,7 @@ from reformer_export.verification.parity.inputs import (
     parity_inputs,
 )
 
-from ...tools.handmade import signature
+from ...tools.artifact_fixtures import signature
 
 
 @st.composite

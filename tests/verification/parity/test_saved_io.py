@@ -16,8 +16,8 @@ from reformer_export.runtimes import open_runner
 from reformer_export.verification.parity import verify_artifact
 from reformer_export.verification.parity.saved_io import INPUTS, OUTPUTS, save_io
 
-from ...tools.handmade import environment
-from ...tools.workshop import Workshop
+from ...tools.artifact_fixtures import environment
+from ...tools.model_fixtures import Fixtures
 
 
 def polygraphy(*arguments: object) -> str:
@@ -33,14 +33,14 @@ def polygraphy(*arguments: object) -> str:
 
 
 @pytest.fixture(scope="module")
-def saved(workshop: Workshop, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def saved(fixtures: Fixtures, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("saved") / "io"
     arguments = ["--lengths", "1,13", "--batch", "1,3", "--save-io", str(folder)]
-    assert main(["verify", str(workshop.artifact().path), *arguments]) == 0
+    assert main(["verify", str(fixtures.artifact().path), *arguments]) == 0
     return folder
 
 
-def test_polygraphy_reads_what_was_run(saved: Path, workshop: Workshop) -> None:
+def test_polygraphy_reads_what_was_run(saved: Path, fixtures: Fixtures) -> None:
     from polygraphy.comparator import RunResults
     from polygraphy.json import load_json
 
@@ -50,14 +50,14 @@ def test_polygraphy_reads_what_was_run(saved: Path, workshop: Workshop) -> None:
     assert [feed["input_ids"].shape for feed in inputs] == [
         (batch, length) for length in (1, 13) for batch in (1, 3) for _ in range(2)
     ]
-    runner = open_runner(workshop.artifact())
+    runner = open_runner(fixtures.artifact())
     for feed, result in zip(inputs, results, strict=True):
         np.testing.assert_array_equal(runner.run(feed)["logits"], result["logits"])
     runner.close()
 
 
-def test_polygraphy_runs_the_artifact_on_it(saved: Path, workshop: Workshop) -> None:
-    model = workshop.artifact().format_path("onnx")
+def test_polygraphy_runs_the_artifact_on_it(saved: Path, fixtures: Fixtures) -> None:
+    model = fixtures.artifact().format_path("onnx")
     told = polygraphy(
         "run", model, "--onnxrt", "--load-inputs", saved / INPUTS, "--load-outputs",
         saved / OUTPUTS, "--atol", "1e-4", "--rtol", "1e-4",
@@ -65,14 +65,14 @@ def test_polygraphy_runs_the_artifact_on_it(saved: Path, workshop: Workshop) -> 
     assert "PASSED" in told
 
 
-def test_polygraphy_inspects_the_artifact(workshop: Workshop) -> None:
-    told = polygraphy("inspect", "model", workshop.artifact().format_path("onnx"))
+def test_polygraphy_inspects_the_artifact(fixtures: Fixtures) -> None:
+    told = polygraphy("inspect", "model", fixtures.artifact().format_path("onnx"))
     assert "input_ids [dtype=int64, shape=('batch', 'sequence')]" in told
 
 
-def test_a_folder_that_is_there_is_kept(saved: Path, workshop: Workshop) -> None:
+def test_a_folder_that_is_there_is_kept(saved: Path, fixtures: Fixtures) -> None:
     with pytest.raises(UsageError, match="exists: choose another folder to save"):
-        verify_artifact(workshop.artifact().path, lengths=[1], batches=[1], save_to=saved)
+        verify_artifact(fixtures.artifact().path, lengths=[1], batches=[1], save_to=saved)
     with pytest.raises(UsageError, match="exists"):
         save_io(saved, [], "onnxruntime")
     assert sorted(os.listdir(saved)) == [INPUTS, OUTPUTS]

@@ -16,23 +16,23 @@ from reformer_export.verification.parity import verify, verify_artifact
 
 from ...models.reformers import theirs
 from ...models.saved_models import save_bin
-from ...tools.handmade import snapshot
-from ...tools.workshop import CONFIGS, TINY, Workshop
+from ...tools.artifact_fixtures import snapshot
+from ...tools.model_fixtures import CONFIGS, TINY, Fixtures
 from .defects import weight, with_defect
 
 
 @pytest.fixture
-def checkpoint(workshop: Workshop, tmp_path: Path) -> Path:
-    return shutil.copytree(workshop.checkpoint("fill-mask"), tmp_path / "checkpoint")
+def checkpoint(fixtures: Fixtures, tmp_path: Path) -> Path:
+    return shutil.copytree(fixtures.checkpoint("fill-mask"), tmp_path / "checkpoint")
 
 
 @pytest.fixture
-def artifact(workshop: Workshop, checkpoint: Path, tmp_path: Path) -> Artifact:
+def artifact(fixtures: Fixtures, checkpoint: Path, tmp_path: Path) -> Artifact:
     """As exported from `checkpoint`."""
-    made = workshop.artifact("fill-mask")
+    made = fixtures.artifact("fill-mask")
     path = shutil.copytree(made.path, tmp_path / "artifact")
     manifest = path / "manifest.json"
-    source = str(workshop.checkpoint("fill-mask"))
+    source = str(fixtures.checkpoint("fill-mask"))
     manifest.write_text(manifest.read_text().replace(source, str(checkpoint)))
     return Artifact.open(path)
 
@@ -67,25 +67,25 @@ def tasks(often: str) -> list[Any]:
 
 
 @pytest.mark.parametrize("task", tasks("question-answering"))
-def test_every_task_and_the_usual_sizes(workshop: Workshop, task: str) -> None:
-    report = verify_artifact(workshop.artifact(task).path)
+def test_every_task_and_the_usual_sizes(fixtures: Fixtures, task: str) -> None:
+    report = verify_artifact(fixtures.artifact(task).path)
     assert report.passed, report.summary()
     assert {row.length for row in report.rows} == {1, 4, 5, 6, 7, 12, 13, 29, 96}
     assert report.worst_error < 1e-5
 
 
 @pytest.mark.parametrize("task", tasks("text-generation"))
-def test_half_precision(workshop: Workshop, task: str) -> None:
+def test_half_precision(fixtures: Fixtures, task: str) -> None:
     """The truth is then our model in fp32: two ways to round are not held against each other."""
-    artifact = workshop.artifact(task, dtype="fp16", ops="portable")
+    artifact = fixtures.artifact(task, dtype="fp16", ops="portable")
     report = verify_artifact(artifact.path, lengths=[4, 7, 13, 96], batches=[3])
     assert report.passed, report.summary()
     assert set(report.references) == {"torch"}
 
 
-def test_portable_and_external_artifacts(workshop: Workshop) -> None:
+def test_portable_and_external_artifacts(fixtures: Fixtures) -> None:
     for options in ({"ops": "portable"}, {"external_data": True}):
-        report = verify_artifact(workshop.artifact(**options).path, lengths=[13], batches=[3])
+        report = verify_artifact(fixtures.artifact(**options).path, lengths=[13], batches=[3])
         assert report.passed, report.summary()
         assert report.decisions > 0
 
@@ -111,11 +111,11 @@ def test_a_checkpoint_that_changed(artifact: Artifact, checkpoint: Path) -> None
 
 
 def test_a_checkpoint_whose_weights_are_in_another_file_now(
-    workshop: Workshop, artifact: Artifact, checkpoint: Path
+    fixtures: Fixtures, artifact: Artifact, checkpoint: Path
 ) -> None:
     (checkpoint / "model.safetensors").unlink()
     config = (checkpoint / "config.json").read_bytes()
-    save_bin(checkpoint, workshop.model("fill-mask"))
+    save_bin(checkpoint, fixtures.model("fill-mask"))
     (checkpoint / "config.json").write_bytes(config)
     with pytest.raises(ArtifactError, match=r"pytorch_model\.bin has changed since the export"):
         verify_artifact(artifact.path)

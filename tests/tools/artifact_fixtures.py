@@ -67,7 +67,7 @@ def model(vocab_size: int = 256) -> onnx.ModelProto:
             helper.make_node("Gather", ["table", "input_ids"], ["rows"]),
             helper.make_node("Hide", ["rows", "attention_mask"], ["logits"], domain="reformer"),
         ],
-        "handmade",
+        "next_token",
         [helper.make_tensor_value_info(n, TensorProto.INT64, AXES) for n in _INPUTS],
         [helper.make_tensor_value_info("logits", TensorProto.FLOAT, (*AXES, vocab_size))],
         [numpy_helper.from_array(table, "table")],

@@ -30,7 +30,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
 """A model for each task, as different from each other as their sizes allow."""
 
 
-class Workshop:
+class Fixtures:
     """Makes things in a folder; whoever changes one works on a copy."""
 
     def __init__(self, folder: Path) -> None:
