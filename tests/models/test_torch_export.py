@@ -115,6 +115,7 @@ def test_half_precision(dtype: torch.dtype) -> None:
     assert torch.equal(result["last_hidden_state"], expected["last_hidden_state"])
 
 
+@pytest.mark.slow
 def test_compiled() -> None:
     """The backend traces and runs with torch's own kernels: what is tested is our operators."""
     model = ours(theirs("text-generation", **{**SMALL, "attn_layers": ["local", "lsh"]})).model

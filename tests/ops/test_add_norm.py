@@ -106,16 +106,22 @@ def test_the_body_in_onnxruntime(example: Example, dtype: str) -> None:
     check((total, normed), example, dtype)
 
 
-@pytest.mark.parametrize(
-    ("dtype", "target"),
-    [
-        (dtype, target)
+def _emulated() -> list[Any]:
+    """Every example for sm_80, and for each commit one example for the other targets."""
+    cases = [
+        (example, dtype, target)
+        for example in EXAMPLES
         for dtype in ("float32", "float16", "bfloat16")
         for target in (75, 80, 90, 120)
         if (dtype, target) != ("bfloat16", 75)  # which computes in no bf16
-    ],
-)
-@pytest.mark.parametrize("example", EXAMPLES, ids=str)
+    ]
+    return [
+        pytest.param(*case, marks=() if 80 in case or EXAMPLES[0] in case else pytest.mark.slow)
+        for case in cases
+    ]
+
+
+@pytest.mark.parametrize(("example", "dtype", "target"), _emulated())
 def test_emulated_ptx(example: Example, dtype: str, target: int) -> None:
     pytest.importorskip("triton", reason="Triton is not installed: it is made for Linux")
     from reformer_ops.triton_programs import make_program
