@@ -51,6 +51,7 @@ help:  ## list the targets
 venv: $(READY)  ## set up the virtual environment (the others do it when needed)
 
 .PHONY: demo
+demo: RUNTIME_TOO := 1
 demo: $(READY)  ## export a trained model, verify it, run it on a text
 	@$(PYTHON) examples/demo.py
 
@@ -131,10 +132,15 @@ export MAKE_VENV
 INSTALL = $(PYTHON) -m pip install --constraint constraints.txt $(1) >>$(VENV)/pip.log 2>&1 || { \
 	tail -n 20 $(VENV)/pip.log >&2; echo "Setting up failed; all of it is in $(VENV)/pip.log" >&2; exit 1; }
 
+# With RUNTIME_TOO the C++ runtime is built at the same time, while packages download. If that fails,
+# the command that needs the runtime builds it again and says why.
 $(READY): pyproject.toml constraints.txt $(NATIVE)
-	@echo "Setting up $(VENV): two minutes the first time, more where torch must be downloaded (see $(VENV)/pip.log)"
+	@echo "Setting up $(VENV): two to four minutes the first time (details in $(VENV)/pip.log)"
 	@$(PYTHON) -m pip --version >/dev/null 2>&1 || $(SHELL) $(.SHELLFLAGS) "$$MAKE_VENV"
 	@: >$(VENV)/pip.log
+	@echo "  1/2 build tools and torch"
 	@$(call INSTALL,$(BUILD_REQUIRES))
-	@$(call INSTALL,--no-build-isolation --editable '.[dev]')
+	@echo "  2/2 the package with its native kernels, and what it needs$(if $(RUNTIME_TOO),; the C++ runtime)"
+	@$(if $(RUNTIME_TOO),{ PATH="$(CURDIR)/$(VENV)/bin:$$PATH" nice sh $(RUNTIME)/build.sh >/dev/null 2>&1 || true; } & ) \
+		$(call INSTALL,--no-build-isolation --editable '.[dev]'); wait
 	@echo '$(LAYOUT)' >$@

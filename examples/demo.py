@@ -155,7 +155,7 @@ def main() -> None:
         "run", str(engine), "--text", "In the beginning", "--tokenizer", "bytes", may_fail=True
     )
 
-    parity = inspected["manifest"]["parity"]
+    parity = inspected["manifest"]["formats"]["onnx"]["parity"]
     size = (artifact / "model.onnx").stat().st_size / 2**20
     table = Table(title="reformer-export: one artifact, the same numbers everywhere")
     table.add_column("step")
