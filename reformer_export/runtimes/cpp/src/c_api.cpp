@@ -4,8 +4,8 @@
 #include <exception>
 #include <new>
 
+#include "messages.h"
 #include "reformer/reformer.h"
-#include "words.h"
 
 // A session and what a run gave, as C holds them.
 struct reformer_session {

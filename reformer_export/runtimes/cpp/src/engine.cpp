@@ -9,7 +9,7 @@
 #include "files.h"
 #include "json.h"
 #include "manifest.h"
-#include "words.h"
+#include "messages.h"
 
 namespace reformer {
 namespace {
@@ -77,7 +77,7 @@ Manifest engine_manifest_from(const json& document, const std::string& where) {
   record.model_sha256 = fields.child("source").text("model_sha256");
   if (record.flavor != "rtx" && record.flavor != "standard")
     fail(ErrorKind::artifact, where, ".flavor must be rtx or standard, found ",
-         repr(record.flavor));
+         in_quotes(record.flavor));
 
   Manifest manifest{};
   manifest.dtype = fields.text("dtype");

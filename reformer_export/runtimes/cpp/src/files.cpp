@@ -11,8 +11,8 @@
 #include <system_error>
 #include <vector>
 
+#include "messages.h"
 #include "sha256.h"
-#include "words.h"
 
 namespace reformer {
 namespace {
@@ -63,21 +63,22 @@ bool plain_name(const std::string& name) {
 
 fs::path contained_file(const fs::path& folder, const std::string& name, const std::string& what) {
   if (!plain_name(name))
-    fail(ErrorKind::artifact, what, " ", repr(name),
+    fail(ErrorKind::artifact, what, " ", in_quotes(name),
          " is not a plain file name inside the folder: do not use this artifact");
   const fs::path path = folder / name;
   std::error_code error;
   const fs::path resolved = fs::canonical(path, error);
   if (error == std::errc::no_such_file_or_directory)
-    fail(ErrorKind::artifact, what, " ", repr(name), " is missing from ", folder.string(),
+    fail(ErrorKind::artifact, what, " ", in_quotes(name), " is missing from ", folder.string(),
          ": export again");
   if (error)
-    fail(ErrorKind::artifact, what, " ", repr(name), " cannot be read: ", reason_of(error.value()));
+    fail(ErrorKind::artifact, what, " ", in_quotes(name),
+         " cannot be read: ", reason_of(error.value()));
   if (!is_inside(resolved, folder))
-    fail(ErrorKind::artifact, what, " ", repr(name), " is a link that leaves the folder (to ",
+    fail(ErrorKind::artifact, what, " ", in_quotes(name), " is a link that leaves the folder (to ",
          resolved.string(), "): copy the file into the folder");
   if (!fs::is_regular_file(resolved, error))
-    fail(ErrorKind::artifact, what, " ", repr(name), " is not a regular file: export again");
+    fail(ErrorKind::artifact, what, " ", in_quotes(name), " is not a regular file: export again");
   return path;
 }
 

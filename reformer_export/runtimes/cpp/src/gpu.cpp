@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "words.h"
+#include "messages.h"
 
 namespace reformer {
 namespace {

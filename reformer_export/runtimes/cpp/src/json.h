@@ -34,7 +34,7 @@ class Fields {
   std::string where_;
 };
 
-// How Python writes a value.
+// A value as messages show it: a string in quotes, anything else as JSON. A long one is cut.
 std::string spelled(const nlohmann::json& value);
 
 }  // namespace reformer

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "files.h"
-#include "words.h"
+#include "messages.h"
 
 namespace reformer {
 namespace {
@@ -197,10 +197,10 @@ class Checker {
   void check_place(const std::string& name, std::uint64_t type,
                    const std::vector<std::int64_t>& dims,
                    std::map<std::string, std::string>& entries) {
-    const std::string where = "tensor " + repr(name) + " of " + model_;
+    const std::string where = "tensor " + in_quotes(name) + " of " + model_;
     const std::string& file = entries["location"];
     if (!listed_(file))
-      fail(ErrorKind::artifact, where, " keeps its data in ", repr(file),
+      fail(ErrorKind::artifact, where, " keeps its data in ", in_quotes(file),
            ", which is no file of this artifact: do not use it, export the model again");
     const auto [known, is_new] = sizes_.try_emplace(file, 0);
     if (is_new)
@@ -218,7 +218,7 @@ class Checker {
     const auto length = entries.count("length") ? count_of(entries["length"]) : needed;
     if (!offset || !length || bits_of(type) == 0)
       fail(ErrorKind::artifact, where, " has a malformed offset, length or type: it has offset ",
-           repr(entries["offset"]), ", length ", repr(entries["length"]), " and type ",
+           in_quotes(entries["offset"]), ", length ", in_quotes(entries["length"]), " and type ",
            std::to_string(type));
     if (negative || *length < needed)
       fail(ErrorKind::artifact, where, " has shape ", listed(dims), ", ", std::to_string(needed),
@@ -228,8 +228,8 @@ class Checker {
     if (__builtin_add_overflow(*offset, *length, &end)) end = UINT64_MAX;
     if (end > known->second)
       fail(ErrorKind::artifact, where, " wants bytes ", std::to_string(*offset), " to ",
-           std::to_string(end), " of ", repr(file), ", which has ", std::to_string(known->second),
-           ": the artifact is damaged, export the model again");
+           std::to_string(end), " of ", in_quotes(file), ", which has ",
+           std::to_string(known->second), ": the artifact is damaged, export the model again");
   }
 
   const fs::path& folder_;

@@ -4,9 +4,9 @@
 #include <optional>
 
 #include "backend.h"
+#include "messages.h"
 #include "onnxruntime_library.h"
 #include "ops_library.h"
-#include "words.h"
 
 namespace reformer {
 namespace {

@@ -6,8 +6,8 @@
 #include <mutex>
 #include <vector>
 
-#include "places.h"
-#include "words.h"
+#include "library_search.h"
+#include "messages.h"
 
 namespace reformer {
 namespace {

@@ -1,8 +1,8 @@
 #include "ops_library.h"
 
+#include "library_search.h"
+#include "messages.h"
 #include "op_versions.h"
-#include "places.h"
-#include "words.h"
 
 namespace reformer {
 namespace {
@@ -34,7 +34,7 @@ std::string strange_ops(const Manifest& manifest) {
 
 std::string requested_ops(const Options& options) {
   if (!is_choice(options.ops))
-    fail(ErrorKind::usage, "unknown operators ", repr(options.ops), kChoices);
+    fail(ErrorKind::usage, "unknown operators ", in_quotes(options.ops), kChoices);
   if (options.ops != "auto") return options.ops;
   const std::string asked = environment("REFORMER_OPS");
   if (asked.empty()) return "auto";

@@ -1,8 +1,8 @@
 #include <algorithm>
 #include <type_traits>
 
+#include "messages.h"
 #include "reformer/artifact.h"
-#include "words.h"
 
 namespace reformer {
 namespace {
@@ -114,7 +114,8 @@ NamedTensors Signature::check(const NamedTensors& given) const {
   for (const TensorSpec& spec : inputs) known.push_back(spec.name);
   for (const auto& [name, tensor] : given)
     if (std::find(known.begin(), known.end(), name) == known.end())
-      fail(ErrorKind::input, "the model has no input ", repr(name), ": it takes ", joined(known));
+      fail(ErrorKind::input, "the model has no input ", in_quotes(name), ": it takes ",
+           joined(known));
   const Tensor* ids = find(given, kInputIds);
   if (ids == nullptr)
     fail(ErrorKind::input, kInputIds, " is missing: give the token ids as [batch, sequence]");

@@ -4,7 +4,7 @@
 #include <limits>
 #include <new>
 
-#include "words.h"
+#include "messages.h"
 
 namespace reformer {
 namespace {

@@ -11,7 +11,7 @@
 #include "engine.h"
 #include "files.h"
 #include "gpu.h"
-#include "words.h"
+#include "messages.h"
 
 namespace reformer {
 namespace {
@@ -74,7 +74,7 @@ Shape shape_of(const TensorSpec& spec, std::int64_t batch, std::int64_t length) 
     else if (*name == "batch" || *name == "sequence")
       shape.push_back(*name == "batch" ? batch : length);
     else
-      fail(ErrorKind::artifact, "the output ", spec.name, " has the axis ", repr(*name),
+      fail(ErrorKind::artifact, "the output ", spec.name, " has the axis ", in_quotes(*name),
            ", whose size is unknown: ", kEngineRemedy);
   }
   return shape;

@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "engine.h"
-#include "places.h"
-#include "words.h"
+#include "library_search.h"
+#include "messages.h"
 
 namespace reformer {
 namespace {

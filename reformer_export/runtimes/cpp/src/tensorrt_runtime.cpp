@@ -1,7 +1,7 @@
 // Engines as a runtime: what can be wrong before a GPU is touched.
 #include "engine.h"
+#include "messages.h"
 #include "tensorrt_backend.h"
-#include "words.h"
 
 namespace reformer {
 namespace {

@@ -5,8 +5,8 @@
 #include <torch/version.h>
 
 #include "backend.h"
+#include "messages.h"
 #include "ops_library.h"
-#include "words.h"
 
 namespace reformer {
 namespace {

@@ -10,7 +10,7 @@
 #include <string_view>
 #include <system_error>
 
-#include "words.h"
+#include "messages.h"
 
 namespace reformer {
 namespace {
@@ -39,7 +39,7 @@ class Header {
       else if (key == "shape")
         shape = numbers();
       else
-        throw Malformed{"its header has the unknown entry " + repr(key)};
+        throw Malformed{"its header has the unknown entry " + in_quotes(key)};
       if (!accept(',') && peek() != '}') throw unreadable();
     }
     if (!descr || !fortran_order || !shape) throw Malformed{"its header lacks an entry"};
@@ -119,7 +119,7 @@ DType dtype_of(const std::string& descr) {
   if (descr.size() == 3)
     for (const auto& [code, dtype] : known)
       if (descr.substr(1) == code) return dtype;
-  throw Malformed{"it holds " + repr(descr)};
+  throw Malformed{"it holds " + in_quotes(descr)};
 }
 
 void swap_bytes(char* data, std::size_t count, std::size_t width) {

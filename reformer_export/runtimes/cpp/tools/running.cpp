@@ -11,10 +11,10 @@
 #include <system_error>
 
 #include "files.h"
+#include "messages.h"
 #include "npy.h"
 #include "reformer/reformer.h"
 #include "text.h"
-#include "words.h"
 
 namespace reformer {
 namespace {
@@ -211,7 +211,7 @@ RunResult run_artifact(const Arguments& arguments) {
   }
   if (arguments.output) {
     save(*arguments.output, outputs);
-    result.saved = arguments.output->string();
+    result.saved = *arguments.output;
   }
   result.predictions = top_predictions(outputs, *find(checked, "attention_mask"), codec);
   result.outputs = std::move(outputs);

@@ -1,6 +1,6 @@
 #include "text.h"
 
-#include "words.h"
+#include "messages.h"
 
 namespace reformer {
 namespace {
@@ -8,6 +8,24 @@ namespace {
 constexpr std::int64_t kEnwik8Vocabulary = 258;
 // google/reformer-crime-and-punishment: SentencePiece pieces, so byte values would be other words.
 constexpr std::int64_t kSentencePieceVocabulary = 320;
+
+// An ASCII character in quotes. The result of a run shows it, and is the same as Python's.
+std::string as_in_python(char c) {
+  switch (c) {
+    case '\'':
+      return "\"'\"";
+    case '\\':
+      return "'\\\\'";
+    case '\n':
+      return "'\\n'";
+    case '\r':
+      return "'\\r'";
+    case '\t':
+      return "'\\t'";
+    default:
+      return in_quotes({&c, 1});
+  }
+}
 
 }  // namespace
 
@@ -21,7 +39,7 @@ Tensor ByteCodec::encode(const std::string& text) const {
 std::string ByteCodec::describe(std::int64_t token) const {
   const std::int64_t byte = token - offset;
   if (byte < 0 || byte >= 256) return "(no byte)";
-  if (byte < 128) return repr(std::string(1, static_cast<char>(byte)));
+  if (byte < 128) return as_in_python(static_cast<char>(byte));
   const char* digits = "0123456789abcdef";
   return std::string("byte 0x") + digits[byte / 16] + digits[byte % 16];
 }
