@@ -19,7 +19,7 @@ using nlohmann::json;
 
 constexpr std::int64_t kSchemaVersion = 1;
 
-// Of an engine of TensorRT-RTX: as reformer_export/engine_header.py has it.
+// The header of a TensorRT-RTX engine, as in reformer_export/engine_header.py.
 constexpr char kMagic[] = "vtrt";
 constexpr std::size_t kSizeAt = 16, kVersionAt = 24, kTargetsAt = 32, kHeaderSize = 36;
 constexpr std::pair<const char*, std::uint32_t> kTargets[] = {

@@ -120,7 +120,7 @@ std::string read_whole(const fs::path& path) {
 }
 
 void write_atomically(const fs::path& path, const std::function<void(std::FILE*)>& write) {
-  // A link to a file on a larger disk keeps working.
+  // If `path` is a link, the file that it points to is replaced, not the link.
   const fs::path target = fs::weakly_canonical(path);
   std::string hidden = (target.parent_path() / ".reformer-run-XXXXXX").string();
   const int descriptor = ::mkstemp(hidden.data());
@@ -136,7 +136,7 @@ void write_atomically(const fs::path& path, const std::function<void(std::FILE*)
     if (::fchmod(descriptor, 0666 & ~mask) != 0) throw_errno();
     write(file);
     if (std::fflush(file) != 0) throw_errno();
-    // Some file systems only now find that they are full; some have no fsync.
+    // Some file systems report only here that they are full. Some have no fsync.
     if (::fsync(descriptor) != 0 && errno != EINVAL && errno != ENOTSUP) throw_errno();
     std::FILE* closing = file;
     file = nullptr;

@@ -9,8 +9,8 @@ namespace {
 
 using nlohmann::json;
 
-constexpr std::size_t kLongest = 200;  // of a value in a message, in bytes
-constexpr int kDeepest = 64;  // a manifest is five deep; each level of a hostile one costs memory
+constexpr std::size_t kLongest = 200;  // bytes of a value in a message
+constexpr int kDeepest = 64;           // a manifest has five levels; each level costs memory
 
 [[noreturn]] void mismatch(const std::string& where, const char* wanted, const json& value) {
   std::string found;
@@ -39,7 +39,7 @@ json parse_json(std::string_view text, const std::string& where) {
   } catch (const std::bad_alloc&) {
     throw;
   } catch (const std::exception& error) {
-    // The library's own texts begin with the number of the error, in brackets.
+    // The library's messages begin with an error number in brackets.
     const std::string_view told = error.what();
     const std::size_t bracket = told.front() == '[' ? told.find("] ") : told.npos;
     fail(ErrorKind::artifact, where, " is not valid JSON (",

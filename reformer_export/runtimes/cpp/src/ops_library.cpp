@@ -15,7 +15,7 @@ bool is_choice(const std::string& word) {
   return word == "auto" || word == "native" || word == "portable";
 }
 
-// Why the kernels are not for the operators in model.onnx; empty when they are.
+// Why our kernels cannot run the operators in model.onnx; empty if they can.
 std::string mismatch(const Manifest& manifest) {
   if (manifest.ops_mode == "portable") return "it was exported with --ops portable";
   const std::string strange = strange_ops(manifest);

@@ -87,8 +87,7 @@ Session::Session(const Artifact& artifact, const Options& options)
          " runs artifacts only");
 
   std::vector<std::string> reasons;
-  // Another runtime may do where one cannot run here; whatever else is wrong would be wrong there
-  // too.
+  // If a runtime is unavailable, try the next one. Any other error would happen with every runtime.
   const auto tried = [&](const Runtime& runtime, const Artifact& held) {
     try {
       backend_ = opened(runtime, held, options, notes_);

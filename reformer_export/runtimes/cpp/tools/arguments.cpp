@@ -13,7 +13,7 @@ template <typename... Parts>
   fail(ErrorKind::usage, parts..., ": see reformer-run --help");
 }
 
-// What the options have as text and Arguments has in another type.
+// Values that cxxopts stores as text and that Arguments has in another type.
 struct Texts {
   std::optional<std::string> threads, bench;
   std::string onnxruntime, ops_folder, tensorrt, engine;

@@ -1,5 +1,4 @@
-// reformer-run: an artifact, run where there is no Python. Results go to stdout, all else to
-// stderr.
+// reformer-run: runs an artifact without Python. Results go to stdout, notes and errors to stderr.
 #include <algorithm>
 #include <cstdio>
 #include <iostream>
@@ -16,7 +15,8 @@ namespace {
 using reformer::one_line;
 
 void print(const nlohmann::ordered_json& document) {
-  // In ASCII; what JSON has no word for becomes null, and what is no UTF-8 a replacement character.
+  // In ASCII. NaN and infinities become null; bytes that are not UTF-8 become a replacement
+  // character.
   std::cout << document.dump(2, ' ', true, nlohmann::json::error_handler_t::replace) << "\n";
 }
 

@@ -6,10 +6,12 @@ namespace reformer {
 namespace {
 
 constexpr std::int64_t kEnwik8Vocabulary = 258;
-// google/reformer-crime-and-punishment: SentencePiece pieces, so byte values would be other words.
+// The vocabulary of google/reformer-crime-and-punishment: its ids are SentencePiece pieces, not
+// bytes.
 constexpr std::int64_t kSentencePieceVocabulary = 320;
 
-// An ASCII character in quotes. The result of a run shows it, and is the same as Python's.
+// An ASCII character in quotes, written as Python does: the JSON results of both programs are
+// equal.
 std::string as_in_python(char c) {
   switch (c) {
     case '\'':
