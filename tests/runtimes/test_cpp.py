@@ -15,7 +15,7 @@ import reformer_export
 from reformer_export.artifact import Artifact
 from reformer_ops import native_status
 
-from ..handmade import make_artifact, snapshot
+from ..handmade import edit_manifest, make_artifact, snapshot
 from ..workshop import Workshop, feeds
 from .programs import TEXT, both, both_refuse, built, environment, in_cpp, in_python, save
 
@@ -119,6 +119,17 @@ def test_long_and_strange_arguments(artifact: Artifact, tmp_path: Path) -> None:
     assert "holds a sequence of 100000 tokens" in both_refuse(
         artifact.path, f"--text={'a' * 100_000}"
     )
+
+
+def test_quoted_values(artifact: Artifact, tmp_path: Path) -> None:
+    """On one line, whatever is in them, and not whole if they are long."""
+    said = in_cpp(artifact.path, "--text", "x", "--runtime", "a\nb\x1b[31m\x7fé'\"\\").error
+    assert "unknown runtime 'a\\x0ab\\x1b[31m\\x7fé'\"\\': choose auto or one of " in said
+    said = in_cpp(artifact.path, "--text", "x", "--device", "x" * 5000).error
+    assert f"unknown device '{'x' * 200}...': it is cpu" in said
+    folder = make_artifact(tmp_path / "artifact")
+    edit_manifest(folder, task=["y" * 5000], files={"z" * 5000 + "/": {}})
+    assert len(in_cpp(folder, "--text", "x").error) < 1000
 
 
 def test_devices(artifact: Artifact, tmp_path: Path) -> None:

@@ -20,35 +20,34 @@ struct Texts {
 };
 
 cxxopts::Options declared_options(Arguments& a, Texts& texts) {
+  using cxxopts::value;
   cxxopts::Options declared("reformer-run",
                             "Run ARTIFACT once and show its outputs.\n"
                             "Give one of --input-ids, --text and --text-file.");
   declared.custom_help("[OPTIONS] ARTIFACT").set_width(100);
-  const auto flag = [](bool& is_set) { return cxxopts::value(is_set); };
-  const auto text = [](auto& place) { return cxxopts::value(place); };
-  declared.add_options()  //
-      ("input-ids", "Token ids, [batch,] length.", text(a.input_ids), "FILE.npy")(
-          "attention-mask", "1 token, 0 padding.", text(a.attention_mask), "FILE.npy")(
-          "text", "A text to encode.", text(a.text), "TEXT")("text-file", "A file with the text.",
-                                                             text(a.text_file), "FILE")(
-          "tokenizer", "auto: bytes if the model takes bytes; bytes: insist on bytes.",
-          text(a.tokenizer),
-          "auto|bytes")("runtime", "auto: the fastest that works here.", text(a.options.runtime),
-                        "NAME")("threads", "CPU threads.", text(texts.threads), "N")(
-          "ops", "native: our kernels; portable: standard operators; auto: native if installed.",
-          text(a.options.ops), "auto|native|portable")("device", "Where to run.",
-                                                       text(a.options.device), "cpu|cuda[:N]")(
-          "output", "Save the outputs.", text(a.output), "FILE.npz")(
-          "bench", "Then run N more times; show the time of a run and the memory.",
-          text(texts.bench),
-          "N")("onnxruntime", "libonnxruntime or its folder.", text(texts.onnxruntime), "PATH")(
-          "ops-folder", "The folder of the kernels' library.", text(texts.ops_folder), "FOLDER")(
-          "tensorrt", "For engines: libtensorrt_rtx or libnvinfer, or its folder.",
-          text(texts.tensorrt),
-          "PATH")("engine", "An engine of ARTIFACT, to run if it works here.", text(texts.engine),
-                  "FOLDER")("json", "Print exactly one JSON document on stdout.", flag(a.json))(
-          "version", "Show the version and exit.", flag(a.version))(
-          "h,help", "Show this message and exit.", flag(a.help));
+  auto add = declared.add_options();
+  add("input-ids", "Token ids, [batch,] length.", value(a.input_ids), "FILE.npy");
+  add("attention-mask", "1 token, 0 padding.", value(a.attention_mask), "FILE.npy");
+  add("text", "A text to encode.", value(a.text), "TEXT");
+  add("text-file", "A file with the text.", value(a.text_file), "FILE");
+  add("tokenizer", "auto: bytes if the model takes bytes; bytes: insist on bytes.",
+      value(a.tokenizer), "auto|bytes");
+  add("runtime", "auto: the fastest that works here.", value(a.options.runtime), "NAME");
+  add("threads", "CPU threads.", value(texts.threads), "N");
+  add("ops", "native: our kernels; portable: standard operators; auto: native if installed.",
+      value(a.options.ops), "auto|native|portable");
+  add("device", "Where to run.", value(a.options.device), "cpu|cuda[:N]");
+  add("output", "Save the outputs.", value(a.output), "FILE.npz");
+  add("bench", "Then run N more times; show the time of a run and the memory.", value(texts.bench),
+      "N");
+  add("onnxruntime", "libonnxruntime or its folder.", value(texts.onnxruntime), "PATH");
+  add("ops-folder", "The folder of the kernels' library.", value(texts.ops_folder), "FOLDER");
+  add("tensorrt", "For engines: libtensorrt_rtx or libnvinfer, or its folder.",
+      value(texts.tensorrt), "PATH");
+  add("engine", "An engine of ARTIFACT, to run if it works here.", value(texts.engine), "FOLDER");
+  add("json", "Print exactly one JSON document on stdout.", value(a.json));
+  add("version", "Show the version and exit.", value(a.version));
+  add("h,help", "Show this message and exit.", value(a.help));
   return declared;
 }
 
