@@ -1,7 +1,7 @@
 # write_op_versions(<file>): a header that says which version of each operator the sources implement.
-# The versions stand in reformer_ops/*/spec.py and nowhere else. No Python is needed.
+# The versions are written in reformer_ops/*/spec.py only. This needs no Python.
 #
-#   cmake -D HEADER=<file> [-D OPERATORS=<reformer_ops>] -P OpVersions.cmake   writes one by hand
+#   cmake -D HEADER=<file> [-D OPERATORS=<reformer_ops>] -P OpVersions.cmake   writes it by hand
 
 function(write_op_versions header)
     if(NOT OPERATORS)

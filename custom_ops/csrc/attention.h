@@ -1,5 +1,5 @@
-// Softmax attention of a block of queries to a few chunks of keys: what both attention operators do
-// once they know which keys to look at.
+// Softmax attention of a block of queries to a few chunks of keys: the common core of both
+// attention operators.
 #pragma once
 
 #include <algorithm>
@@ -16,24 +16,24 @@ namespace reformer::REFORMER_ISA {
 
 constexpr float kMasked = -1e9f;   // score of a key that is padding or lies in the future
 constexpr float kSelf = -1e5f;     // score of the query's own position under shared QK
-constexpr float kAbsent = -3e38f;  // score of no key at all: weight exactly 0
+constexpr float kAbsent = -3e38f;  // score of padding in vectors: weight exactly 0
 constexpr std::int32_t kNever = std::numeric_limits<std::int32_t>::max();
 
-// The keys and values of one chunk, laid out for the products. Columns come in panels of kPanel,
-// the last one narrower, so that a product reads memory from front to back.
+// The keys and values of one chunk, packed for the products. Columns are stored in panels of kPanel
+// (the last panel may be narrower), so that a product reads memory sequentially.
 struct KeyChunk {
-  std::int64_t id = -1;  // which chunk lies here
-  float* keys;           // [key panel][head_dim][panel width]
-  float* values;         // [value panel][key][panel width]
-  float* scale;          // [padded keys] what to multiply each key's scores by
-  float* fill;  // [padded keys] score of a key out of reach: kMasked, or kAbsent past the end
-  std::int32_t* reach;     // [padded keys] queries at earlier positions do not see the key
-  std::int32_t* position;  // [padded keys] where the key stands in the sequence; -1 past the end
-  std::uint32_t first_column = 0;  // position 0 as dropout counts columns
-  bool all_valid = false;  // no key is padding; for those who skip what a causal mask makes void
+  std::int64_t id = -1;    // number of the chunk that is stored here
+  float* keys;             // [key panel][head_dim][panel width]
+  float* values;           // [value panel][key][panel width]
+  float* scale;            // [padded keys] factor of each key's scores
+  float* fill;             // [padded keys] score of an unseen key: kMasked; kAbsent past the end
+  std::int32_t* reach;     // [padded keys] first position whose query sees the key
+  std::int32_t* position;  // [padded keys] position in the sequence; -1 past the end
+  std::uint32_t first_column = 0;  // dropout's column of position 0
+  bool all_valid = false;          // no key is padding; then a causal kernel may skip later keys
 };
 
-// A chunk as a block of queries sees it. On the diagonal, query i sees no key after key i.
+// A chunk that a block of queries attends to. With `diagonal`, query i sees no key after key i.
 struct KeySpan {
   const KeyChunk* chunk;
   bool diagonal;
@@ -72,10 +72,10 @@ struct ChunkShape {
   }
 };
 
-// Calls column(block, first_row, first_dim, dims) for blocks of kLanes rows, transposed: block[i]
-// has dimension first_dim + i of all rows, for i < dims, and 0 for rows from `count` on. row(i) may
-// be read to the next multiple of kLanes floats. Where `mean_squares` is given, each row's mean
-// square goes there, [count rounded up to kLanes].
+// Calls columns(block, first_row, first_dim, dims) for transposed blocks of kLanes rows: block[i]
+// has dimension first_dim + i of all rows, for i < dims; rows from `count` on are 0. row(i) must be
+// readable up to the next multiple of kLanes floats. Unless `mean_squares` is null, stores each
+// row's mean square there, [count rounded up to kLanes].
 template <typename RowOf, typename Columns>
 REFORMER_INLINE void transpose_blocks(std::int64_t count, std::int64_t head_dim, RowOf&& row,
                                       float* mean_squares, Columns&& columns) {
@@ -121,8 +121,8 @@ inline void transpose_rows(std::int64_t count, std::int64_t head_dim, RowOf&& ro
                    });
 }
 
-// Transposes rows into the key panels. `rows` may be read to padded_dim() floats. Where
-// `mean_squares` is given, each key's mean square goes there, [padded_keys].
+// Transposes rows into the key panels. `rows` must be readable up to padded_dim() floats. Unless
+// `mean_squares` is null, stores each key's mean square there, [padded_keys].
 inline void pack_keys(const ChunkShape& shape, const float* const* rows, KeyChunk& chunk,
                       float* mean_squares) {
   transpose_rows(
@@ -144,14 +144,14 @@ inline void pack_value(const ChunkShape& shape, const Stored* row, std::int64_t 
   }
 }
 
-// Queries to attend with: rows of head_dim floats, and their positions.
+// A block of queries: rows of head_dim floats, and their positions.
 struct QueryBlock {
   const float* const* rows;
   const std::int32_t* positions;
-  std::int64_t first, count;  // which rows of the chunk these are
+  std::int64_t first, count;  // these rows of the chunk
 };
 
-// Room for the scores and results of up to `rows` queries against `spans` chunks.
+// Computes the attention of blocks of queries; holds the scores and results of one block.
 class Attention {
  public:
   static std::int64_t rows_for(const ChunkShape& shape, std::int64_t spans) {
@@ -168,8 +168,8 @@ class Attention {
            Scratch::bytes_of<std::int32_t>(rows) + Scratch::bytes_of<const float*>(rows);
   }
 
-  // `prefetch` takes a step with every register tile. `dropout` is of the probabilities, with the
-  // positions of queries for rows.
+  // `prefetch` makes one step for each register tile. `dropout` applies to the probabilities; its
+  // rows are the positions of the queries.
   Attention(const ChunkShape& shape, std::int64_t spans, const Dropout& dropout, Scratch& scratch,
             RowPrefetch& prefetch)
       : shape_(shape),
@@ -188,15 +188,15 @@ class Attention {
     for (std::int64_t row = 0; row < rows; ++row) score_rows_[row] = scores_ + row * stride_;
   }
 
-  // About how many register tiles it takes for all queries of a chunk.
+  // Approximate number of register tiles for all queries of a chunk.
   static std::int64_t tiles(const ChunkShape& shape, std::int64_t spans) {
     const std::int64_t key_panels = round_up(shape.keys, kPanel) / kPanel;
     const std::int64_t dim_panels = round_up(shape.head_dim, kPanel) / kPanel;
     return (shape.keys + kTileRows - 1) / kTileRows * (spans * key_panels + dim_panels);
   }
 
-  // Afterwards result(i) is the sum of exp(score - top(i)) * value after dropout, and sums(i) that
-  // of the exponentials before it. With Shared, a query scores itself kSelf.
+  // Sets result(i) to the sum of exp(score - top(i)) * value after dropout, and sums(i) to the sum
+  // of exp(score - top(i)) before dropout. With Shared, a query's score for itself is kSelf.
   template <bool Shared>
   void attend(const QueryBlock& queries, const KeySpan* spans, std::int64_t num_spans,
               bool causal) {
@@ -214,12 +214,12 @@ class Attention {
   }
 
   const float* result(std::int64_t row) const { return results_ + row * shape_.padded_dim(); }
-  // Both may be read and written to the next multiple of kLanes.
+  // Both are readable and writable up to the next multiple of kLanes.
   float* tops() { return tops_; }
   float* sums() { return sums_; }
 
  private:
-  // How many keys of a span the rows up to `last` (of the chunk) look at.
+  // How many keys of a span the queries up to row `last` of the chunk see.
   std::int64_t visible(const KeySpan& span, std::int64_t last) const {
     return span.diagonal ? std::min(last + 1, shape_.keys) : shape_.keys;
   }
@@ -266,8 +266,8 @@ class Attention {
     }
   }
 
-  // Scores become exp(score - top), which with Drops then undergo dropout; tops and sums of each
-  // row are folded for kLanes rows at once.
+  // Replaces scores by exp(score - top), with Drops followed by dropout. Reduces tops and sums of
+  // kLanes rows at once.
   template <bool Drops>
   void exponentiate(const QueryBlock& queries, const KeySpan* spans, std::int64_t num_spans) {
     const std::int64_t columns = shape_.padded_keys();
@@ -324,7 +324,8 @@ class Attention {
     }
   }
 
-  // folded[i] is the fold of the kLanes numbers of row i, by way of a transpose: always one order.
+  // Sets folded[i] to the reduction of the kLanes numbers of row i. It works on transposed rows, so
+  // the order is always the same.
   template <typename Operation>
   void fold_rows(const float* rows, float* folded, std::int64_t count, Operation operation) {
     for (std::int64_t row = 0; row < count; row += kLanes) {

@@ -57,7 +57,8 @@ struct AttentionBackwardArguments : AttentionSizes {
   bool shared = false;                    // QK
 };
 
-// Replaces the attributes by the chunking to work with. Throws Error where check_chunking does.
+// Replaces the attributes by those of the chunking that check_chunking returns. Throws Error as it
+// does.
 inline void apply_chunking(const char* op, AttentionSizes& sizes) {
   const Chunking chunking = check_chunking(op, sizes.length, sizes.chunk_length,
                                            sizes.num_chunks_before, sizes.num_chunks_after);

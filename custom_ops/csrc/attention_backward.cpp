@@ -13,15 +13,15 @@
 
 namespace reformer {
 
-// One round of hashing (or the sequence as it is), cut into blocks of neighbouring chunks of one
-// head. A block adds to the gradients of its own positions, which no other block of the round has.
-// What it finds for keys of other blocks goes to its halo, to be added when all blocks are done.
+// One round of hashing (or the sequence in its order), cut into blocks. A block adds to the
+// gradients of its own positions, which belong to no other block of the round. Gradients for keys
+// of other blocks go to the block's halo; they are added when all blocks are done.
 struct BackwardRound : ChunkBlocks {
   const AttentionBackwardArguments* arguments = nullptr;
   ChunkRing ring = {};  // the chunks of all rounds
   std::int64_t round = 0;
-  std::int64_t halo_chunks = 0;      // how many foreign chunks a block may see
-  std::int64_t* halo_ids = nullptr;  // [tasks, halo_chunks] which these are; -1 for none
+  std::int64_t halo_chunks = 0;      // how many chunks of other blocks a block may see
+  std::int64_t* halo_ids = nullptr;  // [tasks, halo_chunks] their numbers; -1 for none
   float* halo_rows = nullptr;  // [tasks, halo_chunks, 2, chunk_length, head_dim] of keys, of values
 
   std::int64_t chunks_per_round() const { return arguments->length / arguments->chunk_length; }
@@ -48,7 +48,7 @@ void add_row(float* to, const float* row, std::int64_t count) {
   for (std::int64_t i = 0; i < count; ++i) to[i] += row[i];
 }
 
-// One head of one sequence: where its rows are.
+// Addresses of the rows of one head of one sequence.
 struct Head {
   Head(const AttentionBackwardArguments& a, std::int64_t line)
       : stride(a.heads * a.head_dim),
@@ -57,7 +57,7 @@ struct Head {
         lse(a.lse + line * a.length),
         order(a.order == nullptr ? nullptr : a.order + line * a.num_hashes * a.length) {}
 
-  // The position in the sequence that has this place in the ring of chunks.
+  // The position in the sequence of a slot in the ring of chunks.
   std::int32_t position(std::int64_t slot) const {
     return order == nullptr ? static_cast<std::int32_t>(slot) : order[slot];
   }
@@ -73,8 +73,9 @@ struct Head {
   const std::int32_t* order;
 };
 
-// The chunks one task looks at, gathered as they are needed and kept while they are looked back on.
-// When one goes, its sums go to the gradients or, if it is not the task's own, to the halo.
+// The chunks of one task, loaded when they are needed and kept while later chunks see them. When a
+// chunk is replaced, its sums are added to the gradients, or stored in the halo if the chunk
+// belongs to another task.
 class KeyWindow {
  public:
   KeyWindow(const BackwardRound& round, std::size_t task, const Head& head, const ChunkShape& shape,
@@ -100,7 +101,7 @@ class KeyWindow {
     for (std::int64_t i = 0; i < width_; ++i) slots_[i].take(shape_, scratch);
   }
 
-  // The keys of chunk `id`, while the queries of chunk `seen_by` are worked on.
+  // The keys of chunk `id`, for the queries of chunk `seen_by`.
   KeyRows& get(std::int64_t id, std::int64_t seen_by) {
     KeyRows* free_slot = nullptr;
     for (std::int64_t i = 0; i < width_; ++i) {
@@ -138,11 +139,11 @@ class KeyWindow {
     }
     for (std::int64_t key = 0; key < shape_.keys; ++key) rows.scale[key] = 1.0f / root_dim;
     if (arguments_.shared) {
-      // To the last bit as in the forward pass: scores minus its logsumexp tell every difference.
+      // Bit-identical to the forward pass: any difference would show in scores minus logsumexp.
       transpose_blocks(
           shape_.keys, shape_.head_dim, [&](std::int64_t key) { return rows.keys + key * dims; },
           rows.scale,
-          // Named and not deduced, which would lose that Floats may lie anywhere.
+          // The type is not deduced, because deduction loses the unaligned attribute of Floats.
           [](const Floats(&)[kLanes], std::int64_t, std::int64_t, std::int64_t) REFORMER_LAMBDA {});
       for (std::int64_t key = 0; key < shape_.keys; ++key)
         rows.scale[key] = 1.0f / (std::sqrt(rows.scale[key] + 1e-6f) * root_dim);
@@ -155,8 +156,9 @@ class KeyWindow {
     if (rows.chunk < 0) return;
     const std::int64_t dims = shape_.padded_dim(), count = shape_.head_dim;
     if (arguments_.shared) {
-      // A key is k = scale * q. With `s` the sum of score gradients times queries and scale, q gets
-      // s - q (s . q) scale^2: what s has along q only changes the norm, which k does not have.
+      // A key is k = scale * q. Let `s` be the sum of score gradients times queries and scale. The
+      // gradient of q is s - q (s . q) scale^2: the part of s along q changes only the norm, and k
+      // does not depend on the norm.
       for (std::int64_t key = 0; key < shape_.keys; ++key) {
         const float* query = rows.keys + key * dims;
         float* sum = rows.key_sums + key * dims;
@@ -186,7 +188,7 @@ class KeyWindow {
     rows.chunk = -1;
   }
 
-  // Where the halo has, or may have, the rows of a chunk.
+  // The place in the halo for the rows of a chunk.
   float* halo_of(std::int64_t chunk, bool& fresh) {
     std::int64_t i = 0;
     while (halo_ids_[i] >= 0 && halo_ids_[i] != chunk) ++i;
@@ -205,7 +207,7 @@ class KeyWindow {
   KeyRows* slots_ = nullptr;
 };
 
-// The queries of chunk `chunk`, whose keys are `own`.
+// Loads the queries of chunk `chunk`, whose keys are `own`.
 void gather(QueryRows& rows, const AttentionBackwardArguments& a, const Head& head,
             const ChunkShape& shape, std::int64_t chunk, const KeyRows& own) {
   const std::int64_t dims = shape.padded_dim();
@@ -254,8 +256,7 @@ void run(const BackwardRound& round, std::size_t task) {
 
   for (std::int64_t chunk = first; chunk < end; ++chunk) {
     const KeyRows& own = window.get(chunk, chunk);
-    // In the order they have, causal queries that see themselves give later keys a weight of
-    // exactly 0.
+    // Without sorting, a causal query that sees itself gives later keys a weight of exactly 0.
     const bool skip = a.causal && a.order == nullptr && !Shared && own.all_valid;
     std::int64_t num_spans = 0;
     for (std::int64_t shift = -ring.before; shift <= ring.after; ++shift) {
@@ -297,7 +298,7 @@ REFORMER_DISPATCH(attention_backward_block)
 
 namespace {
 
-// Adds what the blocks of one head found for keys of each other, always in the same order.
+// Adds the halos of the blocks of one head, always in the same order.
 void add_halos(const BackwardRound& round, std::int64_t line) {
   const AttentionBackwardArguments& a = *round.arguments;
   const std::int64_t stride = a.heads * a.head_dim, rows = a.chunk_length * a.head_dim;
@@ -335,7 +336,7 @@ void attention_backward(const AttentionBackwardArguments& a, const Parallel& par
   round.arguments = &a;
   round.ring = {chunks * a.num_hashes, a.num_chunks_before, a.num_chunks_after};
   const std::int64_t tasks = lines * round.blocks_per_head;
-  // A block that is the whole ring sees no other.
+  // If one block is the whole ring, it sees no other block.
   const bool alone = round.blocks_per_head * a.num_hashes == 1;
   round.halo_chunks = alone ? 0 : std::min(round.ring.width(), round.ring.count) - 1;
   const std::int64_t halos = tasks * round.halo_chunks;
@@ -345,7 +346,7 @@ void attention_backward(const AttentionBackwardArguments& a, const Parallel& par
   round.halo_rows = rows.get();
 
   const auto block = active_attention_backward_block();
-  // One round after another: a position is in one block of each.
+  // One round after another: in each round, a position belongs to one block.
   for (round.round = 0; round.round < a.num_hashes; ++round.round) {
     parallel_for(parallel, tasks, [&](std::size_t task) { block(round, task); });
     if (halos > 0) parallel_for(parallel, lines, [&](std::size_t line) { add_halos(round, line); });

@@ -7,8 +7,8 @@
 
 namespace reformer {
 
-// Sets the gradients. Takes sizes that check_chunking accepts, a chunk_length of at most `length`,
-// and `order` instead of `buckets`.
+// Computes the gradients. The sizes must come from apply_chunking. `order` is used, `buckets` is
+// not.
 void attention_backward(const AttentionBackwardArguments& arguments, const Parallel& parallel);
 
 }  // namespace reformer

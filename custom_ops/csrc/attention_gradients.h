@@ -1,5 +1,5 @@
-// The gradients of softmax attention between a block of queries and a few chunks of keys: what
-// attention.h is to the forward.
+// The gradients of softmax attention between a block of queries and a few chunks of keys: the
+// counterpart of attention.h.
 #pragma once
 
 #include <algorithm>
@@ -8,20 +8,20 @@
 
 namespace reformer::REFORMER_ISA {
 
-constexpr std::int64_t kQueries = 64;  // worked on at a time, so that their scores for
-constexpr std::int64_t kKeys = 64;     // so many keys stay in the first-level cache
+constexpr std::int64_t kQueries = 64;  // at a time: the scores of so many queries and
+constexpr std::int64_t kKeys = 64;     // keys fit in the first-level cache
 static_assert(kQueries % kPanel == 0);
 
-// The keys and values of one chunk, and what was added up for their gradients so far. Rows are
-// padded_dim() floats, zeros past head_dim.
+// The keys and values of one chunk, and the partial sums of their gradients. Rows are padded_dim()
+// floats, zeros past head_dim.
 struct KeyRows {
   std::int64_t chunk = -1;
   float *keys, *values;
-  float *key_sums, *value_sums;  // of the keys before they are scaled
+  float *key_sums, *value_sums;  // key_sums: of the keys before they are scaled
   float* scale;                  // of a key; room for padded_keys()
-  std::int32_t* reach;           // queries at earlier positions do not see the key
+  std::int32_t* reach;           // first position whose query sees the key
   std::int32_t* position;
-  std::uint32_t first_column;  // position 0 as dropout counts columns
+  std::uint32_t first_column;  // dropout's column of position 0
   bool all_valid;              // no key is padding
 
   static std::size_t bytes(const ChunkShape& shape) {
@@ -40,14 +40,14 @@ struct KeyRows {
   }
 };
 
-// The queries of one chunk with the gradients for their outputs.
+// The queries of one chunk, and the gradients of their outputs.
 struct QueryRows {
   const float* queries;    // [query][padded_dim], zeros past head_dim
   float* gradients;        // the same
   float* lse;              // [query]
   float* delta;            // [query] gradient . output
   std::int32_t* position;  // [query]
-  float* copies;           // room for `queries` where they are no keys
+  float* copies;           // storage of `queries` if they are not the keys
 
   static std::size_t bytes(const ChunkShape& shape, bool shared) {
     return (shared ? 1 : 2) * Scratch::bytes_of<float>(shape.keys * shape.padded_dim()) +
@@ -63,8 +63,9 @@ struct QueryRows {
   }
 };
 
-// Up to kQueries queries of a chunk against a few chunks of keys, one after another. Score matrices
-// are [key][query], so that what a query brings along (lse, delta, how far it sees) is a vector.
+// Gradients for up to kQueries queries of a chunk and a few chunks of keys, one chunk after
+// another. Score matrices are [key][query], so that the numbers of a query (lse, delta, position)
+// are lanes of a vector.
 class AttentionGradients {
  public:
   static std::size_t bytes(const ChunkShape& shape) {
@@ -75,7 +76,7 @@ class AttentionGradients {
            Scratch::bytes_of<std::uint32_t>(kQueries);
   }
 
-  // `dropout` is of the probabilities, with the positions of queries for rows.
+  // `dropout` applies to the probabilities; its rows are the positions of the queries.
   AttentionGradients(const ChunkShape& shape, const Dropout& dropout, Scratch& scratch)
       : shape_(shape), dropout_(dropout), dims_(shape.padded_dim()) {
     queries_ = scratch.take<float>(kQueries * shape.head_dim);
@@ -90,14 +91,14 @@ class AttentionGradients {
     row_keys_ = scratch.take<std::uint32_t>(kQueries);
   }
 
-  // Turns to the queries from `first` on.
+  // Starts with the queries from `first` on.
   void start(const QueryRows& rows, std::int64_t first, std::int64_t count, bool causal) {
     rows_ = &rows;
     first_ = first;
     count_ = count;
     for (std::int64_t i = 0; i < round_up(count, kLanes); ++i) {
       const bool there = i < count;
-      lse_[i] = there ? rows.lse[first + i] : -kAbsent;  // next to it all weights are 0
+      lse_[i] = there ? rows.lse[first + i] : -kAbsent;  // gives weights of 0
       delta_[i] = there ? rows.delta[first + i] : 0.0f;
       position_[i] = there ? rows.position[first + i] : -1;
       limit_[i] = causal ? position_[i] : kNever - 1;
@@ -113,8 +114,8 @@ class AttentionGradients {
     std::fill_n(query_sums_, count * dims_, 0.0f);
   }
 
-  // Adds what the queries and the keys of one chunk are to each other. On the diagonal, query i of
-  // the chunk sees no key after key i.
+  // Adds the gradients that come from these queries and the keys of one chunk. With `diagonal`,
+  // query i of the chunk sees no key after key i.
   template <bool Shared>
   void add(KeyRows& keys, bool diagonal) {
     const std::int64_t end = diagonal ? std::min(first_ + count_, shape_.keys) : shape_.keys;
@@ -137,20 +138,20 @@ class AttentionGradients {
   const float* query_gradient(std::int64_t i) const { return query_sums_ + i * dims_; }
 
  private:
-  // Some keys of a chunk: `count` from `first` on. Key i is not seen by queries before
-  // `diagonal + i`, if that is more than 0.
+  // Keys of a chunk: `count` from `first` on. Queries before `diagonal + i` do not see key i, if
+  // that is more than 0.
   struct Part {
     KeyRows& keys;
     std::int64_t first, count, diagonal;
 
-    // The first query to look at for the keys from `key` on, down to a whole vector.
+    // The first query that sees keys from `key` on, rounded down to a whole vector.
     std::int64_t seen_from(std::int64_t key) const {
       return std::max<std::int64_t>(diagonal + key, 0) / kLanes * kLanes;
     }
   };
 
   // Calls function.operator()<Rows, Vectors>(tile, key, column) for tiles of keys and queries: rows
-  // that the keys have times panels that the queries have.
+  // of the keys times panels of the queries.
   template <typename Function>
   REFORMER_INLINE void for_score_tiles(const Part& part, const float* key_rows,
                                        const float* query_panels, Function&& function) {
@@ -200,8 +201,8 @@ class AttentionGradients {
                     });
   }
 
-  // score_gradients_ = weight * (gradient . value - delta) * scale of the key, 0 where the score is
-  // a constant. With Drops, dropout is of gradient . value, and of weights_ afterwards.
+  // score_gradients_ = weight * (gradient . value - delta) * scale of the key; 0 if the score is a
+  // constant. With Drops, dropout applies to gradient . value, and then to weights_.
   template <bool Shared, bool Drops>
   void differentiate(const Part& part) {
     for_score_tiles(part, part.keys.values, gradients_,
@@ -240,7 +241,7 @@ class AttentionGradients {
                     });
   }
 
-  // sums += matrix [key][query] times rows of the queries
+  // sums += matrix [key][query] times the rows of the queries
   void add_to_keys(const Part& part, const float* matrix, const float* rows, float* sums) {
     for (std::int64_t panel = 0; panel < dims_; panel += kPanel) {
       const std::int64_t width = std::min<std::int64_t>(kPanel, dims_ - panel);
@@ -268,7 +269,7 @@ class AttentionGradients {
     }
   }
 
-  // query_sums_ += the transpose of score_gradients_ times rows of the keys
+  // query_sums_ += the transpose of score_gradients_ times the rows of the keys
   void add_to_queries(const Part& part) {
     for (std::int64_t panel = 0; panel < dims_; panel += kPanel) {
       const std::int64_t width = std::min<std::int64_t>(kPanel, dims_ - panel);

@@ -1,4 +1,4 @@
-// How a sequence falls into chunks, for both attention operators.
+// How a sequence is split into chunks, for both attention operators.
 #pragma once
 
 #include <algorithm>
@@ -21,9 +21,9 @@ inline void check_at_least(const char* op, const char* attribute, std::int64_t v
                 "; got " + std::to_string(value));
 }
 
-// The chunks to work on: a sequence of at most one chunk is one, of its own length, with no
-// neighbours. Throws Error where the sequence is neither that nor a multiple of the chunk length,
-// in the words of Python's checks, as all errors of the operators are.
+// The chunking to use: a sequence that is not longer than a chunk is one chunk without neighbours.
+// Throws Error if the length is neither at most chunk_length nor a multiple of it. The messages
+// equal those of Python's checks.
 inline Chunking check_chunking(const char* op, std::int64_t length, std::int64_t chunk_length,
                                std::int64_t before, std::int64_t after) {
   check_at_least(op, "chunk_length", chunk_length, 1);
@@ -40,11 +40,12 @@ inline Chunking check_chunking(const char* op, std::int64_t length, std::int64_t
   return {chunk_length, before, after};
 }
 
-// The chunks of a sequence, or of all its rounds, and which of them each one sees. They are a ring.
+// The chunks of a sequence, or of all its rounds of hashing, and which chunks each one sees. They
+// form a ring.
 struct ChunkRing {
   std::int64_t count, before, after;
 
-  // A reach of more than the whole ring stands still.
+  // A shift of the whole ring or more gives the chunk itself.
   std::int64_t neighbour(std::int64_t chunk, std::int64_t shift) const {
     if (shift <= -count || shift >= count) return chunk;
     return (chunk + shift + count) % count;
@@ -56,13 +57,13 @@ struct ChunkRing {
     return false;
   }
 
-  // How many chunks one sees, itself included.
+  // How many chunks a chunk sees, itself included.
   std::int64_t width() const { return before + 1 + after; }
 };
 
 // The chunks of one head and one round, cut into blocks of neighbouring chunks. A block is a task.
-// It is so long that gathering the chunks before its first one costs little, and so short that
-// every thread has work. It never depends on the number of threads.
+// Blocks are long enough that loading the chunks before the first one costs little, and short
+// enough that every thread has work. Their length does not depend on the number of threads.
 struct ChunkBlocks {
   std::int64_t chunks_per_block = 0, blocks_per_head = 0;
 

@@ -1,4 +1,4 @@
-// What all kernels share: storage types, errors, checked sizes.
+// Storage types, errors and checked sizes, for all kernels.
 #pragma once
 
 #include <cstddef>
@@ -8,16 +8,16 @@
 
 namespace reformer {
 
-// The type queries and values are stored in; arithmetic is fp32 throughout.
+// The storage type of queries and values. Arithmetic is always fp32.
 enum class DType { f32, f16 };
 
-// Arguments no kernel can work on. Bindings turn it into their framework's error.
+// Invalid arguments. Bindings convert it to their framework's error.
 class Error : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
 };
 
-// a * b, or an Error naming `what` where the product leaves the range of std::ptrdiff_t.
+// Returns a * b. Throws Error that names `what` if the product overflows.
 inline std::int64_t checked_product(std::int64_t a, std::int64_t b, const char* what) {
   std::int64_t product;
   if (__builtin_mul_overflow(a, b, &product)) throw Error(std::string(what) + " is too large");

@@ -1,5 +1,6 @@
-// Dropout by counters: a seed, the row and the column of an element tell whether it stays, so that
-// a backward pass finds the same ones again and nothing is kept for it. docs/ops.md has the hash.
+// Counter-based dropout: a hash of the seed, the row and the column of an element decides if it is
+// kept. The backward pass computes the same hash, so no mask is stored. docs/ops.md defines the
+// hash.
 #pragma once
 
 #include <cstdint>
@@ -8,11 +9,11 @@ namespace reformer {
 
 struct Dropout {
   std::uint64_t seed = 0;
-  std::uint32_t threshold = 0;  // an element is dropped where its hash is below
-  float scale = 1.0f;           // of what stays
+  std::uint32_t threshold = 0;  // an element is dropped if its hash is smaller
+  float scale = 1.0f;           // factor of the elements that are kept
 
   Dropout() = default;
-  // Drops a share `probability` in [0, 1).
+  // `probability` of dropping, in [0, 1).
   Dropout(std::int64_t seed, double probability)
       : seed(static_cast<std::uint64_t>(seed)),
         threshold(static_cast<std::uint32_t>(probability * 0x1p32)),
@@ -20,14 +21,14 @@ struct Dropout {
 
   bool drops() const { return threshold > 0; }
 
-  // The same for a part of the matrix, whose row 0 is the whole's row `first`.
+  // The dropout of a part of the matrix: its row 0 is row `first` of the whole matrix.
   Dropout from_row(std::uint64_t first) const {
     Dropout part = *this;
     part.seed += first * kRowStep;
     return part;
   }
 
-  // What a row brings to the hashes of its elements: the upper half of SplitMix64's number `row`.
+  // The part of the hash that depends on the row: the upper half of number `row` of SplitMix64.
   std::uint32_t row_key(std::uint64_t row) const {
     std::uint64_t x = seed + (row + 1) * kRowStep;
     x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
@@ -35,11 +36,12 @@ struct Dropout {
     return static_cast<std::uint32_t>((x ^ x >> 31) >> 32);
   }
 
-  // Where elements stay, as comparisons of `Bits` tell it: unsigned 32-bit numbers in a vector, of
-  // whatever instruction set, or one of them.
+  // True (as comparisons of `Bits` give it) if the element is kept. `Bits` is std::uint32_t or a
+  // vector of such numbers.
   template <typename Bits>
   __attribute__((always_inline)) auto keeps(Bits row_key, Bits column) const {
-    // lowbias32 without its last step, which mends the lower half: here the upper one decides.
+    // The hash lowbias32 without its last step: that step improves the lower half, and here the
+    // upper half decides.
     Bits x = row_key ^ column;
     x = (x ^ x >> 16) * 0x7feb352du;
     x = (x ^ x >> 15) * 0x846ca68bu;

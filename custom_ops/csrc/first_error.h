@@ -1,4 +1,4 @@
-// Brings an exception from a worker thread to the thread that waits.
+// Passes an exception from a worker thread to the thread that waits.
 #pragma once
 
 #include <atomic>
@@ -6,8 +6,8 @@
 
 namespace reformer {
 
-// An exception that leaves a worker ends the process in one framework and loses its message in the
-// other. So none does: the first is kept, tasks that have not begun are skipped.
+// If an exception leaves a worker thread, one framework ends the process and the other loses the
+// message. So the first exception is stored here, and tasks that have not started are skipped.
 class FirstError {
  public:
   template <typename Function>
@@ -20,7 +20,7 @@ class FirstError {
     }
   }
 
-  // Once all workers are done.
+  // Call it when all workers are done.
   void rethrow() {
     if (error_) std::rethrow_exception(error_);
   }

@@ -1,21 +1,23 @@
-// Which instruction set the kernels run with.
+// Chooses the instruction set of the kernels.
 #pragma once
 
 namespace reformer {
 
 enum class Isa { baseline, avx2, avx512 };
 
-// The best one this machine has, or what REFORMER_FORCE_ISA names ("baseline", "avx2", "avx512").
-// Throws Error when that is unknown or the machine does not have it. On ARM "baseline" is NEON.
+// The best instruction set of this machine, or the one that REFORMER_FORCE_ISA names ("baseline",
+// "avx2", "avx512"). Throws Error if that is unknown or the machine does not have it. On ARM,
+// "baseline" is NEON.
 Isa active_isa();
 
 // "baseline", "avx2", "avx512" or "neon".
 const char* isa_name(Isa isa);
 
-// A kernel's source is compiled for each instruction set, with REFORMER_ISA naming the namespace,
-// and once with REFORMER_ONCE too (CMakeLists.txt). In the part under REFORMER_ONCE,
-// REFORMER_DISPATCH(function) declares `function` of the other namespaces, with the type that the
-// source has defined, and defines active_<function>(), which returns the one for active_isa().
+// CMakeLists.txt compiles each kernel.cpp once for each instruction set; REFORMER_ISA is the
+// namespace. Only the compilation for the baseline defines REFORMER_ONCE. In that part of the
+// source, REFORMER_DISPATCH(function) declares `function` in the namespaces of the other
+// instruction sets, and defines active_<function>(), which returns a pointer to the function for
+// active_isa().
 #if defined(__x86_64__)
 #define REFORMER_DISPATCH(function)                  \
   namespace avx2 {                                   \

@@ -7,7 +7,7 @@
 
 namespace reformer::REFORMER_ISA {
 
-// The sum of a vector's lanes, always in one order.
+// The sum of a vector's lanes, always in the same order.
 REFORMER_INLINE float sum_of_lanes(Floats x) {
 #pragma GCC unroll 4
   for (int half = kLanes / 2; half > 0; half /= 2) {
@@ -23,15 +23,15 @@ class LayerNorm {
   LayerNorm(const float* weight, const float* bias, std::int64_t width, float epsilon)
       : weight_(weight), bias_(bias), width_(width), epsilon_(epsilon) {}
 
-  // Writes `count` normalised rows, weighted and shifted.
+  // Writes `count` normalised rows, with weight and bias applied.
   void apply(const float* rows, std::int64_t count, float* to) const {
     for_rows(count, [&]<int Rows>(std::int64_t row) REFORMER_LAMBDA {
       apply_to<Rows>(rows + row * width_, to + row * width_);
     });
   }
 
-  // Writes the gradients of `count` rows from those of what apply() gives, and adds those of weight
-  // and bias to sums.
+  // Writes the gradients of `count` rows, from the gradients of the output of apply(). Adds the
+  // gradients of weight and bias to the sums.
   void differentiate(const float* rows, const float* gradients, std::int64_t count,
                      float* row_gradients, float* weight_sums, float* bias_sums) const {
     for_rows(count, [&]<int Rows>(std::int64_t row) REFORMER_LAMBDA {
@@ -48,7 +48,8 @@ class LayerNorm {
     REFORMER_INLINE Floats normalise(Floats x) const { return (x - mean) * scale; }
   };
 
-  // Calls function.operator()<Rows>(row): several rows at once, as each is a chain of sums.
+  // Calls function.operator()<Rows>(row), for several rows at once: each row is a chain of
+  // dependent sums.
   template <typename Function>
   REFORMER_INLINE static void for_rows(std::int64_t count, Function&& function) {
     std::int64_t row = 0;

@@ -1,12 +1,12 @@
-// The register tile that all products go through: a few rows times a panel of columns.
+// The register tile of all matrix products: a few rows times a panel of columns.
 #pragma once
 
 #include "simd.h"
 
 namespace reformer::REFORMER_ISA {
 
-// tile += rows[0..Rows) (each `depth` long) times panel, `depth` lines of `stride` floats of which
-// the first Vectors * kLanes count.
+// tile += rows[0..Rows) times panel. Each row has `depth` floats. The panel has `depth` lines,
+// `stride` floats apart; the first Vectors * kLanes floats of a line are used.
 template <int Rows, int Vectors>
 REFORMER_INLINE void multiply(Floats (&tile)[Rows][Vectors], const float* const* rows,
                               const float* panel, std::int64_t stride, std::int64_t depth) {
@@ -26,8 +26,8 @@ REFORMER_INLINE void multiply(Floats (&tile)[Rows][Vectors], const float* const*
   }
 }
 
-// tile += the transpose of `lines`, of which the first Rows numbers count, times panel: both are
-// `depth` lines, `lines_stride` and `stride` floats apart.
+// tile += the transpose of `lines` times panel. Both have `depth` lines, `lines_stride` and
+// `stride` floats apart; the first Rows numbers of each of `lines` are used.
 template <int Rows, int Vectors>
 REFORMER_INLINE void multiply_transposed(Floats (&tile)[Rows][Vectors], const float* lines,
                                          std::int64_t lines_stride, const float* panel,
@@ -45,8 +45,8 @@ REFORMER_INLINE void multiply_transposed(Floats (&tile)[Rows][Vectors], const fl
   }
 }
 
-// Calls function.operator()<Rows>(first_row) over `rows` rows: tiles of kTileRows, then smaller
-// ones.
+// Calls function.operator()<Rows>(first_row) for all of `rows` rows: tiles of kTileRows, then
+// smaller tiles.
 template <typename Function>
 REFORMER_INLINE void for_row_tiles(std::int64_t rows, Function&& function) {
   std::int64_t first = 0;

@@ -1,4 +1,4 @@
-// What all bindings share: how an operator is declared, and checks of operands against that.
+// Declarations of operators, and checks of operands, for all bindings.
 #pragma once
 
 #include <cstddef>
@@ -29,7 +29,7 @@ enum class Type { model, f32, i32, boolean };
 struct Operand {
   const char* name;
   Type type;
-  const char* names[4];  // of its axes; null where it has fewer
+  const char* names[4];  // of the axes; null after the last one
 
   std::vector<const char*> axes() const {
     std::vector<const char*> found;
@@ -51,7 +51,7 @@ class Axes {
  public:
   explicit Axes(const char* op) : op_(op) {}
 
-  // Throws Error, in the words of Python's check_operands, where `shape` does not fit.
+  // Throws Error if `shape` does not fit. The messages equal those of Python's check_operands.
   template <typename Names = std::initializer_list<const char*>>
   void check(const char* operand, const Names& names, const Shape& shape) {
     std::string expected = op_ + " takes " + operand + " as [";
@@ -72,7 +72,7 @@ class Axes {
     }
   }
 
-  // The size of an axis that an operand checked before has.
+  // The size of an axis of the operands that were checked; 0 if none has it.
   std::int64_t operator[](const char* name) { return find_or_add(name, 0); }
 
  private:

@@ -24,7 +24,7 @@ class AttentionNode : public Attention {
     attributes_.causal = integer("causal") != 0;
   }
 
-  // Checks the length, for kernels of GPUs. Throws Error. (Kernels of the CPU check it themselves.)
+  // Checks the length, for GPU kernels. Throws Error. (CPU kernels check it themselves.)
   void check(Axes& axes) const {
     AttentionSizes sizes = attributes_;
     sizes.length = axes["length"];
@@ -46,7 +46,7 @@ class AttentionNode : public Attention {
   AttentionSizes attributes_;
 };
 
-// A static object of this type puts an attention into the library.
+// A static object of this type registers an attention in the library.
 template <typename Attention>
 struct AttentionRegistration {
   CpuRegistration<AttentionNode<Attention>> on_cpu;

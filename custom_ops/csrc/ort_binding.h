@@ -1,4 +1,4 @@
-// What the ONNX Runtime bindings of all operators share, on whatever device they run.
+// The common part of all ONNX Runtime bindings, on every device.
 #pragma once
 
 #include <onnxruntime_cxx_api.h>
@@ -21,13 +21,13 @@
 
 namespace reformer::ort {
 
-// The API we ask a runtime for. We call nothing newer, so that a library compiled with the headers
-// of a later release still loads into this one.
+// The API version that we request. We call nothing newer, so a library that was compiled with the
+// headers of a later release still loads into this one.
 constexpr std::uint32_t kApiVersion = 21;
 static_assert(ORT_API_VERSION >= kApiVersion,
               "the headers of ONNX Runtime 1.21 or later are needed");
 
-// Runs the function; what it throws becomes a status. No exception may pass into the runtime.
+// Runs the function and converts an exception to a status: no exception may reach the runtime.
 template <typename Function>
 OrtStatus* as_status(Function&& function) noexcept {
   const OrtApi& api = Ort::GetApi();
@@ -49,7 +49,7 @@ inline Shape shape_of(const Ort::ConstValue& value) {
   return value.GetTensorTypeAndShapeInfo().GetShape();
 }
 
-// An attribute of the node; there are no defaults.
+// An attribute of the node. Throws Error if it is missing: there are no defaults.
 template <typename Value>
 Value attribute(const Ort::ConstKernelInfo& node, const char* name) {
   try {
@@ -68,9 +68,9 @@ std::vector<Value> attributes(const Ort::ConstKernelInfo& node, const char* name
   }
 }
 
-// An operator as the runtime knows it, for one type of models. Declaration has kName, kInputs,
-// kOutputs and kAttributes. Derived has CreateKernelV2 and GetExecutionProviderType, and Node is
-// what it creates, with ComputeV2.
+// An operator of the runtime, for one type of models. Declaration has kName, kInputs, kOutputs and
+// kAttributes. Derived has CreateKernelV2, which creates a Node, and GetExecutionProviderType. Node
+// has ComputeV2.
 template <typename Declaration, typename Derived, typename Node>
 struct Operator : Ort::CustomOpBase<Derived, Node, true> {
   explicit Operator(ONNXTensorElementDataType model) : model_(model) {
@@ -91,8 +91,8 @@ struct Operator : Ort::CustomOpBase<Derived, Node, true> {
   }
 
  private:
-  // Not the base class's InferOutputShape: its headers up to 1.21 mark an axis without a number in
-  // a way that later releases refuse.
+  // The base class's InferOutputShape is not used: up to 1.21 it marks a symbolic axis in a way
+  // that later releases refuse.
   static void infer_output_shape(OrtShapeInferContext* given) {
     for (std::size_t i = 0; i < std::size(Declaration::kOutputs); ++i)
       infer_output_shape(given, Declaration::kOutputs[i], i);
@@ -111,10 +111,10 @@ struct Operator : Ort::CustomOpBase<Derived, Node, true> {
       sizes.push_back(shape[place].IsInt() ? shape[place].AsInt() : -1);
       names.push_back(shape[place].IsInt() ? "" : shape[place].AsSym());
     }
-    // The runtime asks one instance of the operator on behalf of all, whatever the node's type.
+    // The runtime asks only one instance of the operator, for nodes of every type.
     ONNXTensorElementDataType type = element_type(output.type, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT);
     if (output.type == Type::model) {
-      OrtTensorTypeAndShapeInfo* first = nullptr;  // the context's, not ours
+      OrtTensorTypeAndShapeInfo* first = nullptr;  // owned by the context
       Ort::ThrowOnError(api.ShapeInferContext_GetInputTypeShape(given, 0, &first));
       Ort::ThrowOnError(api.GetTensorElementType(first, &type));
     }
@@ -127,7 +127,7 @@ struct Operator : Ort::CustomOpBase<Derived, Node, true> {
     Ort::ThrowOnError(api.ShapeInferContext_SetOutputTypeShape(given, index, created));
   }
 
-  // The input that has an axis of this name, and the axis' place there.
+  // The first input that has an axis of this name, and the index of the axis.
   static std::pair<std::size_t, std::size_t> find_axis(const char* name) {
     for (std::size_t input = 0; input < std::size(Declaration::kInputs); ++input) {
       const auto axes = Declaration::kInputs[input].axes();
@@ -154,8 +154,7 @@ struct Operator : Ort::CustomOpBase<Derived, Node, true> {
   ONNXTensorElementDataType model_;
 };
 
-// What makes the operators of one session. They are made for kernels of GPUs that come from a file;
-// null where a session has none.
+// Creates the operators of one session, with its GPU kernels; null if the session has none.
 using Kernels = std::shared_ptr<const cuda::KernelFile>;
 using MakeOperator = std::function<std::shared_ptr<const OrtCustomOp>(const Kernels&)>;
 

@@ -12,7 +12,7 @@
 
 namespace reformer::ort {
 
-// The threads of the session a kernel runs in.
+// Runs tasks on the threads of the session.
 inline Parallel parallel_of(const Ort::KernelContext& context) {
   const auto run = [](void* given, std::size_t count, Parallel::Task task, void* argument) {
     struct Work {
@@ -20,7 +20,7 @@ inline Parallel parallel_of(const Ort::KernelContext& context) {
       void* argument;
       FirstError error;
     } work{task, argument, {}};
-    // A batch for each task: threads take the next one when they are done with theirs.
+    // One batch for each task, so that a thread takes the next task when it has finished one.
     static_cast<const Ort::KernelContext*>(given)->ParallelFor(
         [](void* opaque, std::size_t index) {
           Work& work = *static_cast<Work*>(opaque);
@@ -32,7 +32,7 @@ inline Parallel parallel_of(const Ort::KernelContext& context) {
   return {const_cast<Ort::KernelContext*>(&context), run};
 }
 
-// The axes of a node's inputs. Throws Error where they are not as declared.
+// The axes of a node's inputs. Throws Error if a shape is not as declared.
 template <typename Declaration>
 Axes check_inputs(const Ort::KernelContext& context) {
   Axes axes(Declaration::kTorchName);
@@ -51,7 +51,7 @@ auto raw_inputs(const Ort::KernelContext& context) {
   return inputs;
 }
 
-// Kernel is the operator of one node: its declaration, a constructor that reads the attributes, and
+// Kernel has the declaration of an operator, a constructor that reads a node's attributes, and
 // compute(context, dtype).
 template <typename Kernel, DType dtype>
 class CpuNode {
@@ -80,18 +80,18 @@ struct CpuOperator : Operator<Kernel, CpuOperator<Kernel, dtype>, CpuNode<Kernel
   const char* GetExecutionProviderType() const { return "CPUExecutionProvider"; }
 };
 
-// Not in the library that tests make, where the operators for GPUs have the provider to themselves.
+// False in the library of the tests, where the GPU operators are registered for the CPU provider.
 #ifdef REFORMER_CUDA_PROVIDER
 constexpr bool kOnCpu = false;
 #else
 constexpr bool kOnCpu = true;
 #endif
 
-// A static object of this type puts an operator into the library.
+// A static object of this type registers an operator in the library.
 template <typename Kernel>
 struct CpuRegistration {
   CpuRegistration() {
-    // constexpr: where they are not wanted, no code of theirs asks for the kernels.
+    // constexpr, so that this library does not need the CPU kernels to link.
     if constexpr (kOnCpu) {
       operators().push_back(
           [](const Kernels&) { return std::make_shared<const CpuOperator<Kernel, DType::f32>>(); });

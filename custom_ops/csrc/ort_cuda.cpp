@@ -13,15 +13,15 @@ std::vector<std::string> operand_names(const CudaDeclaration& declaration) {
   return names;
 }
 
-// Kernels are compiled for addresses that are multiples of 16. At another they would fault, and a
-// GPU on which a kernel faulted is lost to the process.
+// Kernels are compiled for addresses that are multiples of 16. At other addresses they would fault,
+// and after a fault the process cannot use the GPU any more.
 void check_aligned(const char* op, const char* operand, const void* address) {
   if (reinterpret_cast<std::uintptr_t>(address) % 16 != 0)
     throw Error(std::string(op) + " takes " + operand +
                 " at an address that is a multiple of 16: copy it to memory of its own");
 }
 
-// The attribute as model.cuda has it: integers, and a number as the bits of its fp32.
+// The attribute in the form of model.cuda: integers; a number is the bits of its fp32.
 std::vector<std::int64_t> attribute_values(const Ort::ConstKernelInfo& node,
                                            const Attribute& declared) {
   switch (declared.kind) {
@@ -46,7 +46,7 @@ Scratch::Scratch(const Ort::KernelContext& context, OrtAllocator* allocator, std
     : allocator_(allocator) {
   if (bytes == 0) return;
   const OrtApi& api = Ort::GetApi();
-  if (stream == nullptr) {  // GetScratchBuffer would ask the stream that there is not
+  if (stream == nullptr) {  // GetScratchBuffer needs a stream
     Ort::ThrowOnError(api.AllocatorAlloc(allocator, bytes, &memory_));
     return;
   }
@@ -106,7 +106,7 @@ void CudaNode::compute(const Ort::KernelContext& context) const {
     const Ort::ConstValue input = context.GetInput(i);
     axes.check(declaration_.inputs[i].name, declaration_.inputs[i].axes(), shape_of(input));
     check_aligned(declaration_.name, declaration_.inputs[i].name, input.GetTensorRawData());
-    // A launch takes pointers to what it reads as if it might write.
+    // A launch takes non-const pointers, although kernels only read inputs.
     operands.push_back(const_cast<void*>(input.GetTensorRawData()));
   }
   declaration_.check(axes);

@@ -1,5 +1,5 @@
-// The operators for ONNX Runtime's CUDA provider: one piece of code for all of them. What an
-// operator launches stands in model.cuda.
+// The operators for ONNX Runtime's CUDA provider. The code is the same for all operators;
+// model.cuda says what an operator launches.
 #pragma once
 
 #include <cstdint>
@@ -15,19 +15,19 @@
 
 namespace reformer::ort {
 
-// The name of the provider, once. Tests build with the CPU's, beside a driver that runs kernels
-// there.
+// The name of the provider. Tests build with the CPU provider, and a driver that runs kernels on
+// the CPU.
 #ifdef REFORMER_CUDA_PROVIDER
 constexpr const char* kCudaProvider = REFORMER_CUDA_PROVIDER;
 #else
 constexpr const char* kCudaProvider = "CUDAExecutionProvider";
 #endif
 
-// Where a session's options say which model.cuda it takes.
+// The config entry of a session's options that names model.cuda.
 constexpr const char* kKernelsEntry = "reformer.kernels";
 
-// Memory of the GPU, for as long as a node computes. What was launched may still use it afterwards:
-// it is given back to the session's arena, which hands it on in the order of the stream.
+// GPU memory for one call of a node. The launched kernels may still use it after it is freed: it
+// returns to the session's arena, which reuses it in the order of the stream.
 class Scratch {
  public:
   Scratch(const Ort::KernelContext& context, OrtAllocator* allocator, std::size_t bytes,
@@ -43,13 +43,13 @@ class Scratch {
   void* memory_ = nullptr;
 };
 
-// What a node has of its operator's declaration.
+// The declaration of a node's operator.
 struct CudaDeclaration {
   const char* name;
   std::int64_t version;
   std::vector<Operand> inputs, outputs;
   std::vector<Attribute> attributes;
-  // Throws Error where the operands do not fulfil what the operator asks for beyond their axes.
+  // Further checks of the operands. Throws Error.
   std::function<void(Axes&)> check;
 };
 
@@ -88,7 +88,7 @@ struct CudaOperator : Operator<Declaration, CudaOperator<Declaration>, CudaNode>
 
   OrtStatus* CreateKernelV2(const OrtApi&, const OrtKernelInfo* node, void** kernel) const {
     return as_status([&] {
-      const Declaration op{Ort::ConstKernelInfo(node)};  // refuses attributes that it does not take
+      const Declaration op{Ort::ConstKernelInfo(node)};  // throws Error for invalid attributes
       CudaDeclaration declaration{
           Declaration::kName,
           op_version(Declaration::kName),
@@ -112,7 +112,7 @@ struct CudaOperator : Operator<Declaration, CudaOperator<Declaration>, CudaNode>
 // operator out, and ONNX Runtime runs the function in model.onnx.
 enum class Without { error, function };
 
-// A static object of this type puts an operator into the library.
+// A static object of this type registers an operator in the library.
 template <typename Declaration>
 struct CudaRegistration {
   explicit CudaRegistration(Without kernels = Without::error) : without_(kernels) {

@@ -1,5 +1,4 @@
-// How a kernel spreads work: whoever calls it (torch, ONNX Runtime, a thread pool) brings the
-// means.
+// Parallel loops for kernels. The caller (torch, ONNX Runtime, a thread pool) provides the threads.
 #pragma once
 
 #include <cstddef>
@@ -7,8 +6,8 @@
 
 namespace reformer {
 
-// Runs task(argument, index) for every index below count, in any order, on any threads, and returns
-// when all are done.
+// run() calls task(argument, index) for every index below count, in any order, on any threads. It
+// returns when all are done.
 struct Parallel {
   using Task = void (*)(void* argument, std::size_t index);
 

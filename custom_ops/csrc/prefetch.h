@@ -1,4 +1,4 @@
-// Brings scattered rows into the cache while something else is computed.
+// Loads scattered rows into the cache during other computations.
 #pragma once
 
 #include <cstdint>
@@ -7,20 +7,20 @@
 
 namespace reformer::REFORMER_ISA {
 
-// Rows that are needed soon, a few at a time: hardware does not guess which rows come next, and
-// being told of all at once hardly helps it.
+// Prefetches rows that are needed soon, a few at each step. Hardware cannot predict which rows are
+// next, and prefetching all of them at once helps little.
 class RowPrefetch {
  public:
   explicit RowPrefetch(std::int64_t row_bytes) : row_bytes_(row_bytes) {}
 
-  // Forgets all rows. Those added from now on are spread over `steps`.
+  // Removes all rows. Rows that are added from now on are spread over `steps`.
   void restart(std::int64_t steps) {
     steps_ = steps;
     streams_ = current_ = row_ = 0;
     rows_per_step_ = 0;
   }
 
-  // The rows of `tensor` (`stride` bytes apart) at `count` positions, to be read or to be written.
+  // Adds the rows of `tensor` (`stride` bytes apart) at `count` positions.
   void add(const void* tensor, std::int64_t stride, const std::int32_t* positions,
            std::int64_t count) {
     if (streams_ == kMostStreams) return;
@@ -28,8 +28,7 @@ class RowPrefetch {
     rows_per_step_ += (count + steps_ - 1) / steps_;
   }
 
-  // Inlined, as GCC 12 takes a function of nothing but prefetches for one without effect, and
-  // leaves it out.
+  // Inlined, because GCC 12 removes calls of a function that only prefetches.
   REFORMER_INLINE void step() {
     for (std::int64_t i = 0; i < rows_per_step_ && current_ < streams_; ++i) {
       const Stream& stream = stream_[current_];

@@ -1,4 +1,4 @@
-// Products of many rows with one matrix, and their gradients, on top of the register tile.
+// Products of many rows with one matrix, and their gradients, built from the register tile.
 #pragma once
 
 #include <algorithm>
@@ -9,19 +9,19 @@
 
 namespace reformer::REFORMER_ISA {
 
-// Rows of a task: whole tiles that stay, with what is computed from them, in the second-level
-// cache; and rows of a panel that stays in the first-level cache while products with it are added
-// up.
+// Rows of a task: a multiple of the tile. These rows and their results fit in the second-level
+// cache. It is also the number of lines of a panel that fits in the first-level cache.
 constexpr std::int64_t kRowBlock = 96;
 static_assert(kRowBlock % kTileRows == 0);
-// About as many rows lie between two rounds of adding up products: the last-level cache holds them.
+// About so many rows are processed before their products are summed: they fit in the last-level
+// cache.
 constexpr std::int64_t kSpanRows = 2048;
-// Rows of a matrix of sums that one task adds to.
+// Rows of the matrix of sums that one task adds to.
 constexpr std::int64_t kLeftGroup = 512;
 
 inline std::int64_t blocks_of(std::int64_t rows) { return (rows + kRowBlock - 1) / kRowBlock; }
 
-// Rows in spans of about one size, whole blocks to add up all but the last.
+// Splits rows into spans of about the same size. All spans but the last are whole blocks.
 struct RowSpans {
   std::int64_t rows, longest;
 
@@ -38,7 +38,7 @@ struct RowSpans {
   }
 };
 
-// A matrix [depth, columns] whose columns come in panels of kPanel, padded with zeros:
+// A matrix [depth, columns], stored as panels of kPanel columns, padded with zeros:
 // [panel][depth][kPanel].
 struct Panels {
   float* data;
@@ -56,7 +56,7 @@ struct Panels {
   float* panel(std::int64_t index) const { return data + index * depth * kPanel; }
 };
 
-// Copies `count` lines, `stride` floats apart, of which `width` floats are there.
+// Copies `count` lines of `width` floats, `stride` floats apart.
 inline void pack_lines(const float* from, std::int64_t stride, std::int64_t count,
                        std::int64_t width, float* panel) {
   for (std::int64_t line = 0; line < count; ++line, from += stride, panel += kPanel) {
@@ -70,14 +70,14 @@ inline void pack_lines(const float* from, std::int64_t stride, std::int64_t coun
   }
 }
 
-// Fills one panel from `matrix` as it is: [depth, columns].
+// Fills one panel from `matrix`, [depth, columns].
 inline void pack_panel(const float* matrix, const Panels& panels, std::int64_t index) {
   const std::int64_t column = index * kPanel;
   pack_lines(matrix + column, panels.columns, panels.depth, panels.columns - column,
              panels.panel(index));
 }
 
-// Fills one panel from the matrix' transpose: [columns, depth].
+// Fills one panel from the transposed matrix, [columns, depth].
 inline void pack_transposed_panel(const float* transposed, const Panels& panels,
                                   std::int64_t index) {
   const std::int64_t depth = panels.depth, whole = depth / kLanes * kLanes;
@@ -121,8 +121,8 @@ inline void add_rows(const float* rows, std::int64_t count, std::int64_t columns
       store(sums + i, load(sums + i) + load(rows + i));
 }
 
-// `count` rows of panels.depth floats times the panels. Calls
-// finish.operator()<Rows, Vectors>(tile, row, column) for every tile of the product.
+// Multiplies `count` rows of panels.depth floats with the panels. Calls finish.operator()<Rows,
+// Vectors>(tile, row, column) for every tile of the product.
 template <typename Finish>
 REFORMER_INLINE void multiply_rows(const float* rows, std::int64_t count, const Panels& panels,
                                    Finish&& finish) {
@@ -142,7 +142,7 @@ REFORMER_INLINE void multiply_rows(const float* rows, std::int64_t count, const 
   }
 }
 
-// The product of `count` rows, as rows of panels.columns floats.
+// Writes the product of `count` rows with the panels, as rows of panels.columns floats.
 inline void write_product(const float* rows, std::int64_t count, const Panels& panels, float* to) {
   const std::int64_t columns = panels.columns;
   multiply_rows(rows, count, panels,
@@ -155,9 +155,9 @@ inline void write_product(const float* rows, std::int64_t count, const Panels& p
                 });
 }
 
-// Two matrices of some rows, `left_columns` and `right_columns` wide, the latter a multiple of
-// kLanes. What they add to sums [left_columns, right_columns] = left^T right is added by tasks()
-// tasks, in the order of the rows, however these come in pieces.
+// Adds left^T right to sums [left_columns, right_columns], in tasks() tasks. Both matrices have the
+// same rows; right_columns is a multiple of kLanes. Rows are added in their order, also if they
+// come in several calls.
 struct TransposedProduct {
   const float* left;
   std::int64_t left_columns;
@@ -177,10 +177,10 @@ struct TransposedProduct {
     const std::int64_t width = std::min<std::int64_t>(kPanel, right_columns - column);
     for (std::int64_t row = 0; row < count; row += kRowBlock) {
       const std::int64_t rows = std::min(kRowBlock, count - row);
-      // In the first-level cache from here on.
+      // From here on, they are in the first-level cache.
       pack_lines(right + row * right_columns + column, right_columns, rows, width, panel);
       const float* factors = left + row * left_columns + first;
-      // Meanwhile the lines of the next block come closer.
+      // Meanwhile, prefetch the lines of the next block.
       const float* next = right + (row + kRowBlock) * right_columns + column;
       std::int64_t next_rows = std::min(kRowBlock, count - row - kRowBlock);
       const std::int64_t at_once = kRowBlock * kTileRows / group + 1;

@@ -1,4 +1,5 @@
-// Working memory of one thread, kept between tasks so that its pages are touched once.
+// Working memory of one thread. It is kept between tasks, so that the system maps its pages only
+// once.
 #pragma once
 
 #include <cstddef>
@@ -7,33 +8,33 @@
 
 namespace reformer {
 
-// Hands out aligned pieces of one growing block. A piece lives until the next reset().
+// Allocates aligned arrays from one block that grows. An array is valid until the next reset().
 class Scratch {
  public:
-  // The calling thread's own.
+  // The memory of the calling thread.
   static Scratch& of_this_thread() {
     static thread_local Scratch scratch;
     return scratch;
   }
 
-  // The same for what the calling thread shares with those that work for it.
+  // Another one, for data that the calling thread shares with its worker threads.
   static Scratch& of_this_call() {
     static thread_local Scratch scratch;
     return scratch;
   }
 
-  // Makes room for `bytes` in all, alignment included; pieces handed out before are gone.
+  // Makes room for `bytes` in total, including alignment. Arrays from before are invalid.
   void reset(std::size_t bytes) {
     bytes += kAlignment;
     if (bytes > capacity_) {
-      block_.reset();  // before the new one is there, so that both never count at once
+      block_.reset();  // first, so that both blocks never exist at the same time
       block_.reset(new std::byte[bytes]);
       capacity_ = bytes;
     }
     used_ = (kAlignment - reinterpret_cast<std::uintptr_t>(block_.get()) % kAlignment) % kAlignment;
   }
 
-  // An uninitialised array; sizes must add up to no more than what reset() was given.
+  // An uninitialised array. All arrays together must fit into the bytes of reset().
   template <typename Value>
   Value* take(std::size_t count) {
     Value* piece = reinterpret_cast<Value*>(block_.get() + used_);
@@ -41,7 +42,7 @@ class Scratch {
     return piece;
   }
 
-  // What take<Value>(count) uses up.
+  // The bytes that take<Value>(count) uses.
   template <typename Value>
   static constexpr std::size_t bytes_of(std::size_t count) {
     return (count * sizeof(Value) + kAlignment - 1) / kAlignment * kAlignment;

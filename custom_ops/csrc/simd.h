@@ -1,5 +1,5 @@
-// Vectors of floats for the instruction set this file is compiled for. GCC and Clang vector
-// extensions: one source for AVX-512, AVX2, SSE2 and NEON, no intrinsics and no dependency.
+// Vectors of floats for the instruction set of the compilation. With the vector extensions of GCC
+// and Clang, one source serves AVX-512, AVX2, SSE2 and NEON, without intrinsics.
 #pragma once
 
 #include <cmath>
@@ -31,10 +31,10 @@ constexpr int kPanelVectors = 2;
 constexpr int kPanel = kLanes * kPanelVectors;
 constexpr int kTileRows = 6;  // rows of a register tile: 24 of 32 registers, or 12 of 16
 
-// Loads and stores may be unaligned; the arithmetic does not care.
+// Loads and stores may be unaligned.
 typedef float Floats __attribute__((vector_size(kLanes * 4), aligned(4), may_alias));
 typedef std::int32_t Ints __attribute__((vector_size(kLanes * 4), aligned(4), may_alias));
-// For arithmetic on bit patterns, which may wrap.
+// Unsigned, because arithmetic on bit patterns may wrap.
 typedef std::uint32_t Bits __attribute__((vector_size(kLanes * 4), aligned(4), may_alias));
 
 REFORMER_INLINE Floats load(const float* from) { return *reinterpret_cast<const Floats*>(from); }
@@ -56,7 +56,7 @@ REFORMER_INLINE Floats exp_of_negative(Floats x) {
   const Floats rounder = broadcast(12582912.0f);  // 1.5 * 2**23: adding it rounds to an integer
   const Floats shifted = clamped * 1.44269504088896341f + rounder;
   const Floats power = shifted - rounder;
-  // What is left of x after whole powers of two, in two steps so that nothing is lost.
+  // The remainder of x after whole powers of two, in two steps to keep it exact.
   Floats rest = clamped - power * 0.693359375f;
   rest = rest - power * -2.12194440e-4f;
   Floats series = broadcast(1.9875691500e-4f);
@@ -95,11 +95,11 @@ REFORMER_INLINE Floats log_from_one(Floats x) {
   return (t + tail) + power * 0.693359375f;
 }
 
-// Transposes kLanes vectors in registers: afterwards rows[i][j] is what rows[j][i] was.
+// Transposes kLanes vectors in registers: swaps rows[i][j] and rows[j][i].
 REFORMER_INLINE void transpose(Floats (&rows)[kLanes]) {
 #pragma GCC unroll 4
   for (int block = 1; block < kLanes; block *= 2) {
-    Ints low, high;  // which lanes of the pair (a, b) go where
+    Ints low, high;  // lane indices into the pair (a, b)
     for (int lane = 0; lane < kLanes; ++lane) {
       const bool second = lane & block;
       low[lane] = second ? kLanes + lane - block : lane;

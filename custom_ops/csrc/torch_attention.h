@@ -24,8 +24,8 @@ inline AttentionSizes attention_attributes(std::int64_t num_buckets, std::int64_
   return attributes;
 }
 
-// Output and logsumexp. Without a seed there is no logsumexp and no dropout. Attention is
-// ChunkAttention or SortedChunkAttention.
+// Returns output and logsumexp. Without a seed, there is no dropout and the logsumexp is undefined.
+// Attention is ChunkAttention or SortedChunkAttention.
 template <typename Attention>
 std::tuple<Tensor, Tensor> attention(const std::array<Tensor, 4>& inputs,
                                      const AttentionSizes& attributes, const Tensor* seed = nullptr,
@@ -51,7 +51,7 @@ std::tuple<Tensor, Tensor> attention(const std::array<Tensor, 4>& inputs,
   });
 }
 
-// The gradients of the inputs that have one: the first `Count`.
+// Returns the gradients of the first `Count` inputs.
 template <typename Attention, std::size_t Count>
 std::array<Tensor, Count> attention_backward(const std::array<Tensor, 4>& inputs,
                                              const AttentionSizes& attributes, const Tensor& seed,

@@ -1,5 +1,5 @@
-// What the torch bindings of all operators share. Stable ABI alone: the library works with every
-// torch from 2.10 on, whichever it was compiled with (TORCH_TARGET_VERSION, set in CMakeLists.txt).
+// The common part of all torch bindings. It uses only torch's stable ABI: the library works with
+// every torch from 2.10 on (TORCH_TARGET_VERSION in CMakeLists.txt).
 #pragma once
 
 #include <torch/csrc/stable/library.h>
@@ -29,7 +29,7 @@ namespace reformer::torch_binding {
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
-// Python defines the operators' schemas when it was first, we do when we were.
+// Defines a schema, unless Python has defined it already.
 inline void define(torch::stable::detail::StableLibrary& library, const char* schema) {
   try {
     library.def(schema);
@@ -38,13 +38,13 @@ inline void define(torch::stable::detail::StableLibrary& library, const char* sc
   }
 }
 
-// The threads of at::parallel_for.
+// Runs tasks on the threads of at::parallel_for.
 inline Parallel threads() {
   const auto run = [](void*, std::size_t count, Parallel::Task task, void* argument) {
     const std::size_t workers = std::min<std::size_t>(count, torch::stable::get_num_threads());
     std::atomic<std::size_t> next{0};
     FirstError error;
-    // Threads take the next task when they are done with theirs.
+    // A thread takes the next task when it has finished one.
     torch::stable::parallel_for(0, workers, 1, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t worker = begin; worker < end; ++worker)
         for (std::size_t index = next++; index < count; index = next++)
@@ -55,8 +55,8 @@ inline Parallel threads() {
   return {nullptr, run};
 }
 
-// Runs the function; Error becomes what Python knows as ValueError, so that a caller sees the same
-// kind of exception whether the native or the portable implementation refuses its arguments.
+// Runs the function and converts Error to std::invalid_argument, which is ValueError in Python: the
+// portable implementation raises the same.
 template <typename Function>
 auto checked(Function&& function) {
   try {
@@ -71,7 +71,7 @@ inline Shape shape_of(const Tensor& tensor) {
   return Shape(sizes.begin(), sizes.end());
 }
 
-// Throws Error unless the operand is of `type`, which is called `name`.
+// Throws Error unless the operand has `type`; `name` is for the message.
 inline void check_type(const char* op, const char* operand, const Tensor& tensor, ScalarType type,
                        const char* name) {
   if (tensor.scalar_type() != type)
@@ -79,7 +79,7 @@ inline void check_type(const char* op, const char* operand, const Tensor& tensor
                 torch::headeronly::toString(tensor.scalar_type()));
 }
 
-// Dropout with a seed that comes as a tensor. Throws Error for a share outside [0, 1).
+// Dropout with a seed tensor. Throws Error for a share outside [0, 1).
 inline Dropout dropout_from(const char* op, const Tensor& seed, double share) {
   Axes(op).check("seed", {}, shape_of(seed));
   check_type(op, "seed", seed, ScalarType::Long, "int64");
@@ -92,12 +92,12 @@ inline float* writable(const Tensor& tensor) {
   return static_cast<float*>(tensor.mutable_data_ptr());
 }
 
-// The operands of an operator that knows fp32 alone, kept until it is done.
+// Contiguous operands of an operator that supports fp32 only; they live as long as this object.
 class FloatOperands {
  public:
   explicit FloatOperands(const char* op) : op_(op), axes_(op) {}
 
-  // The operand's numbers in a row. Throws Error where type or shape do not fit.
+  // The numbers of a contiguous operand. Throws Error if type or shape do not fit.
   const float* read(const char* operand, std::initializer_list<const char*> names,
                     const Tensor& tensor) {
     check_type(op_, operand, tensor, ScalarType::Float, "float32");
@@ -106,7 +106,7 @@ class FloatOperands {
     return static_cast<const float*>(kept_.back().const_data_ptr());
   }
 
-  // The size of an axis that an operand read before has.
+  // The size of an axis of the operands that were read.
   std::int64_t operator[](const char* axis) { return axes_[axis]; }
 
  private:
@@ -115,7 +115,7 @@ class FloatOperands {
   std::vector<Tensor> kept_;
 };
 
-// The type a model's tensors come in, taken from the first.
+// The type of a model's tensors, from the first tensor.
 class ModelType {
  public:
   ModelType(const char* op, const char* operand, const Tensor& tensor)
@@ -130,24 +130,24 @@ class ModelType {
 
   DType dtype() const { return given_ == ScalarType::Half ? DType::f16 : DType::f32; }
 
-  // What the kernels read: contiguous, bfloat16 widened to the fp32 they compute in anyway.
+  // The tensor for kernels: contiguous, and bfloat16 converted to fp32.
   Tensor readable(const Tensor& tensor) const {
     return torch::stable::contiguous(
         given_ == ScalarType::BFloat16 ? torch::stable::to(tensor, ScalarType::Float) : tensor);
   }
 
-  // An output of the kernels in the type the model wants.
+  // An output of these kernels, converted to the model's type.
   Tensor returned(const Tensor& tensor) const {
     return given_ == ScalarType::BFloat16 ? torch::stable::to(tensor, given_) : tensor;
   }
 
-  // What kernels read that know fp32 alone: contiguous and of that type.
+  // The tensor for kernels that support fp32 only: contiguous and converted to fp32.
   Tensor widened(const Tensor& tensor) const {
     return torch::stable::contiguous(
         given_ == ScalarType::Float ? tensor : torch::stable::to(tensor, ScalarType::Float));
   }
 
-  // An output of such kernels in the type the model wants.
+  // An output of kernels that support fp32 only, converted to the model's type.
   Tensor narrowed(const Tensor& tensor) const {
     return given_ == ScalarType::Float ? tensor : torch::stable::to(tensor, given_);
   }
@@ -162,8 +162,8 @@ class ModelType {
   ScalarType given_;
 };
 
-// The inputs of one call, checked against their declaration. Throws Error where type or shape do
-// not fit.
+// The inputs of one call. The constructor checks them against their declaration; throws Error if a
+// type or shape does not fit.
 template <std::size_t Count>
 class DeclaredOperands {
  public:
@@ -182,7 +182,7 @@ class DeclaredOperands {
     std::array<Tensor, Count> tensors;
     std::array<const void*, Count> pointers;
   };
-  // Contiguous inputs; those of the model's type as ModelType::readable or widened gives them.
+  // Contiguous inputs. Those of the model's type are converted by ModelType::readable or widened.
   Contiguous readable() const { return contiguous(&ModelType::readable); }
   Contiguous widened() const { return contiguous(&ModelType::widened); }
 

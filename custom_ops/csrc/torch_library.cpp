@@ -1,11 +1,12 @@
-// libreformer_ops_torch: what torch.ops.load_library loads, or dlopen beside libtorch. Loading it
-// registers torch.ops.reformer; the operators' bind_torch.cpp do so.
+// libreformer_ops_torch, for torch.ops.load_library, or for dlopen in a process with libtorch. When
+// it is loaded, the bind_torch.cpp of the operators register torch.ops.reformer.
 #include <cstdio>
 #include <exception>
 
 #include "isa.h"
 
-// Writes the name of the instruction set the kernels run with, or why they do not run; 0 or 1.
+// Writes the name of the instruction set and returns 0, or writes why the kernels cannot run and
+// returns 1.
 extern "C" __attribute__((visibility("default"))) int reformer_ops_isa(char* text,
                                                                        std::size_t size) {
   try {

@@ -188,7 +188,7 @@ def test_an_image_that_is_not_in_the_file(tmp_path: Path) -> None:
     del images["sm80.cubin"]
     kernels = write(tmp_path / "model.cuda", programs, images)
     message = failure(open_session, model_of(Node()), kernels)
-    assert f"{kernels} is no sound file of kernels (it has no sm80.cubin)" in message
+    assert f"{kernels} is not a valid file of kernels (it has no sm80.cubin)" in message
 
 
 @beside_stand_in

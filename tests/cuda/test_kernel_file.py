@@ -101,7 +101,7 @@ def test_files_that_are_cut_off(tmp_path: Path) -> None:
     answers = read(tmp_path, [data[:size] for size in range(len(data))])
     for size, answer in enumerate(answers):
         assert answer.startswith("refused "), (size, answer)
-        assert f"{size}.cuda is no sound file of kernels (" in answer
+        assert f"{size}.cuda is not a valid file of kernels (" in answer
         assert answer.endswith("): make it again with reformer-export add-kernels")
     assert "it ends before its header" in answers[HEADER - 1]
     assert "its header is cut off" in answers[HEADER]
@@ -112,7 +112,7 @@ def test_files_that_are_cut_off(tmp_path: Path) -> None:
 def test_headers_of_any_size(size: int, tmp_path: Path) -> None:
     data = struct.pack("<Q", size) + sound()[HEADER:]
     (answer,) = read(tmp_path, [data])
-    assert "is no sound file of kernels" in answer
+    assert "is not a valid file of kernels" in answer
 
 
 def fields_left_out() -> tuple[list[tuple[Any, ...]], list[bytes]]:
@@ -236,7 +236,7 @@ def odd_headers() -> dict[str, bytes]:
 def test_headers_that_are_none_of_ours(tmp_path: Path) -> None:
     named = odd_headers()
     for name, answer in zip(named, read(tmp_path, list(named.values())), strict=True):
-        assert "is no sound file of kernels (" in answer, (name, answer)
+        assert "is not a valid file of kernels (" in answer, (name, answer)
         assert answer.isascii()
         assert len(answer) < len(str(tmp_path)) + 400
     assert "nested too deeply" in read(tmp_path, [named["a deep header"]])[0]
@@ -251,7 +251,7 @@ def test_a_file_of_a_later_release(tmp_path: Path) -> None:
 def test_what_is_no_file(tmp_path: Path) -> None:
     answers = run_program("read_kernels", tmp_path / "none", tmp_path).splitlines()
     assert answers[0].startswith(f"refused cannot read the kernels in {tmp_path / 'none'}")
-    assert answers[1].startswith(f"refused {tmp_path} is no sound file of kernels")
+    assert answers[1].startswith(f"refused {tmp_path} is not a valid file of kernels")
 
 
 def mutants(count: int) -> list[bytes]:

@@ -11,7 +11,7 @@ import pytest
 from reformer_export.artifact import Artifact
 
 from ..tools.model_fixtures import TINY, Fixtures
-from .programs import ROOT, RUNTIME, built
+from .programs import ROOT, RUNTIME, fetched_headers
 
 
 @pytest.fixture(scope="session")
@@ -23,11 +23,10 @@ def artifact(fixtures: Fixtures) -> Artifact:
 @pytest.fixture(scope="session")
 def sanitized(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of that build."""
-    headers = built() / "json-headers"  # from `make`; else they are found anew
     folder = tmp_path_factory.mktemp("sanitized")
     configure = ["cmake", "-S", RUNTIME, "-B", folder, "-DREFORMER_SANITIZE=address,undefined"]
     configure += ["-DREFORMER_TENSORRT=OFF"]
-    configure += [f"-DJSON_INCLUDE_DIR={headers}"] if headers.is_dir() else []
+    configure += fetched_headers()
     headers = ROOT / "build/native/onnxruntime-headers"
     configure += [f"-DORT_INCLUDE_DIR={headers}"] if headers.is_dir() else []
     for command in (configure, ["cmake", "--build", folder, "--parallel", "2"]):

@@ -8,6 +8,7 @@ import fcntl
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -49,6 +50,12 @@ def built(*options: str) -> Path:
         )
     assert done.returncode == 0, done.stdout + done.stderr
     return ROOT / ("build/cpp-torch" if "--torch" in options else "build/cpp")
+
+
+def fetched_headers() -> list[str]:
+    """For another build: the headers that the first has fetched; installed ones are found anew."""
+    folders = {name: built() / f"{name}-headers" for name in ("json", "cxxopts")}
+    return [f"-D{n.upper()}_INCLUDE_DIR={path}" for n, path in folders.items() if path.is_dir()]
 
 
 def environment() -> dict[str, str]:
@@ -172,11 +179,31 @@ def both(folder: Path, *arguments: object) -> dict[str, Any]:
     return documents[0]
 
 
+_FACT = re.compile(
+    r"""(?<![\w.])-?\d+(?![\w.])  # numbers
+    |(?<=')[\w.-]+(?=')           # quoted names
+    |\b[a-z]+(?:_[a-z]+)+\b       # fields and inputs
+    |--[a-z-]+                    # options
+    |\b[a-z]+\.(?:json|onnx|npy|npz|pt)\b
+    """,
+    re.VERBOSE,
+)
+
+
+def missing_facts(found: str, wanted: str) -> list[str]:
+    """The names and numbers of the message `wanted` that the message `found` does not have."""
+    facts = sorted({fact.lstrip("-") for fact in _FACT.findall(wanted)})
+    return [fact for fact in facts if not re.search(rf"(?<!\w){re.escape(fact)}(?!\w)", found)]
+
+
 def both_refuse(*arguments: object) -> str:
-    """Run both programs, which fail alike; the error."""
+    """Run both programs, which fail with the same exit code and the same facts; C++'s error.
+
+    The words may differ. Each name and number of Python's message must be in C++'s message.
+    """
     python, cpp = in_python(*arguments), in_cpp(*arguments)
-    assert (cpp.code, cpp.error) == (python.code, python.error)
-    assert cpp.code != 0
+    assert cpp.code == python.code != 0, (python, cpp)
+    assert not missing_facts(cpp.error, python.error), (python.error, cpp.error)
     assert cpp.out == python.out == ""
     told = in_cpp("--json", *arguments).document
     assert told == {"error": cpp.error.removeprefix("error: "), "exit_code": cpp.code}

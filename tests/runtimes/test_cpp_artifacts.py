@@ -1,4 +1,4 @@
-"""Damaged artifacts: both programs refuse them, in the same words."""
+"""Damaged artifacts: both programs refuse them, with the same facts."""
 
 from __future__ import annotations
 

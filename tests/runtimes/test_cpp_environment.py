@@ -87,7 +87,7 @@ def test_where_libraries_are_looked_for(artifact: Artifact, tmp_path: Path) -> N
 
     code, told = run()
     assert code == 1
-    assert f"there is no libonnxruntime.so in {tmp_path}/bin or {tmp_path}/lib, nor where" in told
+    assert f"there is no libonnxruntime.so in {tmp_path}/bin or {tmp_path}/lib, and" in told
     assert "operators" in run("--onnxruntime", library)[1]
     assert "operators" in run("--onnxruntime", ONNXRUNTIME)[1]
     assert "operators" in run(REFORMER_ONNXRUNTIME=str(library))[1]
@@ -111,7 +111,7 @@ def test_where_libraries_are_looked_for(artifact: Artifact, tmp_path: Path) -> N
     ("source", "said"),
     [
         (None, "does not load: "),
-        ("int x;", "is no ONNX Runtime: it has no OrtGetApiBase"),
+        ("int x;", "is not ONNX Runtime: it has no OrtGetApiBase"),
         (
             "const void* none(unsigned v) { return 0; }"
             'const char* version(void) { return "1.20.1"; }'

@@ -123,7 +123,7 @@ def test_what_cannot_be(program: Path, tmp_path: Path) -> None:
             "holds no torchscript, but onnx: choose another runtime, or add it with",
         ),
         (portable, "native", 2, "it was exported with --ops portable; export with to-torchscript"),
-        (native, "portable", 2, "runs our operators by their library alone: export with"),
+        (native, "portable", 2, "needs the library of our operators: export with"),
     ):
         done = run(program, folder, *arguments, "--ops", ops)
         assert done.returncode == code

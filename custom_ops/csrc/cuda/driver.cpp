@@ -92,7 +92,8 @@ void check(int status, const std::string& what) {
 
 const Device& Device::get(int index) {
   static std::mutex mutex;
-  static auto& devices = *new std::map<int, std::unique_ptr<const Device>>;  // outlives all threads
+  // Never destroyed: threads may still use them at the end of the process.
+  static auto& devices = *new std::map<int, std::unique_ptr<const Device>>;
   const std::lock_guard<std::mutex> lock(mutex);
   auto& found = devices[index];
   if (found == nullptr) found.reset(new Device(index));
@@ -138,7 +139,7 @@ void Image::check_loaded(int status) const {
   if (status == kSuccess) return;
   std::string reason = told(status);
   std::string log(log_.data(), ::strnlen(log_.data(), log_.size()));
-  for (char& c : log)  // errors are one line
+  for (char& c : log)  // messages must be one line
     if (c == '\n' || c == '\r') c = ' ';
   while (!log.empty() && log.back() == ' ') log.pop_back();
   if (!log.empty()) reason += " (" + log + ")";
@@ -148,7 +149,8 @@ void Image::check_loaded(int status) const {
 }
 
 Image::~Image() {
-  driver().cuLibraryUnload(library_);  // fails where the driver goes down before us, at the end
+  // May fail at the end of the process, if the driver is gone already.
+  driver().cuLibraryUnload(library_);
 }
 
 Function Image::function(const char* entry, unsigned shared_bytes) const {
@@ -156,8 +158,8 @@ Function Image::function(const char* entry, unsigned shared_bytes) const {
   Function function = nullptr;
   check(driver().cuLibraryGetKernel(&kernel, library_, entry),
         std::string("find ") + entry + " in the kernel " + name_);
-  // Loads it now. A kernel that is loaded by its first launch could not be captured in a graph.
-  // Some drivers compile PTX here only.
+  // Loads the kernel now: a kernel that is loaded at its first launch cannot be captured in a CUDA
+  // graph. Some drivers compile PTX only here.
   check_loaded(driver().cuKernelGetFunction(&function, kernel));
   if (shared_bytes > kSharedWithoutAsking)
     check(driver().cuFuncSetAttribute(function, kMaxDynamicShared, static_cast<int>(shared_bytes)),

@@ -1,5 +1,5 @@
-// NVIDIA's driver, loaded when the first kernel for a GPU is wanted. Nothing of CUDA is linked, and
-// no header of CUDA is needed: whoever runs on a CPU never meets it.
+// NVIDIA's driver, loaded for the first GPU kernel. CUDA is not linked, and its headers are not
+// needed: on a CPU, CUDA is not used at all.
 #pragma once
 
 #include <cstddef>
@@ -12,17 +12,17 @@
 
 namespace reformer::cuda {
 
-// What the driver calls CUstream, CUcontext, CUfunction and CUlibrary.
+// The driver's CUstream, CUcontext, CUfunction and CUlibrary.
 using Stream = void*;
 using Context = void*;
 using Function = void*;
 using Library = void*;
 
-// A GPU and its primary context, the one that CUDA's runtime works in. Kept for as long as the
-// process lives, as CUDA's runtime does.
+// A GPU and its primary context, which CUDA's runtime uses, too. It is kept until the process ends,
+// as CUDA's runtime does.
 class Device {
  public:
-  // The GPU that CUDA numbers `index`. Throws Error: there is no driver, or no such GPU.
+  // The GPU with CUDA's number `index`. Throws Error if there is no driver or no such GPU.
   static const Device& get(int index);
 
   int index() const { return index_; }
@@ -41,7 +41,7 @@ class Device {
   Context context_ = nullptr;
 };
 
-// While it lives, the calling thread works in the device's primary context.
+// While this object exists, the calling thread uses the device's primary context.
 class Turn {
  public:
   explicit Turn(const Device& device);
@@ -50,30 +50,30 @@ class Turn {
   Turn& operator=(const Turn&) = delete;
 };
 
-// A cubin or PTX that was loaded onto a GPU.
+// A cubin or PTX that is loaded on a GPU.
 class Image {
  public:
-  // `bytes` must outlive the image; PTX ends in a zero byte. Throws Error with what the driver's
-  // compiler says. A Turn must be held.
+  // `bytes` must outlive the image; PTX ends with a zero byte. Throws Error with the message of the
+  // driver's compiler. A Turn must exist.
   Image(const std::string& name, const char* bytes);
   ~Image();
   Image(const Image&) = delete;
   Image& operator=(const Image&) = delete;
 
-  // The kernel `entry`, loaded, with permission for that much shared memory. Throws Error.
+  // Loads the kernel `entry` and allows it that much shared memory. Throws Error.
   Function function(const char* entry, unsigned shared_bytes) const;
 
  private:
-  // Throws Error, with what the compiler says, unless the status is success.
+  // Throws Error with the compiler's message, unless the status is success.
   void check_loaded(int status) const;
 
   std::string name_;
-  std::vector<char> log_;  // of the compiler, which may run later than we load
+  std::vector<char> log_;  // of the compiler, which may run after loading
   Library library_ = nullptr;
 };
 
-// Puts one launch into the stream. `arguments` are pointers to the values. Throws Error. A Turn
-// must be held.
+// Adds one launch to the stream. `arguments` are pointers to the values. Throws Error. A Turn must
+// exist.
 void launch(Function function, unsigned programs, unsigned threads, unsigned shared_bytes,
             Stream stream, void** arguments);
 

@@ -18,13 +18,13 @@ constexpr int kDeepest = 16;
 constexpr std::int64_t kMost = std::int64_t{1} << 62;
 constexpr std::int64_t kLongest = std::numeric_limits<std::int32_t>::max();
 
-// `what` may quote the file: whatever is in it, the message is one short line of ASCII.
+// `what` may contain text of the file, so the message is reduced to one short line of ASCII.
 [[noreturn]] void damaged(const std::string& path, std::string what) {
   constexpr std::size_t kLongestText = 200;
   if (what.size() > kLongestText) what.replace(kLongestText, std::string::npos, "...");
   for (char& c : what)
     if (c < ' ' || c > '~') c = '?';
-  throw Error(path + " is no sound file of kernels (" + what +
+  throw Error(path + " is not a valid file of kernels (" + what +
               "): make it again with reformer-export add-kernels");
 }
 
@@ -47,7 +47,7 @@ json parse(std::string_view text) {
   });
 }
 
-// Of anything but an integer json would make one, too.
+// Throws unless the value is an integer: json would convert other types.
 std::int64_t integer(const json& value, const std::string& name) {
   if (!value.is_number_integer()) throw std::domain_error(name + " is no integer");
   if (value.is_number_unsigned() && value.get<std::uint64_t>() > std::uint64_t{kMost})
@@ -55,7 +55,7 @@ std::int64_t integer(const json& value, const std::string& name) {
   return value.get<std::int64_t>();
 }
 
-// A number within bounds. at() and get() throw where a field is missing or of another type.
+// A number within bounds. at() and get() throw if a field is missing or has another type.
 std::int64_t number(const json& object, const char* name, std::int64_t least, std::int64_t most) {
   const std::int64_t found = integer(object.at(name), name);
   if (found < least || found > most)

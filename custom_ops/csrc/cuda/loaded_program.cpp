@@ -9,7 +9,7 @@
 namespace reformer::cuda {
 namespace {
 
-// What an argument is where it is no buffer.
+// Arguments that are not buffers.
 constexpr int kLength = -1, kNull = -2;
 
 constexpr std::size_t kAlignment = 256;  // of each buffer in the working memory
@@ -20,7 +20,8 @@ std::size_t aligned(std::size_t bytes) {
   return (bytes + kAlignment - 1) / kAlignment * kAlignment;
 }
 
-// An image is loaded once for all nodes and sessions that use it, and goes with the last of them.
+// An image is loaded once for all nodes and sessions that use it, and unloaded with the last of
+// them.
 std::shared_ptr<const Image> image_of(const std::shared_ptr<const KernelFile>& file,
                                       const std::string& name, const Device& device) {
   static std::mutex mutex;
@@ -35,8 +36,8 @@ std::shared_ptr<const Image> image_of(const std::shared_ptr<const KernelFile>& f
   return found;
 }
 
-// Whether the machine code of a program runs on a GPU: on later ones of its generation, too, unless
-// it has instructions of one GPU alone.
+// True if the machine code of a program runs on a GPU: on its target, and on later GPUs of the same
+// generation unless it has instructions that only the target has.
 bool runs_cubin(const Program& program, int capability) {
   return program.target == capability ||
          (program.portable && program.target / 10 == capability / 10 &&
@@ -110,7 +111,7 @@ void LoadedProgram::run(std::int64_t batch, std::int64_t length, const std::vect
     free += aligned(static_cast<std::size_t>(amount.of(batch, length)));
   }
   const Turn turn(device_);
-  auto size = static_cast<std::int32_t>(length);  // no launch is for one that is longer
+  auto size = static_cast<std::int32_t>(length);  // no launch accepts a longer sequence
   void* null = nullptr;
   std::vector<void*> arguments;
   bool launched = false;
@@ -138,7 +139,7 @@ std::vector<LoadedProgram> load_programs(const std::shared_ptr<const KernelFile>
                                          const NodeDescription& node,
                                          const std::vector<std::string>& operands,
                                          const Device& device) {
-  // Of all programs for the node, the best for this GPU for each shape of heads.
+  // For each shape of heads, the best program for the node on this GPU.
   struct Choice {
     const Program* program = nullptr;
     bool cubin = false;

@@ -1,4 +1,4 @@
-// AddNorm for ONNX Runtime: on GPUs alone. Elsewhere the runtime runs the function in model.onnx.
+// AddNorm for ONNX Runtime, on GPUs only. On CPUs, the runtime runs the function in model.onnx.
 #include "ort_cuda.h"
 
 namespace reformer::ort {

@@ -1,5 +1,5 @@
-// The declaration of ChunkAttention, and how its operands become the kernel's arguments: what all
-// bindings share.
+// The declaration of ChunkAttention, and how its operands become the kernel's arguments, for all
+// bindings.
 #pragma once
 
 #include "chunk_attention/kernel.h"

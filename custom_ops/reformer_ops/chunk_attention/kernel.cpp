@@ -23,7 +23,7 @@ struct ChunkedSequence : ChunkBlocks {
 namespace reformer::REFORMER_ISA {
 namespace {
 
-// The chunks one task looks at, kept while they are looked back on.
+// The chunks of one task, kept while later chunks see them.
 template <typename Stored>
 class LoadedChunks {
  public:
@@ -49,7 +49,7 @@ class LoadedChunks {
     mask_ = arguments_.mask + batch * arguments_.length;
   }
 
-  // The keys and values of chunk `id`; `needed(id)` tells which must not be displaced.
+  // The keys and values of chunk `id`. A chunk is not replaced while `needed` returns true for it.
   template <typename Needed>
   const KeyChunk& get(std::int64_t id, Needed&& needed) {
     KeyChunk* free_chunk = nullptr;
@@ -61,7 +61,7 @@ class LoadedChunks {
     return *free_chunk;
   }
 
-  // Announces the rows of chunks that will be asked for soon, at these positions.
+  // Prefetches the rows of chunks that are needed soon, at these positions.
   void announce(const std::int32_t* keys, const std::int32_t* queries,
                 RowPrefetch& prefetch) const {
     const std::int64_t stride = stride_ * sizeof(Stored);
@@ -70,7 +70,7 @@ class LoadedChunks {
     prefetch.add(query_, stride, queries, shape_.keys);
   }
 
-  // The queries of chunk `id` as rows of fp32, until the next call of anything.
+  // The queries of chunk `id` as rows of fp32, valid until the next call of any method.
   const float* const* queries(std::int64_t id) { return rows_of(query_, id); }
 
  private:
@@ -89,7 +89,7 @@ class LoadedChunks {
     }
   }
 
-  // Rows of fp32 tensors are read where they lie, unless vectors would run past their end.
+  // Rows of fp32 tensors are used in place, unless vectors would read past their end.
   const float* const* rows_of(const Stored* tensor, std::int64_t id) {
     for (std::int64_t i = 0; i < shape_.keys; ++i) {
       const Stored* row = tensor + (id * shape_.keys + i) * stride_;
@@ -121,7 +121,7 @@ void write_results(Attention& attention, Stored* output, std::int64_t stride, st
                    float* lse_of_row, std::int64_t count) {
   for (std::int64_t row = 0; row < count; row += kLanes) {
     const Floats top = load(attention.tops() + row);
-    // The logsumexp is an fp32 quantity: where the top is -1e9 it swallows the logarithm.
+    // The logsumexp is fp32: if the top is -1e9, adding the logarithm does not change it.
     const Floats lse = top + log_from_one(load(attention.sums() + row));
     store(attention.sums() + row, exp_of_negative(top - lse));
     if (lse_of_row == nullptr) continue;
@@ -167,7 +167,7 @@ void run(const ChunkedSequence& blocks, std::size_t task) {
 
   for (std::int64_t chunk = first; chunk < end; ++chunk) {
     const auto needed = [&](std::int64_t id) { return ring.sees(chunk, id); };
-    // A causal query that sees itself gives later keys a weight of exactly 0: leave them out.
+    // A causal query that sees itself gives later keys a weight of exactly 0, so they are skipped.
     const bool skip = a.causal && chunks.get(chunk, needed).all_valid;
     std::int64_t num_spans = 0;
     for (std::int64_t shift = -ring.before; shift <= ring.after; ++shift) {

@@ -1,5 +1,5 @@
-// The declaration of LshBucket, and how its operands become the kernel's arguments: what all
-// bindings share.
+// The declaration of LshBucket, and how its operands become the kernel's arguments, for all
+// bindings.
 #pragma once
 
 #include <cstdint>
@@ -34,8 +34,8 @@ struct LshBucket {
       {"buckets", Type::i32, {"batch", "heads", "num_hashes", "length"}}};
   static constexpr Attribute kAttributes[] = {{"factors", Attribute::Kind::integers}};
 
-  // `inputs` in the order of kInputs; `factors` must outlive the arguments. Throws Error where the
-  // factors are not what the operator takes or do not fit the axes.
+  // `inputs` in the order of kInputs. `factors` must outlive the arguments. Throws Error for
+  // invalid factors, or if they do not fit the axes.
   static LshBucketArguments arguments(Axes& axes, const void* const* inputs,
                                       const std::vector<std::int64_t>& factors) {
     bucket_count(factors.data(), factors.size());  // so that their sum does not overflow

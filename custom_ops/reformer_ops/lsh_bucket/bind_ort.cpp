@@ -15,10 +15,10 @@ class LshBucketNode : public LshBucket {
  public:
   explicit LshBucketNode(const Ort::ConstKernelInfo& node)
       : factors_(attributes<std::int64_t>(node, "factors")) {
-    bucket_count(factors_.data(), factors_.size());  // throws Error for factors it does not take
+    bucket_count(factors_.data(), factors_.size());  // throws Error for invalid factors
   }
 
-  // Checks the rotations, for kernels of GPUs. Throws Error.
+  // Checks the rotations, for GPU kernels. Throws Error.
   void check(Axes& axes) const { check_columns(axes, factors_); }
 
   void compute(const Ort::KernelContext& context, DType dtype) const {

@@ -17,14 +17,14 @@ namespace reformer {
 
 // The columns of one factor in one round: one argmax.
 struct HashSegment {
-  std::int64_t source;  // first column in the rotations as given
+  std::int64_t source;  // first column in the given rotations
   std::int64_t column;  // first column within its group, a multiple of kPackedColumns
-  std::int64_t half;    // half the factor: how many columns
+  std::int64_t half;    // number of columns: half the factor
   std::int64_t round;
-  std::int32_t scale;  // what the factor's hash counts in the bucket
+  std::int32_t scale;  // multiplier of this hash in the bucket number
 };
 
-// Segments whose columns are multiplied together, so that narrow ones fill a register tile too.
+// Segments that are multiplied as one matrix, so that narrow segments fill a register tile, too.
 struct HashGroup {
   std::int64_t start;                      // of its matrix in the packed rotations of a head
   std::int64_t width;                      // columns of that matrix, [head_dim][width]
@@ -32,9 +32,10 @@ struct HashGroup {
 };
 
 constexpr std::int64_t kPackedColumns = 16;  // the widest vector: one packing serves every ISA
-constexpr std::int64_t kGroupColumns = 64;   // the widest panel: groups end once they have as many
+constexpr std::int64_t kGroupColumns =
+    64;  // the widest panel: a group with so many columns is complete
 
-// Blocks of positions of one head, to be hashed with packed rotations.
+// Blocks of positions of one head, and the packed rotations.
 struct HashBlocks {
   const LshBucketArguments* arguments;
   const float* packed;          // [heads][head_size], each the groups' matrices
@@ -54,11 +55,12 @@ struct HashBlocks {
 namespace reformer::REFORMER_ISA {
 namespace {
 
-constexpr std::int64_t kRows = 48;  // hashed at a time: whole register tiles and whole vectors
+constexpr std::int64_t kRows = 48;  // hashed at a time: a multiple of register tiles and of vectors
 static_assert(kRows % kTileRows == 0 && kRows % kLanes == 0);
 
-// For kLanes rows of x R (`stride` apart) the index of the largest of [x R, -x R], among equals the
-// lowest; anything in range where there is a NaN. A lane is a row, after a transpose.
+// For kLanes rows of x R (`stride` apart): the index of the largest number of [x R, -x R]; if
+// several are equal, the lowest index. With NaN, any index in range. The block is transposed, so a
+// lane is a row.
 REFORMER_INLINE Ints winners(const float* rotated, std::int64_t stride, std::int64_t half) {
   Floats most = {}, least = {};
   Ints highest = {}, lowest = {};
@@ -80,7 +82,7 @@ REFORMER_INLINE Ints winners(const float* rotated, std::int64_t stride, std::int
   return most >= -least ? highest : lowest + broadcast(static_cast<std::int32_t>(half));
 }
 
-// rotated[row][column] = rows times the group's matrix.
+// rotated[row][column] = the rows times the group's matrix.
 void rotate(const HashGroup& group, const float* matrix, const float* const* rows,
             std::int64_t count, std::int64_t head_dim, float* rotated) {
   for (std::int64_t panel = 0; panel < group.width; panel += kPanel) {
@@ -176,7 +178,7 @@ std::int64_t packed_width(std::int64_t half) {
   return (half + kPackedColumns - 1) / kPackedColumns * kPackedColumns;
 }
 
-// All argmaxes of a token, and how their columns are laid out.
+// The segments of a token, and the layout of their columns.
 struct HashLayout {
   explicit HashLayout(const LshBucketArguments& a) {
     for (std::int64_t round = 0; round < a.num_hashes; ++round) {
@@ -210,7 +212,7 @@ struct HashLayout {
         const HashSegment& segment = segments[i];
         for (std::int64_t dim = 0; dim < head_dim; ++dim)
           for (std::int64_t column = 0; column < packed_width(segment.half); ++column)
-            // Columns past the end repeat the first, which then wins over them.
+            // Columns past the end repeat the first column, which wins because its index is lower.
             matrix[dim * group.width + segment.column + column] =
                 from[dim * columns + segment.source + (column < segment.half ? column : 0)];
       }
@@ -219,7 +221,7 @@ struct HashLayout {
 
   std::vector<HashSegment> segments;
   std::vector<HashGroup> groups;
-  std::int64_t columns = 0;  // as given
+  std::int64_t columns = 0;  // of the given rotations
   std::int64_t head_size = 0, widest = 0;
 };
 

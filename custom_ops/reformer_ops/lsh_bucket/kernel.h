@@ -22,8 +22,8 @@ struct LshBucketArguments {
   std::size_t num_factors;
 };
 
-// How many buckets there are, not counting the one for padding, whose number this is. Throws Error
-// for factors that are none, odd, or too large for int32 to number all buckets.
+// The number of buckets. It is also the number of the extra bucket for padding. Throws Error if
+// there are no factors, if one is odd or below 2, or if the product exceeds int32.
 inline std::int64_t bucket_count(const std::int64_t* factors, std::size_t num_factors) {
   std::string given;
   for (std::size_t i = 0; i < num_factors; ++i)
@@ -41,7 +41,7 @@ inline std::int64_t bucket_count(const std::int64_t* factors, std::size_t num_fa
   return count;
 }
 
-// Throws Error where bucket_count does.
+// Throws Error as bucket_count does.
 void lsh_bucket(const LshBucketArguments& arguments, const Parallel& parallel);
 
 }  // namespace reformer

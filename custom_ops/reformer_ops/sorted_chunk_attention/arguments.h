@@ -1,5 +1,5 @@
-// The declaration of SortedChunkAttention, and how its operands become the kernel's arguments: what
-// all bindings share.
+// The declaration of SortedChunkAttention, and how its operands become the kernel's arguments, for
+// all bindings.
 #pragma once
 
 #include "operands.h"

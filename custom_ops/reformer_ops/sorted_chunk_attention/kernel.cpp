@@ -31,14 +31,14 @@ struct SortedRound : ChunkBlocks {
 namespace reformer::REFORMER_ISA {
 namespace {
 
-// The chunks one task looks at, gathered as they are needed and kept while they are looked back on.
+// The chunks of one task, gathered when they are needed and kept while later chunks see them.
 template <typename Stored>
 class GatheredChunks {
  public:
   GatheredChunks(const SortedRound& round, const ChunkShape& shape, std::int64_t width)
       : round_(round), arguments_(*round.arguments), shape_(shape), width_(width) {}
 
-  // Rows of fp32 tensors are read where they lie, unless vectors would run past their end.
+  // Rows of fp32 tensors are used in place, unless vectors would read past their end.
   bool copies_queries() const {
     return sizeof(Stored) != sizeof(float) || shape_.head_dim % kLanes != 0;
   }
@@ -75,7 +75,7 @@ class GatheredChunks {
     float* copies;
   };
 
-  // The chunk `id` of this head; `needed(id)` tells which chunks must not be displaced.
+  // The chunk `id` of this head. A chunk is not replaced while `needed` returns true for it.
   template <typename Needed>
   const Slot& get(std::int64_t id, const std::int32_t* positions, Needed&& needed) {
     Slot* free_slot = nullptr;
@@ -87,7 +87,7 @@ class GatheredChunks {
     return *free_slot;
   }
 
-  // Announces the rows of a chunk that will be asked for soon.
+  // Prefetches the rows of a chunk that is needed soon.
   void announce(const std::int32_t* positions, RowPrefetch& prefetch) const {
     const std::int64_t stride = stride_ * sizeof(Stored);
     prefetch.add(query_key_, stride, positions, shape_.keys);
@@ -130,8 +130,8 @@ class GatheredChunks {
   const std::uint8_t* mask_ = nullptr;
 };
 
-// Adds one round's results to those of the rounds before. Each round weighs in by the exponential
-// of its logsumexp, an fp32 quantity; what is there is scaled down when a larger one comes.
+// Adds one round's results to those of the rounds before. The weight of a round is the exponential
+// of its logsumexp, which is fp32. Earlier results are scaled down when a larger logsumexp comes.
 template <typename Stored>
 class RoundSum {
  public:
@@ -151,12 +151,12 @@ class RoundSum {
     lse_ = a.lse == nullptr ? nullptr : a.lse + lines;
   }
 
-  // Announces the rows that add() will touch.
+  // Prefetches the rows that add() will change.
   void announce(const std::int32_t* positions, std::int64_t count, RowPrefetch& prefetch) const {
     prefetch.add(output_, stride_ * sizeof(Stored), positions, count);
   }
 
-  // `weights` need room for four times the rows, rounded up to kLanes.
+  // `weights` must have room for four times the rows, rounded up to kLanes.
   void add(Attention& attention, const std::int32_t* positions, std::int64_t count) {
     const AttentionArguments& a = *round_.arguments;
     const bool first = round_.round == 0, last = round_.round + 1 == a.num_hashes;
@@ -294,7 +294,7 @@ void sorted_chunk_attention(const AttentionArguments& given, const Parallel& par
   const char* op = "sorted_chunk_attention";
   AttentionArguments a = given;
   check_at_least(op, "num_buckets", a.num_buckets, 1);
-  // A sequence of one chunk is attended to once, in the order it has.
+  // If the sequence is one chunk, one round without sorting is enough.
   const bool sorted = a.length > a.chunk_length;
   apply_chunking(op, a);
   const std::int64_t lines = checked_product(a.batch, a.heads, "batch * heads");
@@ -318,7 +318,7 @@ void sorted_chunk_attention(const AttentionArguments& given, const Parallel& par
   round.sums = weights.get() + queries;
   round.accumulator = accumulator.get();
   const auto block = active_sorted_chunk_block();
-  // One round after another: each adds to the output of those before.
+  // One round after another: each adds to the output of the rounds before.
   for (round.round = 0; round.round < a.num_hashes; ++round.round)
     parallel_for(parallel, lines * round.blocks_per_head,
                  [&](std::size_t task) { block(round, task); });

@@ -12,7 +12,8 @@
 namespace reformer {
 namespace {
 
-// Writes the positions of one round sorted by bucket, stably; false for a bucket out of range.
+// Writes the positions of one round, stably sorted by bucket. Returns false if a bucket is out of
+// range.
 bool sort_round(const std::int32_t* buckets, std::int64_t length, std::int64_t num_buckets,
                 std::int32_t* order) {
   std::int32_t lowest = std::numeric_limits<std::int32_t>::max(), highest = -1;
@@ -21,7 +22,7 @@ bool sort_round(const std::int32_t* buckets, std::int64_t length, std::int64_t n
     highest = std::max(highest, buckets[i]);
   }
   if (lowest < 0 || highest > num_buckets) return false;
-  if (num_buckets > 8 * length + 4096) {  // counting would touch far more memory than it sorts
+  if (num_buckets > 8 * length + 4096) {  // a counting sort would use far more memory than the data
     std::iota(order, order + length, 0);
     std::stable_sort(order, order + length,
                      [&](std::int32_t a, std::int32_t b) { return buckets[a] < buckets[b]; });

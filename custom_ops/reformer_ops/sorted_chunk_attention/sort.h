@@ -1,4 +1,4 @@
-// The order that SortedChunkAttention cuts into chunks.
+// The order of positions that SortedChunkAttention splits into chunks.
 #pragma once
 
 #include <cstdint>
@@ -8,8 +8,8 @@
 
 namespace reformer {
 
-// [lines, rounds, length] positions sorted by bucket, stably, in each round; as they come where
-// `buckets` is null. Throws Error, in the name of `op`, for buckets out of 0..num_buckets.
+// [lines, rounds, length] positions, stably sorted by bucket in each round; not sorted if `buckets`
+// is null. Throws Error that names `op`, for buckets outside 0..num_buckets.
 std::unique_ptr<std::int32_t[]> sorted_positions(const char* op, const std::int32_t* buckets,
                                                  std::int64_t lines, std::int64_t rounds,
                                                  std::int64_t length, std::int64_t num_buckets,

@@ -14,8 +14,11 @@ if [ "${1:-}" = --torch ]; then
 fi
 headers=$PWD/build/native/onnxruntime-headers # from the kernels; else they are found anew
 [ ! -d "$headers" ] || set -- "-DORT_INCLUDE_DIR=$headers" "$@"
-headers=$PWD/build/cpp/json-headers
-[ -z "$kind" ] || [ ! -d "$headers" ] || set -- "-DJSON_INCLUDE_DIR=$headers" "$@"
+for name in json cxxopts; do # from the build without --torch; else they are found anew
+    headers=$PWD/build/cpp/$name-headers
+    variable=$(echo $name | tr a-z A-Z)_INCLUDE_DIR
+    [ -z "$kind" ] || [ ! -d "$headers" ] || set -- "-D$variable=$headers" "$@"
+done
 
 build=build/cpp$kind
 mkdir -p build

@@ -9,7 +9,7 @@
 namespace reformer::torch_binding {
 namespace {
 
-// The arguments, and the operands they point into.
+// The arguments, and the operands that they point to.
 struct FeedForward {
   FloatOperands operands;
   FeedForwardArguments arguments{};
@@ -48,7 +48,8 @@ Tensor feed_forward(const Tensor& input, const Tensor& norm_weight, const Tensor
   });
 }
 
-// The output where it is wanted, otherwise [0]; then the gradients of the operands in their order.
+// Returns the output (an empty tensor unless `with_output`), then the gradients of the operands in
+// their order.
 std::vector<Tensor> feed_forward_backward(const Tensor& input, const Tensor& norm_weight,
                                           const Tensor& norm_bias, const Tensor& up_weight,
                                           const Tensor& up_bias, const Tensor& down_weight,

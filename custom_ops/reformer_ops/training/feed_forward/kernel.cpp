@@ -32,7 +32,7 @@ class Forward {
         up_(Panels::take(a.hidden, a.feed_forward, scratch)),
         down_(Panels::take(a.feed_forward, a.hidden, scratch)) {}
 
-  // Lays the weights out, in pack_tasks() tasks.
+  // Packs the weights, in pack_tasks() tasks.
   std::int64_t pack_tasks() const { return up_.count() + down_.count(); }
   void pack(std::int64_t task) const {
     if (task < up_.count())
@@ -41,17 +41,17 @@ class Forward {
       pack_transposed_panel(a_.down_weight, down_, task - up_.count());
   }
 
-  // `count` rows from `first` on: what the norm gives, and what the ReLU gives.
+  // For `count` rows from `first` on: writes the output of the norm and of the ReLU.
   void go_up(std::int64_t first, std::int64_t count, float* normalised, float* activated) const {
     norm_.apply(a_.input + first * a_.hidden, count, normalised);
     run_linear(normalised, first, count, up_, a_.up_bias, up_dropout_,
                [&](std::int64_t row, std::int64_t column, Floats x) REFORMER_LAMBDA {
-                 x = x < Floats{} ? Floats{} : x;  // what is not a number stays so
+                 x = x < Floats{} ? Floats{} : x;  // NaN stays NaN
                  store(activated + row * a_.feed_forward + column, x);
                });
   }
 
-  // From what the ReLU gives to the output.
+  // Computes the output from the output of the ReLU.
   void come_down(std::int64_t first, std::int64_t count, const float* activated,
                  float* output) const {
     float* to = output + first * a_.hidden;
@@ -63,7 +63,7 @@ class Forward {
   const VectorDropout& down_dropout() const { return down_dropout_; }
 
  private:
-  // Calls write(row, column, vector) for all of the product with its bias, after dropout.
+  // Computes a linear layer and dropout. Calls write(row, column, vector) for all of the result.
   template <typename Write>
   REFORMER_INLINE static void run_linear(const float* rows, std::int64_t first, std::int64_t count,
                                          const Panels& panels, const float* bias,
@@ -91,7 +91,7 @@ class Forward {
   Panels up_, down_;
 };
 
-// The sums over one block of rows, next to each other.
+// The sums over one block of rows, stored one after another.
 struct BlockSums {
   float *norm_weight, *norm_bias, *up_bias, *down_bias;
 
@@ -106,7 +106,7 @@ struct BlockSums {
         down_bias(sums + 2 * a.hidden + a.feed_forward) {}
 };
 
-// The backward pass over spans of rows, the forward pass included.
+// The backward pass over spans of rows. It recomputes the forward pass.
 class Backward {
  public:
   static std::size_t bytes(const FeedForwardArguments& a) {
@@ -176,14 +176,15 @@ class Backward {
     });
   }
 
-  // The gradients for what comes down before dropout, from a row of the span on.
+  // The gradients of the second linear layer's output before dropout, from row `start` of the span
+  // on.
   const float* gradients_from(std::int64_t first, std::int64_t start) const {
     return forward_.down_dropout().drops() ? dropped_ + start * a_.hidden
                                            : to_.output + (first + start) * a_.hidden;
   }
 
-  // Everything of one block of rows but the gradients of the two matrices. The span begins at row
-  // `first`, the block `start` rows further on.
+  // All of the backward pass for one block of rows, except the gradients of the two matrices. The
+  // span begins at row `first`, the block at row `first + start`.
   void differentiate(std::int64_t first, std::int64_t start, std::int64_t rows) {
     const std::int64_t hidden = a_.hidden, inner = a_.feed_forward, row = first + start;
     float* normalised = normalised_ + start * hidden;
@@ -210,7 +211,7 @@ class Backward {
                     for (int r = 0; r < Rows; ++r)
 #pragma GCC unroll 4
                       for (int v = 0; v < Vectors; ++v) {
-                        // Nothing passes where the ReLU or dropout gave 0.
+                        // The gradient is 0 where the ReLU or dropout gave 0.
                         const std::int64_t at = (i + r) * inner + column + v * kLanes;
                         const auto open = load(activated + at) > Floats{};
                         store(up_gradients + at, open ? tile[r][v] * scale : Floats{});
@@ -242,9 +243,9 @@ class Backward {
   Panels down_, up_;
   // Of the rows of one span:
   float* normalised_;    // [rows, hidden]
-  float* dropped_;       // [rows, hidden] gradients for what comes down, where there is dropout
-  float* activated_;     // [rows, feed_forward] what the ReLU gives
-  float* up_gradients_;  // [rows, feed_forward] for what goes up
+  float* dropped_;       // [rows, hidden] gradients before dropout; unused without dropout
+  float* activated_;     // [rows, feed_forward] output of the ReLU
+  float* up_gradients_;  // [rows, feed_forward] gradients of the first linear layer's output
   float* block_sums_;    // [blocks][BlockSums::floats()]
 };
 

@@ -15,20 +15,20 @@ struct FeedForwardArguments {
   const float *up_weight, *up_bias;      // [feed_forward, hidden], [feed_forward]
   const float *down_weight, *down_bias;  // [hidden, feed_forward], [hidden]
   float epsilon;
-  Dropout dropout;  // of [2 * rows]: the rows of what goes up, then of what comes down
+  Dropout dropout;  // its first `rows` rows: after the first linear layer; then: after the second
   std::int64_t rows, hidden, feed_forward;
 };
 
-// Where the gradients go, and `output`, the one they are of. All but `output` are shaped as the
-// arguments of these names.
+// `output` is the gradient of the output. The others receive the gradients of the arguments with
+// the same name, and have their shapes.
 struct FeedForwardGradients {
   const float* output;  // [rows, hidden]
   float* input;
   float *norm_weight, *norm_bias, *up_weight, *up_bias, *down_weight, *down_bias;
 };
 
-// Both throw Error where `hidden` or `feed_forward` is no multiple of 16, the widest vector. Both
-// set `output` [rows, hidden]; the second can do without (null).
+// Both throw Error if `hidden` or `feed_forward` is not a multiple of 16, the widest vector. Both
+// set `output` [rows, hidden]; in the second it may be null.
 void feed_forward(const FeedForwardArguments& arguments, float* output, const Parallel& parallel);
 void feed_forward_backward(const FeedForwardArguments& arguments,
                            const FeedForwardGradients& gradients, float* output,

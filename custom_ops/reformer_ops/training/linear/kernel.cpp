@@ -11,7 +11,7 @@
 namespace reformer::REFORMER_ISA {
 namespace {
 
-// Writes `rows` rows times the panels, which pack(panels, index) fills.
+// Writes the product of `rows` rows with the panels. pack(panels, index) fills a panel.
 template <typename Pack>
 void multiply_in_parallel(const float* from, std::int64_t rows, std::int64_t depth,
                           std::int64_t columns, float* to, const Parallel& parallel, Pack&& pack) {

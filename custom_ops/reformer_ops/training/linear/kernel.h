@@ -12,8 +12,8 @@ struct LinearSizes {
 };
 
 // Sets `output` [rows, out_features] to input [rows, in_features] times the transpose of `weight`
-// [out_features, in_features]. All three throw Error where in_features is no multiple of 16, the
-// widest vector.
+// [out_features, in_features]. All three functions throw Error if in_features is not a multiple of
+// 16, the widest vector.
 void linear(const LinearSizes& sizes, const float* input, const float* weight, float* output,
             const Parallel& parallel);
 

@@ -9,7 +9,7 @@
 namespace reformer::torch_binding {
 namespace {
 
-// The arguments, and the operands they point into.
+// The arguments, and the operands that they point to.
 struct Projections {
   ProjectionsArguments arguments{};
   FloatOperands operands;
@@ -47,7 +47,7 @@ std::vector<Tensor> projections(const Tensor& input, const Tensor& norm_weight,
   });
 }
 
-// The gradients of input, norm_weight and norm_bias, then those of the weights.
+// Returns the gradients of input, norm_weight and norm_bias, then those of the weights.
 std::vector<Tensor> projections_backward(const Tensor& input, const Tensor& norm_weight,
                                          const Tensor& norm_bias,
                                          const std::vector<Tensor>& weights,

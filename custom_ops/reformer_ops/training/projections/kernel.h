@@ -1,5 +1,5 @@
-// A layer norm and the linear layers that read it, without biases, in one pass over the rows: what
-// comes before attention. On the CPU, for training.
+// A layer norm and the linear layers (without biases) that read it, in one pass over the rows: the
+// part before attention. On the CPU, for training.
 #pragma once
 
 #include <cstdint>
@@ -18,13 +18,13 @@ struct ProjectionsArguments {
 };
 
 struct ProjectionsGradients {
-  std::vector<const float*> outputs;  // each [rows, width]; what the others are computed from
+  std::vector<const float*> outputs;  // each [rows, width]: given, the others are results
   float* input;                       // [rows, hidden]
   float *norm_weight, *norm_bias;     // [hidden]
   std::vector<float*> weights;        // each [width, hidden]
 };
 
-// Both throw Error where `hidden` is no multiple of 16, the widest vector. The first sets
+// Both throw Error if `hidden` is not a multiple of 16, the widest vector. The first sets
 // `outputs`, each [rows, width].
 void projections(const ProjectionsArguments& arguments, const std::vector<float*>& outputs,
                  const Parallel& parallel);

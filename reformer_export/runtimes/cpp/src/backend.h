@@ -1,4 +1,4 @@
-// What every runtime looks like from inside: a file like onnxruntime_backend.cpp for each.
+// The interface of a runtime. Each runtime has a file like onnxruntime_backend.cpp.
 #pragma once
 
 #include <memory>
@@ -14,7 +14,7 @@ namespace reformer {
 class Backend {
  public:
   virtual ~Backend() = default;
-  // Inputs as Signature::check returns them. Threads may call it at the same time.
+  // Takes inputs that Signature::check has returned. Threads may call it at the same time.
   virtual NamedTensors run(const NamedTensors& inputs) const = 0;
 
   std::string description;
@@ -23,16 +23,17 @@ class Backend {
 // A runtime that this library knows.
 struct Runtime {
   const char* name;
-  const char* format;  // what the artifact must hold
-  const char* verb;    // what makes that
-  const char* absent;  // why it was not built in; null where it was
-  bool on_cuda;        // whether Options::device may be a GPU
-  // Throws Error. Adds to `notes` what the user should know.
+  const char* format;  // the format that the artifact must have
+  const char* verb;    // the command that makes that format
+  const char* absent;  // why it is not in this build; null if it is
+  bool on_cuda;        // true if Options::device may be a GPU
+  // Throws Error. Adds notes for the user to `notes`.
   std::unique_ptr<Backend> (*open)(const Artifact& artifact, const Options& options,
                                    std::vector<std::string>& notes);
 };
 
-// The GPU that a device names, or none for the CPU. Throws Error (usage) for an unknown device.
+// The number of the GPU that `device` names; no value for the CPU. Throws Error (usage) for an
+// unknown device.
 std::optional<int> gpu_number(const std::string& device);
 
 // Fastest first.

@@ -4,10 +4,10 @@
 #include <exception>
 #include <new>
 
+#include "messages.h"
 #include "reformer/reformer.h"
-#include "words.h"
 
-// A session and what a run gave, as C holds them.
+// The opaque types of c_api.h.
 struct reformer_session {
   reformer::Session session;
 };
@@ -51,7 +51,8 @@ reformer_status failed(reformer_status status, const char* message) noexcept {
   return status;
 }
 
-// Runs the function; what it throws becomes a status and this thread's message.
+// Runs the function. An exception becomes a status, and its message becomes this thread's last
+// error.
 template <typename Function>
 reformer_status guarded(Function&& function) noexcept {
   try {
@@ -75,7 +76,8 @@ void require(const void* argument, const char* name) {
 reformer::Options options_from(const reformer_options* given) {
   reformer::Options options;
   if (given == nullptr) return options;
-  // What a program had that was compiled with the first release; it knows no more.
+  // The size of the struct in the first release. A program that was compiled with it has no later
+  // fields.
   constexpr std::size_t first = offsetof(reformer_options, tensorrt);
   if (given->size < first)
     reformer::fail(reformer::ErrorKind::usage,
@@ -142,7 +144,7 @@ reformer_status reformer_run(const reformer_session* session, const int64_t* inp
     require(input_ids, "input_ids");
     require(outputs, "outputs");
     *outputs = nullptr;
-    // The caller's memory, which is read before this returns.
+    // Borrows the caller's memory, which is only read during this call.
     const auto borrowed = [&](const int64_t* values) {
       return reformer::Tensor(reformer::DType::int64, {batch, length},
                               std::shared_ptr<void>(const_cast<int64_t*>(values), [](void*) {}));

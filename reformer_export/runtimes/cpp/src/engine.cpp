@@ -9,7 +9,7 @@
 #include "files.h"
 #include "json.h"
 #include "manifest.h"
-#include "words.h"
+#include "messages.h"
 
 namespace reformer {
 namespace {
@@ -19,7 +19,7 @@ using nlohmann::json;
 
 constexpr std::int64_t kSchemaVersion = 1;
 
-// Of an engine of TensorRT-RTX: as reformer_export/artifact/engine_header.py has it.
+// The header of a TensorRT-RTX engine, as in reformer_export/artifact/engine_header.py.
 constexpr char kMagic[] = "vtrt";
 constexpr std::size_t kSizeAt = 16, kVersionAt = 24, kTargetsAt = 32, kHeaderSize = 36;
 constexpr std::pair<const char*, std::uint32_t> kTargets[] = {
@@ -73,7 +73,7 @@ Manifest engine_manifest_from(const json& document, const std::string& where) {
   record.model_sha256 = fields.child("source").text("model_sha256");
   if (record.flavor != "rtx" && record.flavor != "standard")
     fail(ErrorKind::artifact, where, ".flavor must be rtx or standard, found ",
-         repr(record.flavor));
+         in_quotes(record.flavor));
 
   Manifest manifest{};
   manifest.dtype = fields.text("dtype");

@@ -1,4 +1,4 @@
-// A TensorRT engine: a folder with model.engine and engine.json, which says what is in it.
+// A TensorRT engine: a folder with model.engine and its description, engine.json.
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>
@@ -16,12 +16,12 @@ constexpr const char* kEngineRemedy = "build it again with reformer-export to-te
 // engine.json as a manifest, in which `engine` is set. Throws Error (artifact).
 Manifest engine_manifest_from(const nlohmann::json& document, const std::string& where);
 
-// Holds the first bytes of an engine, which say what it is, against its record; those of standard
-// TensorRT are not known well enough. Throws Error (artifact).
+// Compares the header of an engine with engine.json. Only the header of TensorRT-RTX is known;
+// engines of standard TensorRT are not checked. Throws Error (artifact).
 void check_engine_header(const std::filesystem::path& path, const EngineRecord& record);
 
-// The profile for an input: among those that take it, the one tuned for the nearest length. Throws
-// Error (input) where none does.
+// The number of the profile for an input: of those that accept it, the one that is tuned for the
+// nearest length. Throws Error (input) if none accepts it.
 std::size_t choose_profile(const std::vector<Profile>& profiles, std::int64_t batch,
                            std::int64_t length);
 

@@ -11,8 +11,8 @@
 #include <system_error>
 #include <vector>
 
+#include "messages.h"
 #include "sha256.h"
-#include "words.h"
 
 namespace reformer {
 namespace {
@@ -63,21 +63,22 @@ bool plain_name(const std::string& name) {
 
 fs::path contained_file(const fs::path& folder, const std::string& name, const std::string& what) {
   if (!plain_name(name))
-    fail(ErrorKind::artifact, what, " ", repr(name),
+    fail(ErrorKind::artifact, what, " ", in_quotes(name),
          " is not a plain file name inside the folder: do not use this artifact");
   const fs::path path = folder / name;
   std::error_code error;
   const fs::path resolved = fs::canonical(path, error);
   if (error == std::errc::no_such_file_or_directory)
-    fail(ErrorKind::artifact, what, " ", repr(name), " is missing from ", folder.string(),
+    fail(ErrorKind::artifact, what, " ", in_quotes(name), " is missing from ", folder.string(),
          ": export again");
   if (error)
-    fail(ErrorKind::artifact, what, " ", repr(name), " cannot be read: ", reason_of(error.value()));
+    fail(ErrorKind::artifact, what, " ", in_quotes(name),
+         " cannot be read: ", reason_of(error.value()));
   if (!is_inside(resolved, folder))
-    fail(ErrorKind::artifact, what, " ", repr(name), " is a link that leaves the folder (to ",
+    fail(ErrorKind::artifact, what, " ", in_quotes(name), " is a link that leaves the folder (to ",
          resolved.string(), "): copy the file into the folder");
   if (!fs::is_regular_file(resolved, error))
-    fail(ErrorKind::artifact, what, " ", repr(name), " is not a regular file: export again");
+    fail(ErrorKind::artifact, what, " ", in_quotes(name), " is not a regular file: export again");
   return path;
 }
 
@@ -119,7 +120,7 @@ std::string read_whole(const fs::path& path) {
 }
 
 void write_atomically(const fs::path& path, const std::function<void(std::FILE*)>& write) {
-  // A link to a file on a larger disk keeps working.
+  // If `path` is a link, the file that it points to is replaced, not the link.
   const fs::path target = fs::weakly_canonical(path);
   std::string hidden = (target.parent_path() / ".reformer-run-XXXXXX").string();
   const int descriptor = ::mkstemp(hidden.data());
@@ -135,7 +136,7 @@ void write_atomically(const fs::path& path, const std::function<void(std::FILE*)
     if (::fchmod(descriptor, 0666 & ~mask) != 0) throw_errno();
     write(file);
     if (std::fflush(file) != 0) throw_errno();
-    // Some file systems only now find that they are full; some have no fsync.
+    // Some file systems report only here that they are full. Some have no fsync.
     if (::fsync(descriptor) != 0 && errno != EINVAL && errno != ENOTSUP) throw_errno();
     std::FILE* closing = file;
     file = nullptr;

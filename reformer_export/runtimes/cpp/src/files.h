@@ -1,4 +1,4 @@
-// Files of an artifact, read with care, and files that appear whole or not at all.
+// Reads files of an untrusted artifact, and writes files atomically.
 #pragma once
 
 #include <cstdint>
@@ -10,15 +10,15 @@
 
 namespace reformer {
 
-// Whether a name, on any system, stays in the folder it is joined to.
+// True if the name is a plain file name on any system: joined to a folder, it stays in it.
 bool plain_name(const std::string& name);
 
-// `folder`/`name`, a regular file that is in the folder in fact and not only by name. `folder` is
-// absolute and free of links. Throws Error (artifact), in which `what` says whose file it is.
+// `folder`/`name`, a regular file; no link in it leaves the folder. `folder` must be absolute and
+// without links. Throws Error (artifact) that begins with `what`.
 std::filesystem::path contained_file(const std::filesystem::path& folder, const std::string& name,
                                      const std::string& what);
 
-// An open file, which is mapped and so takes no memory of its own. Throws Error (artifact).
+// A file that is mapped into memory. Throws Error (artifact).
 class MappedFile {
  public:
   explicit MappedFile(const std::filesystem::path& path);
@@ -34,12 +34,12 @@ class MappedFile {
   std::size_t size_ = 0;
 };
 
-// Throws std::system_error.
+// Both throw std::system_error.
 std::string sha256_of(const std::filesystem::path& path);
 std::string read_whole(const std::filesystem::path& path);
 
-// Calls `write` with a file that becomes `path` (replacing it) when that ends well. Throws
-// std::system_error, with nothing left behind; so may `write`.
+// Calls `write` with a temporary file, which then replaces `path`. Throws std::system_error, as
+// `write` may; then `path` is unchanged and the temporary file is removed.
 void write_atomically(const std::filesystem::path& path,
                       const std::function<void(std::FILE*)>& write);
 

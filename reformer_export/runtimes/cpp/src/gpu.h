@@ -1,4 +1,4 @@
-// The first NVIDIA GPU, through its driver: no CUDA toolkit is needed, for compiling neither.
+// The first NVIDIA GPU, through its driver. The CUDA toolkit is not needed, not even to compile.
 #pragma once
 
 #include <cstddef>
@@ -10,11 +10,11 @@ struct CUstream_st;
 
 namespace reformer {
 
-// A GPU, its primary context, which the CUDA runtime and all libraries share, and a stream.
+// A GPU, its primary context (which the CUDA runtime and all libraries share), and a stream.
 class Gpu {
  public:
-  // `purpose` ("running an engine") is what needs it. Throws Error (unavailable): there is no
-  // driver, it does not start, or it sees no GPU.
+  // `purpose` ("running an engine") is for the message. Throws Error (unavailable) if there is no
+  // driver, if it does not start, or if it finds no GPU.
   explicit Gpu(const std::string& purpose);
   ~Gpu();
   Gpu(const Gpu&) = delete;
@@ -30,7 +30,7 @@ class Gpu {
   friend class GpuTurn;
   friend class GpuMemory;
 
-  // A function of the driver; throws Error (inference) where it fails or is not there.
+  // Calls a function of the driver. Throws Error (inference) if it fails or does not exist.
   template <typename... Arguments>
   void call(const char* function, Arguments... arguments) const;
 
@@ -42,7 +42,7 @@ class Gpu {
   int capability_ = 0;
 };
 
-// While this lives, CUDA's calls of this thread go to that GPU.
+// While this object exists, CUDA calls of this thread go to that GPU.
 class GpuTurn {
  public:
   explicit GpuTurn(const Gpu& gpu);
@@ -54,7 +54,7 @@ class GpuTurn {
   const Gpu& gpu_;
 };
 
-// The buffers of one run. In a GpuTurn; throws Error (inference).
+// The buffers of one run. A GpuTurn must exist. Throws Error (inference).
 class GpuMemory {
  public:
   explicit GpuMemory(const Gpu& gpu) : gpu_(gpu) {}
@@ -63,7 +63,7 @@ class GpuMemory {
   GpuMemory& operator=(const GpuMemory&) = delete;
 
   void* allocate(std::size_t bytes);
-  void* upload(const void* from, std::size_t bytes);  // `from` stays until the GPU has synchronized
+  void* upload(const void* from, std::size_t bytes);  // `from` must stay valid until synchronize()
   void download(void* to, const void* from, std::size_t bytes) const;
 
  private:

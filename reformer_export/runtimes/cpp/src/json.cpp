@@ -2,14 +2,15 @@
 
 #include <nlohmann/json.hpp>
 
-#include "words.h"
+#include "messages.h"
 
 namespace reformer {
 namespace {
 
 using nlohmann::json;
 
-constexpr int kDeepest = 64;  // a manifest is five deep; each level of a hostile one costs memory
+constexpr std::size_t kLongest = 200;  // bytes of a value in a message
+constexpr int kDeepest = 64;           // a manifest has five levels; each level costs memory
 
 [[noreturn]] void mismatch(const std::string& where, const char* wanted, const json& value) {
   std::string found;
@@ -22,7 +23,7 @@ constexpr int kDeepest = 64;  // a manifest is five deep; each level of a hostil
   else if (value.is_boolean())
     found = "a boolean";
   else
-    found = value.is_null() ? "null" : spelled(value);
+    found = spelled(value);
   fail(ErrorKind::artifact, where, " must be ", wanted, ", found ", found);
 }
 
@@ -38,7 +39,7 @@ json parse_json(std::string_view text, const std::string& where) {
   } catch (const std::bad_alloc&) {
     throw;
   } catch (const std::exception& error) {
-    // The library's own texts begin with the number of the error, in brackets.
+    // The library's messages begin with an error number in brackets.
     const std::string_view told = error.what();
     const std::size_t bracket = told.front() == '[' ? told.find("] ") : told.npos;
     fail(ErrorKind::artifact, where, " is not valid JSON (",
@@ -48,17 +49,9 @@ json parse_json(std::string_view text, const std::string& where) {
 }
 
 std::string spelled(const json& value) {
-  if (value.is_string()) return repr(value.get_ref<const std::string&>());
-  if (value.is_boolean()) return value.get<bool>() ? "True" : "False";
-  if (value.is_null()) return "None";
-  if (!value.is_structured()) return value.dump();
-  std::string out(1, value.is_array() ? '[' : '{');
-  for (const auto& [key, item] : value.items()) {
-    if (out.size() > 1) out += ", ";
-    if (value.is_object()) out += repr(key) + ": ";
-    out += spelled(item);
-  }
-  return out + (value.is_array() ? ']' : '}');
+  if (value.is_string()) return in_quotes(value.get_ref<const std::string&>());
+  const std::string text = value.dump(-1, ' ', false, json::error_handler_t::replace);
+  return text.size() > kLongest ? text.substr(0, kLongest) + "..." : text;
 }
 
 Fields::Fields(const json& object, std::string where) : object_(&object), where_(std::move(where)) {

@@ -1,4 +1,4 @@
-// Typed reading of a JSON document that somebody else may have written.
+// Reads fields of an untrusted JSON document, with their types.
 #pragma once
 
 #include <cstdint>
@@ -9,11 +9,11 @@
 
 namespace reformer {
 
-// Throws Error (artifact), in which `where` names the document.
+// Throws Error (artifact) that begins with `where`, the name of the document.
 nlohmann::json parse_json(std::string_view text, const std::string& where);
 
-// One JSON object; each reader returns the field's value or throws Error (artifact). `where` is the
-// object's place in its document, so that a complaint says exactly which field is wrong.
+// One JSON object. Each method returns the value of a field or throws Error (artifact). `where` is
+// the path of the object in its document; messages name the wrong field with it.
 class Fields {
  public:
   Fields(const nlohmann::json& object, std::string where);
@@ -35,7 +35,7 @@ class Fields {
   std::string where_;
 };
 
-// How Python writes a value.
+// A value as messages show it: a string in quotes, anything else as JSON. A long one is cut.
 std::string spelled(const nlohmann::json& value);
 
 }  // namespace reformer

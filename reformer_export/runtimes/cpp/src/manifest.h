@@ -1,4 +1,4 @@
-// manifest.json, and what engine.json has in common with it.
+// Reads manifest.json, and the parts that engine.json has, too.
 #pragma once
 
 #include <filesystem>
@@ -14,7 +14,7 @@ namespace reformer {
 // The JSON document in a file. Throws Error (artifact).
 nlohmann::json read_document(const std::filesystem::path& path);
 
-// Each throws Error (artifact), which says exactly which field is wrong.
+// Each throws Error (artifact) that names the wrong field.
 Manifest manifest_from(const nlohmann::json& document, const std::string& where);
 Signature signature_from(const Fields& fields);
 std::map<std::string, FileRecord> files_from(const Fields& fields);

@@ -1,7 +1,7 @@
-// A runtime resolves an external tensor's location against the model's folder; a hostile model
-// names
-// ../../etc/passwd, or a length of a terabyte. ONNX files are messages of Protocol Buffers, of
-// which this reads what leads to tensors: https://protobuf.dev/programming-guides/encoding.
+// Why: a runtime opens the location of an external tensor relative to the model's folder. A hostile
+// model may name ../../etc/passwd, or a length of a terabyte. ONNX files are Protocol Buffers
+// messages (https://protobuf.dev/programming-guides/encoding). This reads only the fields that can
+// contain tensors.
 #include "onnx_file.h"
 
 #include <cstdint>
@@ -11,14 +11,14 @@
 #include <vector>
 
 #include "files.h"
-#include "words.h"
+#include "messages.h"
 
 namespace reformer {
 namespace {
 
 namespace fs = std::filesystem;
 
-constexpr int kDeepest = 100;  // as Protocol Buffers' own readers have it
+constexpr int kDeepest = 100;  // the limit of Protocol Buffers' own readers
 
 struct Malformed {};
 
@@ -64,7 +64,7 @@ class Reader {
       case 5:
         field.bytes = take(4);
         return field;
-      default:  // groups, which ONNX has none of
+      default:  // groups: ONNX has none
         throw Malformed{};
     }
   }
@@ -80,7 +80,7 @@ class Reader {
   std::string_view rest_;
 };
 
-// What messages that can hold tensors are made of: see onnx.proto.
+// Which fields of which messages can contain tensors: see onnx.proto.
 enum class Kind { model, graph, node, attribute, function, training, sparse, tensor };
 
 std::optional<Kind> child_of(Kind kind, std::uint64_t field) {
@@ -113,7 +113,7 @@ int bits_of(std::uint64_t type) {
   return type < std::size(bits) ? bits[type] : 0;
 }
 
-// A decimal count as onnx writes it, digits alone.
+// A decimal number as onnx writes it: digits only.
 std::optional<std::uint64_t> count_of(const std::string& text) {
   std::uint64_t count = 0;
   if (text.empty()) return {};
@@ -197,11 +197,11 @@ class Checker {
   void check_place(const std::string& name, std::uint64_t type,
                    const std::vector<std::int64_t>& dims,
                    std::map<std::string, std::string>& entries) {
-    const std::string where = "tensor " + repr(name) + " of " + model_;
+    const std::string where = "tensor " + in_quotes(name) + " of " + model_;
     const std::string& file = entries["location"];
     if (!listed_(file))
-      fail(ErrorKind::artifact, where, " keeps its data in ", repr(file),
-           ", which is no file of this artifact: do not use it, export the model again");
+      fail(ErrorKind::artifact, where, " keeps its data in ", in_quotes(file),
+           ", which is not a file of this artifact: do not use it, export the model again");
     const auto [known, is_new] = sizes_.try_emplace(file, 0);
     if (is_new)
       known->second = fs::file_size(contained_file(folder_, file, where + ": its data file"));
@@ -218,7 +218,7 @@ class Checker {
     const auto length = entries.count("length") ? count_of(entries["length"]) : needed;
     if (!offset || !length || bits_of(type) == 0)
       fail(ErrorKind::artifact, where, " has a malformed offset, length or type: it has offset ",
-           repr(entries["offset"]), ", length ", repr(entries["length"]), " and type ",
+           in_quotes(entries["offset"]), ", length ", in_quotes(entries["length"]), " and type ",
            std::to_string(type));
     if (negative || *length < needed)
       fail(ErrorKind::artifact, where, " has shape ", listed(dims), ", ", std::to_string(needed),
@@ -227,9 +227,9 @@ class Checker {
     std::uint64_t end;
     if (__builtin_add_overflow(*offset, *length, &end)) end = UINT64_MAX;
     if (end > known->second)
-      fail(ErrorKind::artifact, where, " wants bytes ", std::to_string(*offset), " to ",
-           std::to_string(end), " of ", repr(file), ", which has ", std::to_string(known->second),
-           ": the artifact is damaged, export the model again");
+      fail(ErrorKind::artifact, where, " needs bytes ", std::to_string(*offset), " to ",
+           std::to_string(end), " of ", in_quotes(file), ", which has ",
+           std::to_string(known->second), ": the artifact is damaged, export the model again");
   }
 
   const fs::path& folder_;

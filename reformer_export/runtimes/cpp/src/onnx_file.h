@@ -1,4 +1,5 @@
-// The files that model.onnx points at, checked before anything reads or allocates by them.
+// Checks the data files that model.onnx names, before anything reads them or allocates memory for
+// them.
 #pragma once
 
 #include <filesystem>
@@ -7,10 +8,11 @@
 
 namespace reformer {
 
-// Checks every external tensor of a model, wherever it hides: initializers, sparse ones,
-// attributes, subgraphs, function bodies, training graphs. A location must be the plain name of a
-// file that `listed` knows, a regular one of the model's folder, reached without leaving it through
-// a link; the tensor's bytes must lie inside. Throws Error (artifact) naming the tensor.
+// Checks every external tensor of a model: in initializers (also sparse ones), attributes,
+// subgraphs, function bodies and training graphs. A location must be a plain file name, `listed`
+// must return true for it, and it must be a regular file in the model's folder (no link may leave
+// the folder). The tensor's bytes must lie inside the file. Throws Error (artifact) that names the
+// tensor.
 void check_external_data(const std::filesystem::path& folder, const std::string& model,
                          const std::function<bool(const std::string&)>& listed);
 

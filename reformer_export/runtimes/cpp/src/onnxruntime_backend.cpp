@@ -4,9 +4,9 @@
 #include <optional>
 
 #include "backend.h"
+#include "messages.h"
 #include "onnxruntime_library.h"
 #include "ops_library.h"
-#include "words.h"
 
 namespace reformer {
 namespace {
@@ -45,7 +45,7 @@ ONNXTensorElementDataType element_type(DType dtype) {
   return ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED;
 }
 
-// The output as ours, in the runtime's memory.
+// The output as a Tensor that uses the runtime's memory.
 Tensor tensor_from(Ort::Value value, const TensorSpec& spec) {
   const auto info = value.GetTensorTypeAndShapeInfo();
   if (info.GetElementType() != element_type(spec.dtype))
@@ -63,8 +63,8 @@ class OnnxRuntimeBackend : public Backend {
       : library_(load_onnxruntime(options)), outputs_(artifact.signature().outputs) {
     Ort::SessionOptions settings;
     settings.SetLogSeverityLevel(ORT_LOGGING_LEVEL_ERROR);
-    // The pattern of a first run reserves the memory of all tensors at once, dead ones included:
-    // twice the peak at 65,536 tokens, and no faster.
+    // The memory pattern of a first run reserves memory for all tensors at once, also for those
+    // that are no longer needed. At 65,536 tokens that doubles the peak memory and is not faster.
     settings.DisableMemPattern();
     if (options.threads > 0) settings.SetIntraOpNumThreads(options.threads);
     settings.AddConfigEntry("session.model_external_initializers_file_folder_path",
@@ -90,13 +90,13 @@ class OnnxRuntimeBackend : public Backend {
     try {
       for (const auto& [name, tensor] : inputs) {
         input_names.push_back(name.c_str());
-        // The runtime takes pointers to what it reads as if it might write.
+        // The API takes a non-const pointer, although the runtime only reads inputs.
         feeds.push_back(Ort::Value::CreateTensor(
             memory_, const_cast<void*>(tensor.raw()), tensor.bytes(), tensor.shape().data(),
             tensor.shape().size(), element_type(tensor.dtype())));
       }
       for (const TensorSpec& spec : outputs_) output_names.push_back(spec.name.c_str());
-      // Ort::Session::Run is not const, but made for many threads at once.
+      // Ort::Session::Run is not const, but threads may call it at the same time.
       auto results = const_cast<Ort::Session&>(*session_).Run(
           Ort::RunOptions{nullptr}, input_names.data(), feeds.data(), feeds.size(),
           output_names.data(), output_names.size());
@@ -113,8 +113,8 @@ class OnnxRuntimeBackend : public Backend {
   }
 
  private:
-  // Has the session run on a GPU, under options by which a model gives the numbers it was verified
-  // with: without TF32, and with fp16 norms that are summed in fp32.
+  // Adds the CUDA provider, with the options that the model was verified with: no TF32, and fp16
+  // norms that are summed in fp32.
   void append_cuda(Ort::SessionOptions& settings, int gpu) const {
     const std::string number = std::to_string(gpu);
     const std::array<const char*, 3> keys{"device_id", "use_tf32",
@@ -135,12 +135,12 @@ class OnnxRuntimeBackend : public Backend {
     }
   }
 
-  // Gives the session our kernels where they are chosen; says what runs the operators.
+  // Registers our kernels if they are chosen. Returns what runs the operators, as text.
   static std::string register_ops(Ort::SessionOptions& settings, const Artifact& artifact,
                                   const Options& options, bool on_gpu,
                                   std::vector<std::string>& notes) {
     Options asked = options;
-    // Standard operators take many times as long on a GPU: they must be asked for.
+    // On a GPU, standard operators take many times as long, so they run only if requested.
     if (on_gpu && requested_ops(options) == "auto") asked.ops = "native";
     const std::string choice = chosen_ops(artifact, asked);
     if (choice == "portable") return "portable operators";
@@ -153,7 +153,7 @@ class OnnxRuntimeBackend : public Backend {
         return "native operators (" + settings.GetConfigEntry("reformer.isa") + ")";
       } catch (const Ort::Exception& error) {
         const std::string reason = one_line(error.what());
-        // A wrong REFORMER_FORCE_ISA is for the user to mend, whatever was chosen.
+        // A wrong REFORMER_FORCE_ISA is always an error, whatever operators were chosen.
         if (const auto place = reason.find("REFORMER_FORCE_ISA"); place != std::string::npos)
           fail(ErrorKind::environment, reason.substr(place));
         fail(ErrorKind::native, library.string(), " does not load (", reason,
@@ -166,7 +166,7 @@ class OnnxRuntimeBackend : public Backend {
     }
   }
 
-  // model.cuda. Throws Error (usage) where the artifact has none.
+  // The path of model.cuda. Throws Error (usage) if the artifact has none.
   static std::string kernels_of(const Artifact& artifact) {
     const auto& formats = artifact.manifest().formats;
     const auto found = formats.find("cuda");

@@ -6,8 +6,8 @@
 #include <mutex>
 #include <vector>
 
-#include "places.h"
-#include "words.h"
+#include "library_search.h"
+#include "messages.h"
 
 namespace reformer {
 namespace {
@@ -15,11 +15,11 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kName = "libonnxruntime.so";
-// The API we ask for. We call nothing newer, so headers of a later release make no difference.
+// The API version that we request. We call nothing newer, so headers of a later release work, too.
 constexpr std::uint32_t kApiVersion = 21;
 static_assert(ORT_API_VERSION >= kApiVersion);
 
-// What somebody named: a library, or the folder of one.
+// The library that the user named, or the one in the folder that the user named.
 fs::path named_library(const fs::path& given, const char* by) {
   std::error_code error;
   const fs::path path = fs::is_directory(given, error) ? library_in(given, kName) : given;
@@ -28,7 +28,7 @@ fs::path named_library(const fs::path& given, const char* by) {
   return fs::canonical(path);
 }
 
-// Where nothing was named. A bare name is for the system to find.
+// The library in our own folders; empty if the system must find it.
 fs::path find_library() {
   for (const fs::path& folder : own_folders())
     if (const fs::path path = library_in(folder, kName); !path.empty()) return fs::canonical(path);
@@ -54,15 +54,15 @@ void* open_library(fs::path& path) {
     }
   }
   fail(ErrorKind::unavailable, "there is no ", kName, " in ", alternatives(own_folders()),
-       ", nor where the system looks: give its place by --onnxruntime or REFORMER_ONNXRUNTIME");
+       ", and the system does not find one: name it with --onnxruntime or REFORMER_ONNXRUNTIME");
 }
 
 OnnxRuntimeLibrary load(fs::path path) {
-  void* handle = open_library(path);  // for as long as the process lives
+  void* handle = open_library(path);  // until the process ends
   using GetBase = const OrtApiBase* (*)();
   const auto get_base = reinterpret_cast<GetBase>(::dlsym(handle, "OrtGetApiBase"));
   if (get_base == nullptr)
-    fail(ErrorKind::unavailable, path.string(), " is no ONNX Runtime: it has no OrtGetApiBase");
+    fail(ErrorKind::unavailable, path.string(), " is not ONNX Runtime: it has no OrtGetApiBase");
   const OrtApiBase* base = get_base();
   const std::string version = base->GetVersionString();
   const OrtApi* api = base->GetApi(kApiVersion);
@@ -70,7 +70,7 @@ OnnxRuntimeLibrary load(fs::path path) {
     fail(ErrorKind::unavailable, path.string(), " is ONNX Runtime ", version,
          "; 1.21 or later is needed");
   Ort::InitApi(api);
-  // Not destroyed when the program ends: by then what it refers to may be.
+  // Never destroyed: at the end of the program, what it refers to may be gone already.
   return {version, path, new Ort::Env(ORT_LOGGING_LEVEL_ERROR, "reformer")};
 }
 

@@ -1,4 +1,4 @@
-// libonnxruntime, loaded while the program runs: one binary works with any release from 1.21 on.
+// Loads libonnxruntime at run time, so that one binary works with every release from 1.21 on.
 #pragma once
 
 #include <onnxruntime_cxx_api.h>
@@ -12,12 +12,12 @@ namespace reformer {
 
 struct OnnxRuntimeLibrary {
   std::string version;
-  std::filesystem::path path;  // a bare name where the system found it
+  std::filesystem::path path;  // a name without folder if the system found it
   Ort::Env* env;
 };
 
-// Loads it once in a process, which cannot hold two. Throws Error (unavailable) when there is none,
-// when it does not load or is too old, and when another was loaded before.
+// Loads it once in a process: a process cannot have two. Throws Error (unavailable) if there is
+// none, if it does not load or is too old, or if another one was loaded before.
 const OnnxRuntimeLibrary& load_onnxruntime(const Options& options);
 
 }  // namespace reformer

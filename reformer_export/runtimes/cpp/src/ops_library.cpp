@@ -1,8 +1,8 @@
 #include "ops_library.h"
 
+#include "library_search.h"
+#include "messages.h"
 #include "op_versions.h"
-#include "places.h"
-#include "words.h"
 
 namespace reformer {
 namespace {
@@ -15,7 +15,7 @@ bool is_choice(const std::string& word) {
   return word == "auto" || word == "native" || word == "portable";
 }
 
-// Why the kernels are not for the operators in model.onnx; empty when they are.
+// Why our kernels cannot run the operators in model.onnx; empty if they can.
 std::string mismatch(const Manifest& manifest) {
   if (manifest.formats.at("onnx").ops == "portable") return "it was exported with --ops portable";
   const std::string strange = strange_ops(manifest);
@@ -34,7 +34,7 @@ std::string strange_ops(const Manifest& manifest) {
 
 std::string requested_ops(const Options& options) {
   if (!is_choice(options.ops))
-    fail(ErrorKind::usage, "unknown operators ", repr(options.ops), kChoices);
+    fail(ErrorKind::usage, "unknown operators ", in_quotes(options.ops), kChoices);
   if (options.ops != "auto") return options.ops;
   const std::string asked = environment("REFORMER_OPS");
   if (asked.empty()) return "auto";

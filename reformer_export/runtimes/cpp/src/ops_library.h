@@ -1,4 +1,4 @@
-// Which implementation of our operators runs: the rules are those of reformer_ops/core/native.py.
+// Chooses the implementation of our operators, by the rules of reformer_ops/core/native.py.
 #pragma once
 
 #include <filesystem>
@@ -8,20 +8,20 @@
 
 namespace reformer {
 
-// "native", "portable" or "auto": what the options ask for, else REFORMER_OPS. Throws Error (usage,
-// environment) for another word.
+// "native", "portable" or "auto": from the options, else from REFORMER_OPS. Throws Error (usage,
+// environment) for another value.
 std::string requested_ops(const Options& options);
 
-// Operators of an artifact whose numbers our kernels do not give, in words; empty when there are
-// none.
+// The operators of an artifact that our kernels do not implement in that version, as text; empty if
+// there are none.
 std::string strange_ops(const Manifest& manifest);
 
-// What was requested, for model.onnx. Throws Error (usage) where native operators are asked for and
-// are not those of the artifact.
+// The choice for model.onnx. Throws Error (usage) if native operators are requested and our kernels
+// do not implement those of the artifact.
 std::string chosen_ops(const Artifact& artifact, const Options& options);
 
-// The file `name` in the folder that the options or REFORMER_OPS_LIBRARY_DIR name, or in our own.
-// Throws Error (native) that says where it was looked for.
+// The file `name` in the folder from the options, else from REFORMER_OPS_LIBRARY_DIR, else in
+// own_folders(). Throws Error (native) that lists the searched folders.
 std::filesystem::path ops_library(const std::string& name, const Options& options);
 
 }  // namespace reformer

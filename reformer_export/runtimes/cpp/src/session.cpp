@@ -5,7 +5,7 @@
 
 #include "backend.h"
 #include "engine.h"
-#include "words.h"
+#include "messages.h"
 
 namespace reformer {
 
@@ -38,7 +38,7 @@ std::optional<int> gpu_number(const std::string& device) {
     const auto [stopped, error] = std::from_chars(digits, end, number);
     if (error == std::errc() && stopped == end) return number;
   }
-  fail(ErrorKind::usage, "unknown device ", repr(device),
+  fail(ErrorKind::usage, "unknown device ", in_quotes(device),
        ": it is cpu, cuda, or cuda:N for the GPU number N");
 }
 
@@ -75,8 +75,8 @@ Session::Session(const Artifact& artifact, const Options& options)
     : signature_(artifact.signature()) {
   const bool any = options.runtime == "auto";
   if (!any && runtime_named(options.runtime) == nullptr)
-    fail(ErrorKind::usage, "unknown runtime ", repr(options.runtime), ": choose auto or one of ",
-         joined(runtimes()));
+    fail(ErrorKind::usage, "unknown runtime ", in_quotes(options.runtime),
+         ": choose auto or one of ", joined(runtimes()));
   if (options.threads < 0)
     fail(ErrorKind::usage, "--threads ", std::to_string(options.threads),
          ": at least one thread is needed");
@@ -87,8 +87,7 @@ Session::Session(const Artifact& artifact, const Options& options)
          " runs artifacts only");
 
   std::vector<std::string> reasons;
-  // Another runtime may do where one cannot run here; whatever else is wrong would be wrong there
-  // too.
+  // If a runtime is unavailable, try the next one. Any other error would happen with every runtime.
   const auto tried = [&](const Runtime& runtime, const Artifact& held) {
     try {
       backend_ = opened(runtime, held, options, notes_);

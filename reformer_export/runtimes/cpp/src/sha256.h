@@ -11,7 +11,7 @@ class Sha256 {
  public:
   Sha256();
   void update(const void* data, std::size_t size);
-  // In hexadecimal. The object is of no use afterwards.
+  // The hash in hexadecimal. Call it once; do not call update() afterwards.
   std::string finish();
 
  private:

@@ -1,8 +1,8 @@
 #include <algorithm>
 #include <type_traits>
 
+#include "messages.h"
 #include "reformer/artifact.h"
-#include "words.h"
 
 namespace reformer {
 namespace {
@@ -10,7 +10,7 @@ namespace {
 constexpr const char* kInputIds = "input_ids";
 constexpr const char* kAttentionMask = "attention_mask";
 
-// Calls function(pointer to the numbers) where they are integers (or booleans, as bytes).
+// Calls function(pointer to the numbers) if they are integers, or booleans if `boolean` (as bytes).
 template <typename Function>
 void with_integers(const std::string& name, const Tensor& tensor, bool boolean,
                    Function&& function) {
@@ -71,7 +71,7 @@ Tensor checked_ids(const Signature& signature, const Tensor& given) {
     const auto above = static_cast<std::uint64_t>(signature.vocab_size);
     std::size_t outside = 0, first = 0;
     for (std::size_t i = 0; i < given.size(); ++i) {
-      // Before the cast: a huge uint64 must not wrap round into the vocabulary.
+      // Checked before the cast: a huge uint64 must not wrap to a valid token id.
       const bool negative = std::is_signed_v<Value> && values[i] < 0;
       if (negative || static_cast<std::uint64_t>(values[i]) >= above) {
         if (outside++ == 0) first = i;
@@ -114,7 +114,8 @@ NamedTensors Signature::check(const NamedTensors& given) const {
   for (const TensorSpec& spec : inputs) known.push_back(spec.name);
   for (const auto& [name, tensor] : given)
     if (std::find(known.begin(), known.end(), name) == known.end())
-      fail(ErrorKind::input, "the model has no input ", repr(name), ": it takes ", joined(known));
+      fail(ErrorKind::input, "the model has no input ", in_quotes(name), ": it takes ",
+           joined(known));
   const Tensor* ids = find(given, kInputIds);
   if (ids == nullptr)
     fail(ErrorKind::input, kInputIds, " is missing: give the token ids as [batch, sequence]");

@@ -4,7 +4,7 @@
 #include <limits>
 #include <new>
 
-#include "words.h"
+#include "messages.h"
 
 namespace reformer {
 namespace {
@@ -13,8 +13,8 @@ std::size_t checked_size(DType dtype, const Shape& shape) {
   std::size_t count = 1;
   for (std::int64_t axis : shape) {
     if (axis < 0 || __builtin_mul_overflow(count, static_cast<std::size_t>(axis), &count))
-      fail(ErrorKind::input, "a tensor of shape ", listed(shape), " cannot be: sizes are at least ",
-           "0, and their product fits into memory");
+      fail(ErrorKind::input, "a tensor of shape ", listed(shape),
+           " is impossible: sizes must be at least 0, and their product must fit into memory");
   }
   std::size_t bytes;
   if (__builtin_mul_overflow(count, dtype_size(dtype), &bytes) ||
@@ -127,8 +127,7 @@ Tensor Tensor::of(Shape shape, std::vector<std::int64_t> values) {
 
 void Tensor::check_type(bool holds) const {
   if (!holds)
-    fail(ErrorKind::usage, "the tensor holds ", dtype_name(dtype_),
-         " and was asked for as another type");
+    fail(ErrorKind::usage, "the tensor holds ", dtype_name(dtype_), ", not the requested type");
 }
 
 const Tensor* find(const NamedTensors& tensors, const std::string& name) noexcept {

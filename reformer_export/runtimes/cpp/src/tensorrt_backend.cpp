@@ -1,5 +1,5 @@
-// Runs an engine by the TensorRT that was loaded, through its headers. Classes of C++ cross that
-// border, so the library must be of the release that the headers are of.
+// Runs an engine with the loaded TensorRT. The interface consists of C++ classes, so the library
+// must be of the same release as the headers.
 #include "tensorrt_backend.h"
 
 #include <NvInferRuntime.h>
@@ -11,7 +11,7 @@
 #include "engine.h"
 #include "files.h"
 #include "gpu.h"
-#include "words.h"
+#include "messages.h"
 
 namespace reformer {
 namespace {
@@ -22,7 +22,7 @@ constexpr const char* kFlavor = "rtx";
 constexpr const char* kFlavor = "standard";
 #endif
 
-// Keeps what the library complains of.
+// Keeps the error messages of the library.
 class Logger : public nvinfer1::ILogger {
  public:
   void log(Severity severity, const char* message) noexcept override {
@@ -30,7 +30,7 @@ class Logger : public nvinfer1::ILogger {
     try {
       const std::lock_guard<std::mutex> lock(mutex_);
       last_ = message;
-    } catch (const std::exception&) {  // no memory to keep it in
+    } catch (const std::exception&) {  // no memory for the message
     }
   }
 
@@ -74,7 +74,7 @@ Shape shape_of(const TensorSpec& spec, std::int64_t batch, std::int64_t length) 
     else if (*name == "batch" || *name == "sequence")
       shape.push_back(*name == "batch" ? batch : length);
     else
-      fail(ErrorKind::artifact, "the output ", spec.name, " has the axis ", repr(*name),
+      fail(ErrorKind::artifact, "the output ", spec.name, " has the axis ", in_quotes(*name),
            ", whose size is unknown: ", kEngineRemedy);
   }
   return shape;
@@ -87,7 +87,7 @@ class TensorRTBackend : public Backend {
       : signature_(engine.signature()),
         profiles_(engine.manifest().engine->profiles),
         gpu_("running " + engine.path().string() + ", a " + library.title + " engine,") {
-    // The generations that TensorRT-RTX knows; it loads no engine on others.
+    // The GPU generations of TensorRT-RTX. It loads no engine on others.
     const int generation = gpu_.capability() / 10;
     if (library.title == tensorrt_title("rtx") && generation != 7 && generation != 8 &&
         generation != 12)
@@ -125,7 +125,7 @@ class TensorRTBackend : public Backend {
       context_.reset();
       engine_.reset();
       runtime_.reset();
-    } catch (const Error&) {  // the driver goes down before us where the process ends
+    } catch (const Error&) {  // at the end of the process, the driver may be gone already
     }
   }
 
@@ -138,7 +138,7 @@ class TensorRTBackend : public Backend {
         fail(ErrorKind::inference, "the engine failed on ", std::to_string(batch), " x ",
              std::to_string(length), " tokens: ", logger_.reason());
     };
-    const std::lock_guard<std::mutex> lock(mutex_);  // a context is for one thread at a time
+    const std::lock_guard<std::mutex> lock(mutex_);  // only one thread at a time may use a context
     const GpuTurn turn(gpu_);
     GpuMemory memory(gpu_);
     NamedTensors outputs;
@@ -168,7 +168,7 @@ class TensorRTBackend : public Backend {
       gpu_.synchronize();
     } catch (const Error&) {
       try {
-        gpu_.synchronize();  // nothing may read or write what is freed now
+        gpu_.synchronize();  // the GPU must not use the buffers that are freed now
       } catch (const Error&) {
       }
       throw;

@@ -1,4 +1,4 @@
-// What runs an engine; built where there are headers of TensorRT (REFORMER_TENSORRT).
+// Runs engines. It is built only if the headers of TensorRT were found (REFORMER_TENSORRT).
 #pragma once
 
 #include <memory>
@@ -8,8 +8,8 @@
 
 namespace reformer {
 
-// Throws Error (unavailable): the library is not of the headers' release, there is no GPU, or the
-// library refuses the engine.
+// Throws Error (unavailable) if the library is of another release than the headers, if there is no
+// GPU, or if the library refuses the engine.
 std::unique_ptr<Backend> open_tensorrt(const Artifact& engine, const TensorRTLibrary& library);
 
 }  // namespace reformer

@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "engine.h"
-#include "places.h"
-#include "words.h"
+#include "library_search.h"
+#include "messages.h"
 
 namespace reformer {
 namespace {
@@ -18,7 +18,7 @@ std::string file_name(const std::string& flavor) {
   return flavor == "rtx" ? "libtensorrt_rtx.so" : "libnvinfer.so";
 }
 
-// What somebody named: a library, or the folder of one.
+// The library that the user named, or the one in the folder that the user named.
 fs::path named_library(const fs::path& given, const std::string& name, const char* by) {
   std::error_code error;
   const fs::path path = fs::is_directory(given, error) ? library_in(given, name) : given;
@@ -27,7 +27,7 @@ fs::path named_library(const fs::path& given, const std::string& name, const cha
   return fs::canonical(path);
 }
 
-// The library to load; with a bare name where the system is to find it.
+// The library to load; without folder if the system must find it.
 fs::path library_to_load(const Options& options, const std::string& name) {
   if (!options.tensorrt.empty()) return named_library(options.tensorrt, name, "--tensorrt");
   if (const std::string given = environment("REFORMER_TENSORRT"); !given.empty())
@@ -69,13 +69,13 @@ TensorRTLibrary load_tensorrt(const Artifact& engine, const Options& options) {
   const std::string name = file_name(record.flavor);
   const fs::path path = library_to_load(options, name);
   const std::string major = record.version.substr(0, record.version.find('.'));
-  // For as long as the process lives: its threads may outlive us.
+  // Never closed: its threads may still run when we end.
   void* handle = open_library(path, name, major);
   TensorRTLibrary library{handle, tensorrt_title(record.flavor),
                           version_of(handle, path.empty() ? name : path.string())};
   if (library.version != record.version)
     fail(ErrorKind::unavailable, engine.path().string(), " was built by ", library.title, " ",
-         record.version, ", and ", library.version, " is loaded: take that release, or ",
+         record.version, ", and ", library.version, " is loaded: use that release, or ",
          kEngineRemedy);
   return library;
 }

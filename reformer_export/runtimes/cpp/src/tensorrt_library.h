@@ -1,4 +1,4 @@
-// The two libraries called TensorRT, loaded when an engine is to be run.
+// Loads TensorRT or TensorRT-RTX at run time.
 #pragma once
 
 #include <string>
@@ -9,18 +9,18 @@ namespace reformer {
 
 struct TensorRTLibrary {
   void* handle;
-  std::string title;    // "TensorRT-RTX", as its maker writes it
+  std::string title;    // "TensorRT-RTX"
   std::string version;  // "1.7.1.116"
 };
 
-// "TensorRT-RTX" of "rtx", "TensorRT" of "standard".
+// "TensorRT-RTX" for "rtx", "TensorRT" for "standard".
 const char* tensorrt_title(const std::string& flavor) noexcept;
 
-// Loads the library that built an engine; another release does not read it. Throws Error
-// (unavailable): it is not there, does not load, or is another release.
+// Loads the release that built the engine; other releases cannot read it. Throws Error
+// (unavailable) if it is missing, does not load, or is another release.
 TensorRTLibrary load_tensorrt(const Artifact& engine, const Options& options);
 
-// A message of the library without its error codes and places in its own sources.
+// A message of the library without error codes and source file names.
 std::string tidy_message(const std::string& message);
 
 }  // namespace reformer

@@ -1,7 +1,7 @@
-// Engines as a runtime: what can be wrong before a GPU is touched.
+// The runtime for engines: the checks that need no GPU.
 #include "engine.h"
+#include "messages.h"
 #include "tensorrt_backend.h"
-#include "words.h"
 
 namespace reformer {
 namespace {

@@ -1,12 +1,12 @@
-// Runs model.pt through libtorch, where this library was built with it (REFORMER_LIBTORCH).
+// Runs model.pt with libtorch. It is built only with REFORMER_LIBTORCH.
 #include <ATen/Parallel.h>
 #include <dlfcn.h>
 #include <torch/script.h>
 #include <torch/version.h>
 
 #include "backend.h"
+#include "messages.h"
 #include "ops_library.h"
-#include "words.h"
 
 namespace reformer {
 namespace {
@@ -14,7 +14,7 @@ namespace {
 constexpr const char* kFormat = "torchscript";
 constexpr const char* kOpsLibrary = "libreformer_ops_torch.so";
 
-// Gives this process what the operators in the file need; says which implementation runs them.
+// Loads the operators that the file needs. Returns what runs them, as text.
 std::string prepare_operators(const Artifact& artifact, const Options& options) {
   const FormatRecord& record = artifact.manifest().formats.at(kFormat);
   const std::string choice = requested_ops(options);
@@ -30,7 +30,7 @@ std::string prepare_operators(const Artifact& artifact, const Options& options) 
     fail(ErrorKind::unavailable, file, " has ", strange,
          ", which this release does not know: ", again, "portable");
   if (choice == "portable")
-    fail(ErrorKind::usage, file, " runs our operators by their library alone: ", again, "portable");
+    fail(ErrorKind::usage, file, " needs the library of our operators: ", again, "portable");
   const auto path = ops_library(kOpsLibrary, options);
   void* library = ::dlopen(path.c_str(), RTLD_NOW | RTLD_GLOBAL);  // registers the operators
   if (library == nullptr)
@@ -64,7 +64,7 @@ at::ScalarType scalar_type(DType dtype) {
   }
 }
 
-// The output as ours, in torch's memory.
+// The output as a Tensor that uses torch's memory.
 Tensor tensor_from(const at::Tensor& given, const TensorSpec& spec) {
   if (given.scalar_type() != scalar_type(spec.dtype))
     fail(ErrorKind::inference, "torchscript gave another type for ", spec.name,
@@ -88,7 +88,7 @@ class TorchScriptBackend : public Backend {
       fail(ErrorKind::unavailable, "torch ", TORCH_VERSION, " cannot load ", path.string(), ": ",
            first_line(error));
     }
-    if (options.threads > 0) at::set_num_threads(options.threads);  // of the whole process
+    if (options.threads > 0) at::set_num_threads(options.threads);  // for the whole process
     description = std::string("torch ") + TORCH_VERSION + ", " +
                   std::to_string(at::get_num_threads()) + " threads, " + operators;
   }
@@ -99,7 +99,7 @@ class TorchScriptBackend : public Backend {
       std::vector<c10::IValue> arguments;
       for (const char* name : {"input_ids", "attention_mask"}) {
         const Tensor& tensor = *find(inputs, name);
-        // It reads what it could write to.
+        // The API takes a non-const pointer, although torch only reads inputs.
         arguments.emplace_back(
             at::from_blob(const_cast<void*>(tensor.raw()), tensor.shape(), at::kLong));
       }
@@ -120,7 +120,7 @@ class TorchScriptBackend : public Backend {
   }
 
  private:
-  // What follows is where in torch it happened.
+  // The rest of the message is a stack trace of torch.
   static std::string first_line(const std::exception& error) {
     const std::string text = error.what();
     return one_line(text.substr(0, text.find('\n')));

@@ -1,152 +1,106 @@
 #include "arguments.h"
 
 #include <charconv>
-#include <functional>
+#include <cxxopts.hpp>
 
-#include "words.h"
+#include "messages.h"
 
 namespace reformer {
 namespace {
 
-constexpr const char* kHelp = " See 'reformer-run --help'.";
-
-struct Option {
-  const char* name;
-  const char* value;  // what its value is called; null for a flag
-  const char* help;
-  std::function<void(Arguments&, const std::string&)> set;
-};
-
 template <typename... Parts>
 [[noreturn]] void wrong_usage(const Parts&... parts) {
-  fail(ErrorKind::usage, parts..., kHelp);
+  fail(ErrorKind::usage, parts..., ": see reformer-run --help");
+}
+
+// Values that cxxopts stores as text and that Arguments has in another type.
+struct Texts {
+  std::optional<std::string> threads, bench;
+  std::string onnxruntime, ops_folder, tensorrt, engine;
+};
+
+cxxopts::Options declared_options(Arguments& a, Texts& texts) {
+  using cxxopts::value;
+  cxxopts::Options declared("reformer-run",
+                            "Run ARTIFACT once and show its outputs.\n"
+                            "Give one of --input-ids, --text and --text-file.");
+  declared.custom_help("[OPTIONS] ARTIFACT").set_width(100);
+  auto add = declared.add_options();
+  add("input-ids", "Token ids, [batch,] length.", value(a.input_ids), "FILE.npy");
+  add("attention-mask", "1 token, 0 padding.", value(a.attention_mask), "FILE.npy");
+  add("text", "A text to encode.", value(a.text), "TEXT");
+  add("text-file", "A file with the text.", value(a.text_file), "FILE");
+  add("tokenizer", "auto: bytes if the model takes bytes; bytes: insist on bytes.",
+      value(a.tokenizer), "auto|bytes");
+  add("runtime", "auto: the fastest that works here.", value(a.options.runtime), "NAME");
+  add("threads", "CPU threads.", value(texts.threads), "N");
+  add("ops", "native: our kernels; portable: standard operators; auto: native if installed.",
+      value(a.options.ops), "auto|native|portable");
+  add("device", "Where to run.", value(a.options.device), "cpu|cuda[:N]");
+  add("output", "Save the outputs.", value(a.output), "FILE.npz");
+  add("bench", "Then run N more times; show the time of a run and the memory.", value(texts.bench),
+      "N");
+  add("onnxruntime", "libonnxruntime or its folder.", value(texts.onnxruntime), "PATH");
+  add("ops-folder", "The folder of the kernels' library.", value(texts.ops_folder), "FOLDER");
+  add("tensorrt", "For engines: libtensorrt_rtx or libnvinfer, or its folder.",
+      value(texts.tensorrt), "PATH");
+  add("engine", "An engine of ARTIFACT, to run if it works here.", value(texts.engine), "FOLDER");
+  add("json", "Print exactly one JSON document on stdout.", value(a.json));
+  add("version", "Show the version and exit.", value(a.version));
+  add("h,help", "Show this message and exit.", value(a.help));
+  return declared;
 }
 
 int positive(const char* option, const std::string& text) {
   int number = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (error != std::errc() || end != text.data() + text.size())
-    wrong_usage("Invalid value for '", option, "': ", repr(text), " is not a valid integer range.");
-  if (number < 1)
-    wrong_usage("Invalid value for '", option, "': ", text, " is not in the range x>=1.");
+  if (error != std::errc() || end != text.data() + text.size() || number < 1)
+    wrong_usage(option, " takes a whole number of at least 1; got ", in_quotes(text));
   return number;
 }
 
-std::string one_of(const char* option, const std::string& text,
-                   const std::vector<std::string>& known) {
-  std::vector<std::string> names;
-  for (const std::string& each : known) {
-    if (text == each) return text;
-    names.push_back(repr(each));
-  }
-  wrong_usage("Invalid value for '", option, "': ", repr(text), " is not one of ", joined(names),
-              ".");
-}
-
-const std::vector<Option>& options() {
-  static const std::vector<Option> all{
-      {"--input-ids", "FILE.npy", "Token ids, [batch,] length.",
-       [](Arguments& a, const std::string& v) { a.input_ids = v; }},
-      {"--attention-mask", "FILE.npy", "1 token, 0 padding.",
-       [](Arguments& a, const std::string& v) { a.attention_mask = v; }},
-      {"--text", "TEXT", "A text to encode.",
-       [](Arguments& a, const std::string& v) { a.text = v; }},
-      {"--text-file", "FILE", "A file with the text.",
-       [](Arguments& a, const std::string& v) { a.text_file = v; }},
-      {"--tokenizer", "[auto|bytes]", "auto: bytes where they fit; bytes: insist on bytes.",
-       [](Arguments& a, const std::string& v) {
-         a.tokenizer = one_of("--tokenizer", v, {"auto", "bytes"});
-       }},
-      {"--runtime", "NAME", "auto: the fastest that works here.",
-       [](Arguments& a, const std::string& v) { a.options.runtime = v; }},
-      {"--threads", "N", "CPU threads.",
-       [](Arguments& a, const std::string& v) { a.options.threads = positive("--threads", v); }},
-      {"--ops", "[auto|native|portable]",
-       "native: by our kernels; portable: by standard operations; auto: native where installed.",
-       [](Arguments& a, const std::string& v) {
-         a.options.ops = one_of("--ops", v, {"auto", "native", "portable"});
-       }},
-      {"--device", "cpu|cuda[:N]", "Where to run.",
-       [](Arguments& a, const std::string& v) { a.options.device = v; }},
-      {"--output", "FILE.npz", "Save the outputs.",
-       [](Arguments& a, const std::string& v) { a.output = v; }},
-      {"--bench", "N", "Then run N times more and tell the time of each run and the memory.",
-       [](Arguments& a, const std::string& v) { a.bench = positive("--bench", v); }},
-      {"--onnxruntime", "PATH", "libonnxruntime or its folder.",
-       [](Arguments& a, const std::string& v) { a.options.onnxruntime = v; }},
-      {"--ops-folder", "FOLDER", "Where the kernels' library is.",
-       [](Arguments& a, const std::string& v) { a.options.ops_folder = v; }},
-      {"--tensorrt", "PATH", "For engines: libtensorrt_rtx or libnvinfer, or its folder.",
-       [](Arguments& a, const std::string& v) { a.options.tensorrt = v; }},
-      {"--engine", "FOLDER", "An engine of ARTIFACT, to run where it works here.",
-       [](Arguments& a, const std::string& v) { a.options.engine = v; }},
-      {"--json", nullptr, "Print exactly one JSON document on stdout.",
-       [](Arguments& a, const std::string&) { a.json = true; }},
-      {"--version", nullptr, "Show the version and exit.",
-       [](Arguments& a, const std::string&) { a.version = true; }},
-      {"--help", nullptr, "Show this message and exit.",
-       [](Arguments& a, const std::string&) { a.help = true; }},
-  };
-  return all;
-}
-
-const Option& option_named(const std::string& name) {
-  for (const Option& option : options())
-    if (name == option.name || (name == "-h" && std::string("--help") == option.name))
-      return option;
-  wrong_usage("No such option ", repr(name), ".");
+void check_choice(const char* option, const std::string& text,
+                  const std::vector<std::string>& known) {
+  for (const std::string& each : known)
+    if (text == each) return;
+  wrong_usage(option, " takes one of ", joined(known), "; got ", in_quotes(text));
 }
 
 }  // namespace
 
-Arguments parse_arguments(const std::vector<std::string>& words) {
+Arguments parse_arguments(int count, const char* const* given) {
   Arguments arguments;
-  std::vector<std::string> plain;
-  bool options_end = false;
-  for (std::size_t i = 0; i < words.size(); ++i) {
-    const std::string& word = words[i];
-    if (options_end || word.size() < 2 || word[0] != '-') {
-      plain.push_back(word);
-      continue;
-    }
-    if (word == "--") {
-      options_end = true;
-      continue;
-    }
-    const std::size_t equals = word.find('=');
-    const Option& option = option_named(word.substr(0, equals));
-    std::string value;
-    if (option.value == nullptr) {
-      if (equals != word.npos)
-        fail(ErrorKind::usage, "Option '", option.name, "' does not take a value.");
-    } else if (equals != word.npos) {
-      value = word.substr(equals + 1);
-    } else if (++i < words.size()) {
-      value = words[i];
-    } else {
-      fail(ErrorKind::usage, "Option '", option.name, "' requires an argument.");
-    }
-    option.set(arguments, value);
+  Texts texts;
+  std::vector<std::string> others;
+  try {
+    const auto parsed = declared_options(arguments, texts).parse(count, given);
+    for (const auto& option : parsed.arguments())
+      if ((option.key() == "json" || option.key() == "version" || option.key() == "help") &&
+          option.value() != "true")
+        wrong_usage("--", option.key(), " does not take a value");
+    others = parsed.unmatched();
+  } catch (const cxxopts::exceptions::exception& error) {
+    wrong_usage(error.what());
   }
   if (arguments.help || arguments.version) return arguments;
-  if (plain.empty()) wrong_usage("Missing argument 'ARTIFACT'.");
-  if (plain.size() > 1) wrong_usage("Got unexpected extra argument (", plain[1], ")");
-  arguments.artifact = plain.front();
+  check_choice("--tokenizer", arguments.tokenizer, {"auto", "bytes"});
+  check_choice("--ops", arguments.options.ops, {"auto", "native", "portable"});
+  if (texts.threads) arguments.options.threads = positive("--threads", *texts.threads);
+  if (texts.bench) arguments.bench = positive("--bench", *texts.bench);
+  arguments.options.onnxruntime = texts.onnxruntime;
+  arguments.options.ops_folder = texts.ops_folder;
+  arguments.options.tensorrt = texts.tensorrt;
+  arguments.options.engine = texts.engine;
+  if (others.empty()) wrong_usage("ARTIFACT is missing");
+  if (others.size() > 1) wrong_usage("one ARTIFACT is expected; got also ", in_quotes(others[1]));
+  arguments.artifact = others.front();
   return arguments;
 }
 
 std::string help_text() {
-  std::string text =
-      "Usage: reformer-run [OPTIONS] ARTIFACT\n\n"
-      "  Run ARTIFACT once and show its outputs.\n\n"
-      "  Give one of --input-ids, --text and --text-file.\n\nOptions:\n";
-  for (const Option& option : options()) {
-    std::string left = std::string("  ") + option.name;
-    if (option.value != nullptr) left += std::string(" ") + option.value;
-    left.resize(std::max<std::size_t>(left.size() + 2, 33), ' ');
-    text += left + option.help + "\n";
-  }
-  return text + "\nExit codes: 0 ok, 1 failure, 2 usage.\n";
+  Arguments arguments;
+  Texts texts;
+  return declared_options(arguments, texts).help() + "\nExit codes: 0 ok, 1 failure, 2 usage.\n";
 }
 
 }  // namespace reformer

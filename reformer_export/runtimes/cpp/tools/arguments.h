@@ -1,7 +1,6 @@
-// The command line: the words of `reformer-export run`.
+// The command line: the options of `reformer-export run`.
 #pragma once
 
-#include <filesystem>
 #include <optional>
 #include <string>
 #include <vector>
@@ -11,17 +10,16 @@
 namespace reformer {
 
 struct Arguments {
-  std::filesystem::path artifact;
-  std::optional<std::filesystem::path> input_ids, attention_mask, text_file, output;
-  std::optional<std::string> text;
+  std::string artifact;
+  std::optional<std::string> input_ids, attention_mask, text, text_file, output;
   std::string tokenizer = "auto";
   Options options;
   int bench = 0;
   bool json = false, help = false, version = false;
 };
 
-// Throws Error (usage).
-Arguments parse_arguments(const std::vector<std::string>& words);
+// Takes main's arguments. Throws Error (usage).
+Arguments parse_arguments(int count, const char* const* given);
 
 std::string help_text();
 

@@ -10,7 +10,7 @@
 #include <string_view>
 #include <system_error>
 
-#include "words.h"
+#include "messages.h"
 
 namespace reformer {
 namespace {
@@ -39,7 +39,7 @@ class Header {
       else if (key == "shape")
         shape = numbers();
       else
-        throw Malformed{"its header has the unknown entry " + repr(key)};
+        throw Malformed{"its header has the unknown entry " + in_quotes(key)};
       if (!accept(',') && peek() != '}') throw unreadable();
     }
     if (!descr || !fortran_order || !shape) throw Malformed{"its header lacks an entry"};
@@ -119,7 +119,7 @@ DType dtype_of(const std::string& descr) {
   if (descr.size() == 3)
     for (const auto& [code, dtype] : known)
       if (descr.substr(1) == code) return dtype;
-  throw Malformed{"it holds " + repr(descr)};
+  throw Malformed{"it holds " + in_quotes(descr)};
 }
 
 void swap_bytes(char* data, std::size_t count, std::size_t width) {
@@ -150,7 +150,7 @@ Tensor read(const fs::path& path, const std::string& name) {
     fail(ErrorKind::input, path.string(), " is not a .npy file: write it with numpy.save");
   file.read(reinterpret_cast<char*>(start + 6), 2);
   if (!file) throw Malformed{"it is cut off"};
-  const int width = start[6] == 1 ? 2 : 4;  // of the header's size, by version
+  const int width = start[6] == 1 ? 2 : 4;  // bytes of the header's size, by version
   if (start[6] < 1 || start[6] > 3) throw Malformed{"it is of version " + std::to_string(start[6])};
   file.read(reinterpret_cast<char*>(start + 8), width);
   std::size_t size = 0;
@@ -201,7 +201,7 @@ const char* descr_of(DType dtype) {
     case DType::uint8:
       return "|u1";
     case DType::uint16:
-    case DType::bfloat16:  // NumPy has none: its bits
+    case DType::bfloat16:  // NumPy has no bfloat16: the bits are stored
       return "<u2";
     case DType::uint32:
       return "<u4";
@@ -224,7 +224,8 @@ std::string npy_header(const Tensor& tensor) {
   std::string text = "{'descr': '" + std::string(descr_of(tensor.dtype())) +
                      "', 'fortran_order': False, 'shape': (" + shape + "), }";
   constexpr std::size_t kPrologue = 10;
-  text.append(63 - (kPrologue + text.size()) % 64, ' ');  // the numbers begin at a multiple of 64
+  // The numbers begin at a multiple of 64.
+  text.append(63 - (kPrologue + text.size()) % 64, ' ');
   text += '\n';
   std::string header("\x93NUMPY\x01\x00", 8);
   header += static_cast<char>(text.size() & 0xff);
@@ -249,8 +250,8 @@ std::uint32_t crc32(std::uint32_t crc, const void* data, std::size_t size) {
   return ~crc;
 }
 
-// An archive of stored files: https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT. Always
-// with the fields of 64 bits, as Python's zipfile writes what numpy.savez gives it.
+// An uncompressed ZIP archive (https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT). It
+// always has the 64-bit fields, like the archives of numpy.savez.
 class Zip {
  public:
   explicit Zip(std::FILE* file) : file_(file) {}
@@ -285,7 +286,7 @@ class Zip {
   }
 
  private:
-  static constexpr std::uint32_t kDate = 0x00210000;  // 1980-01-01: the same bytes at any time
+  static constexpr std::uint32_t kDate = 0x00210000;  // 1980-01-01: equal outputs, equal files
 
   struct Bytes {
     Bytes& put(std::uint64_t value, int width) {  // little endian

@@ -1,4 +1,4 @@
-// NumPy's files: .npy in, .npz out.
+// Reads .npy files and writes .npz files of NumPy.
 #pragma once
 
 #include <cstdio>
@@ -9,12 +9,12 @@
 
 namespace reformer {
 
-// Input `name` from a .npy file of [length] or [batch, length], as two axes. Allocates nothing for
-// a header that claims more than the file holds. Throws Error (input).
+// Reads input `name` from a .npy file with shape [length] or [batch, length]; the result has two
+// axes. Checks that the file has as many bytes as its header says before it allocates memory.
+// Throws Error (input).
 Tensor read_npy(const std::filesystem::path& path, const std::string& name);
 
-// Writes an archive that numpy.load opens, uncompressed as numpy.savez makes it. Throws
-// std::system_error.
+// Writes an uncompressed archive, like numpy.savez. Throws std::system_error.
 void write_npz(std::FILE* file, const NamedTensors& tensors);
 
 }  // namespace reformer

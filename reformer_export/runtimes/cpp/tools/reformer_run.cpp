@@ -1,21 +1,22 @@
-// reformer-run: an artifact, run where there is no Python. Results go to stdout, all else to
-// stderr.
+// reformer-run: runs an artifact without Python. Results go to stdout, notes and errors to stderr.
 #include <algorithm>
 #include <cstdio>
 #include <iostream>
 #include <new>
 #include <nlohmann/json.hpp>
+#include <string_view>
 
+#include "messages.h"
 #include "reformer/session.h"
 #include "running.h"
-#include "words.h"
 
 namespace {
 
 using reformer::one_line;
 
 void print(const nlohmann::ordered_json& document) {
-  // In ASCII; what JSON has no word for becomes null, and what is no UTF-8 a replacement character.
+  // In ASCII. NaN and infinities become null; bytes that are not UTF-8 become a replacement
+  // character.
   std::cout << document.dump(2, ' ', true, nlohmann::json::error_handler_t::replace) << "\n";
 }
 
@@ -25,8 +26,8 @@ int report(const std::string& message, int code, bool as_json) {
   return code;
 }
 
-int run(const std::vector<std::string>& words) {
-  const reformer::Arguments arguments = reformer::parse_arguments(words);
+int run(int count, const char* const* given) {
+  const reformer::Arguments arguments = reformer::parse_arguments(count, given);
   if (arguments.help) {
     std::cout << reformer::help_text();
     return 0;
@@ -49,11 +50,11 @@ int run(const std::vector<std::string>& words) {
 }  // namespace
 
 int main(int count, char** given) {
-  const std::vector<std::string> words(given + 1, given + std::max(count, 1));
-  const bool as_json = std::find(words.begin(), words.end(), "--json") != words.end();
+  // Also for an error in the arguments.
+  const bool as_json = std::find(given, given + count, std::string_view("--json")) != given + count;
   int code;
   try {
-    code = run(words);
+    code = run(count, given);
   } catch (const reformer::Error& error) {
     code = report(error.what(), error.exit_code(), as_json);
   } catch (const std::bad_alloc&) {

@@ -11,10 +11,10 @@
 #include <system_error>
 
 #include "files.h"
+#include "messages.h"
 #include "npy.h"
 #include "reformer/reformer.h"
 #include "text.h"
-#include "words.h"
 
 namespace reformer {
 namespace {
@@ -28,9 +28,9 @@ double now() {
   return std::chrono::duration<double>(time).count();
 }
 
-// The most bytes of physical memory this process held at once.
+// The peak physical memory of this process, in bytes.
 std::int64_t peak_rss() {
-  // getrusage counts what the parent held before this program was started from it.
+  // getrusage also counts the memory of the parent process before exec.
   std::ifstream status("/proc/self/status");
   std::int64_t kilobytes = 0;
   for (std::string word; status >> word;)
@@ -40,7 +40,7 @@ std::int64_t peak_rss() {
   return std::int64_t{usage.ru_maxrss} * 1024;
 }
 
-// The suffix is asked for so that a slip cannot replace a model or a text by arrays.
+// Requires the suffix .npz, so that a typing error cannot overwrite a model or a text.
 void check_destination(const fs::path& path) {
   std::error_code error;
   if (path.extension() != ".npz")
@@ -97,8 +97,8 @@ double number_at(const Tensor& tensor, std::size_t index) {
   }
 }
 
-// The top entry of each row's logits: [batch, classes], or [batch, sequence, vocabulary] at the
-// row's last token by the mask. Nothing for a model without logits.
+// The highest logit of each row. Logits are [batch, classes], or [batch, sequence, vocabulary]:
+// then those at the row's last token that the mask keeps. Empty for a model without logits.
 std::vector<Prediction> top_predictions(const NamedTensors& outputs, const Tensor& mask,
                                         const std::optional<ByteCodec>& codec) {
   const Tensor* logits = find(outputs, "logits");
@@ -121,7 +121,7 @@ std::vector<Prediction> top_predictions(const NamedTensors& outputs, const Tenso
     prediction.score = number_at(*logits, static_cast<std::size_t>(first));
     for (std::int64_t i = 1; i < classes && !std::isnan(prediction.score); ++i) {
       const double score = number_at(*logits, static_cast<std::size_t>(first + i));
-      if (score > prediction.score || std::isnan(score)) {  // as numpy.argmax has it
+      if (score > prediction.score || std::isnan(score)) {  // like numpy.argmax
         prediction.score = score;
         prediction.index = i;
       }
@@ -211,7 +211,7 @@ RunResult run_artifact(const Arguments& arguments) {
   }
   if (arguments.output) {
     save(*arguments.output, outputs);
-    result.saved = arguments.output->string();
+    result.saved = *arguments.output;
   }
   result.predictions = top_predictions(outputs, *find(checked, "attention_mask"), codec);
   result.outputs = std::move(outputs);

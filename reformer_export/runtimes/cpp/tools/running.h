@@ -1,4 +1,4 @@
-// One run of an artifact, and what came out: reformer_export/inference/running.py in C++.
+// Runs an artifact once and shows the result: reformer_export/inference/running.py in C++.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +12,8 @@
 
 namespace reformer {
 
-// The highest logit of a row: at its last token (`position`), or of the row as a whole.
+// The highest logit of a row: at its last token (`position`), or of the whole row if the model
+// gives one set of logits for each row.
 struct Prediction {
   std::int64_t row;
   std::optional<std::int64_t> position;
@@ -21,11 +22,11 @@ struct Prediction {
   std::optional<std::string> text;
 };
 
-// Further runs, after the first.
+// The runs after the first.
 struct Bench {
   int runs;
   double median_seconds, best_seconds;
-  std::int64_t peak_rss_bytes;  // of the process, up to its end
+  std::int64_t peak_rss_bytes;  // the peak of the process
 };
 
 struct RunResult {
@@ -43,7 +44,7 @@ struct RunResult {
 // Throws Error.
 RunResult run_artifact(const Arguments& arguments);
 
-// The result as the document that --json prints, and as lines for people.
+// The result as the JSON document of --json, and as text.
 nlohmann::ordered_json document_of(const RunResult& result);
 std::string lines_of(const RunResult& result);
 

@@ -1,13 +1,33 @@
 #include "text.h"
 
-#include "words.h"
+#include "messages.h"
 
 namespace reformer {
 namespace {
 
 constexpr std::int64_t kEnwik8Vocabulary = 258;
-// google/reformer-crime-and-punishment: SentencePiece pieces, so byte values would be other words.
+// The vocabulary of google/reformer-crime-and-punishment: its ids are SentencePiece pieces, not
+// bytes.
 constexpr std::int64_t kSentencePieceVocabulary = 320;
+
+// An ASCII character in quotes, written as Python does: the JSON results of both programs are
+// equal.
+std::string as_in_python(char c) {
+  switch (c) {
+    case '\'':
+      return "\"'\"";
+    case '\\':
+      return "'\\\\'";
+    case '\n':
+      return "'\\n'";
+    case '\r':
+      return "'\\r'";
+    case '\t':
+      return "'\\t'";
+    default:
+      return in_quotes({&c, 1});
+  }
+}
 
 }  // namespace
 
@@ -21,7 +41,7 @@ Tensor ByteCodec::encode(const std::string& text) const {
 std::string ByteCodec::describe(std::int64_t token) const {
   const std::int64_t byte = token - offset;
   if (byte < 0 || byte >= 256) return "(no byte)";
-  if (byte < 128) return repr(std::string(1, static_cast<char>(byte)));
+  if (byte < 128) return as_in_python(static_cast<char>(byte));
   const char* digits = "0123456789abcdef";
   return std::string("byte 0x") + digits[byte / 16] + digits[byte % 16];
 }

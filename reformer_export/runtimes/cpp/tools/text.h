@@ -1,5 +1,5 @@
-// Text to token ids for byte-level models, and a token id back to text. Tokenizers of other models
-// are not read here: encode the text where they are, and give the token ids.
+// Converts text to token ids and back, for byte-level models only. For other models, encode the
+// text with reformer-export and pass the token ids.
 #pragma once
 
 #include <cstdint>
@@ -12,15 +12,15 @@ namespace reformer {
 // Token id = byte + offset.
 struct ByteCodec {
   int offset = 0;
-  std::string note;  // what the user must be told about the choice, if anything
+  std::string note;  // a note for the user, if not empty
 
   std::string name() const { return offset == 0 ? "bytes" : "bytes + " + std::to_string(offset); }
   Tensor encode(const std::string& text) const;  // [1, length]
   std::string describe(std::int64_t token) const;
 };
 
-// Throws Error (input) where bytes are not known to fit the vocabulary; `tokenizer` is "auto" or
-// "bytes", which insists on them.
+// `tokenizer` is "auto" or "bytes". Throws Error (input) if the vocabulary is too small for bytes
+// or, with "auto", if the model has a tokenizer that is not read here.
 ByteCodec open_codec(const Artifact& artifact, const std::string& tokenizer);
 
 }  // namespace reformer

@@ -1,5 +1,5 @@
-// An artifact: a folder with a model and a manifest that vouches for every file in it. A folder
-// with a TensorRT engine is one too, whose record is called engine.json.
+// An artifact: a folder with a model and a manifest that lists the hash of every file. A folder
+// with a TensorRT engine is an artifact, too: its manifest is engine.json.
 #pragma once
 
 #include <cstdint>
@@ -15,26 +15,26 @@
 
 namespace reformer {
 
-// A tensor of the model. An axis is a name where dynamic, a number where fixed.
+// A tensor of the model. A dynamic axis is a name, a fixed axis is a number.
 struct TensorSpec {
   std::string name;
   DType dtype;
   std::vector<std::variant<std::string, std::int64_t>> axes;
 };
 
-// What a model takes and gives, and the bounds that its graph cannot state.
+// The inputs and outputs of a model, and limits that its graph cannot state.
 struct REFORMER_EXPORT Signature {
   std::vector<TensorSpec> inputs, outputs;
   std::int64_t vocab_size, min_length, max_length;
 
-  // What a runtime can be fed: every input, int64 [batch, sequence]. Takes integers of any width (a
-  // mask may be boolean); an absent attention_mask becomes ones. Throws Error (input) for a wrong
-  // name, rank, shape or type, an empty batch, a length out of bounds, a token id outside the
-  // vocabulary, and a mask that holds other than 0 and 1.
+  // Returns the inputs as a runtime takes them: all of them, int64 [batch, sequence]. Accepts
+  // integers of any width (a mask may be boolean). Without an attention_mask, the mask is all ones.
+  // Throws Error (input) for a wrong name, rank, shape or type, an empty batch, a length out of
+  // bounds, a token id outside the vocabulary, and a mask with numbers other than 0 and 1.
   NamedTensors check(const NamedTensors& inputs) const;
 };
 
-// What a file must be: its SHA-256 in hexadecimal and its size.
+// The expected SHA-256 (hexadecimal) and size of a file.
 struct FileRecord {
   std::string sha256;
   std::int64_t bytes;
@@ -60,9 +60,9 @@ struct Profile {
 // The part of engine.json that running an engine needs.
 struct EngineRecord {
   std::string flavor, version;       // "rtx" or "standard"; of the library that built it
-  std::vector<std::string> targets;  // "sm89"; none for the GPU it was built on
+  std::vector<std::string> targets;  // "sm89"; empty if only the GPU it was built on
   std::vector<Profile> profiles;
-  std::string model_sha256;  // of the model.onnx it was made from
+  std::string model_sha256;  // of the model.onnx that it was built from
 };
 
 // The part of manifest.json, or of an engine's record, that running a model needs.
@@ -78,9 +78,9 @@ struct Manifest {
 // An opened artifact: its folder and its manifest, checked against each other.
 class REFORMER_EXPORT Artifact {
  public:
-  // Names, presence, containment, sizes and external data are always checked; without
-  // `check_hashes` not every byte is read. Throws Error (artifact) naming the file that is wrong. A
-  // file that the manifest does not list is not part of the artifact and is never used.
+  // Always checks that every listed file is in the folder and has its size, and where external data
+  // lie. With `check_hashes` it also reads every byte. Throws Error (artifact) that names the wrong
+  // file. A file that the manifest does not list is never used.
   static Artifact open(const std::filesystem::path& folder, bool check_hashes = true);
 
   // The folder, absolute and free of links.
@@ -89,7 +89,7 @@ class REFORMER_EXPORT Artifact {
   const Signature& signature() const noexcept { return manifest_.signature; }
   // The formats that the model is there in, by name.
   std::vector<std::string> formats() const;
-  // The path of a file the manifest lists; empty when it lists none of that name.
+  // The path of a listed file; empty if the manifest does not list that name.
   std::filesystem::path file(const std::string& name) const;
 
  private:

@@ -1,4 +1,4 @@
-// What the shared library shows; everything else in it is hidden.
+// REFORMER_EXPORT marks what the shared library exports. All other symbols are hidden.
 #pragma once
 
 #define REFORMER_EXPORT __attribute__((visibility("default")))

@@ -28,24 +28,24 @@ enum class DType {
   float64,
 };
 
-// NumPy's name of a type ("float32"), and the bytes of a number.
+// NumPy's name of a type ("float32"), and the size of one number in bytes.
 REFORMER_EXPORT const char* dtype_name(DType dtype) noexcept;
 REFORMER_EXPORT std::size_t dtype_size(DType dtype) noexcept;
 
-// The type that stands for T in memory; float16 and bfloat16 are read as std::uint16_t.
+// True if numbers of the type are read as T; float16 and bfloat16 are read as std::uint16_t.
 template <typename T>
 REFORMER_EXPORT bool dtype_holds(DType dtype) noexcept;
 
 using Shape = std::vector<std::int64_t>;
 
-// Numbers of one type, row-major. Copies share the memory, as copies of a shared_ptr do.
+// Numbers of one type, row-major. Copies share the memory.
 class REFORMER_EXPORT Tensor {
  public:
-  // Zeros. Throws Error (input) for a negative size or more bytes than memory has addresses.
+  // A tensor of zeros. Throws Error (input) for a negative size or a size that overflows.
   Tensor(DType dtype, Shape shape);
   // `memory` holds at least as many bytes as dtype and shape need, and is kept alive.
   Tensor(DType dtype, Shape shape, std::shared_ptr<void> memory);
-  // Takes over the values; throws Error (input) when shape and count disagree.
+  // Owns the values. Throws Error (input) if the shape does not fit their number.
   static Tensor of(Shape shape, std::vector<std::int64_t> values);
 
   DType dtype() const noexcept { return dtype_; }
@@ -56,7 +56,7 @@ class REFORMER_EXPORT Tensor {
   void* raw() noexcept { return memory_.get(); }
   const void* raw() const noexcept { return memory_.get(); }
 
-  // The numbers; throws Error (usage) when T is not what they are stored as.
+  // The numbers. Throws Error (usage) if they are not stored as T.
   template <typename T>
   T* data() {
     check_type(dtype_holds<T>(dtype_));
@@ -80,7 +80,7 @@ class REFORMER_EXPORT Tensor {
 // Tensors by name, in the order of the model's signature.
 using NamedTensors = std::vector<std::pair<std::string, Tensor>>;
 
-// The tensor of that name; null when there is none.
+// The tensor with that name, or null.
 REFORMER_EXPORT const Tensor* find(const NamedTensors& tensors, const std::string& name) noexcept;
 
 }  // namespace reformer

@@ -1,4 +1,4 @@
-#include "places.h"
+#include "library_search.h"
 
 #include <dlfcn.h>
 

@@ -1,4 +1,4 @@
-// Where libraries are looked for.
+// Where shared libraries are searched.
 #pragma once
 
 #include <filesystem>
@@ -7,12 +7,11 @@
 
 namespace reformer {
 
-// The folders of this library and of the program, and lib beside them: what lies together is
-// deployed together.
+// The folders of this library and of the program, and the folder lib beside each: files that belong
+// together are installed together.
 std::vector<std::filesystem::path> own_folders();
 
-// The library `name` in a folder, or a release of it (name.1, name.1.31.1); empty where there is
-// none.
+// The library `name` in a folder, or a release of it (name.1, name.1.31.1); empty if there is none.
 std::filesystem::path library_in(const std::filesystem::path& folder, const std::string& name);
 
 // "A, B or C".
