@@ -1,73 +1,72 @@
-"""Errors by length as a drawing: one runtime a plot, all on the same axes."""
+"""Errors by length as points of a drawing: one runtime a plot, all on the same axes."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from html import escape
+from typing import Any
 
 from reformer_export.verification.matrix.report import Contender, number
 
-_WIDTH, _HEIGHT = 320, 190
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 10, 10, 30
+_RIGHT, _TOP, _BOTTOM = 10, 10, 30
 
 
 class Axes:
-    """Lengths side by side, errors by their powers of ten; `bound` is what they are held to."""
+    """Lengths side by side, errors by their powers of ten; all numbers are pixels."""
+
+    width, height, left = 320, 190, 46
+    end = width - _RIGHT
 
     def __init__(self, lengths: Sequence[int], errors: Sequence[float], bound: float) -> None:
         self._lengths = list(lengths)
-        self._bound = bound
         seen = [error for error in errors if 0 < error < math.inf]
-        self._low = math.floor(math.log10(min([*seen, bound]))) - 1  # below it lies zero
+        self._low = math.floor(math.log10(min([*seen, bound]))) - 1  # zero is drawn below it
         self._high = math.ceil(math.log10(max([*seen, bound]))) + 1
+        self.bound = self.y(bound)
 
     def x(self, length: int) -> float:
         """The middle of the length's column."""
-        step = (_WIDTH - _LEFT - _RIGHT) / len(self._lengths)
-        return _LEFT + (self._lengths.index(length) + 0.5) * step
+        step = (self.end - self.left) / len(self._lengths)
+        return round(self.left + (self._lengths.index(length) + 0.5) * step, 1)
 
     def y(self, error: float) -> float:
-        """The height of an error: zero at the foot, what is no number at the top."""
+        """The height of an error: zero at the bottom, infinity and NaN at the top."""
         power: float = self._low if error == 0 else self._high
         if 0 < error < math.inf:
             power = max(self._low, min(self._high, math.log10(error)))
         share = (power - self._low) / (self._high - self._low)
-        return _HEIGHT - _BOTTOM - share * (_HEIGHT - _TOP - _BOTTOM)
+        return round(self.height - _BOTTOM - share * (self.height - _TOP - _BOTTOM), 1)
 
-    def frame(self) -> Iterator[str]:
-        """Grid, labels, and the line of the bound."""
-        end = _WIDTH - _RIGHT
-        for power in range(self._low, self._high):
-            label = "0" if power == self._low else f"1e{power}"
-            y = self.y(0 if power == self._low else 10.0**power)
-            yield f'<line class="grid" x1="{_LEFT}" y1="{y:.1f}" x2="{end}" y2="{y:.1f}"/>'
-            yield f'<text class="tick" x="{_LEFT - 6}" y="{y + 3.5:.1f}">{label}</text>'
+    def powers(self) -> Iterator[dict[str, Any]]:
+        """Horizontal lines of the grid, with labels."""
+        yield {"y": self.y(0), "label": "0"}
+        for power in range(self._low + 1, self._high):
+            yield {"y": self.y(10.0**power), "label": f"1e{power}"}
+
+    def columns(self) -> Iterator[dict[str, Any]]:
+        """Labels of the lengths."""
         for length in self._lengths:
-            yield (
-                f'<text class="tick foot" x="{self.x(length):.1f}" y="{_HEIGHT - 10}">'
-                f"{length}</text>"
-            )
-        y = self.y(self._bound)
-        yield f'<line class="bound" x1="{_LEFT}" y1="{y:.1f}" x2="{end}" y2="{y:.1f}"/>'
+            yield {"x": self.x(length), "label": str(length)}
 
 
-def error_plot(contender: Contender, axes: Axes, lengths: Sequence[int]) -> str:
-    """A dot for each input, and a line through the worst of each length, as SVG."""
+def error_plot(contender: Contender, axes: Axes, lengths: Sequence[int]) -> dict[str, Any]:
+    """A dot for each input, and a line through the worst of each length."""
     worst = [
         (axes.x(length), axes.y(max(row.fixed_error for row in rows)))
         for length in lengths
         if (rows := contender.at(length))
     ]
-    line = " ".join(f"{x:.1f},{y:.1f}" for x, y in worst)
-    dots = (
-        f'<circle class="{"dot" if row.passed else "dot miss"}" r="3.2" '
-        f'cx="{axes.x(row.length):.1f}" cy="{axes.y(row.fixed_error):.1f}">'
-        f"<title>{row.length} tokens, batch {row.batch}: {number(row.fixed_error)}</title></circle>"
-        for row in contender.rows
-    )
-    label = escape(f"{contender.name}: largest difference by length", quote=True)
-    return (
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{label}">'
-        f'{"".join(axes.frame())}<polyline class="worst" points="{line}"/>{"".join(dots)}</svg>'
-    )
+    return {
+        "name": contender.name,
+        "label": f"{contender.name}: largest difference by length",
+        "worst": " ".join(f"{x},{y}" for x, y in worst),
+        "dots": [
+            {
+                "x": axes.x(row.length),
+                "y": axes.y(row.fixed_error),
+                "missed": not row.passed,
+                "label": f"{row.length} tokens, batch {row.batch}: {number(row.fixed_error)}",
+            }
+            for row in contender.rows
+        ],
+    }
