@@ -32,7 +32,7 @@ class Bar:
 
     @property
     def met(self) -> bool | None:
-        """None where nothing was measured."""
+        """None if nothing was measured."""
         if self.measured is None:
             return None
         return self.measured <= self.limit if self.at_most else self.measured >= self.limit

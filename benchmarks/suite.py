@@ -112,7 +112,7 @@ class SuiteReport:
 
     @property
     def failed(self) -> bool:
-        """Whether something broke; a bar that is missed is no failure."""
+        """True if something broke; a bar that is missed is no failure."""
         return bool(self.failures) or any(part.failed for part in self.parts.values())
 
     def notes(self) -> list[str]:

@@ -301,7 +301,7 @@ def train(training: Training, state: Path, save_every: int, evaluate_every: int)
 
 
 def read_config(path: Path) -> ReformerConfig:
-    """The configuration in a config.json. Raises UsageError where it is none."""
+    """The configuration in a config.json. Raises UsageError if it is none."""
     try:
         return ReformerConfig.from_hf(json.loads(path.read_bytes()))
     except (OSError, ValueError) as error:

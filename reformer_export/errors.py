@@ -1,4 +1,4 @@
-"""What goes wrong in exporting, checking and running an artifact, by who can act on it.
+"""Errors of exporting, checking and running an artifact.
 
 `exit_code` is what the command line returns: 1 failure, 2 usage, 3 parity miss.
 """
@@ -25,7 +25,7 @@ __all__ = [
 
 
 class UsageError(ReformerError):
-    """The request itself cannot be met as it stands: another argument is needed."""
+    """The request cannot be met: another argument is needed."""
 
     exit_code = 2
 

@@ -1,4 +1,4 @@
-"""The only door from this package to `reformer_models`: where checkpoints become models."""
+"""The only module that imports `reformer_models`: loading checkpoints as models."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
-"""What `--dtype` may say -> the name NumPy, torch and ONNX have for it."""
+"""Values of `--dtype` -> the names in NumPy, torch and ONNX."""
 
 
 def load_source(
@@ -144,7 +144,7 @@ def artifact_config(artifact: Artifact) -> ReformerConfig:
 
 
 def new_trace(forced: Sequence[torch.Tensor | None] | None = None) -> BucketTrace:
-    """A watcher of one forward pass' hashing; `forced` buckets take it over."""
+    """Records the buckets of one forward pass, or replaces them by `forced` ones."""
     from reformer_models.layers.hashing import BucketTrace
 
     return BucketTrace(forced)

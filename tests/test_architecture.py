@@ -165,7 +165,7 @@ def _unit(module: str) -> str:
 
 
 def _floor(package: str, unit: str) -> int | None:
-    """Its floor, counted from the top; None where no floor lists it."""
+    """Its floor, counted from the top; None if no floor lists it."""
     floors = enumerate(FLOORS[package])
     return next((number for number, floor in floors if unit in floor), None)
 

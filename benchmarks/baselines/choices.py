@@ -70,7 +70,7 @@ class Choice:
     Attributes:
         kind: of layer that the skeleton has.
         replace: makes the attention of a layer from the one it replaces and the layer's number;
-            None where the skeleton's own stays.
+            None if the skeleton's own stays.
         causal: False for what cannot be.
     """
 

@@ -23,10 +23,10 @@ class SelfAttention(nn.Module, ABC):
     """
 
     both_ways = True
-    """Whether it can be bidirectional."""
+    """True if it can be bidirectional."""
 
     one_way = True
-    """Whether it can be causal."""
+    """True if it can be causal."""
 
     def __init__(self, replaced: Any) -> None:
         super().__init__()

@@ -44,7 +44,7 @@ class Measured:
     """One attention at one length.
 
     `expected` is the time in seconds that a refused run would have taken, by the longest length
-    before it; None where it ran, or nothing did.
+    before it; None if it ran, or nothing did.
     """
 
     result: Result

@@ -58,7 +58,7 @@ QUICK = Scope((1024, 4096), 1, Training(200), (PUPILS[0], PUPILS[2], PUPILS[8]))
 
 @dataclass(frozen=True)
 class BaselinesReport:
-    """Everything that was measured; `speed` is None and `learned` empty where left out."""
+    """Everything that was measured; `speed` is None and `learned` empty if left out."""
 
     machine: Mapping[str, Any]
     seconds: float
@@ -68,7 +68,7 @@ class BaselinesReport:
 
     @property
     def failed(self) -> bool:
-        """Whether something broke; what did not fit in memory or patience has not."""
+        """True if something broke; what did not fit in memory or patience has not."""
         found = () if self.speed is None else self.speed.results
         return any(result.status == "failed" for result in found)
 

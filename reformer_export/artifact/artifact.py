@@ -1,4 +1,5 @@
-"""An artifact: a folder with a model, in one format or more, and a manifest that vouches for it."""
+"""An artifact: a folder with a model in one or more formats, and a manifest that lists every
+file."""
 
 from __future__ import annotations
 
@@ -71,7 +72,7 @@ class Artifact:
         return self.manifest.signature
 
     def parity(self, name: str) -> Mapping[str, Any] | None:
-        """The record of how one of `formats` was verified; None where it was not."""
+        """The record of how one of `formats` was verified; None if it was not."""
         return self.manifest.formats[name].parity
 
     def file(self, name: str) -> Path | None:
@@ -105,7 +106,7 @@ def check_file(
     listing: str = "the manifest",
     remedy: str = "export the model again",
 ) -> None:
-    """Hold a file against its record, which stands in `listing`; ArtifactError with `remedy`."""
+    """Compare a file with its record in `listing`; ArtifactError with `remedy` if they differ."""
     try:
         size = file.stat().st_size
         if size != expected.bytes:

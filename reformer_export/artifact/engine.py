@@ -1,7 +1,7 @@
 """A TensorRT engine: a folder with model.engine and engine.json, which says what is in it.
 
-Nothing can be read out of an engine without a GPU of the kind it was built for. So what went into
-it is written down beside it when it is built: shapes, targets, layers, source, and what was proved.
+An engine can be read only on a GPU of the kind it was built for. So its record is written when it
+is built: shapes, targets, layers, source, and what was verified.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Profile:
     largest: Extent
 
     def takes(self, batch: int, length: int) -> bool:
-        """Whether an input of that shape is within."""
+        """True if an input of that shape fits this profile."""
         low, high = self.smallest, self.largest
         return low.batch <= batch <= high.batch and low.length <= length <= high.length
 
@@ -85,7 +85,8 @@ class Profile:
 class Layer:
     """A layer of the network as TensorRT's parser made it, before any fusion.
 
-    `node` is the ONNX node it belongs to, None for what the parser adds of its own (shapes).
+    `node` is the ONNX node it belongs to, None for anything that the parser adds of its own
+    (shapes).
     """
 
     name: str
@@ -115,7 +116,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Operator:
-    """What became of a node of ours: `form` is "portable", "convolution" or "plugin"."""
+    """How a node of ours was built: `form` is "portable", "convolution" or "plugin"."""
 
     node: str
     op: str
@@ -155,7 +156,7 @@ class EngineSource:
 
 @dataclass(frozen=True)
 class Build:
-    """What building took: seconds, and the most memory the process ever held, in bytes."""
+    """What building took: seconds, and the peak memory of the process in bytes."""
 
     seconds: float
     peak_rss_bytes: int
@@ -334,7 +335,7 @@ class Engine:
 
 
 def is_engine(path: str | os.PathLike[str]) -> bool:
-    """Whether a folder holds an engine's record, sound or not."""
+    """True if a folder holds an engine's record, sound or not."""
     return os.path.lexists(Path(path) / RECORD)
 
 

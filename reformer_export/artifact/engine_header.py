@@ -1,4 +1,4 @@
-"""The first bytes of an engine, which say what it is: they need no GPU to be read.
+"""The header of an engine, which can be read without a GPU.
 
 Seen in engines of TensorRT-RTX 1.7, not documented: `vtrt`, at 16 the size of the file (8 bytes,
 little endian), at 24 the version (major, minor, patch, build), at 32 a bit for each target.
@@ -19,7 +19,7 @@ _REMEDY = "build it again with reformer-export to-tensorrt"
 
 
 def check_header(path: Path, flavor: str, version: str, targets: Collection[str]) -> None:
-    """Hold an engine's header against what its record says.
+    """Compare an engine's header with its record.
 
     The header of standard TensorRT is not known well enough; such an engine has its hash alone.
 

@@ -1,4 +1,4 @@
-"""The files that model.onnx points at, checked before anything reads or allocates by them.
+"""The files that model.onnx refers to, checked before anything reads them.
 
 A runtime resolves an external tensor's `location` against the model's folder; a hostile model
 names ../../etc/passwd, or a length of a terabyte. Every tensor of the file is looked at, wherever
@@ -93,7 +93,7 @@ def contained_file(folder: Path, name: str, what: str) -> Path:
 
 
 def plain_name(name: str) -> bool:
-    """Whether a name, on any system, stays in the folder it is joined to."""
+    """True if a name stays in the folder that it is joined to, on any operating system."""
     return (
         name not in ("", ".", "..")
         and not any(character in "/\\:" for character in name)

@@ -1,4 +1,4 @@
-"""Typed reading of a JSON object that somebody else may have written."""
+"""Typed reading of a JSON object from an untrusted file."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _KINDS = {dict: "an object", list: "a list", str: "a string", bool: "a boolean",
 class Fields:
     """One JSON object; each reader returns the field's value or raises ArtifactError.
 
-    `where` is the object's place in its document ("manifest.json: signature"), so that a
-    complaint says exactly which field is wrong.
+    `where` is the object's place in its document ("manifest.json: signature"), so that an
+    error says exactly which field is wrong.
     """
 
     def __init__(self, raw: object, where: str) -> None:

@@ -1,4 +1,4 @@
-"""What a file of machine code is bound to: the processor's architecture and instructions."""
+"""The processor that a file of machine code needs: architecture and instructions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def this_machine() -> dict[str, str]:
 
 
 def check_machine(machine: Mapping[str, str], file: str) -> None:
-    """RuntimeUnavailableError where `file`, compiled for `machine`, cannot run on this one."""
+    """RuntimeUnavailableError if `file`, compiled for `machine`, cannot run on this one."""
     here = this_machine()
     for key, found in here.items():
         wanted = machine.get(key, found)

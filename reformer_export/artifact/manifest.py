@@ -52,7 +52,7 @@ class OpsRecord:
 
 @dataclass(frozen=True)
 class RotationRecord:
-    """The hash rotations of one layer, as drawn: fp32, little endian, C order."""
+    """The hash rotations of one layer: fp32, little endian, C order."""
 
     layer: int
     shape: tuple[int, ...]
@@ -96,7 +96,7 @@ class FormatRecord:
         tools: versions of what made it.
         machine: what the files run on, where they hold machine code; else empty.
         details: what else is said of this format, such as the opset of ONNX.
-        parity: the record of its verification; None where it was not verified.
+        parity: the record of its verification; None if it was not verified.
     """
 
     files: tuple[str, ...]
@@ -222,7 +222,7 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def read_raw_manifest(path: Path) -> object:
-    """The JSON document itself, unjudged."""
+    """The JSON document, not checked."""
     try:
         size = path.stat().st_size
         if size > _LARGEST:

@@ -13,7 +13,7 @@ from reformer_export.errors import ArtifactError, UsageError
 
 
 def check_room(out: str | Path, name: str, *, force: bool) -> bool:
-    """Whether there is a sound artifact at `out` that the format `name` can be added to.
+    """True if there is a sound artifact at `out` that the format `name` can be added to.
 
     False where there is none, or none that is worth keeping: `stage` says what becomes of that.
 
@@ -37,7 +37,7 @@ def check_room(out: str | Path, name: str, *, force: bool) -> bool:
 
 
 def check_same_model(there: Manifest, new: Manifest, out: str | Path, *, force: bool) -> bool:
-    """Whether two manifests are of one model.
+    """True if two manifests are of one model.
 
     Raises:
         UsageError: they are not, and `force` does not say to replace the artifact at `out`.
@@ -77,7 +77,7 @@ def merge(there: Artifact, new: Manifest, folder: Path, name: str) -> Manifest:
 
 
 def _identity(manifest: Manifest) -> dict[str, object]:
-    """What makes a model the same, by what a user would call it."""
+    """The parts that two manifests of one model have in common, by the user's word for each."""
     hashing = dataclasses.replace(manifest.hashing, notes=())
     return {
         "checkpoint": dict(manifest.source.files),
@@ -90,7 +90,7 @@ def _identity(manifest: Manifest) -> dict[str, object]:
 
 
 def _take(source: Path, target: Path) -> None:
-    """The same file under another name; a copy where the file system has no such thing."""
+    """Link the file under another name, or copy it if the file system has no links."""
     try:
         os.link(source, target)
     except OSError:

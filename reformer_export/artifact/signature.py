@@ -1,7 +1,7 @@
-"""What a model takes and gives: names, dtypes, axes, and the bounds the graph cannot state.
+"""Inputs and outputs of a model: names, dtypes, axes, and limits that the graph cannot state.
 
 A runtime accepts a token id outside the vocabulary, or a sequence beyond the position table, and
-answers with another row's numbers or a crash. `Signature.check` is the gate in front of it.
+answers with another row's numbers or a crash. `Signature.check` refuses such inputs.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Signature:
     max_length: int
 
     def check(self, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """Return what a runtime can be fed: every input, C-contiguous int64 [batch, sequence].
+        """Return all inputs as a runtime takes them, C-contiguous int64 [batch, sequence].
 
         `inputs` maps names to anything NumPy reads as integers (a mask may be boolean). An absent
         attention_mask becomes ones. Raises InputError for a wrong name, rank, shape or dtype, an
@@ -178,7 +178,7 @@ def _integers(name: str, value: Any, *, boolean: bool = False) -> np.ndarray:
     except (TypeError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{name} is not an array of integers: {reason}") from error
-    # An empty Python list is float64 to NumPy; its length is what the caller should hear about.
+    # NumPy makes float64 of an empty list; the error should be about its length.
     empty_list = array.size == 0 and not isinstance(value, np.ndarray)
     if array.dtype.kind not in ("biu" if boolean else "iu") and not empty_list:
         raise InputError(f"{name} must be integers, found {array.dtype}: cast to int64")

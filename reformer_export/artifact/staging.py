@@ -1,4 +1,4 @@
-"""Writing that either happens or does not: a folder and a file that appear whole.
+"""Writing a folder or a file so that it appears complete or not at all.
 
 The work goes into a hidden sibling, on the same file system, which takes the real name in one
 rename when it is complete and flushed. Anything else (an error, Ctrl-C, a full disk) removes it.

@@ -24,7 +24,7 @@ class GemmRate:
     Attributes:
         gflops: torch's.
         cores: while torch multiplied.
-        onnxruntime: ONNX Runtime's, None where it is not installed. It is no roof, but says how
+        onnxruntime: ONNX Runtime's, None if it is not installed. It is no roof, but says how
             much of what a model does not reach is torch's to lose: on AMD the two are far apart.
     """
 

@@ -21,7 +21,7 @@ _ROUNDS_FOR_ALL = 2
 class Turns:
     """Seconds of every contender by round, and why those that fell out did.
 
-    `seconds[name][round]` is None where it sat a round out, and missing after a failure.
+    `seconds[name][round]` is None if it sat a round out, and missing after a failure.
     """
 
     seconds: dict[str, list[float | None]] = field(default_factory=dict)

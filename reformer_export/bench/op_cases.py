@@ -19,7 +19,7 @@ _HASH_SEED = 0
 class Layer:
     """An attention layer without its linear layers, causal, one sequence.
 
-    `num_buckets` is None where they go by the length, as Hugging Face picks them.
+    `num_buckets` is None if they go by the length, as Hugging Face picks them.
     """
 
     name: str

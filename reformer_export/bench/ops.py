@@ -106,7 +106,7 @@ class OpsReport:
 
     @property
     def failed(self) -> bool:
-        """Whether something broke."""
+        """True if something broke."""
         return any(result.status == FAILED for result in self.results)
 
     def notes(self) -> Iterator[str]:

@@ -158,7 +158,7 @@ class BenchReport:
 
     @property
     def failed(self) -> bool:
-        """Whether something broke, or the artifact itself could not be measured."""
+        """True if something broke, or the artifact itself could not be measured."""
         return any(
             result.status == FAILED or (result.contender == "ours" and result.status != OK)
             for result in self.results

@@ -78,7 +78,7 @@ def diagnose() -> list[Fact]:
 
 
 def healthy(facts: Iterable[Fact]) -> bool:
-    """Whether some runtime can run an artifact here."""
+    """True if some runtime can run an artifact here."""
     return any(fact.group == RUNTIME and fact.status == OK for fact in facts)
 
 
@@ -132,7 +132,7 @@ def _onnxruntime() -> Fact:
 
 
 def _onnxruntime_on_cuda() -> Fact:
-    """Whether onnxruntime runs a model on a GPU here; what is missing where it does not."""
+    """True if onnxruntime runs a model on a GPU here; what is missing where it does not."""
     from reformer_export.runtimes.onnxruntime_cuda import PACKAGES, PROVIDER
 
     name = "onnxruntime on CUDA"

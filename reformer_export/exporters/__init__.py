@@ -1,1 +1,1 @@
-"""From a checkpoint to files a runtime loads: one module a format."""
+"""Exporting a checkpoint to files that a runtime loads: one module for each format."""

@@ -54,7 +54,7 @@ class Format:
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What is asked of the checkpoint; the command line's options of the same names say what."""
+    """Options about the checkpoint, named as on the command line."""
 
     dtypes: ClassVar[tuple[str, ...]] = ("fp32", "fp16")
     """Types that the format is exported in."""

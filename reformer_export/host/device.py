@@ -11,7 +11,7 @@ from reformer_export.errors import UsageError
 CPU, CUDA = "cpu", "cuda"
 
 GraphChoice = Literal["auto", "off"]
-"""Whether runs on a GPU are captured as CUDA graphs, see docs/cuda.md."""
+"""True if runs on a GPU are captured as CUDA graphs, see docs/cuda.md."""
 
 GRAPH_CHOICES: tuple[str, ...] = get_args(GraphChoice)
 
@@ -33,7 +33,7 @@ class Device:
 
 
 def parse_device(text: str) -> Device:
-    """The device that a user names; UsageError where there is no such kind."""
+    """The device that a user names; UsageError if there is no such kind."""
     found = _SPELLING.fullmatch(text)
     if found is None or (found[1] == CPU and found[2]):
         raise UsageError(

@@ -1,4 +1,4 @@
-"""Which NVIDIA GPUs this machine has, asked of the driver itself: no framework is needed for it."""
+"""The NVIDIA GPUs of this machine, from the driver; no framework is needed."""
 
 from __future__ import annotations
 

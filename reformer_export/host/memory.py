@@ -1,4 +1,4 @@
-"""How much memory there is and how much a process took, as Linux tells."""
+"""How much memory there is and how much a process uses, from Linux's /proc."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 from reformer_export.errors import RuntimeUnavailableError
 from reformer_export.host.peak_memory import bytes_in
 
-# What is free now is not all there for one process: others live here too.
+# A part is left for other processes.
 _SHARE = 0.9
 
 
 def peak_rss(pid: int | str = "self") -> int:
-    """Bytes of memory the process held at its worst (VmHWM)."""
+    """Peak memory of the process in bytes (VmHWM)."""
     return _status(pid, "VmHWM")
 
 
@@ -29,7 +29,7 @@ def total() -> int:
 
 
 def available() -> int:
-    """Bytes a new process can take without pushing anybody out."""
+    """Bytes that a new process can take without swapping."""
     free = [limit - used for limit, used in _groups()]
     return max(0, int(_SHARE * min([_meminfo("MemAvailable"), *free])))
 
@@ -55,7 +55,7 @@ def limited_growth(allowance: int | None = None) -> Iterator[None]:
 
 
 def ran_out(error: BaseException) -> bool:
-    """Whether memory is what an error is about: every library says it in words of its own."""
+    """True if an error is about memory; every library says it differently."""
     words = ("can't allocate memory", "failed to allocate", "bad_alloc", "bad allocation")
     return (
         isinstance(error, MemoryError)

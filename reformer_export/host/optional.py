@@ -40,7 +40,7 @@ def require(module: str, *, purpose: str, package: str | None = None) -> ModuleT
 
 
 def installed(module: str) -> bool:
-    """Whether a module could be imported, which is not tried."""
+    """True if a module is installed; it is not imported."""
     return importlib.util.find_spec(module) is not None
 
 
@@ -58,5 +58,5 @@ def installed_versions(*packages: str) -> dict[str, str]:
 
 
 def _quoted(package: str) -> str:
-    """Square brackets mean something to a shell."""
+    """Square brackets have a meaning in a shell."""
     return f'"{package}"' if "[" in package else package

@@ -1,4 +1,4 @@
-"""How much memory this process ever held."""
+"""Peak memory of this process."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def peak_rss() -> int:
-    """The most bytes of physical memory this process held at once; 0 where nobody says."""
+    """Peak physical memory of this process in bytes; 0 if the system does not tell."""
     # Linux counts in getrusage what the parent held before this program was started from it.
     try:
         return bytes_in(Path("/proc/self/status"), "VmHWM")
@@ -22,7 +22,7 @@ def peak_rss() -> int:
 
 
 def bytes_in(path: Path, key: str) -> int:
-    """What a file of Linux that lists sizes in kB says of `key`.
+    """The size that a /proc file gives for `key`, in bytes.
 
     Raises:
         OSError: there is no such file.

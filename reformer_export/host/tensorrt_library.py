@@ -80,7 +80,7 @@ def load_library(flavor: str, *, purpose: str) -> Library:
 
 
 def check_gpu(library: Library, gpu: Gpu) -> None:
-    """DeviceUnavailableError where the library has no code for a GPU.
+    """DeviceUnavailableError if the library has no code for a GPU.
 
     TensorRT-RTX is for the generations of GPUs that its makers sell as RTX. It builds engines on
     others, too, and only refuses to load them.
@@ -102,7 +102,7 @@ def known_targets(library: Library) -> dict[str, Any]:
 
 
 def make_logger(library: Library, log: Log | None) -> Any:
-    """A logger for the library that keeps what it complains of.
+    """A logger for the library that keeps its errors.
 
     Everything goes to `log`; errors, with where in the library's sources they arose taken off,
     are in `errors`, the oldest first.

@@ -351,7 +351,7 @@ def _append(tokenizers: Any, tokenizer: Any, settings: _Settings) -> None:
 
 
 def _object(path: Path | None) -> dict[str, Any]:
-    """A JSON object; empty where there is no file."""
+    """A JSON object; empty if there is no file."""
     if path is None:
         return {}
     try:

@@ -24,7 +24,7 @@ def read_array(path: str | os.PathLike[str], name: str) -> np.ndarray:
         with path.open("rb") as file:
             if not file.read(6).startswith(b"\x93NUMPY"):
                 raise InputError(f"{path} is not a .npy file: write it with numpy.save")
-        with np.errstate(over="ignore"):  # a shape too large for memory is told of below
+        with np.errstate(over="ignore"):  # a shape too large for memory is an error below
             array = np.array(np.load(path, mmap_mode="r", allow_pickle=False))
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error

@@ -1,4 +1,4 @@
-"""Run an artifact once on arrays or a text, and say what came out."""
+"""Run an artifact once on arrays or a text, and describe the outputs."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Bench:
 
 @dataclass(frozen=True)
 class RunResult:
-    """One run: what ran it, on what, for how long; `outputs` are the arrays themselves."""
+    """One run: runtime, input, time; `outputs` are the arrays."""
 
     runtime: str
     description: str
@@ -233,7 +233,7 @@ def _encoded(text: str) -> bytes:
 
 
 def _destination(path: Path) -> Path:
-    # The suffix is asked for so that a slip cannot replace a model or a text by arrays.
+    # The suffix is required so that a typing error cannot overwrite a model or a text.
     if path.suffix != ".npz":
         raise UsageError(f"--output {path}: name a .npz file")
     if path.is_dir() or not path.parent.is_dir():

@@ -40,7 +40,7 @@ class TextCodec(Protocol):
 
     @property
     def note(self) -> str | None:
-        """What the user must be told about its choice, if anything."""
+        """A note for the user about this choice; None if there is nothing to say."""
         ...
 
     def encode(self, data: bytes) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""One way to run a model, whatever runs it: `open_runner` and the `Runner` protocol."""
+"""Running a model in any runtime: `open_runner` and the `Runner` protocol."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every runtime looks like from outside: comparison and benchmarks know only this."""
+"""The interface of every runtime; comparison and benchmarks use only this."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from reformer_ops.core.native import Choice
 Array = NDArray[Any]
 Arrays = Mapping[str, Array]
 Buckets = Sequence[Array | None]
-"""For each LSH layer `[batch, heads, num_hashes, padded_length]` int32; None where a runtime did
-not hash, because the sequence is no longer than a chunk."""
+"""For each LSH layer `[batch, heads, num_hashes, padded_length]` int32; None if a runtime did
+not hash, because the sequence is not longer than a chunk."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class ProbingRunner(Runner, Protocol):
 class ShowingRunner(Runner, Protocol):
     """A runner that shows the buckets it used, but cannot be told to use others.
 
-    Machine code is like that. What it is compared with uses its buckets then.
+    Compiled code is like that. The reference is then given its buckets.
     """
 
     def show(self, inputs: Arrays) -> Probe:

@@ -31,7 +31,7 @@ class CppRunner:
     """An artifact's model in one of the C++ runtime's backends, a process for each call.
 
     ONNX Runtime and the kernels are those that Python uses here, unless the environment names
-    others. It is there to be compared: programs link libreformer.
+    others. It exists for comparison: programs link libreformer.
     """
 
     def __init__(

@@ -28,7 +28,7 @@ class _Turns:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """For all that uses a GPU and captures nothing."""
+        """For runs that use a GPU and capture nothing."""
         with self._changed:
             self._changed.wait_for(lambda: not self._capturing)
             self._running += 1
@@ -41,7 +41,7 @@ class _Turns:
 
     @contextmanager
     def capturing(self) -> Iterator[None]:
-        """For a capture: waits until nothing runs, and lets nothing begin."""
+        """For a capture: waits until no run is active and blocks new ones."""
         with self._changed:
             self._changed.wait_for(lambda: not self._capturing)
             self._capturing = True
@@ -73,12 +73,12 @@ class RecurringShapes(Generic[Graph]):
         return tuple(self._graphs)
 
     def get(self, shape: Shape) -> Graph | None:
-        """The graph for one more run of a shape; None where it is to run without."""
+        """The graph for one more run of a shape; None if it is to run without."""
         self._seen[shape] += 1
         return self.capture(shape) if self._seen[shape] > 1 else self._graphs.get(shape)
 
     def capture(self, shape: Shape) -> Graph | None:
-        """The graph of a shape, captured now if need be; None where there are too many."""
+        """The graph of a shape, captured now if need be; None if there are too many."""
         if shape not in self._graphs and len(self._graphs) < MOST_GRAPHS:
             self._graphs[shape] = self._capture(shape, len(self._graphs))
         return self._graphs.get(shape)

@@ -1,4 +1,4 @@
-"""The same graph with its buckets laid open: computed ones go out, the used ones come in."""
+"""The same graph with its buckets as outputs, and as inputs that replace them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ COMPUTED = "computed_buckets."
 
 
 def probing_model(path: Path, *, force: bool) -> tuple[ir.Model, int]:
-    """The model at `path` with its LSH layers laid open, and how many of them there are.
+    """The model at `path` with its buckets exposed, and the number of its LSH layers.
 
     What layer i hashes to becomes the output `computed_buckets.i`. With `force` the layer attends
     by the input `forced_buckets.i` instead. Weights stay where they are.

@@ -69,7 +69,7 @@ def kernels_of(artifact: Artifact) -> str:
 
 
 def check_placed(session: Any, device: Device) -> None:
-    """DeviceUnavailableError where ONNX Runtime went to the CPU without saying so."""
+    """DeviceUnavailableError if ONNX Runtime went to the CPU without saying so."""
     if PROVIDER not in session.get_providers():
         raise DeviceUnavailableError(
             f"onnxruntime cannot use {device}: a library of CUDA that it needs does not load, see "
@@ -93,7 +93,7 @@ class Prepared:
         self._options = run_options(onnxruntime, graph)
         self._binding = session.io_binding()
         self._captures = graph is not None
-        """Whether the next run is captured: the first one is."""
+        """True if the next run is captured: the first one is."""
 
         def room(spec: TensorSpec) -> Any:
             sizes = spec.shape(*shape)

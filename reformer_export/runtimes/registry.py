@@ -21,8 +21,8 @@ class Runtime:
     """What runs one format of an artifact.
 
     Attributes:
-        format: what the artifact must hold; None where it only says which checkpoint to load.
-        module: what must be installed, as it is imported; None where it is a program, which "auto"
+        format: what the artifact must hold; None if it only says which checkpoint to load.
+        module: what must be installed, as it is imported; None if it is a program, which "auto"
             leaves alone.
         verb: what makes the format.
         open: the runner of an artifact.
@@ -180,7 +180,7 @@ def best_runtime(artifact: Artifact) -> str:
 
 
 def open_folder(path: str | Path | Artifact | Engine) -> Artifact | Engine:
-    """Open what is in a folder, with all its checks; ArtifactError where it is neither."""
+    """Open what is in a folder, with all its checks; ArtifactError if it is neither."""
     if isinstance(path, (Artifact, Engine)):
         return path
     return Engine.open(path) if is_engine(path) else Artifact.open(path)

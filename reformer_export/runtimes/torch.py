@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 def open_original(artifact: Artifact, options: RunnerOptions | None = None) -> TorchRunner:
     """The model that an artifact was exported from; raises as `load_original`.
 
-    DeviceUnavailableError where this torch cannot use the GPU.
+    DeviceUnavailableError if this torch cannot use the GPU.
     """
     options = options or RunnerOptions()
     use_threads(options.threads)

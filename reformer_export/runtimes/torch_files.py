@@ -60,7 +60,7 @@ def prepare_operators(artifact: Artifact, name: str, ops: Choice) -> str:
 
 
 def torch_device(device: Device) -> torch.device:
-    """DeviceUnavailableError where this torch has no such GPU."""
+    """DeviceUnavailableError if this torch has no such GPU."""
     if device.kind == CUDA and device.index >= torch.cuda.device_count():
         raise DeviceUnavailableError(
             f"torch {torch.__version__} sees {torch.cuda.device_count()} GPUs, and {device} was "

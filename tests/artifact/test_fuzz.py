@@ -77,7 +77,7 @@ def seal(folder: Path) -> None:
 
 
 def judged(folder: Path, attempt: Callable[[], Any]) -> bool:
-    """Whether it was accepted; else it was refused as we refuse."""
+    """True if it was accepted; else it was refused with one of our errors."""
     told = ""
     with watched(folder):
         try:

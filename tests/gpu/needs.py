@@ -14,7 +14,7 @@ from reformer_ops.core.errors import NativeLibraryError
 
 
 def first_missing(needs: Iterable[str], *, rehearsal: bool = False) -> str | None:
-    """Why the first need that is not there is not; None where all are.
+    """Why the first need that is not there is not; None if all are.
 
     A rehearsal takes no GPU and nothing that is only for one.
     """

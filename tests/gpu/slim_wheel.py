@@ -74,7 +74,7 @@ def containers(library: bytes | bytearray) -> Iterator[list[Image]]:
 
 
 def has_kernels(library: bytes | bytearray) -> bool:
-    """Whether it is an ELF file with kernels for GPUs."""
+    """True if it is an ELF file with kernels for GPUs."""
     try:
         _section(library)
     except ValueError:

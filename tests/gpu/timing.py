@@ -87,7 +87,7 @@ def replayed(work: Work) -> Work:
 
 
 def _enough(runs: int, spent: float, seconds: float, least: int) -> bool:
-    """Whether so many runs in so many seconds suffice."""
+    """True if so many runs in so many seconds suffice."""
     if runs < least:
         return runs > 0 and spent > PATIENCE * seconds
     return runs >= MOST or spent >= seconds

@@ -40,7 +40,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class NativeStatus:
-    """Whether the native kernels run: with `isa` from `path`, or not, and for which `reason`."""
+    """True if the native kernels run: with `isa` from `path`, or not, and for which `reason`."""
 
     kind: Kind
     path: Path | None = None

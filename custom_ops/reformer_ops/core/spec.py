@@ -53,7 +53,7 @@ class Attribute:
     even: bool = False
 
     def takes(self, value: AttributeValue) -> bool:
-        """Whether the operator is defined for `value`."""
+        """True if the operator is defined for `value`."""
         numbers = (value,) if isinstance(value, int | float) else value
         return bool(numbers) and all(
             self.minimum <= number < self.limit and not (self.even and number % 2)

@@ -274,7 +274,7 @@ def check_attention(op: OpSpec, *arguments: Any) -> None:
 def check_operands(
     op: OpSpec, *tensors: torch.Tensor, dtypes: Sequence[torch.dtype] = MODEL_DTYPES
 ) -> None:
-    """OpError where ranks, sizes or types do not fit the spec; floats are of one of `dtypes`.
+    """OpError if ranks, sizes or types do not fit the spec; floats are of one of `dtypes`.
 
     Sizes that a tracer stands in for are not compared: nobody knows them yet.
     """

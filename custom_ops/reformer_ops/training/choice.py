@@ -17,7 +17,7 @@ _SMALLEST = 2**20
 
 
 def runs_natively(*tensors: torch.Tensor) -> bool:
-    """Whether native kernels that know fp32 alone, and no tracing, can work on these."""
+    """True if native kernels that know fp32 alone, and no tracing, can work on these."""
     return (
         all(t.device.type == "cpu" and t.dtype == torch.float32 for t in tensors)
         and not torch.is_autocast_enabled("cpu")
@@ -27,7 +27,7 @@ def runs_natively(*tensors: torch.Tensor) -> bool:
 
 
 def serves(input: torch.Tensor, *weights: torch.Tensor) -> bool:
-    """Whether native kernels multiply `input` with the transposes of these, and gain by it."""
+    """True if native kernels multiply `input` with the transposes of these, and gain by it."""
     return (
         all(weight.shape[1] % _FEATURES == 0 for weight in weights)
         and input.shape[:-1].numel() * weights[0].numel() >= _SMALLEST

@@ -126,7 +126,7 @@ def _where_it_may_be(directory: Path) -> str:
 
 
 def _is_folder(source: str | Path) -> bool:
-    """Whether the source is a folder here; if not, it can only be a name on the hub.
+    """True if the source is a folder here; if not, it can only be a name on the hub.
 
     Raises:
         CheckpointError: It is a file, or it is missing and can't be such a name.

@@ -117,7 +117,7 @@ def _indexed(index: Path) -> Weights:
 
 
 def _is_plain(file: str) -> bool:
-    """Whether this names a file in a folder, on any system: no path, no drive, not the folder."""
+    """True if this names a file in a folder, on any system: no path, no drive, not the folder."""
     paths = (PurePosixPath(file), PureWindowsPath(file))
     return file not in ("", ".", "..") and all(path.name == file for path in paths)
 

@@ -190,7 +190,7 @@ class ReformerAttention(nn.Module):
         return result
 
     def _projected(self, hidden: torch.Tensor) -> tuple[torch.Tensor, ...] | None:
-        """What `attend` takes, from the hidden states by one kernel; None where that is not to be.
+        """What `attend` takes, from the hidden states by one kernel; None if that is not to be.
 
         Another module may have taken the place of attention.
         """
@@ -207,7 +207,7 @@ class ReformerAttention(nn.Module):
 
 
 def redraw_rotations(model: nn.Module, redraw: bool) -> None:
-    """Whether the LSH layers of `model` draw new rotations at every forward pass in train mode.
+    """True if the LSH layers of `model` draw new rotations at every forward pass in train mode.
 
     They come from the global generator. In eval mode the rotations of the model count.
     """

@@ -22,7 +22,7 @@ from reformer_ops.training.feed_forward.torch_op import (
 
 
 def is_traced() -> bool:
-    """Whether what runs here becomes a graph."""
+    """True if what runs here becomes a graph."""
     traced: bool = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined]
     return traced
 
@@ -101,7 +101,7 @@ class ReformerFeedForward(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor, tuple[torch.Tensor, ...]] | None:
         """What `forward` gives and, from its gradient, those of `hidden` and all parameters.
 
-        None where no kernel does both at once.
+        None if no kernel does both at once.
         """
         if not self._is_one_kernel(hidden):
             return None

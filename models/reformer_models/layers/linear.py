@@ -18,7 +18,7 @@ class Linear(nn.Linear):
 
 
 def is_plain(*modules: nn.Module) -> bool:
-    """Whether these are what the model was made of, so that a kernel for several may go past them.
+    """True if no module was replaced or hooked, so a fused kernel may bypass them.
 
     Hooks, parametrizations and adapters that others added would count for nothing there.
     """

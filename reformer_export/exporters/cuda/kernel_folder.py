@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 KIND = "reformer-kernels"
 SHARED_BYTES = 48 * 1024
-"""What a launch may have of shared memory without asking the driver for more."""
+"""Shared memory of a launch that needs no permission from the driver, in bytes."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class KernelSet:
 
     @property
     def notes(self) -> list[str]:
-        """Kernels that will be slower than need be, or need permission to launch."""
+        """Kernels that spill registers, or need permission from the driver to launch."""
         told = []
         for kernel in self.manifest["kernels"]:
             name = f"{kernel['layer']} {kernel['name']} {kernel['dtype']} {kernel['target']}"
@@ -217,7 +217,7 @@ def build_kernels(
 def _pairs(
     dtypes: Sequence[str], targets: Sequence[int] | None, known: Sequence[int]
 ) -> Iterator[tuple[str, int]]:
-    """Every type with every target; UsageError where one is unknown, or they don't go together."""
+    """Every type with every target; UsageError if one is unknown, or they don't go together."""
     for dtype in dtypes:
         if dtype not in DTYPES:
             raise UsageError(f"unknown dtype {dtype!r}: choose of {', '.join(DTYPES)}")
@@ -247,7 +247,7 @@ def _launches(
 
 
 def _description(launch: Launch, compiled: Compiled) -> dict[str, Any]:
-    """What it takes to launch a kernel, and what it takes of the GPU."""
+    """How a kernel is launched, and the resources it uses."""
     arguments = [{"name": a.name, "type": a.type, "use": "input"} for a in launch.inputs]
     arguments += [{"name": "length", "type": "i32", "use": "size"}]
     arguments += [{"name": a.name, "type": a.type, "use": "output"} for a in launch.outputs]

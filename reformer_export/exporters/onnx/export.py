@@ -32,7 +32,7 @@ _LARGEST_FILE = 2**31 - 2**20  # protobuf ends at 2 GiB; the graph itself needs 
 
 @dataclass(frozen=True)
 class OnnxOptions(ExportOptions):
-    """How to export; the command line's options of the same names say what each does."""
+    """Options of the export, named as on the command line."""
 
     dtypes: ClassVar[tuple[str, ...]] = ("fp32", "fp16", "bf16")
 

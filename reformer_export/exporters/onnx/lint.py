@@ -1,4 +1,4 @@
-"""Refuses graphs that some runtime would reject late, or run with other numbers."""
+"""Refuses graphs that some runtime would reject late or run with different numbers."""
 
 from __future__ import annotations
 

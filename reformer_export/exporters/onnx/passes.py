@@ -1,4 +1,4 @@
-"""What happens to a traced graph before it is written: names, axes, and the operators' bodies."""
+"""Passes over a traced graph before it is written: names, axes, and the operators' bodies."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SCOPES = "pkg.torch.onnx.name_scopes"
 def tidy(
     model: ir.Model, *, inputs: Sequence[str], axes: Mapping[str, Sequence[str | int]]
 ) -> None:
-    """Weights folded into the form they are used in, axes and nodes named for a reader.
+    """Fold weights into the form they are used in; name axes and nodes for readers.
 
     Args:
         inputs: names of the graph's inputs, all `[batch, sequence]`.
@@ -58,9 +58,9 @@ def widen_bf16_outputs(model: ir.Model) -> None:
 
 
 def fuse_norms(model: ir.Model) -> None:
-    """Make a sum of two streams and the norm after it one node, `AddNorm`.
+    """Replace a sum of two streams and the norm after it by one node, `AddNorm`.
 
-    ONNX Runtime fuses these two only where nobody else takes the sum; in a Reformer somebody does.
+    ONNX Runtime fuses these two only if the sum has no other consumer; in a Reformer it has one.
     """
     for node in list(model.graph):
         if node.op_type != "LayerNormalization" or node.domain:
@@ -76,7 +76,7 @@ def fuse_norms(model: ir.Model) -> None:
 
 
 def _fits(value: ir.Value, total: ir.Value | None) -> bool:
-    """Whether `AddNorm` takes a value: a stream like the total, or a vector of its width."""
+    """True if `AddNorm` takes a value: a stream like the total, or a vector of its width."""
     if total is None or total.shape is None or value.shape is None or len(total.shape) != 3:
         return False
     width = total.shape[2]
@@ -124,14 +124,14 @@ def operator_nodes(model: ir.Model) -> list[ir.Node]:
 
 
 def write_norms_out(model: ir.Model) -> None:
-    """The reverse of `fuse_norms`, for who treats sums and norms on their own."""
+    """The reverse of `fuse_norms`, for passes that treat sums and norms separately."""
     _inline(model, ir.DataType.FLOAT, (ADD_NORM,), write_body)  # the body is one for all types
 
 
 def attach_bodies(model: ir.Model, float_type: ir.DataType) -> None:
     """Give every operator of ours its body as a model-local function.
 
-    This comes last: optimizers inline functions, and the nodes our kernels look for would be gone.
+    This comes last: optimizers inline functions, which removes the nodes that our kernels need.
 
     Raises:
         ExportError: two nodes of one operator differ in attributes. TensorRT tells functions apart
@@ -200,7 +200,8 @@ def _attributes(op: OpSpec, node: ir.Node) -> dict[str, Any]:
 
 
 def _fold_weight_transposes(graph: ir.Graph) -> None:
-    """Store each weight as MatMul takes it. The optimizer does so for small ones only."""
+    """Store each weight in the layout that MatMul takes. torch's optimizer does so for small ones
+    only."""
     for node in list(graph):
         weight = node.inputs[0] if node.op_type == "Transpose" and not node.domain else None
         if weight is None or weight.const_value is None or not weight.is_initializer():
@@ -221,7 +222,7 @@ def _fold_weight_transposes(graph: ir.Graph) -> None:
 def _name_axes(
     graph: ir.Graph, inputs: Sequence[str], axes: Mapping[str, Sequence[str | int]]
 ) -> None:
-    """Axes by the names users know, in place of the symbols of the trace."""
+    """Name axes by the names users know instead of the symbols of the trace."""
     traced: list[tuple[ir.Shape, Sequence[str | int | None]]] = [
         (value.shape, names)
         for value, names in [

@@ -122,7 +122,7 @@ def _schema(op: OpSpec) -> Any:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps torch's exporter from talking about packages nobody asked for."""
+    """Silence torch's exporter about optional packages."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

@@ -1,4 +1,4 @@
-"""An ONNX file becomes a serialised engine: the part that talks to TensorRT."""
+"""Builds a serialised engine from an ONNX file: the only part that calls TensorRT."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from reformer_export.host.tensorrt_library import (
 
 Progress = Callable[[str], None]
 
-_PHASES_TOLD = 3  # levels of the library's phases that a user hears of
+_PHASES_TOLD = 3  # levels of the library's phases that are reported
 _NODE = re.compile(r"\[ONNX Layer: (.*)\]")
 
 
@@ -56,7 +56,7 @@ class EngineBuilder:
     """Parses one graph and builds engines from it."""
 
     def __init__(self, library: Library, log: Log | None = None) -> None:
-        """Raises DeviceUnavailableError where the library needs a GPU to build and none is here."""
+        """Raises DeviceUnavailableError if the library needs a GPU to build and none is here."""
         if library.flavor.name == "standard":
             try:
                 require_gpu("building an engine with the standard TensorRT")

@@ -1,4 +1,4 @@
-"""An artifact becomes a TensorRT engine: what was asked for is checked, then built."""
+"""Builds a TensorRT engine from an artifact, after all options are checked."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class TensorRTOptions:
-    """How to build; the command line's options of the same names say what each does."""
+    """Options of the build, named as on the command line."""
 
     flavor: str = "auto"
     dtype: str | None = None
@@ -75,7 +75,7 @@ class TensorRTOptions:
 
 @dataclass(frozen=True)
 class EnginePlan:
-    """What is to be built, all of it checked: the library is here and takes what was asked."""
+    """A checked plan: the library is installed and supports all options."""
 
     artifact: Artifact
     library: Library
@@ -91,7 +91,7 @@ class EnginePlan:
 
     @property
     def fp32_products(self) -> bool:
-        """Whether all targets multiply fp32 matrices; through TensorRT-RTX, SM75 does not."""
+        """True if all targets multiply fp32 matrices; through TensorRT-RTX, SM75 does not."""
         return _TURING not in self.targets
 
     @property
@@ -105,7 +105,7 @@ class EnginePlan:
 
 
 def plan_engine(artifact: Artifact, options: TensorRTOptions) -> EnginePlan:
-    """Check everything that can be refused before work begins.
+    """Check all options before the work begins.
 
     Raises:
         UsageError: a type, target, shape or way to run the operators that cannot be had.
@@ -320,7 +320,7 @@ def _targets(library: Library, wanted: Sequence[str], dtype: str) -> tuple[str, 
 
 
 def _check_some_gpu(library: Library, gpus: Sequence[Gpu]) -> None:
-    """UsageError where an engine for nobody in particular would run on no GPU of this machine."""
+    """UsageError if an engine for the default targets would run on no GPU of this machine."""
     refusals = []
     for gpu in gpus:
         try:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 _MOST_ELEMENTS = 2**31 - 1  # of one tensor
-_USUAL_LENGTH = 1024  # what an engine is tuned for where nobody says otherwise
+_USUAL_LENGTH = 1024  # an engine is tuned for this unless the user says otherwise
 _SHAPE = re.compile(r"([\w.]+):(\d{1,9})x(\d{1,9})")
 
 
@@ -68,11 +68,11 @@ def make_profiles(
 def check_volumes(model: ir.Model, profiles: Sequence[Profile]) -> None:
     """Hold the scores of attention, the largest tensors there are, against TensorRT's limit.
 
-    Many of its kernels address with 32 bits, so a tensor has fewer than 2**31 elements. For more,
-    TensorRT-RTX builds an engine without a word.
+    Many of its kernels address with 32 bits, so a tensor has fewer than 2**31 elements.
+    TensorRT-RTX builds larger ones without an error.
 
     Args:
-        model: with our operators as nodes; without, there is nothing to go by.
+        model: with our operators as nodes; others are not checked.
 
     Raises:
         UsageError: the largest shape of a profile goes beyond.

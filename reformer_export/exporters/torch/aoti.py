@@ -34,7 +34,7 @@ INSTRUCTION_SETS = {"avx2": (256, "x86-64-v3"), "avx512": (512, "x86-64-v4")}
 
 @dataclass(frozen=True)
 class AotiOptions(ExportOptions):
-    """How to export; the command line's options of the same names say what each does."""
+    """Options of the export, named as on the command line."""
 
     ops: str = "native"
     isa: str | None = None
@@ -49,7 +49,7 @@ class AotiOptions(ExportOptions):
 
 
 def check_compiler() -> None:
-    """MissingDependencyError where there is no C++ compiler for AOTInductor to call."""
+    """MissingDependencyError if there is no C++ compiler for AOTInductor to call."""
     from torch._inductor.cpp_builder import get_cpp_compiler
     from torch._inductor.exc import InvalidCxxCompiler
 
@@ -153,8 +153,8 @@ def exported(loaded: LoadedModel, *, portable: bool) -> torch.export.ExportedPro
     """The model with both axes of its inputs dynamic.
 
     It gives the outputs in the signature's order, then the buckets of all LSH layers where there
-    are any, `[lsh_layers, batch, heads, num_hashes, padded]` int32: nobody can look into the
-    compiled model, and it is that one which has to be verified.
+    are any, `[lsh_layers, batch, heads, num_hashes, padded]` int32: the compiled
+    model cannot be inspected, and it is the one that has to be verified.
     """
     import torch
 
@@ -189,7 +189,7 @@ def compile_package(program: torch.export.ExportedProgram, path: Path, instructi
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps torch's compiler from talking about itself."""
+    """Silence torch's compiler."""
     logger = logging.getLogger("torch")
     level = logger.level
     logger.setLevel(logging.ERROR)

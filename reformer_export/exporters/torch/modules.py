@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Traced(nn.Module):
-    """The model in two pieces, between which a padded sequence is cut back to its length."""
+    """The model in two parts; between them a padded sequence is cut to its length."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()

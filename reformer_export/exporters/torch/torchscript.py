@@ -28,7 +28,7 @@ OPS_MODES = ("native", "portable")
 
 @dataclass(frozen=True)
 class TorchScriptOptions(ExportOptions):
-    """How to export; the command line's options of the same names say what each does."""
+    """Options of the export, named as on the command line."""
 
     ops: str = "native"
 
@@ -119,8 +119,7 @@ def scripted(loaded: LoadedModel, longest: int, *, portable: bool) -> torch.jit.
     inlined = decomposed() if portable else contextlib.nullcontext()
     try:
         with warnings.catch_warnings(), torch.no_grad(), inlined:
-            # That TorchScript is no longer developed, and that sizes it is given are constants:
-            # those of weights are.
+            # Warnings that TorchScript is deprecated, and that sizes of weights become constants.
             warnings.simplefilter("ignore")
             traced = torch.jit.trace_module(
                 Traced(loaded.model).eval(), example, strict=False, check_trace=False
@@ -131,7 +130,7 @@ def scripted(loaded: LoadedModel, longest: int, *, portable: bool) -> torch.jit.
         raise ExportError(
             f"torch could not turn the model into TorchScript: {reason[-1] if reason else error}"
         ) from error
-    # Whoever loads it wants numbers, and no graph of gradients for them.
+    # Whoever loads the file needs no gradients.
     for parameter in module.parameters():
         parameter.requires_grad_(False)
     return module

@@ -107,7 +107,7 @@ def verify_matrix(
 
 @dataclass
 class _Entry:
-    """A contender while it is compared; `runner` None where it cannot run."""
+    """A contender while it is compared; `runner` None if it cannot run."""
 
     name: str
     runner: Comparable | None

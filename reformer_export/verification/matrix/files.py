@@ -14,7 +14,7 @@ DOCUMENT, PAGE = "matrix.json", "matrix.html"
 
 
 def prepare_folder(folder: Path) -> None:
-    """Make the folder before anything is compared; UsageError where that cannot be."""
+    """Make the folder before anything is compared; UsageError if that cannot be."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

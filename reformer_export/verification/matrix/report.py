@@ -47,7 +47,7 @@ class PairRow:
         inputs: how many were compared.
         equal: how many of them both hashed alike.
         flips: decisions that differ, in the first layer where any do; their sum over the inputs.
-        error: the largest relative difference of an output where both hashed alike; None where
+        error: the largest relative difference of an output where both hashed alike; None if
             they never did.
         bound: what that is held to: the sum of what each is held to against the reference.
         passed: the error is within it, and each flip is a tie by both runtimes' own rows.

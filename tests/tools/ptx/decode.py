@@ -51,7 +51,7 @@ class Modifiers:
         self.rest = list(ins.modifiers)
 
     def has(self, name: str) -> bool:
-        """Whether the modifier is there. It is taken."""
+        """True if the modifier is there. It is taken."""
         if name in self.rest:
             self.rest.remove(name)
             return True

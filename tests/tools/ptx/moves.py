@@ -108,7 +108,7 @@ _COMBINE: dict[str, Function] = {
 
 
 def comparison(name: str, *, floats: bool) -> Function | None:
-    """By its name in `setp`; None where the type has no such comparison."""
+    """By its name in `setp`; None if the type has no such comparison."""
     if not floats:
         return _ORDERED.get(_UNSIGNED.get(name, name))
 
