@@ -31,11 +31,20 @@ struct Operand {
   Type type;
   const char* names[4];  // of the axes; null after the last one
 
-  std::vector<const char*> axes() const {
-    std::vector<const char*> found;
-    for (const char* axis : names)
-      if (axis != nullptr) found.push_back(axis);
-    return found;
+  struct AxisNames {
+    const char* const* first;
+    std::size_t count;
+
+    const char* const* begin() const { return first; }
+    const char* const* end() const { return first + count; }
+    std::size_t size() const { return count; }
+    const char* operator[](std::size_t axis) const { return first[axis]; }
+  };
+
+  AxisNames axes() const {
+    std::size_t count = 0;
+    while (count < std::size(names) && names[count] != nullptr) ++count;
+    return {names, count};
   }
 };
 

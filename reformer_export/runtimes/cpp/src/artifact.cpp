@@ -6,8 +6,8 @@
 #include "engine.h"
 #include "files.h"
 #include "manifest.h"
+#include "messages.h"
 #include "onnx_file.h"
-#include "words.h"
 
 namespace reformer {
 namespace {
@@ -102,7 +102,7 @@ Artifact Artifact::open(const fs::path& path, bool check_hashes) {
   for (const auto& [name, record] : manifest.formats)
     if (manifest.files.count(record.file) == 0)
       fail(ErrorKind::artifact, manifest_path.string(), " says that ", name, " is in ",
-           repr(record.file), ", which it does not list: export again");
+           in_quotes(record.file), ", which it does not list: export again");
   if (manifest.files.count(kManifest) > 0)
     fail(ErrorKind::artifact, manifest_path.string(), " lists itself: export again");
   check_files(folder, manifest, kManifestListing, check_hashes);

@@ -4,7 +4,7 @@
 #include <set>
 
 #include "files.h"
-#include "words.h"
+#include "messages.h"
 
 namespace reformer {
 namespace {
@@ -30,7 +30,7 @@ DType dtype_of(const Fields& fields) {
     names.push_back(dtype_name(dtype));
   }
   fail(ErrorKind::artifact, fields.where(), ".dtype must be one of ", joined(names), ", found ",
-       repr(name));
+       in_quotes(name));
 }
 
 TensorSpec tensor_from(const Fields& fields) {
