@@ -1,4 +1,4 @@
-"""`make bench`: python -m reformer_export.bench [--quick] [--threads N] [--out DIR]"""
+"""`make bench`: python -m benchmarks [--quick] [--threads N] [--out DIR]"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much memory tensors take: counted from every allocation, so the same in every run."""
+"""Memory of tensors, counted from every allocation, so it is the same in every run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _MEMORY_EVENT = "[memory]"
 def peak_allocated(function: Callable[[], object]) -> int:
     """The most bytes that tensors held at once while `function` ran, beyond those of before it.
 
-    What kernels take for themselves without asking PyTorch is not in it.
+    Memory that kernels allocate without PyTorch is not counted.
     """
     from torch.profiler import ProfilerActivity, profile
 

@@ -1,4 +1,4 @@
-"""What the project promises about speed and memory, row by row, and how measured values compare."""
+"""The project's promises about speed and memory, beside measured values."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The C++ runtime beside Python's ONNX Runtime: python -m benchmarks.cpp ARTIFACT
 
-The same library, kernels, model, input and threads. Whole processes take turns, and what counts are
-the ratios within a round, since a slow minute of the machine hits both of it.
+The same library, kernels, model, input and threads. Whole processes take turns, and ratios are
+taken within a round, so a slow minute of the machine affects both.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`make bench`: makes the published shapes' checkpoints, exports them, measures all we promise."""
+"""`make bench`: makes checkpoints of the published shapes, exports and measures them."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ _SHAPES: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Plan:
-    """One artifact's measurements: under which name, of which shape, on what, beside whom."""
+    """One artifact's measurements: its name, shape, lengths and contenders."""
 
     name: str
     shape: str
@@ -116,7 +116,7 @@ class SuiteReport:
         return bool(self.failures) or any(part.failed for part in self.parts.values())
 
     def notes(self) -> list[str]:
-        """What a reader of the numbers should know, and what went wrong."""
+        """Notes for the reader of the numbers, and failures."""
         found = list(self.failures)
         for name, part in self.parts.items():
             found += [f"{name}: {note}" for note in (*part.troubles(), *part.notes())]
@@ -142,10 +142,11 @@ def run_suite(
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> SuiteReport:
-    """Measure all we promise, and write results.json, table.md and plots into `folder`.
+    """Measure everything that the project promises; write results.json, table.md and plots into
+    `folder`.
 
-    Checkpoints and artifacts are made in `folder`, anew each time. What breaks is told in the
-    report; the rest is measured.
+    Checkpoints and artifacts are made in `folder`, anew each time. Failures are in the report; the
+    rest is measured.
 
     Args:
         folder: made if need be.
@@ -232,7 +233,7 @@ def make_artifact(folder: Path, changes: Mapping[str, Any]) -> Path:
 
 
 def _ops_in_own_process(scope: Scope, threads: int) -> OpsReport:
-    """A kernel that crashes must not take the other measurements with it."""
+    """A kernel that crashes must not end the other measurements."""
     measure = partial(
         bench_ops,
         threads=threads,

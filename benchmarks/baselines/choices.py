@@ -65,12 +65,12 @@ class Skeleton:
 
 @dataclass(frozen=True)
 class Choice:
-    """An attention: what it is called, and how it gets into the skeleton.
+    """An attention: its name, and how it replaces the skeleton's own.
 
     Attributes:
         kind: of layer that the skeleton has.
         replace: makes the attention of a layer from the one it replaces and the layer's number;
-            None if the skeleton's own stays.
+            None if the skeleton's own is kept.
         causal: False for what cannot be.
     """
 

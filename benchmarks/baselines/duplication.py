@@ -1,9 +1,10 @@
-"""What each attention learns in the same time: the Reformer paper's duplication task, made small.
+"""What each attention learns in the same time: a small version of the Reformer paper's duplication
+task.
 
-A sequence is `0 w 0 w` with a random `w` of the symbols 1 to n (arXiv 2001.04451, section 5). What
-counts is the second `w`, which only who looks half a sequence back can know. A causal model
-predicts each of its symbols from all before. One that cannot be causal gets the second `w` masked
-out, and fills it in all at once.
+A sequence is `0 w 0 w` with a random `w` of the symbols 1 to n (arXiv 2001.04451, section 5). Only
+the second `w` counts; predicting it needs a look half a sequence back. A causal model predicts each
+of its symbols from all before. One that cannot be causal gets the second `w` masked out, and fills
+it in all at once.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Learned:
-    """One attention's way through the training.
+    """The training of one attention.
 
     Attributes:
         task: "causal", or "fill in" where the second `w` was masked.
@@ -152,7 +153,7 @@ def learn(
 
 
 def draw(count: int, generator: torch.Generator, causal: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    """Sequences and what to say at each position, both `[count, LENGTH]` int64."""
+    """Sequences and the target of each position, both `[count, LENGTH]` int64."""
     word = torch.randint(1, SYMBOLS + 1, (count, LENGTH // 2 - 1), generator=generator)
     half = pad(word, (1, 0), value=_SEPARATOR)
     ids = torch.cat([half, half], dim=1)

@@ -1,4 +1,4 @@
-"""What every baseline has in common: the projections of the layer it stands in."""
+"""What all baselines share: the projections of the layer that they replace."""
 
 from __future__ import annotations
 

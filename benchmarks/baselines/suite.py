@@ -1,4 +1,4 @@
-"""All of `make bench-attention`: what every attention costs, and what it learns."""
+"""All of `make bench-attention`: cost and learning of every attention."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What a training step takes: time and memory, beside Hugging Face's and full attention's."""
+"""Time and memory of a training step, beside Hugging Face's and full attention's."""

@@ -41,7 +41,7 @@ QUICK_SCOPE = Scope(depths=(2, 6, 12), depth_length=1024, lengths=(1024, 4096), 
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes of activations at the worst moment of a step, and the seconds of one such step."""
+    """Peak bytes of activations in a step, and the seconds of one step."""
 
     who: str
     layers: int
@@ -67,7 +67,7 @@ class Time:
 
     @property
     def ratio(self) -> float:
-        """How many of our steps one of these takes: the median over the rounds."""
+        """The time of a step as a multiple of ours: the median over the rounds."""
         return statistics.median(self.ratios)
 
 

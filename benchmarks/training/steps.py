@@ -19,7 +19,7 @@ LABELS = {
     HF: "Hugging Face",
     FULL: "full attention (torch SDPA), reversible",
 }
-"""Whose steps are measured."""
+"""Labels of the contenders."""
 
 _SHAPE = ReformerConfig(
     attn_layers=("local", "lsh") * 3,

@@ -1,4 +1,4 @@
-"""All operators. A further one is a folder beside the others and an entry here."""
+"""All operators. A new one is a folder beside the others and an entry here."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ OPS: tuple[OpSpec, ...] = (LSH_BUCKET, SORTED_CHUNK_ATTENTION, CHUNK_ATTENTION)
 
 
 FUSED: tuple[OpSpec, ...] = (ADD_NORM,)
-"""What the exporter makes of standard operators that stand side by side. Only ONNX knows these, and
-only GPUs have kernels for them: all other runtimes run their bodies."""
+"""Operators that the exporter makes of adjacent standard operators. Only ONNX has these, and only
+GPUs have kernels for them; all other runtimes run their bodies."""
 
 
 def by_onnx_name(name: str) -> OpSpec:

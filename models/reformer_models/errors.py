@@ -1,4 +1,4 @@
-"""What can go wrong between a checkpoint on disk and a model in memory."""
+"""Errors of reading checkpoints and building models."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _QUOTE.maxstring = _QUOTE.maxother = 120
 
 
 def quoted(value: object) -> str:
-    """A value from a file as it may stand in a message: on one line, and not at length."""
+    """A value from a file for an error message: quoted, on one line, cut if it is long."""
     return _QUOTE.repr(value)
 
 
 def shortened(name: str) -> str:
-    """A name from a file as it may stand in a message without quotation marks."""
+    """A name from a file for an error message: without quotes, on one line, cut if it is long."""
     return quoted(name)[1:-1]
 
 

@@ -1,4 +1,4 @@
-"""`AddNorm` in NumPy fp64: what every implementation is held against."""
+"""`AddNorm` in NumPy fp64: the reference of every implementation."""
 
 from __future__ import annotations
 

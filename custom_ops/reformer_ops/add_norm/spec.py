@@ -21,4 +21,4 @@ ADD_NORM = OpSpec(
 )
 
 WIDEST = 8192
-"""Of a row that a GPU's program holds; wider ones are left to standard operators."""
+"""The widest row that one GPU program holds, in elements; wider rows use standard operators."""

@@ -10,7 +10,7 @@ from reformer_ops.core.errors import OpError
 from reformer_ops.triton.launch import Argument, Grid, Launch, padded, triton_type
 
 _ELEMENTS = 4096
-"""Of a program's rows together: 8 to 16 of each thread, on their way at once."""
+"""Elements of all rows of a program: 8 to 16 loads in flight in each thread."""
 
 
 @triton.jit(do_not_specialize=["length"])
@@ -32,7 +32,7 @@ def add_norm_kernel(
     residual, update, total, normed  [batch, length, HIDDEN]
     weight, bias                     [HIDDEN]
 
-    The norm is of the sum as it is stored. Its mean is taken off before squares are summed.
+    The norm is of the sum as it is stored. The mean is subtracted before squares are summed.
     """
     tiles = tl.cdiv(length, BLOCK_M)
     program = tl.program_id(0)

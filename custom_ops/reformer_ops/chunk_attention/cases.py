@@ -55,7 +55,7 @@ def cases() -> Iterator[Case]:
     yield make_case(
         batch=2, length=32, heads=1, head_dim=8, chunk_length=8, before=1, after=1, causal=False
     )
-    # Reach beyond the ring: three chunks back and two on with only two chunks there.
+    # Reach beyond the ring: three chunks back and two forward, with only two chunks.
     yield make_case(
         batch=1, length=8, heads=2, head_dim=4, chunk_length=4, before=3, after=2, causal=False
     )

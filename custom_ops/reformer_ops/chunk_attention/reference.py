@@ -1,4 +1,4 @@
-"""The numbers of `ChunkAttention`, in NumPy fp64. Every backend is held to this."""
+"""`ChunkAttention` in NumPy fp64: the reference of every backend."""
 
 from __future__ import annotations
 

@@ -26,8 +26,8 @@ from reformer_ops.core.torch_library import (
 class Ring:
     """Chunks in a ring, and which of them each one sees (`reference.look_adjacent`).
 
-    Nothing here asks how many chunks there are, so a trace holds for every length: `count` may be
-    a number, or what a tracer has in place of one.
+    No code here branches on the number of chunks, so a trace is valid for every length: `count` may
+    be a number or a tracer's symbol.
 
     Attributes:
         chunks: `[count, reach]` int64, `reach = before + 1 + after`. A reach of more than the whole
@@ -58,7 +58,8 @@ class Ring:
         return (exists[self.chunks] & has_neighbours[:, None]).flatten(1)
 
     def sum_adjacent(self, tensor: torch.Tensor, axis: int) -> torch.Tensor:
-        """Each chunk's sum over where it was seen, in `tensor`'s shape of `adjacent`'s result."""
+        """The sum, for each chunk, over all places where it was seen; `tensor` has the shape of
+        `adjacent`'s result."""
         seen = tensor.unflatten(axis + 1, (self.chunks.shape[1], -1)).flatten(axis, axis + 1)
         shape = list(seen.shape)
         shape[axis] = self.chunks.shape[0]

@@ -1,4 +1,4 @@
-"""The numbers that both attentions are defined with, shared by every backend."""
+"""Constants in the definition of both attentions, shared by every backend."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ MASKED = -1e9
 """Score of a key that is padding or lies in the future (Hugging Face, fp32)."""
 
 SELF = -1e5
-"""Score of a query's own position in shared-QK attention: attended only for want of others."""
+"""Score of a query's own position in shared-QK attention: attended only if there is no other
+key."""
 
 ABSENT = -3e38
-"""Score of a key that does not exist: weight exactly zero, even where all else is MASKED."""
+"""Score of a key that does not exist: its weight is exactly zero, even if all other keys are
+MASKED."""
 
 KEY_NORM_EPSILON = 1e-6
 """Added to the mean square of a query before it is normalised into a key."""

@@ -1,4 +1,4 @@
-"""Which elements stay, as in `csrc/dropout.h`: a seed, a row and a column tell."""
+"""Which elements dropout keeps, from a seed, a row and a column, as in `csrc/dropout.h`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _LOWER_HALF = 0xFFFFFFFF
 def draw_seed(probability: float, device: torch.device) -> torch.Tensor:
     """A seed from the generator of the device: int64, one number.
 
-    Where nothing is dropped it is 0, and the generator stays where it is.
+    It is 0 if nothing is dropped; then the generator does not advance.
     """
     if not probability:
         return torch.zeros((), dtype=torch.int64, device=device)
@@ -20,7 +20,7 @@ def draw_seed(probability: float, device: torch.device) -> torch.Tensor:
 def keep(
     seed: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, probability: float
 ) -> torch.Tensor:
-    """Which elements of a matrix stay where a share `probability` is dropped.
+    """Which elements of a matrix are kept if a share `probability` is dropped.
 
     Args:
         seed: int64, one number.
@@ -44,7 +44,7 @@ def factors(
     probability: float,
     dtype: torch.dtype,
 ) -> torch.Tensor:
-    """What dropout multiplies the elements by: 0, or what makes up for those that are dropped."""
+    """The factors that dropout multiplies elements by: 0, or 1 / (1 - probability)."""
     return keep(seed, rows, columns, probability).to(dtype) * (1 / (1 - probability))
 
 
@@ -61,5 +61,5 @@ def _signed(bits: int) -> int:
 
 
 def _shifted(x: torch.Tensor, places: int) -> torch.Tensor:
-    """To the right, with zeros from the left."""
+    """Shift right, filling with zeros."""
     return (x >> places) & (2 ** (64 - places) - 1)

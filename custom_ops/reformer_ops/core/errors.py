@@ -1,10 +1,11 @@
-"""The root of every exception this project raises on purpose."""
+"""The base class of every exception that this project raises."""
 
 from __future__ import annotations
 
 
 class ReformerError(Exception):
-    """Something the user can act on: the message says what was asked, what was found, what to do.
+    """An error that the user can act on: the message says what was asked, what was found, what to
+    do.
 
     `exit_code` is what the command line returns for it: 1 failure, 2 usage, 3 parity miss.
     """

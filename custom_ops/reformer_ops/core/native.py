@@ -2,7 +2,7 @@
 
 Environment variables:
     REFORMER_OPS: "auto" (the default) runs the native kernels where they are and says in the log
-        what runs, "native" insists on them, "portable" does without.
+        what runs, "native" requires them, "portable" does not use them.
     REFORMER_OPS_LIBRARY_DIR: a folder to look in instead of the installed package, such as a CMake
         build folder.
     REFORMER_FORCE_ISA: the instruction set to use, see csrc/isa.h.
@@ -127,7 +127,7 @@ def native_status(kind: Kind) -> NativeStatus:
 
     Raises:
         NativeLibraryError: REFORMER_OPS=native, and the library is not there or does not load.
-        OpError: an environment variable has a value that nothing can be done with.
+        OpError: an environment variable has an unknown value.
     """
     if kind == "torch":
         return load_into_torch()
@@ -137,7 +137,7 @@ def native_status(kind: Kind) -> NativeStatus:
 
 
 def requested() -> Choice:
-    """What REFORMER_OPS asks for."""
+    """The value of REFORMER_OPS."""
     choice = os.environ.get(CHOICE_VARIABLE) or "auto"
     if choice not in CHOICES:
         raise OpError(f"{CHOICE_VARIABLE}={choice}: choose one of {', '.join(CHOICES)}")
@@ -146,7 +146,8 @@ def requested() -> Choice:
 
 @cache
 def load_into_torch() -> NativeStatus:
-    """Give `torch.ops.reformer` its kernels, if REFORMER_OPS lets; raises as `native_status`."""
+    """Load the kernels of `torch.ops.reformer` if REFORMER_OPS allows; raises as
+    `native_status`."""
     import torch
 
     def load(path: Path) -> str:
@@ -177,7 +178,7 @@ def register_with_onnxruntime(options: Any, choice: Choice | None = None) -> Nat
 
 
 def _resolve(kind: Kind, choice: Choice, load: Callable[[Path], str]) -> NativeStatus:
-    """Do what was chosen; `load` takes the library's path and gives the instruction set."""
+    """Carry out the choice; `load` takes the library's path and returns the instruction set."""
     if choice == "portable":
         return NativeStatus(kind, reason="portable operators were asked for")
     path: Path | None = None
@@ -187,7 +188,7 @@ def _resolve(kind: Kind, choice: Choice, load: Callable[[Path], str]) -> NativeS
     except NativeLibraryError as error:
         if choice == "native":
             raise
-        # A library that is there and does not load is no ordinary state of affairs.
+        # A library that exists but does not load deserves a warning.
         level = logging.INFO if path is None else logging.WARNING
         status = NativeStatus(kind, path, reason=str(error))
         _logger.log(level, "%s runs %s: %s", kind, status, error)

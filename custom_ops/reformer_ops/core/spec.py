@@ -28,9 +28,9 @@ _TORCH_TYPES: dict[AttributeKind, str] = {
 class Operand:
     """A tensor that goes into or comes out of an operator.
 
-    `axes` are symbolic names; the same name means the same size everywhere in one operator.
-    `dtype` is "float" for the model's own type (fp32, fp16 or bf16), "wide" for what its sums are
-    held in (fp32), otherwise a NumPy name.
+    `axes` are symbolic names; equal names mean equal sizes within one operator.
+    `dtype` is "float" for the model's own type (fp32, fp16 or bf16), "wide" for the type of its
+    sums (fp32), otherwise a NumPy name.
     """
 
     name: str
@@ -42,8 +42,8 @@ class Operand:
 class Attribute:
     """A compile-time argument. ONNX knows no booleans: there a "bool" is an int of 0 or 1.
 
-    A number is at least `minimum`, less than `limit`, and `even` if so declared; of an "ints" so is
-    each, and there is at least one.
+    A number is at least `minimum`, less than `limit`, and even if `even` is set. An "ints" holds at
+    least one such number.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Attribute:
         )
 
     def __str__(self) -> str:
-        """What it takes, as error messages put it."""
+        """The accepted values, for error messages."""
         what = f"one or more {self.name}" if self.kind == "ints" else self.name
         below = "" if self.limit == math.inf else f" and < {self.limit:g}"
         return f"{what}{', even and' if self.even else ''} >= {self.minimum}{below}"
@@ -69,7 +69,7 @@ class Attribute:
 
 @dataclass(frozen=True)
 class OpSpec:
-    """One operator. The torch schema, the ONNX node and the kernels are held to this by tests."""
+    """One operator. Tests compare the torch schema, the ONNX node and the kernels with this."""
 
     name: str
     torch_name: str
@@ -89,10 +89,10 @@ class OpSpec:
 
     @cached_property
     def with_lse(self) -> OpSpec:
-        """An attention as training runs it; torch alone has it.
+        """An attention as training runs it; only torch has it.
 
-        It drops a share `dropout` of the probabilities, those that `seed` says. Besides the output
-        it gives what gradients need: the logsumexp of each query's scores, of all keys it sees, in
+        It drops a share `dropout` of the probabilities, chosen by `seed`. Besides the output it
+        returns what gradients need: the logsumexp of each query's scores, of all keys it sees, in
         all rounds.
         """
         lse = Operand("lse", ("batch", "heads", "length"), "wide")
@@ -107,7 +107,7 @@ class OpSpec:
 
     @cached_property
     def backward(self) -> OpSpec:
-        """The gradients of an attention's float inputs; torch alone has it.
+        """The gradients of an attention's float inputs; only torch has it.
 
         It takes inputs and outputs of `with_lse` and the output's gradient.
         """

@@ -1,4 +1,4 @@
-"""What TensorRT has to know of an operator; each operator says it in its `tensorrt.py`.
+"""What TensorRT has to know of an operator; each operator's `tensorrt.py` defines it.
 
 A plugin has no memory of its own and launches one kernel once, so an operator is run by a chain of
 plugins. `TensorRTForm.steps` names the kernels of the chain.

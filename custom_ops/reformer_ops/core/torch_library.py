@@ -1,4 +1,4 @@
-"""Puts an operator into torch's dispatcher under the schema its spec declares."""
+"""Registers an operator with torch's dispatcher, with the schema that its spec declares."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ MODEL_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 """The types a model may come in; hashing, norms and sums are fp32 in all of them."""
 
 ATTENTION_DTYPES = (*MODEL_DTYPES, torch.float64)
-"""The types of the portable attentions. In float64 nothing is fp32: numeric derivatives need it."""
+"""The types of the portable attentions. In float64 no part is fp32, which numeric derivatives
+need."""
 
 PORTABLE: dict[str, Callable[..., Any]] = {}
-"""By torch name, what serves a device that has no kernel of its own for the operator."""
+"""Portable kernels by torch name, for devices without a kernel of their own."""
 
 _LIBRARY = torch.library.Library(DOMAIN, "FRAGMENT")
 
@@ -37,7 +38,8 @@ load_into_torch()  # before anything is defined: a library of kernels brings the
 
 @dataclass(frozen=True)
 class Gradients:
-    """What an attention has besides, to be trained: `op.with_lse` and `op.backward`, portably."""
+    """Portable implementations of `op.with_lse` and `op.backward`, which training an attention
+    needs."""
 
     with_lse: Callable[..., tuple[torch.Tensor, torch.Tensor]]
     backward: Callable[..., tuple[torch.Tensor, ...]]
@@ -82,7 +84,7 @@ def register(
             if operand.dtype == "float"
         )
 
-    # Whoever calls `op` knows of no other name.
+    # Errors name the operator that the user called.
     check_with_lse = partial(check_attention, replace(op.with_lse, torch_name=op.torch_name))
     _implement(op.with_lse, check_with_lse, gradients.with_lse, fake_with_lse)
     check_backward = partial(check_attention, op.backward)
@@ -136,7 +138,8 @@ def _on_cuda(
 
 @cache
 def _triton_kernels(op: OpSpec) -> Callable[..., torch.Tensor] | None:
-    """`<op>/triton_op.py`; None without Triton, which REFORMER_OPS=native makes an error."""
+    """The function in `<op>/triton_op.py`; None without Triton, or an error if
+    REFORMER_OPS=native."""
     try:
         importlib.import_module("triton")
     except ImportError as error:
@@ -178,7 +181,7 @@ def _operator(op: OpSpec) -> Any:
 
 
 def _autograd(op: OpSpec, keyset: Any, *arguments: Any) -> torch.Tensor:
-    """`op`, or where its gradient is wanted, `op.with_lse`."""
+    """`op`, or `op.with_lse` if a gradient is needed."""
     tensors = arguments[: len(op.inputs)]
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
         output = _with_dropout(op, 0.0, *arguments)
@@ -199,7 +202,7 @@ def _with_dropout(op: OpSpec, dropout: float, *arguments: Any) -> torch.Tensor:
 
 
 def _save_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:
-    """Inputs, output and logsumexp: nothing whose size is a number of scores."""
+    """Save inputs, output and logsumexp, but no scores."""
     _, lse = output
     ctx.mark_non_differentiable(lse)
     ctx.save_for_backward(*(v for v in inputs if isinstance(v, torch.Tensor)), *output)
@@ -221,7 +224,8 @@ def _second_derivative(op: OpSpec, ctx: Any, *gradients: torch.Tensor | None) ->
 
 @contextmanager
 def decomposed() -> Iterator[None]:
-    """Within it the operators run as what they consist of: a trace then holds no node of ours."""
+    """Within this context our operators run as standard torch operators, so a trace holds no node
+    of ours."""
     token = _DECOMPOSED.set(True)
     try:
         yield
@@ -230,7 +234,8 @@ def decomposed() -> Iterator[None]:
 
 
 def call(op: OpSpec, *arguments: Any) -> torch.Tensor:
-    """Run the operator; OpError for what it does not take, whoever found out."""
+    """Run the operator; OpError for inputs that it does not take, from Python or from the native
+    library."""
     # torch.compile does not know context variables.
     if not torch.compiler.is_dynamo_compiling() and _DECOMPOSED.get():
         decomposition: torch.Tensor = PORTABLE[op.torch_name](*arguments)
@@ -241,7 +246,7 @@ def call(op: OpSpec, *arguments: Any) -> torch.Tensor:
 def call_with_dropout(op: OpSpec, dropout: float, *arguments: Any) -> torch.Tensor:
     """`call`, with a share `dropout` of the attention probabilities set to 0, the rest scaled up.
 
-    Which ones, a seed says that is drawn from torch's generator.
+    A seed from torch's generator chooses which.
     """
     if dropout == 0:
         return call(op, *arguments)
@@ -258,7 +263,7 @@ def _refusing_with_op_error(function: Callable[..., torch.Tensor], *arguments: A
 
 
 def wide(dtype: torch.dtype) -> torch.dtype:
-    """What is fp32 in every type of a model: norms, scores, softmax, sums."""
+    """The type of norms, scores, softmax and sums: fp32, or float64 for float64."""
     return torch.promote_types(dtype, torch.float32)
 
 
@@ -276,7 +281,7 @@ def check_operands(
 ) -> None:
     """OpError if ranks, sizes or types do not fit the spec; floats are of one of `dtypes`.
 
-    Sizes that a tracer stands in for are not compared: nobody knows them yet.
+    Symbolic sizes of a tracer are not compared.
     """
     sizes: dict[str, int] = {}
     model_dtype: torch.dtype | None = None

@@ -43,7 +43,7 @@ def convolution_body(
 ) -> ir.Value:
     """The same with the projections as a convolution of width 1, a head being a group.
 
-    For devices that have no fp32 product of matrices. The rotations must be known:
+    For devices without fp32 products of matrices. The rotations must be known:
     `[heads, head_dim, num_hashes, half_factors]`.
     """
     heads, head_dim, num_hashes, _ = rotations.shape

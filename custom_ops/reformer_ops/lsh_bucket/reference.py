@@ -1,4 +1,4 @@
-"""The numbers of `LshBucket`, in NumPy fp64. Every backend is held to this."""
+"""`LshBucket` in NumPy fp64: the reference of every backend."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def lsh_bucket(
 def bucket_margins(
     query: Array, rotations: Array, *, factors: Sequence[int]
 ) -> NDArray[np.float64]:
-    """How clear each decision was: `best - second best`, the smallest over the factors.
+    """The margin of each decision: `best - second best`, the smallest over the factors.
 
     It is relative to the size of a usual projection: the length of the query times the root mean
     square of the rotations. (Not to the best: of a factor of 2 the second best is its negative,
     which would make every decision a clear one.) Rounding can move a query to another bucket only
-    where this is tiny. Same arguments as `lsh_bucket`; returns `[batch, heads, num_hashes, length]`
+    if this is tiny. Same arguments as `lsh_bucket`; returns `[batch, heads, num_hashes, length]`
     fp64.
     """
     if not factors:

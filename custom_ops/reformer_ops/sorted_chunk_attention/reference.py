@@ -1,4 +1,4 @@
-"""The numbers of `SortedChunkAttention`, in NumPy fp64. Every backend is held to this."""
+"""`SortedChunkAttention` in NumPy fp64: the reference of every backend."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ def sorted_chunk_attention(
     num_chunks_after: int,
     causal: bool,
 ) -> NDArray[np.float64]:
-    """Sort by bucket, attend within chunks of the sorted sequence, undo the sort, sum the rounds.
+    """Sort by bucket, attend within chunks of the sorted sequence, undo the sort, sum over the
+    rounds.
 
     Args:
         query_key, value: `[batch, length, heads, head_dim]`. `length` is at most `chunk_length`
@@ -79,6 +80,6 @@ def sorted_chunk_attention(
     undo = np.argsort(order, axis=-1)[..., None]
     output = np.take_along_axis(output.reshape(batch, heads, rounds, length, head_dim), undo, 3)
     lse = np.take_along_axis(lse.reshape(batch, heads, rounds, length, 1), undo, 3)
-    # Rounds weigh in by the share of attention they found: a softmax over their logsumexps.
+    # The weights of the rounds are a softmax over their logsumexps.
     combined, _ = softmax_attend(lse.transpose(0, 1, 3, 4, 2), output.swapaxes(2, 3))
     return combined[:, :, :, 0].transpose(0, 2, 1, 3)

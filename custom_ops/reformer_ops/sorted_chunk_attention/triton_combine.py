@@ -1,4 +1,4 @@
-"""The sum over rounds in Triton: each round weighs in by the share of attention it found."""
+"""The weighted sum over rounds in Triton; weights are a softmax over the rounds' logsumexps."""
 
 from functools import cache
 

@@ -1,6 +1,6 @@
-"""When training takes native kernels for what lies beside attention.
+"""Conditions under which training uses native kernels for the layers beside attention.
 
-What is exported or run in eval mode never does: there torch's own operators stand.
+Export and eval mode never use them: there torch's own operators run.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ import torch
 from reformer_ops.core.native import native_status
 
 _FEATURES = 16
-"""What numbers of features must be a multiple of."""
+"""Numbers of features must be a multiple of this."""
 
-# Multiply-adds of a product below which there is nothing to gain.
+# Products with fewer multiply-adds than this gain nothing.
 _SMALLEST = 2**20
 
 
 def runs_natively(*tensors: torch.Tensor) -> bool:
-    """True if native kernels that know fp32 alone, and no tracing, can work on these."""
+    """True if the native kernels can run on these: fp32 on the CPU, no autocast, no tracing."""
     return (
         all(t.device.type == "cpu" and t.dtype == torch.float32 for t in tensors)
         and not torch.is_autocast_enabled("cpu")
@@ -27,7 +27,8 @@ def runs_natively(*tensors: torch.Tensor) -> bool:
 
 
 def serves(input: torch.Tensor, *weights: torch.Tensor) -> bool:
-    """True if native kernels multiply `input` with the transposes of these, and gain by it."""
+    """True if the native kernels support the products of `input` and these weights, and are
+    faster."""
     return (
         all(weight.shape[1] % _FEATURES == 0 for weight in weights)
         and input.shape[:-1].numel() * weights[0].numel() >= _SMALLEST

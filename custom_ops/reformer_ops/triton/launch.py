@@ -1,4 +1,4 @@
-"""What a launch of a Triton kernel consists of, for whoever launches it: torch, a plugin, a test.
+"""What a launch of a Triton kernel consists of, for torch, plugins and tests.
 
 The order of arguments is that of TensorRT's ahead-of-time plugins: pointers read, then `length`,
 then pointers written. Whatever else a kernel needs is compiled in.

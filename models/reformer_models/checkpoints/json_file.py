@@ -39,7 +39,7 @@ def check_not_pointer(path: Path) -> None:
         with path.open("rb") as file:
             pointer = file.read(len(_LFS_POINTER)) == _LFS_POINTER
     except OSError:
-        return  # whoever reads it next says why it cannot be read
+        return  # the next reader reports the error
     if pointer:
         raise CheckpointError(
             f"{path} is a Git LFS pointer and not the file itself: run `git lfs pull` in its folder"
@@ -47,6 +47,6 @@ def check_not_pointer(path: Path) -> None:
 
 
 def one_line(error: BaseException) -> str:
-    """What an exception says, without line breaks and not at length."""
+    """The message of an exception on one line, cut if it is long."""
     words = " ".join(str(error).split()) or type(error).__name__
     return words if len(words) <= _LONGEST else words[:_LONGEST] + "..."

@@ -1,4 +1,4 @@
-"""Which files of a folder hold the weights: one file, or several and an index that says which."""
+"""The files of a folder that hold the weights: one file, or several and an index."""
 
 from __future__ import annotations
 
@@ -117,7 +117,8 @@ def _indexed(index: Path) -> Weights:
 
 
 def _is_plain(file: str) -> bool:
-    """True if this names a file in a folder, on any system: no path, no drive, not the folder."""
+    """True if this is a plain file name on any operating system: no path, no drive, not the folder
+    itself."""
     paths = (PurePosixPath(file), PureWindowsPath(file))
     return file not in ("", ".", "..") and all(path.name == file for path in paths)
 

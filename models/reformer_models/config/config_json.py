@@ -1,4 +1,4 @@
-"""Reading the keys of a config.json that are no fields of ours, or not by themselves."""
+"""Reading keys of config.json that do not correspond to one field of `ReformerConfig`."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def setting(default: T, check: Check) -> T:
 
 
 def checked(declared: Field[Any], value: object) -> object:
-    """What to keep of `value`, given for a field made by `setting`.
+    """The checked value of a field made by `setting`.
 
     Raises:
         ConfigError: The field does not accept the value.
@@ -69,7 +69,7 @@ def number(low: float, high: float = math.inf) -> Check:
 
 
 def flag(name: str, value: object) -> bool:
-    """True or False, and nothing that is merely like them."""
+    """True or False; no other type."""
     if not isinstance(value, bool):
         refuse(name, "true or false", value)
     return value

@@ -2,7 +2,7 @@
 
 Transformers writes some eighty keys that are the same for every model, and releases differ in
 which. A key that is neither here nor a field of `ReformerConfig` is refused: it may change the
-numbers, and an export that ignored it would be wrong in silence. Collected from the configuration
+numbers, and an export that ignored it would be silently wrong. Collected from the configuration
 classes of Transformers 2.11, 3.5, 4.57 and 5.23.
 """
 

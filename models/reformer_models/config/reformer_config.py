@@ -1,4 +1,4 @@
-"""What a Reformer is made of: Hugging Face's configuration, checked, and what follows from it."""
+"""The configuration of a Reformer: Hugging Face's fields, checked, and values derived from them."""
 
 from __future__ import annotations
 

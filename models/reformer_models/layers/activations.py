@@ -40,7 +40,7 @@ def gelu(x: Tensor) -> Tensor:
 
 
 def gelu_python(x: Tensor) -> Tensor:
-    """`gelu` spelled out: it rounds otherwise than the fused one."""
+    """`gelu` written out: it rounds differently from the fused one."""
     return x * 0.5 * (1.0 + torch.erf(x / math.sqrt(2.0)))
 
 
@@ -55,7 +55,7 @@ def gelu_pytorch_tanh(x: Tensor) -> Tensor:
 
 
 def gelu_new(x: Tensor) -> Tensor:
-    """The tanh approximation of `gelu`, spelled out: it rounds otherwise than the fused one."""
+    """The tanh approximation of `gelu`, written out: it rounds differently from the fused one."""
     return 0.5 * x * (1.0 + torch.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * torch.pow(x, 3))))
 
 

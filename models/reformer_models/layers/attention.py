@@ -20,7 +20,7 @@ from reformer_ops.training.projections.torch_op import projections
 
 
 class SelfAttention(nn.Module, ABC):
-    """Projections of the hidden states, and attention among what these give."""
+    """Projections of the hidden states, and attention among them."""
 
     @property
     @abstractmethod
@@ -190,7 +190,8 @@ class ReformerAttention(nn.Module):
         return result
 
     def _projected(self, hidden: torch.Tensor) -> tuple[torch.Tensor, ...] | None:
-        """What `attend` takes, from the hidden states by one kernel; None if that is not to be.
+        """Inputs of `attend` from the fused norm and projection kernel; None if that path does not
+        apply.
 
         Another module may have taken the place of attention.
         """

@@ -1,4 +1,4 @@
-"""Dropout that is not there when it does nothing."""
+"""Dropout that leaves no node in an exported graph."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from reformer_ops.training.dropout import torch_op
 class Dropout(nn.Dropout):
     """`torch.nn.Dropout`, which leaves no node in the graph of a model that is exported.
 
-    On the CPU the native kernel finds out what is dropped, many times as fast and keeping nothing.
+    On the CPU the native kernel draws the mask, many times as fast and without storing it.
     """
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:

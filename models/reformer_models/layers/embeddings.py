@@ -72,7 +72,7 @@ class PositionEmbeddings(nn.Module):
 
 
 class ReformerEmbeddings(nn.Module):
-    """What both streams of the reversible encoder start from."""
+    """The embeddings that both streams of the reversible encoder start from."""
 
     def __init__(self, config: ReformerConfig) -> None:
         super().__init__()

@@ -22,7 +22,7 @@ from reformer_ops.training.feed_forward.torch_op import (
 
 
 def is_traced() -> bool:
-    """True if what runs here becomes a graph."""
+    """True while tracing or compiling."""
     traced: bool = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined]
     return traced
 
@@ -34,7 +34,7 @@ def in_chunks(
 
     Tensors are `[batch, length, ..]`. Positions do not see each other here, so this changes memory
     and not numbers: where gradients are wanted, a piece is computed once more for its own. An
-    exported graph has one piece: how to tile it is for the runtime to say.
+    exported graph has one piece: the runtime decides how to tile it.
     """
     if chunk_size == 0 or is_traced():
         # As a matrix: runtimes have one kernel for a product, its bias and its activation, but

@@ -1,1 +1,1 @@
-"""Dropout by counters: which elements stay follows from a seed, and nothing is kept for it."""
+"""Dropout by counters: a seed determines which elements are kept, so no mask is stored."""

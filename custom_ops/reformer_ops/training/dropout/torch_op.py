@@ -13,7 +13,7 @@ from reformer_ops.core.dropout_masks import draw_seed
 def dropout(input: torch.Tensor, share: float) -> torch.Tensor:
     """`input` with a share of its elements set to 0 and the rest scaled up, by the native kernel.
 
-    Which ones, a seed says that is drawn from torch's generator. Rows are what the axes before the
+    A seed from torch's generator chooses which. Rows are what the axes before the
     last one count.
 
     Args:

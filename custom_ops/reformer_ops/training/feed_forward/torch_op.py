@@ -1,7 +1,7 @@
 """The feed-forward half of a layer, a block of positions at a time, for training on the CPU.
 
-What lies between the two linear layers is never there for a whole sequence: a backward pass
-computes it anew.
+The tensor between the two linear layers is never stored for a whole sequence; the backward pass
+computes it again.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from reformer_ops.core.dropout_masks import draw_seed
 
 
 class FeedForwardWeights(NamedTuple):
-    """Of the norm, `[hidden]`, and of the linear layers that go up and come down again."""
+    """Weights of the norm, `[hidden]`, and of the two linear layers."""
 
     norm_weight: torch.Tensor
     norm_bias: torch.Tensor
@@ -32,7 +32,7 @@ def feed_forward(
 ) -> torch.Tensor:
     """Layer norm, linear, dropout, ReLU, linear, dropout: `[.., hidden]` fp32 -> the same.
 
-    For inputs and weights that `training.serves` says yes to. Results do not depend on the
+    For inputs and weights for which `serves` is true. Results do not depend on the
     number of threads.
 
     Args:

@@ -1,4 +1,4 @@
-"""Linear layers that train as fast as the processor allows.
+"""Linear layers that train at the speed of the processor.
 
 PyTorch multiplies fp32 matrices on x86-64 with MKL, which on other processors than Intel's runs at
 a third of what they can do (docs/training.md has figures).
@@ -15,7 +15,8 @@ from torch.autograd.function import once_differentiable
 def linear(input: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """`input @ weight.T` by the native kernels, `[.., in_features]` -> `[.., out_features]` fp32.
 
-    For what `training.serves` says yes to. Results do not depend on the number of threads.
+    For inputs and weights for which `serves` is true. Results do not depend on the number of
+    threads.
     """
     result: torch.Tensor = _Linear.apply(input.flatten(0, -2), weight)
     return result.unflatten(0, input.shape[:-1])

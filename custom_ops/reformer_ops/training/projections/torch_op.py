@@ -1,4 +1,5 @@
-"""What comes before attention in one pass over the positions, for training on the CPU."""
+"""Layer norm and projections before attention, in one pass over the positions, for training on the
+CPU."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ def projections(
 ) -> tuple[torch.Tensor, ...]:
     """Layer norm, then a product with each weight: `[.., hidden]` -> `[.., width]` each.
 
-    For inputs and weights that `training.serves` says yes to. Results do not depend on the
+    For inputs and weights for which `serves` is true. Results do not depend on the
     number of threads.
 
     Args:
