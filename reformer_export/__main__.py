@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from reformer_export.cli.main import main
+from reformer_export.cli.main import run
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run())

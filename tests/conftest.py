@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,9 @@ from reformer_ops.core.errors import NativeLibraryError
 
 if TYPE_CHECKING:
     from .tools.model_fixtures import Fixtures
+
+# Torch makes millions of objects that live as long as the process: collect less often.
+gc.set_threshold(100_000, 50, 50)
 
 # Read when torch and huggingface_hub are first imported, here and in the processes tests start.
 os.environ["HF_HUB_OFFLINE"] = "1"
