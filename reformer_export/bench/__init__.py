@@ -1,4 +1,4 @@
-"""How fast, and in how much memory: measurements that another can repeat and check.
+"""Measurements of speed and memory that others can repeat.
 
 `models.py` measures an artifact against other ways to run its model, each contender in a process of
 its own; `ops.py` measures the operators alone; `suite.py` is `make bench`. docs/benchmarks.md says

@@ -1,4 +1,4 @@
-"""What takes part in a benchmark, as the child process that runs it sees it."""
+"""The contenders of a benchmark, as the child process runs them."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ AGAINST = {
     HF: "Hugging Face's model in eager mode",
     FULL: "the same model in torch, with softmax attention over the whole sequence",
 }
-"""Whom an artifact can be measured against."""
+"""Contenders that an artifact can be measured against."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """Which contender a child process is to be, and on what.
+    """The contender that a child process runs, and its input.
 
     `runtime` runs the artifact. `device` is where it and the others run. `memory` is how many bytes
     it may allocate; None for as many as are available.
@@ -46,10 +46,8 @@ class Request:
 
 @dataclass(frozen=True)
 class Opened:
-    """A contender ready to go.
-
-    `work` does the work once and returns figures of its own beside the time, by name.
-    """
+    """A contender that is ready. `work` runs it once and returns further figures beside the time,
+    by name."""
 
     description: str
     work: Callable[[], dict[str, float]]
@@ -61,7 +59,7 @@ def open_contender(request: Request) -> Opened:
     """Load what the request names.
 
     Raises:
-        ReformerError: it cannot take part here, and why.
+        ReformerError: it cannot run here; says why.
     """
     openers = {OURS: _ours, PORTABLE: _portable, HF: _hf, FULL: _full, GEMM: _gemm}
     return openers[request.contender](request)

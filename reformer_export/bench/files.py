@@ -1,4 +1,4 @@
-"""Where a benchmark leaves its results."""
+"""Writing the results of a benchmark."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RESULTS = "results.json"
 
 
 def prepare_folder(folder: Path) -> None:
-    """Make the folder, and be sure that plots can be drawn, before anything is measured.
+    """Make the folder and check that plots can be drawn, before anything is measured.
 
     Raises:
         UsageError: there is a file of that name.

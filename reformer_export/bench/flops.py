@@ -1,4 +1,4 @@
-"""How much arithmetic a Reformer is: the numerator of "share of the GEMM roofline".
+"""The arithmetic of a Reformer: the numerator of "share of the GEMM roofline".
 
 Counted are the multiplications and additions of matrix products, two for each multiply-add: the
 projections, the feed-forward layers, the hashing, attention over all keys of the visited chunks,

@@ -1,4 +1,4 @@
-"""How fast fp32 matrices are multiplied here: torch's best is the roof that models are held to."""
+"""The speed of fp32 matrix products here: torch's best is the roofline of models."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SHAPES = ((1024, 1024, 1024), (2048, 2048, 2048), (4096, 1024, 1024))
 class GemmRate:
     """1e9 operations a second, and how many cores this process got while it lasted.
 
-    Matrix products keep all their threads busy, so less means that somebody else was running.
+    Matrix products keep all their threads busy, so less means that other processes were running.
 
     Attributes:
         gflops: torch's.

@@ -1,4 +1,4 @@
-"""Timing by turns: A B C, A B C, ... so that a slow minute of the machine hits all alike."""
+"""Interleaved timing: A B C, A B C, ... so that a slow minute of the machine affects all alike."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from dataclasses import dataclass, field
 Turn = Callable[[], float]
 """Does the work and returns the seconds it takes."""
 
-# A turn of less says more about caches that another left behind than about the work.
+# A shorter turn would measure the caches that another contender left behind.
 _SHORTEST_TURN = 0.2
 
-# Few enough to be done with, enough to see whether they agree.
+# Enough rounds to see if they agree.
 _ROUNDS_FOR_ALL = 2
 
 
 @dataclass
 class Turns:
-    """Seconds of every contender by round, and why those that fell out did.
+    """Seconds of every contender by round, and the failures.
 
-    `seconds[name][round]` is None if it sat a round out, and missing after a failure.
+    `seconds[name][round]` is None for a round that it skipped, and missing after a failure.
     """
 
     seconds: dict[str, list[float | None]] = field(default_factory=dict)
@@ -54,10 +54,10 @@ def take_turns(
     budget: float,
     progress: Callable[[str], None] | None = None,
 ) -> Turns:
-    """Let every contender have its turn in each of `repeat` rounds, in the same order.
+    """Run every contender once in each of `repeat` rounds, in the same order.
 
-    A contender that has used up `budget` seconds sits out the rounds after its second. One that
-    raises is out: its exception is kept, the others go on.
+    A contender that has used up `budget` seconds skips the rounds after its second. One that raises
+    is not run again: its exception is kept, and the others continue.
     """
     result = Turns({name: [] for name in turns})
     for number in range(repeat):
@@ -72,7 +72,7 @@ def take_turns(
                 progress(f"round {number + 1} of {repeat}: {name}")
             try:
                 result.seconds[name].append(turn())
-            except Exception as error:  # whatever a contender throws, the others are measured
+            except Exception as error:  # the other contenders are measured in any case
                 result.failures[name] = error
     return result
 

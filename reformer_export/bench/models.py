@@ -77,7 +77,7 @@ def bench_artifact(
 
 
 class _Bench:
-    """One benchmark: what was asked, and what has been seen so far."""
+    """One benchmark: the request, and the results so far."""
 
     def __init__(
         self,
@@ -163,9 +163,9 @@ class _Bench:
     def _prepare(
         self, name: str, length: int, stack: ExitStack, ready: dict[str, Contender]
     ) -> None:
-        """Open a contender, warm it up and put it with the ready ones, or say why not."""
+        """Open a contender and warm it up, or record why it failed."""
         self.say(f"{length:,} tokens: opening {name}")
-        # The others will again want what they have needed before.
+        # The other contenders will need the memory that they needed before.
         reserved = sum(max(0, c.peak_rss() - c.idle_rss()) for c in ready.values())
         allowance = max(0, memory.available() - reserved)
         contender = stack.enter_context(Contender(self._request(name, length, allowance)))
@@ -182,7 +182,7 @@ class _Bench:
     def _conclude(
         self, contender: Contender, seconds: tuple[float, ...], error: Exception | None
     ) -> None:
-        """What became of a contender."""
+        """The result of a contender."""
         name, length = contender.request.contender, contender.request.length
         result = Result(
             contender=name,
@@ -222,9 +222,9 @@ class _Bench:
         return turn
 
     def _hopeless(self, name: str, length: int) -> str | None:
-        """Why a contender need not even try: its time, going by the length before.
+        """The reason to refuse a contender: its expected time, from the length before.
 
-        At the first length it is only known that it can't beat the GEMM rate by much.
+        At the first length the expected time comes from the GEMM rate.
         """
         speed = self.speed.get(name) or (GemmRates(tuple(self.rates)).best or 0.0) * 1e9
         if not speed:

@@ -1,4 +1,4 @@
-"""The operators at several sizes, as functions to be timed, beside what they stand in for."""
+"""The operators at several sizes, as functions to be timed, beside what they replace."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ class Operands:
         )
 
     def lsh(self) -> Any:
-        """Hashing and attention: what an LSH layer does between its linear layers."""
+        """Hashing and attention: an LSH layer without its linear layers."""
         return self.attention(self.buckets())
 
     def local(self) -> Any:

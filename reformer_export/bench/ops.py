@@ -32,7 +32,7 @@ HF_LENGTHS = (4096, 16384)
 KERNEL_LENGTH = 16384
 SDPA_LENGTHS = (2048, 4096, 8192, 16384, 32768, 65536)
 
-# No single comparison shall take the whole afternoon.
+# The longest time of one comparison.
 _BUDGET = 60.0
 
 
@@ -101,7 +101,7 @@ class OpsReport:
 
     @property
     def title(self) -> str:
-        """What was measured and how, for a table or a plot."""
+        """A title for a table or a plot."""
         return f"{self.native} in torch, {self.threads} threads"
 
     @property
@@ -110,13 +110,13 @@ class OpsReport:
         return any(result.status == FAILED for result in self.results)
 
     def notes(self) -> Iterator[str]:
-        """What a reader of the numbers should know."""
+        """Notes for the reader of the numbers."""
         if not self.native.available:
             yield f"{self.native}, not native ones: {self.native.reason}"
         yield from gemm_notes(self.gemm, self.threads)
 
     def troubles(self) -> Iterator[str]:
-        """What was not measured, and why."""
+        """The comparisons that were not measured, with reasons."""
         for result in self.results:
             if result.status != OK:
                 yield (
@@ -160,7 +160,7 @@ def bench_ops(
     sdpa_lengths: Sequence[int] | None = None,
     progress: Progress | None = None,
 ) -> OpsReport:
-    """Time our torch operators by turns with what they stand in for.
+    """Time our torch operators, interleaved with what they replace.
 
     Args:
         threads: of torch; all usable cores when left out.
@@ -212,7 +212,7 @@ class _OpsBench:
             for name, work in _works(what, against, layer, length).items():
                 work()  # warms up
                 turns[name] = partial(timed, work)
-        except Exception as error:  # whatever it throws, the other comparisons go on
+        except Exception as error:  # the other comparisons continue in any case
             self.results.append(_unmeasured(what, against, layer, length, flops, error))
             return
         done = take_turns(turns, repeat=self.repeat, budget=_BUDGET)

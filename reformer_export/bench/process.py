@@ -1,4 +1,4 @@
-"""A contender as the benchmark sees it: a child process to start, run, watch and end."""
+"""A contender as a child process: start, run, observe and end it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class DoesNotFit(ContenderFailure):
 
 
 class Contender:
-    """One contender in a process of its own, so that its memory is its own, too.
+    """One contender in its own process, so that its memory can be measured.
 
     Use it as a context manager: leaving ends the process.
     """
@@ -78,13 +78,13 @@ class Contender:
         return answer
 
     def peak_rss(self) -> int:
-        """Bytes it has held at its worst so far."""
-        with contextlib.suppress(ReformerError):  # it is gone: what was seen last counts
+        """Its peak memory so far, in bytes."""
+        with contextlib.suppress(ReformerError):  # the process has ended: use the last value
             self._peak = memory.peak_rss(self.pid)
         return self._peak
 
     def idle_rss(self) -> int:
-        """Bytes it holds now."""
+        """Its memory now, in bytes."""
         with contextlib.suppress(ReformerError):
             return memory.current_rss(self.pid)
         return 0
@@ -95,7 +95,7 @@ class Contender:
             if stream is not None:
                 with contextlib.suppress(OSError):
                     stream.close()
-        # It has nothing to lose, and one in the middle of a run would finish that first.
+        # Kill it: in the middle of a run it would not react to a request.
         self._process.kill()
         self._process.wait()
         self._stderr.close()

@@ -1,4 +1,4 @@
-"""Telling what is going on, from within what is a part of something."""
+"""Progress messages of a part of a larger task."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ Progress = Callable[[str], None]
 
 
 def prefixed(say: Progress, name: str) -> Progress:
-    """Tells as `say` does, of the part called `name`."""
+    """A `say` that puts the name of the part before each message."""
     return lambda message: say(f"{name}, {message}")

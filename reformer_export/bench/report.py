@@ -1,4 +1,4 @@
-"""What was measured, as values, as JSON and as rows."""
+"""Results as values, as JSON and as rows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Result:
         status: "ok", "failed" (it broke) or "refused" (it would not fit in memory or time).
         reason: why, where not ok.
         seconds: of each run after the warm-up.
-        peak_rss: bytes its process held at its worst, opening included.
+        peak_rss: the peak memory of its process in bytes, opening included.
         open_rss: the same at the end of opening: what is above it is the runs'.
         flops: arithmetic of one run, as `flops.py` counts it.
     """
@@ -53,7 +53,7 @@ class Result:
         return None if seconds is None else self.length / seconds
 
     def share(self, gflops: float | None) -> float | None:
-        """Of the GEMM roofline: the rate at which its arithmetic was done over `gflops`."""
+        """Its rate of arithmetic as a share of `gflops`, the GEMM roofline."""
         seconds = self.median_seconds
         return None if seconds is None or not gflops else self.flops / seconds / 1e9 / gflops
 
@@ -88,7 +88,7 @@ class Ratio:
 
     @property
     def speedup(self) -> float | None:
-        """Their seconds over ours."""
+        """The other's seconds over ours."""
         return median(list(self.pairs))
 
     def to_json(self) -> dict[str, Any]:
@@ -121,7 +121,7 @@ class GemmRates:
 
     @property
     def cores(self) -> float | None:
-        """How many cores there were to be had, at the median."""
+        """The number of cores that were available, at the median."""
         return median([rate.cores for rate in self.rates])
 
     def to_json(self) -> dict[str, Any]:
@@ -153,7 +153,7 @@ class BenchReport:
 
     @property
     def title(self) -> str:
-        """What was measured and how, for a table or a plot."""
+        """A title for a table or a plot."""
         return f"{self.model['architecture']}, {self.threads} threads"
 
     @property
@@ -175,7 +175,7 @@ class BenchReport:
         return next(found, None)
 
     def notes(self) -> Iterator[str]:
-        """What a reader of the numbers should know."""
+        """Notes for the reader of the numbers."""
         yield from gemm_notes(self.gemm, self.threads)
         told = set()
         for result in self.results:
@@ -215,7 +215,7 @@ class BenchReport:
             )
 
     def troubles(self) -> Iterator[str]:
-        """Who was not measured, or not to the end, and why."""
+        """The contenders that were not measured completely, with reasons."""
         for result in self.results:
             if result.status != OK:
                 yield f"{result.contender} at {result.length:,}: {result.status}: {result.reason}"

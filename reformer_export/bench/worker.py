@@ -1,4 +1,4 @@
-"""The child process: is one contender, works when told to, and answers in lines of JSON.
+"""The child process: runs one contender on request and answers in lines of JSON.
 
     python -m reformer_export.bench.worker
 
@@ -20,7 +20,7 @@ from reformer_export.host import memory
 
 
 def serve(orders: TextIO, answers: TextIO) -> None:
-    """Open the contender and run it as often as asked; the first failure ends it."""
+    """Open the contender and run it once for each request; the first failure ends the process."""
 
     def answer(**fields: Any) -> None:
         answers.write(f"{json.dumps(fields)}\n")

@@ -1,1 +1,2 @@
-"""The command line: one file a verb; arguments in, one library call, an exit code out."""
+"""The command line: one module for each command; arguments in, one library call, an exit code
+out."""

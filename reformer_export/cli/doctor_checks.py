@@ -1,7 +1,7 @@
-"""What this machine can do with an artifact, and what it lacks for the rest.
+"""What this machine can do with an artifact, and what is missing.
 
 Everything that could crash on loading (a runtime, a shared library built for another release) is
-tried in a process of its own: a diagnosis must survive what it diagnoses.
+tried in a process of its own: a crash must not end the diagnosis.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ def _onnxruntime_on_cuda() -> Fact:
         return Fact(RUNTIME, name, MISSING, "for running on NVIDIA GPUs", PACKAGES)
     if state != "try":
         return Fact(RUNTIME, name, MISSING, state.removeprefix("no gpu: "))
-    # Its library says in one line which library of CUDA does not load.
+    # Its error names the CUDA library that does not load.
     ok, text = _import(
         "import ctypes, pathlib, onnxruntime as o;"
         "getattr(o, 'preload_dlls', lambda **_: None)(cudnn=False);"
@@ -201,7 +201,7 @@ def _triton() -> Fact:
 
 
 def _loaded(group: str, name: str, use: str, code: str) -> Fact:
-    """A package that is judged by loading it: `code` does and prints what is worth knowing."""
+    """A package, tested by loading it: `code` loads it and prints a summary."""
     ok, text = _import(code)
     if ok:
         return Fact(group, name, OK, text)

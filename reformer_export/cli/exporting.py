@@ -1,4 +1,4 @@
-"""What the verbs that export have in common: the checkpoint, the model in it, and OUT."""
+"""Options that all exporting commands share: about the checkpoint, the model, and OUT."""
 
 from __future__ import annotations
 
@@ -92,12 +92,12 @@ compiled_ops_option = click.option(
 
 
 def model_options(command: Command) -> Command:
-    """The checkpoint, OUT, and what is asked of the model."""
+    """Options for the checkpoint, OUT, and the model."""
     return _declared(_MODEL, command)
 
 
 def out_options(command: Command) -> Command:
-    """What becomes of OUT, and where the checkpoint comes from; for the end of the list."""
+    """Options about OUT and the source of the checkpoint; for the end of the list."""
     return _declared(_OUT, command)
 
 

@@ -96,7 +96,7 @@ class Inspection:
 
 
 def inspect_folder(path: str | os.PathLike[str]) -> Inspection | Engine:
-    """What is in the folder of an artifact or of an engine, whose record tells; ArtifactError."""
+    """Inspect a folder that holds an artifact or an engine; ArtifactError."""
     return Engine.open(path) if is_engine(path) else inspect_artifact(path)
 
 

@@ -1,4 +1,4 @@
-"""The entry point: finds the verb, and turns whatever goes wrong into one line and a code.
+"""The entry point: finds the command, and turns errors into one line and an exit code.
 
 Exit codes: 0 ok, 1 failure, 2 usage, 3 parity miss, 130 interrupted (143 terminated).
 """
@@ -111,13 +111,13 @@ def _main(arguments: list[str]) -> int:
         code = returned if isinstance(returned, int) else 0
     except SystemExit:
         raise
-    except BrokenPipeError:  # `... | head`: the reader has had enough
+    except BrokenPipeError:  # `... | head`: the reader closed the pipe
         code = 1
     except BaseException as error:
         code = _report(error, output)
     try:
         sys.stdout.flush()
-    except OSError:  # told above; without this the interpreter would tell it again as it exits
+    except OSError:  # reported above; without this the interpreter would report it again at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = code or 1
     return code
@@ -125,7 +125,7 @@ def _main(arguments: list[str]) -> int:
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """A polite `kill` unwinds as Ctrl-C does, so that half-written work is removed."""
+    """SIGTERM unwinds as Ctrl-C does, so that incomplete files are removed."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

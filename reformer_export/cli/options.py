@@ -85,8 +85,8 @@ class NameList(click.ParamType[tuple[str, ...]]):
 
 
 def common_options(command: Command) -> Command:
-    """--json and -v. `main` reads both off the command line, since an error in parsing it must
-    already be told in the right form; here they are declared for the parser and the help."""
+    """--json and -v. `main` reads both off the command line, since a parsing error must already
+    have the right form; here they are declared for the parser and the help."""
     for declare in (
         click.option(
             "-v",

@@ -1,7 +1,7 @@
-"""What a verb says: its result on stdout, everything else on stderr.
+"""The output of a command: its result on stdout, everything else on stderr.
 
 With --json stdout is exactly one JSON document. Whatever a library prints while it works goes to
-stderr, so that neither form of output is ever mixed with somebody else's.
+stderr, so that it never mixes with our output.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Progress = Callable[[str], None]
 
 
 class Output:
-    """The voice of one invocation; `as_json` and `verbose` are its --json and -v."""
+    """The output of one invocation; `as_json` and `verbose` are its --json and -v."""
 
     def __init__(self, *, as_json: bool = False, verbose: bool = False) -> None:
         self.as_json = as_json
@@ -33,7 +33,7 @@ class Output:
             yield progress
 
     def note(self, message: str) -> None:
-        """Something the user should know about a success; a document carries its own notes."""
+        """A note about a success; not with --json, where the document has the notes."""
         click.echo(f"note: {one_line(message)}", err=True)
 
     def log(self, message: str) -> None:
@@ -53,7 +53,7 @@ class Output:
         click.echo(text.encode(encoding, "backslashreplace").decode(encoding))
 
     def document(self, value: Mapping[str, Any]) -> None:
-        """The one JSON document; numbers JSON has no word for become null."""
+        """The one JSON document; numbers that JSON cannot express become null."""
         click.echo(json.dumps(jsonable(value), indent=2))
 
 
@@ -77,7 +77,8 @@ def one_line(message: object) -> str:
 
 
 def printable(text: str) -> str:
-    """Control characters and lone surrogates spelled out, so that a terminal stays as it was."""
+    """Replace control characters and lone surrogates by escapes, so that they do not reach the
+    terminal."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 

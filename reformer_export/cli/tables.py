@@ -12,13 +12,13 @@ _WIDTH_IN_FILES = 140
 
 
 def console() -> Console:
-    """Standard output; where that is a file or a pipe, wide enough to cut nothing off."""
+    """A console for stdout; if that is a file or a pipe, it is wide enough for every row."""
     made = Console()
     return made if made.is_terminal else Console(width=_WIDTH_IN_FILES)
 
 
 def table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    """A table; columns whose cells are numbers lean to the right."""
+    """A table; columns of numbers are aligned to the right."""
     cells = [tuple(row) for row in rows]
     made = Table(title=escape(title))
     for column, name in enumerate(header):

@@ -59,7 +59,7 @@ def refused(folder: Path, said: str) -> None:
 
 
 def reseal(folder: Path) -> None:
-    """Make the manifest agree with the files, as whoever forges an artifact would."""
+    """Make the manifest agree with the files, as a forger would."""
     write_manifest(folder, manifest(record_files(folder)))
 
 

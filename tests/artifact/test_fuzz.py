@@ -68,7 +68,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def seal(folder: Path) -> None:
-    """Make the manifest agree with the files, as whoever forges an artifact would."""
+    """Make the manifest agree with the files, as a forger would."""
     import dataclasses
 
     record = FormatRecord(("model.pt",), "native", {"torch": "2.13"}, {"architecture": "z80"})

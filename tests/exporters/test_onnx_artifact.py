@@ -177,7 +177,7 @@ def test_the_manifest_says_what_the_model_is(fixtures: Fixtures, manifest: dict[
     }
     assert manifest["signature"]["vocab_size"] == SMALL["vocab_size"]
     assert (manifest["signature"]["min_length"], manifest["signature"]["max_length"]) == (1, 120)
-    assert record["parity"] is None  # nobody has compared anything yet
+    assert record["parity"] is None  # not verified
     made = datetime.fromisoformat(manifest["created"])
     assert timedelta(0) <= datetime.now(UTC) - made < timedelta(hours=2)
 

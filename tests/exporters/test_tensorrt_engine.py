@@ -40,7 +40,7 @@ from reformer_ops.core.onnx_writer import OnnxWriter
 from ..tools.artifact_fixtures import environment, snapshot
 from ..tools.model_fixtures import Fixtures, feeds
 
-TASK = "fill-mask"  # whose model is the smallest
+TASK = "fill-mask"  # it has the smallest model
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def edit(folder: Path, **changes: Any) -> None:
 
 
 def refresh(folder: Path) -> None:
-    """Enter the engine's present hash into the record, as somebody who forges one would."""
+    """Write the engine's new hash into the record, as a forger would."""
     files = json.loads((folder / RECORD).read_text())["files"]
     found = FileRecord.of(folder / ENGINE)
     edit(folder, files={**files, ENGINE: {"sha256": found.sha256, "bytes": found.bytes}})

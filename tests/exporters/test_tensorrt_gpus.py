@@ -19,7 +19,7 @@ from reformer_export.runtimes.cuda_memory import BindingsMemory
 
 from ..tools.model_fixtures import Fixtures
 
-TASK = "fill-mask"  # whose model is the smallest
+TASK = "fill-mask"  # it has the smallest model
 
 no_gpu = pytest.mark.skipif(
     bool(gpu.find_gpus()[0]), reason="there is a GPU here, and this is about having none"

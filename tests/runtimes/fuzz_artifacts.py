@@ -100,7 +100,7 @@ def hide_tensor(model: onnx.ModelProto, rng: random.Random) -> None:
 
 
 def reseal(folder: Path) -> None:
-    """Make the manifest agree with the files, as whoever forges an artifact would."""
+    """Make the manifest agree with the files, as a forger would."""
     raw = read_raw_manifest(folder / "manifest.json")
     assert isinstance(raw, dict)
     raw["files"] = {
@@ -152,7 +152,7 @@ def main(path: str, first: str, last: str) -> None:
             what = damage(folder, rng)
             outside = folder.parent / "outside"
             if not outside.exists():
-                os.mkfifo(outside)  # whoever opens it waits for ever
+                os.mkfifo(outside)  # opening it would block
             try:
                 Artifact.open(folder)
                 python = "sound"

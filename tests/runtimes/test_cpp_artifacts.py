@@ -163,7 +163,7 @@ def test_a_link_to_itself(tmp_path: Path) -> None:
 )
 def test_names_that_leave_the_folder(tmp_path: Path, name: str) -> None:
     folder = make_artifact(tmp_path / "artifact")
-    os.mkfifo(tmp_path / "secret")  # whoever opens it waits for ever
+    os.mkfifo(tmp_path / "secret")  # opening it would block
     files = {"model.onnx": Artifact.open(folder).manifest.files["model.onnx"]}
     entry = {n: {"sha256": r.sha256, "bytes": r.bytes} for n, r in files.items()}
     edit_manifest(folder, files=entry | {name: {"sha256": "x", "bytes": 1}})

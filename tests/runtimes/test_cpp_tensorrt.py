@@ -32,7 +32,7 @@ from .programs import (
     in_python,
 )
 
-TASK = "fill-mask"  # whose model is the smallest
+TASK = "fill-mask"  # it has the smallest model
 LIBRARY = Path(tensorrt_rtx_libs.__file__).parent / "libtensorrt_rtx.so.1"
 RELEASE = "1.7.1"  # of that library
 
@@ -64,7 +64,7 @@ def edit(folder: Path, **changes: object) -> None:
 
 
 def forge(folder: Path, change: Callable[[bytes], bytes]) -> None:
-    """Another engine, which its record vouches for."""
+    """Another engine, with a record that matches it."""
     path = folder / ENGINE
     path.write_bytes(change(path.read_bytes()))
     files = json.loads((folder / RECORD).read_text())["files"]

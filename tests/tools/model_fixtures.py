@@ -31,7 +31,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
 
 
 class Fixtures:
-    """Makes things in a folder; whoever changes one works on a copy."""
+    """Makes models and artifacts once; tests that change one work on a copy."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -1,4 +1,4 @@
-"""All runtimes beside each other: does a model give one answer wherever it runs?"""
+"""All runtimes beside each other: does a model give the same answer in each?"""
 
 from __future__ import annotations
 

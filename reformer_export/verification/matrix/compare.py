@@ -1,4 +1,4 @@
-"""Every runtime that can run an artifact here, against torch and against every other."""
+"""Compare every runtime that can run an artifact here with torch and with every other."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def _references(
     from reformer_export.runtimes.torch import TorchRunner
 
     signature = artifact.signature
-    if half:  # the truth is the same weights computed in fp32
+    if half:  # the reference is the same weights computed in fp32
         return TorchRunner(loaded.in_fp32(), signature), TorchRunner(loaded, signature)
     return TorchRunner(loaded, signature), None
 
