@@ -313,6 +313,7 @@ def test_emulated_plugins_of_a_model_equal_onnxruntime(
     check_model(fp32, bindings, length, tolerance=2e-5)
 
 
+@pytest.mark.slow
 def test_emulated_plugins_of_one_round_equal_onnxruntime(fixtures: Fixtures, folder: Path) -> None:
     """Nothing to combine, and buckets that take two passes of sorting."""
     need_bindings()

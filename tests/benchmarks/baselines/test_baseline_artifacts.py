@@ -20,9 +20,10 @@ SMALL = Skeleton(
 )  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "choice", [FULL, LINFORMER, LONGFORMER, PERFORMER], ids=lambda choice: choice.name
-)
+SLOW = [pytest.param(choice, marks=pytest.mark.slow) for choice in (LONGFORMER, PERFORMER)]
+
+
+@pytest.mark.parametrize("choice", [FULL, LINFORMER, *SLOW], ids=lambda choice: choice.name)
 def test_onnxruntime_agrees_with_torch(choice: Choice, tmp_path: Path) -> None:
     """Lengths below, at and above every chunk length, of one sequence and of three."""
     path = export_choice(choice, SMALL, tmp_path)
