@@ -34,7 +34,7 @@ _MEASURED = {
     "the whole process": lambda told: told["process_seconds"],
     "peak memory, MB": lambda told: told["bench"]["peak_rss_bytes"] / 1e6,
 }
-_BUSY = 1.0  # seconds that the runs of one turn take together, at least
+_BUSY = 1.0  # minimum seconds of all runs of one turn
 
 
 @click.command("python -m benchmarks.cpp")
@@ -83,7 +83,7 @@ def compare(artifact: Path, length: int, threads: int, rounds: int) -> Iterator[
 
 
 def _turn(commands: Mapping[str, list[str]], arguments: list[str]) -> list[dict[str, Any]]:
-    """What each program says, one after the other."""
+    """The output of each program, in order."""
     told = []
     for name, command in commands.items():
         start = time.perf_counter()

@@ -31,7 +31,7 @@ class UsageError(ReformerError):
 
 
 class ParityError(ReformerError):
-    """The exported model's numbers are not the reference's; `report` is the record, as JSON."""
+    """The exported model's numbers differ from the reference's; `report` is the record, as JSON."""
 
     exit_code = 3
 
@@ -41,7 +41,7 @@ class ParityError(ReformerError):
 
 
 class ArtifactError(ReformerError):
-    """A folder is no artifact, or its contents are not what its manifest says."""
+    """A folder is not an artifact, or its contents differ from its manifest."""
 
 
 class ExportError(ReformerError):

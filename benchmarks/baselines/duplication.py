@@ -30,7 +30,7 @@ _IGNORED = -100
 
 
 def skeleton(rounds: int = 1) -> Skeleton:
-    """The model that is trained; a query meets 32 keys in each round of hashing."""
+    """The model that is trained; a query attends to 32 keys in each round of hashing."""
     return Skeleton(
         max_length=LENGTH,
         axial_shape=None,
@@ -44,7 +44,8 @@ def skeleton(rounds: int = 1) -> Skeleton:
 
 @dataclass(frozen=True)
 class Training:
-    """The budget that all get: Adam, its rate rising over `warm_up` steps and then falling to 0."""
+    """The training budget of all: Adam, with a rate that rises over `warm_up` steps and then falls
+    to 0."""
 
     steps: int
     batch: int = 16
@@ -73,11 +74,11 @@ class Learned:
 
     @property
     def steps_to_learn(self) -> int | None:
-        """The first measurement at which 99 % were right; None for never."""
+        """The step of the first measurement with at least 99 % right; None if there is none."""
         return next((step for step, share in self.accuracy if share >= 0.99), None)
 
     def row(self) -> Sequence[str]:
-        """Under `HEADER`."""
+        """The row under `HEADER`."""
         reached = self.steps_to_learn
         last, share = self.accuracy[-1]
         return (
@@ -112,7 +113,7 @@ def learn(
         label: what it is called in the report.
         threads: torch computes with; set back afterwards, as is the global generator.
         causal: or the form of the task in which the second `w` is filled in.
-        skeleton: hashes with rotations drawn anew at every step, as the paper does in training.
+        skeleton: draws new hash rotations at every step, as the paper does in training.
     """
     say = progress or (lambda message: None)
     task = "text-generation" if causal else "fill-mask"

@@ -19,7 +19,7 @@ class SelfAttention(nn.Module, ABC):
     attention needs the mask: to a causal one padding is future.
 
     Raises:
-        UsageError: the model is bidirectional and the attention causal by nature, or the reverse.
+        UsageError: the model is bidirectional and the attention can only be causal, or the reverse.
     """
 
     both_ways = True
@@ -62,8 +62,8 @@ def softmax_attention(
 ) -> torch.Tensor:
     """`[.., queries, head_dim]` and twice `[.., keys, head_dim]` -> `[.., queries, head_dim]`.
 
-    All scores are formed: `[.., queries, keys]`, as `visible` is, where it is False there is no
-    weight. A graph has no other way; torch's own kernel is what `reformer_export.bench` measures.
+    All scores are computed: `[.., queries, keys]`, like `visible`; a weight is 0 if `visible` is
+    False. An exported graph has no other way; `reformer_export.bench` measures torch's own kernel.
     """
     scores = (query / math.sqrt(query.shape[-1])) @ key.transpose(-1, -2)
     if visible is not None:

@@ -51,7 +51,7 @@ class Measured:
     expected: float | None = None
 
     def row(self) -> Sequence[str]:
-        """Under `HEADER`."""
+        """The row under `HEADER`."""
         result = self.result
         if result.status == OK:
             return (

@@ -77,14 +77,14 @@ class Step:
             self._loss = lambda: self.model(input_ids=ids, labels=ids).loss
 
     def run(self) -> float:
-        """Do it; returns the loss."""
+        """Run the step; returns the loss."""
         self.model.zero_grad(set_to_none=True)
         loss = self._loss()
         loss.backward()
         return float(loss.detach())
 
     def activation_bytes(self) -> int:
-        """The most that tensors hold during the step, without weights and their gradients."""
+        """Peak bytes of tensors during the step, without weights and their gradients."""
         self.model.zero_grad(set_to_none=True)
         peak = peak_allocated(self.run)
         gradients = (p.grad for p in self.model.parameters() if p.grad is not None)

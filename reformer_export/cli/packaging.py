@@ -26,11 +26,11 @@ PLATFORMS = {
     "linux-x86_64-cuda": "make cpp",
     "linux-aarch64": "make cross-aarch64",
 }
-"""What can be packaged for, and the command that builds the runtime for it. Those that end in -cuda
+"""Platforms, and the command that builds the runtime for each. Those that end in -cuda
 are for NVIDIA GPUs. CUDA's own libraries are not packed: they belong to the device."""
 
 PROVIDERS = ("libonnxruntime_providers_shared.so", "libonnxruntime_providers_cuda.so")
-"""What onnxruntime-gpu has beside libonnxruntime.so."""
+"""Libraries of onnxruntime-gpu beside libonnxruntime.so."""
 
 KERNELS = "libreformer_ops_ort.so"
 ONNXRUNTIME = "libonnxruntime.so"
@@ -133,7 +133,7 @@ def _contents(
     runtime_dir: str | os.PathLike[str] | None,
     onnxruntime: str | os.PathLike[str] | None,
 ) -> Iterator[tuple[str, Path]]:
-    """(name in the archive, file here)."""
+    """Pairs of a name in the archive and a file."""
     machine = _machine(platform)
     root = built_folder(machine) if runtime_dir is None else Path(runtime_dir)
     remedy = f"make it with `{PLATFORMS[platform]}` in a checkout of reformer-export"

@@ -1,4 +1,4 @@
-"""A contender's process: answers, and every way in which none comes."""
+"""A contender's process: its answers, and every way of failing to answer."""
 
 from __future__ import annotations
 

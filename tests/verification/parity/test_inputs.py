@@ -1,4 +1,4 @@
-"""Which sizes are tried when nobody names any, and what the inputs look like."""
+"""The default sizes of a comparison, and its inputs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ...tools.artifact_fixtures import signature
 
 @st.composite
 def models(draw: st.DrawFn) -> tuple[list[int], int, int]:
-    """Chunk lengths, what lengths are padded to a multiple of, and the longest sequence."""
+    """Chunk lengths, the multiple that lengths are padded to, and the longest sequence."""
     chunk_lengths = draw(st.lists(st.integers(1, 300), min_size=1, max_size=2, unique=True))
     return chunk_lengths, math.lcm(*chunk_lengths), draw(st.integers(1, 10_000))
 
