@@ -360,3 +360,13 @@ def test_what_a_killed_process_left_is_in_nobody_s_way(tmp_path: Path) -> None:
     with stage(tmp_path / "out") as folder:
         (folder / "file").write_text("whole")
     assert snapshot(tmp_path) == {"out/file": b"whole"}
+
+
+def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with stage(tmp_path / "out") as folder:
+        (folder / "file").write_text("whole")
+    assert snapshot(tmp_path) == {"out/file": b"whole"}
