@@ -1,4 +1,4 @@
-"""The text that `train_bytes.py` learns unless it is given another: the King James Bible.
+"""The default text of `train_bytes.py`: the King James Bible.
 
     python examples/byte_corpus.py FILE      # fetches the text and writes it there
 

@@ -137,7 +137,7 @@ def _sorted_chunk_attention(
 ) -> tuple[dict[str, Grid], list[Step]]:
     """Sort by bucket, attend in every round, sum the rounds.
 
-    The sort is left out of a run with one chunk, which is attended as it stands. Up to one segment
+    A run with one chunk needs no sort. Up to one segment
     of the sort a pass is one launch; beyond, counting first is less work than counting all again.
     """
     rounds = heads * num_hashes

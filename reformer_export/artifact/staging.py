@@ -181,7 +181,7 @@ def _make_parents(folder: Path) -> list[Path]:
 
 def _remove_empty(folders: list[Path]) -> None:
     for folder in folders:
-        with suppress(OSError):  # not empty: somebody else uses it by now
+        with suppress(OSError):  # not empty: another process uses it now
             folder.rmdir()
 
 
@@ -196,7 +196,7 @@ def _hidden_sibling(target: Path) -> Path:
 
 
 def _take_place(temporary: Path, target: Path) -> None:
-    """Rename `temporary` to `target`, whose former folder survives until that has worked."""
+    """Rename `temporary` to `target`; the former folder is kept until that has worked."""
     if not target.exists() or not any(target.iterdir()):
         temporary.rename(target)  # POSIX replaces an empty folder in one step
         return

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["bench_artifact", "bench_ops"]
 
-# Loaded when used: the child processes whose memory is measured live in this package, too.
+# Loaded when used: child processes of this package have their memory measured.
 _HOMES = {"bench_artifact": "models", "bench_ops": "ops"}
 
 

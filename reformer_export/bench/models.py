@@ -44,7 +44,7 @@ def bench_artifact(
     patience: float = DEFAULT_PATIENCE,
     progress: Progress | None = None,
 ) -> BenchReport:
-    """Time an artifact and others by turns, each in a process of its own.
+    """Time an artifact and others, interleaved, each in its own process.
 
     Args:
         artifact: the folder.

@@ -1,4 +1,5 @@
-"""Time and memory against length, on logarithmic axes: straight lines whose slope is the order."""
+"""Plots of time and memory against length, on logarithmic axes: the slope is the order of
+growth."""
 
 from __future__ import annotations
 

@@ -69,11 +69,12 @@ class Contender:
         self.open_rss = self.peak_rss()
 
     def warm_up(self, timeout: float) -> None:
-        """Work once, unmeasured; raises ContenderFailure."""
+        """Run once without measuring; raises ContenderFailure."""
         self.warm_up_seconds = self.run(timeout)["seconds"]
 
     def run(self, timeout: float) -> dict[str, float]:
-        """Work once; `seconds` and what figures it has of its own. Raises ContenderFailure."""
+        """Run once; returns `seconds` and the contender's further figures. Raises
+        ContenderFailure."""
         answer: dict[str, float] = self._ask("run", timeout)
         return answer
 
@@ -114,7 +115,9 @@ class Contender:
     def _ask(self, order: str, timeout: float) -> dict[str, Any]:
         if self._process.stdin is None:
             raise ContenderFailure("it was started without a way to talk to it")
-        with contextlib.suppress(BrokenPipeError):  # it is gone: reading tells how
+        with contextlib.suppress(
+            BrokenPipeError
+        ):  # the process has ended: reading its output says why
             self._process.stdin.write(f"{order}\n".encode())
             self._process.stdin.flush()
         answer: dict[str, Any] = json.loads(self._line(timeout))
@@ -150,7 +153,7 @@ class Contender:
         self._stderr.seek(0)
         said = self._stderr.read().decode(errors="replace").strip().splitlines()
         last = f": {said[-1]}" if said else ""
-        if "bad_alloc" in last:  # thrown where nobody catches it
+        if "bad_alloc" in last:  # raised where no caller catches it
             return DoesNotFit(f"needs more memory than is free{last}")
         how = f"crashed with signal {-code}" if code < 0 else f"ended with exit code {code}"
         return ContenderFailure(f"{how}{last}")

@@ -32,7 +32,7 @@ class _Names(click.ParamType[tuple[str, ...]]):
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[str, ...]:
-        """Read the list; click tells a failure as an error of usage."""
+        """Read the list; click reports a failure as a usage error."""
         if isinstance(value, tuple):
             return value
         names = tuple(str(value).split(","))
@@ -101,10 +101,10 @@ def command(
     ops: bool,
     out: Path | None,
 ) -> int:
-    """Measure speed and memory of ARTIFACT, beside others where asked.
+    """Measure speed and memory of ARTIFACT, beside other contenders with --against.
 
-    Contenders run by turns, each in a process of its own. One that breaks is exit code 1; one that
-    does not fit in memory or time is told. docs/benchmarks.md says what the numbers mean.
+    Contenders take turns, each in its own process. Exit code 1 if one fails; one that does not fit
+    in memory or time is reported. docs/benchmarks.md says what the numbers mean.
     """
     if ops == (artifact is not None):
         raise click.UsageError("Give an ARTIFACT or --ops, and not both.")

@@ -24,7 +24,7 @@ from reformer_export.host import cpp_program
 from reformer_export.host.optional import installed_version
 from reformer_ops.core.native import CHOICE_VARIABLE
 
-GROUPS = ("system", "runtime", "kernel", "package", "compiler")  # in the order they are told
+GROUPS = ("system", "runtime", "kernel", "package", "compiler")  # in the order of the output
 SYSTEM, RUNTIME, KERNEL, PACKAGE, COMPILER = GROUPS
 OK, MISSING, BROKEN, INFO = "ok", "missing", "broken", "info"
 
@@ -94,7 +94,7 @@ def _system() -> Iterator[Fact]:
 
 
 def _vector_units() -> str:
-    """The instruction sets our kernels distinguish, as Linux tells them."""
+    """The instruction sets that our kernels use, from /proc/cpuinfo."""
     try:
         text = Path("/proc/cpuinfo").read_text(errors="replace")
     except OSError:
@@ -105,7 +105,7 @@ def _vector_units() -> str:
 
 
 def _gpu() -> Fact:
-    # Asked in a process of its own: a driver may crash.
+    # In a separate process: a driver may crash.
     code = (
         "from reformer_export.host.gpu import find_gpus; gpus, reason = find_gpus();"
         "print('; '.join(map(str, gpus)) or 'none: ' + reason)"
@@ -222,7 +222,7 @@ def _kernels() -> Iterator[Fact]:
         ok, text = _import(code)
         if not ok:
             absent = f"No module named '{framework}'" in text
-            # One of our errors tells all in its text.
+            # The text of our errors is complete.
             told = text.partition(": ")[2] if text.startswith("reformer_ops.") else text
             yield Fact(KERNEL, name, MISSING if absent else BROKEN, told)
             continue

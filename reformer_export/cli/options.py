@@ -54,7 +54,7 @@ class IntegerList(click.ParamType[tuple[int, ...]]):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[int, ...]:
-        """Read the list; click tells a failure as an error of usage."""
+        """Read the list; click reports a failure as a usage error."""
         if isinstance(value, tuple):
             return value
         try:
@@ -75,7 +75,7 @@ class NameList(click.ParamType[tuple[str, ...]]):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[str, ...]:
-        """Split the list; click tells a failure as an error of usage."""
+        """Split the list; click reports a failure as a usage error."""
         if isinstance(value, tuple):
             return value
         names = tuple(part.strip() for part in str(value).split(","))

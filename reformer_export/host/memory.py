@@ -36,10 +36,11 @@ def available() -> int:
 
 @contextmanager
 def limited_growth(allowance: int | None = None) -> Iterator[None]:
-    """Within, this process may allocate `allowance` bytes more; by default what is available.
+    """Within this context the process may allocate `allowance` bytes more; by default what is
+    available.
 
-    Then allocations fail as on a machine that is full. Without this the kernel would grant what
-    isn't there and later kill somebody: possibly this process, possibly another.
+    Then allocations fail as on a machine that is full. Without this the kernel would grant memory
+    that does not exist, and later kill this process or another.
     """
     import resource
 

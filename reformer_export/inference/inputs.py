@@ -41,7 +41,7 @@ def read_array(path: str | os.PathLike[str], name: str) -> np.ndarray:
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
-    """A text file as it stands; raises InputError."""
+    """The bytes of a text file; raises InputError."""
     try:
         return Path(path).read_bytes()
     except OSError as error:

@@ -61,7 +61,7 @@ class Runner(Protocol):
 class Probe:
     """One run and what it hashed to.
 
-    `margins(layer, where)` tells how clear decisions were: the distance of the best from the second
+    `margins(layer, where)` gives the margin of decisions: the distance of the best from the second
     best, relative to a usual projection, for indices into that layer's buckets; None for runtimes
     that can't say.
     """

@@ -1,4 +1,4 @@
-"""Runs an artifact by `reformer-run`, the C++ runtime, in a process of its own."""
+"""Runs an artifact by `reformer-run`, the C++ runtime, in a separate process."""
 
 from __future__ import annotations
 

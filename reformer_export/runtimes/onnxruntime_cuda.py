@@ -209,7 +209,7 @@ def run_options(onnxruntime: Any, graph: int | None) -> Any:
 
 @contextmanager
 def opening_session(onnxruntime: Any) -> Iterator[None]:
-    """While a session is made. On a GPU ONNX Runtime warns of plugins that nobody asked for."""
+    """A context for making a session. On a GPU ONNX Runtime warns about optional plugins."""
     onnxruntime.set_default_logger_severity(3)
     try:
         with TURNS.running():  # it allocates

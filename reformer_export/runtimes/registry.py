@@ -80,8 +80,8 @@ RUNTIMES: dict[str, Runtime] = {
     "cpp-onnxruntime": Runtime(ONNX, None, "to-onnx", _cpp_onnxruntime, (CPU, CUDA)),
     "cpp-torchscript": Runtime(TORCHSCRIPT, None, "to-torchscript", _cpp_torchscript),
 }
-"""Runtime by name, best first: "auto" takes the first that is installed of those whose format the
-artifact holds. "torch" is the model itself, from the checkpoint that the manifest names. Those of
+"""Runtime by name, best first: "auto" takes the first that is installed and that runs a format of
+the artifact. "torch" is the model itself, from the checkpoint that the manifest names. Those of
 "cpp-" run in `reformer-run`, a process for each call."""
 
 

@@ -1,4 +1,4 @@
-"""How clear hash decisions were, computed only where somebody asks."""
+"""Margins of hash decisions, computed on request."""
 
 from __future__ import annotations
 

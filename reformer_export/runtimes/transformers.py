@@ -39,7 +39,7 @@ class TransformersRunner:
         self.signature = signature
         self._config = loaded.config
         self._rotations = next(iter(loaded.rotations.values()), torch.empty(0))
-        # It tells at every length that it pads: that is known here.
+        # It warns at every length that it pads.
         logging.getLogger("transformers.models.reformer").setLevel(logging.ERROR)
         config = transformers.ReformerConfig(**loaded.config.to_hf())
         model = getattr(transformers, TASKS[loaded.task])(config)
@@ -68,8 +68,8 @@ class TransformersRunner:
         """Outputs by name."""
         given = tensors(self.signature.check(inputs))
         ids, mask = (tensor.to(self._device) for tensor in given)
-        # Its hashing seeds the global generator; nobody else should notice. On a GPU it draws other
-        # rotations from the same seed, which is no concern of who measures its time.
+        # Its hashing seeds the global generator; other code must not notice. On a GPU it draws
+        # other rotations from the same seed, which does not matter for measuring time.
         with torch.random.fork_rng(devices=[]), torch.inference_mode():
             outputs = self._model(input_ids=ids, attention_mask=mask, use_cache=False)
         return {spec.name: outputs[spec.name].cpu().numpy() for spec in self.signature.outputs}

@@ -23,7 +23,7 @@ LSH_BUCKET = OpSpec(
 
 
 def bucket_count(factors: Sequence[int]) -> int:
-    """How many buckets there are, not counting the one for padding, whose number this is.
+    """The number of buckets without the one for padding; it is also the number of that one.
 
     Raises:
         OpError: there are no buckets, or more than int32 can number.

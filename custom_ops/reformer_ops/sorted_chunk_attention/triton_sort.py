@@ -137,7 +137,7 @@ def sort_pass_kernel(
         position, digit, present = load_digits(
             buckets, order, start, length, SHIFT, DIGITS, PLACE_TILE
         )
-        # Lanes that are not there come last, so they are in nobody's rank.
+        # Lanes that do not exist come last, so they are in no rank.
         ahead = (digit[:, None] == digit[None, :]) & (lane[:, None] > lane[None, :])
         rank = tl.sum(ahead.to(tl.int32), axis=1)
         place = tl.gather(free, digit, axis=0) + rank

@@ -146,7 +146,7 @@ def _on_our_terms() -> Iterator[StringIO]:
 
 
 def _resources(log: str) -> tuple[int, int, int]:
-    """(registers, bytes of stack, bytes spilled) of a thread, as ptxas tells them."""
+    """(registers, bytes of stack, bytes spilled) of a thread, as ptxas reports them."""
     frame, used = _FRAME.search(log), _USED.search(log)
     if frame is None or used is None:
         raise CompilationError(f"ptxas told nothing of a kernel's resources: {log.strip()!r}")

@@ -54,7 +54,7 @@ class Launch:
     num_warps: int
     num_stages: int
     max_registers: int
-    """Of a thread. Told none, ptxas sometimes spills to have some that nobody needs."""
+    """Registers of a thread. Without a limit ptxas sometimes spills although registers are free."""
 
     @property
     def name(self) -> str:

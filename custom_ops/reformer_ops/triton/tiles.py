@@ -1,4 +1,4 @@
-"""How much of an operator one program has: the choice of tiles by type, shape and GPU.
+"""Tile sizes of the GPU kernels by type, shape and GPU.
 
 The numbers for sm_90 were measured on an H200, as docs/gpu.md tells; the others are bounded by what
 a compiler shows: registers, spills, and 48 KB of shared memory. Nothing is tuned at run time.
@@ -16,13 +16,13 @@ TF32X3 = "tf32x3"
 """fp32 products by three of TF32 on tensor cores: each factor is the sum of two TF32 numbers."""
 
 _TENSOR_CORES = 80
-"""The first GPU whose tensor cores Triton uses: not those of sm_75."""
+"""The oldest GPU on which Triton uses the tensor cores; on sm_75 it does not."""
 
 _HOPPER = 90
 """The GPU that was measured."""
 
 _LONGEST_ROW = 128
-"""Of a head whose queries a program can hold for the tensor cores."""
+"""The widest head that a program can hold for the tensor cores."""
 
 
 @dataclass(frozen=True)

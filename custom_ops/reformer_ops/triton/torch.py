@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 import torch
 
 _NO_GPU = 80
-"""Whose tiles the interpreter goes by, which runs on tensors of the CPU."""
+"""Target whose tile sizes the interpreter uses."""
 
 
 def target_of(tensor: torch.Tensor) -> int:

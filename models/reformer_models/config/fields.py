@@ -116,7 +116,7 @@ def sequence(item: Check, *, at_least: int = 0, exactly: int | None = None) -> C
 
 
 def optional(check: Check, *, none: object = None) -> Check:
-    """What `check` accepts, or None, in whose place `none` is kept."""
+    """What `check` accepts, or None, which becomes `none`."""
 
     def check_or_none(name: str, value: object) -> object:
         return none if value is None else check(name, value)

@@ -106,7 +106,7 @@ _WITHOUT_EFFECT: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 KEYS_WITHOUT_EFFECT: Final = frozenset(chain.from_iterable(_WITHOUT_EFFECT.values()))
-"""Keys whose values are not looked at."""
+"""Keys with values that are ignored."""
 
 KEYS_OF_OTHER_MODELS: Final[Mapping[str, object]] = {
     "add_cross_attention": False,

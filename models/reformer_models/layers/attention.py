@@ -25,7 +25,7 @@ class SelfAttention(nn.Module, ABC):
     @property
     @abstractmethod
     def projections(self) -> tuple[Linear, ...]:
-        """The linear layers whose outputs `attend` takes, in its order."""
+        """The linear layers that give the inputs of `attend`, in its order."""
 
     @abstractmethod
     def attend(
@@ -46,7 +46,7 @@ class LSHSelfAttention(SelfAttention):
 
     rotations: torch.Tensor
     redraw = False
-    """In train mode, whether every forward pass draws rotations of its own."""
+    """True if every forward pass in train mode draws new rotations."""
 
     def __init__(self, config: ReformerConfig, rotations: torch.Tensor) -> None:
         super().__init__()

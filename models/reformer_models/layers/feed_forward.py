@@ -88,7 +88,7 @@ class ReformerFeedForward(nn.Module):
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """`[batch, length, hidden]` -> the same."""
-        if self._is_one_kernel(hidden):  # which goes block by block of its own accord
+        if self._is_one_kernel(hidden):  # which works block by block itself
             return feed_forward(
                 hidden, self._weights, epsilon=self.layer_norm.eps, dropout=self.dense.dropout.p
             )

@@ -73,9 +73,9 @@ class BucketTrace:
 
 
 class BucketMemory:
-    """The buckets of one layer: hashed once, the same ever after.
+    """The buckets of one layer, hashed once and then kept.
 
-    What a backward pass computes anew differs by rounding, which can hash elsewhere.
+    A backward pass recomputes activations with other rounding, which could change buckets.
 
     Attributes:
         source: asked the first time; None for the layer's own hashing.

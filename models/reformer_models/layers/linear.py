@@ -1,4 +1,4 @@
-"""Linear layers: `torch.nn.Linear` as it stands, but for training on the CPU."""
+"""Linear layers: `torch.nn.Linear`, except in training on the CPU."""
 
 from __future__ import annotations
 

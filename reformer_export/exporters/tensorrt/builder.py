@@ -30,7 +30,7 @@ _NODE = re.compile(r"\[ONNX Layer: (.*)\]")
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """What the builder is told.
+    """Options of the builder.
 
     Attributes:
         targets: GPUs to build for ("sm80"); none for the library's default. RTX only.
@@ -121,7 +121,7 @@ class EngineBuilder:
         return data, seconds
 
     def _build(self, config: Any, monitor: Any) -> Any:
-        """The library's own build, in a thread of its own so that Ctrl-C reaches us during it."""
+        """The library's build, in a separate thread, so that Ctrl-C works meanwhile."""
         with ThreadPoolExecutor(1) as pool:
             future = pool.submit(self._builder.build_serialized_network, self._network, config)
             try:

@@ -204,7 +204,7 @@ class _Meetings:
         flips = _first_flips(first.probe, second.probe)
         bound = first.bound + second.bound
         error = None if flips else _error(first.probe, second.probe)
-        # A NaN fails. What flips is a tie where both rows say so.
+        # A NaN fails. A flip counts as a tie if both rows say so.
         passed = first.passed and second.passed and (error is None or error <= bound)
         key = (first.name, second.name, length)
         self._met.setdefault(key, []).append((flips, error, bound, passed))

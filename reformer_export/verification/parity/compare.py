@@ -79,7 +79,8 @@ def _compare(
 
 @dataclass(frozen=True)
 class _Stages:
-    """What there is to compare: `free` is the reference on its own, the others at equal buckets."""
+    """The runs to compare: `free` is the reference with its own buckets, the others have equal
+    buckets."""
 
     free: Probe
     expected: Probe

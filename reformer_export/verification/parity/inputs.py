@@ -35,7 +35,7 @@ def choose_sizes(
     multiple: int,
     max_length: int,
 ) -> list[tuple[int, int]]:
-    """Which (length, batch) to try: what the user names, else where something changes.
+    """The (length, batch) pairs to try: the user's, or lengths at which the computation changes.
 
     Those are one token, each chunk length and one past it, some chunks and a part of one, and
     eight multiples of the padding. A batch of several, whose rows do not see each other, is tried

@@ -1,7 +1,7 @@
 """Inputs and outputs of a verification as files that Polygraphy takes.
 
 Its JSON holds arrays as `numpy.save` writes them, in base64, each marked with a class. We write
-that ourselves: whoever saves need not have Polygraphy, whoever loads has.
+that ourselves, so saving does not need Polygraphy, whoever loads has.
 """
 
 from __future__ import annotations

@@ -145,8 +145,8 @@ def _references(
 
     signature = artifact.signature
     if artifact.manifest.dtype != "fp32":
-        # The truth is the same rounded weights computed in fp32; plain torch in half precision
-        # tells how much of the way the type itself goes astray.
+        # The reference is the same rounded weights computed in fp32; plain torch in half precision
+        # shows the error of the type itself.
         baseline = TorchRunner(loaded, signature)
         return [TorchRunner(loaded.in_fp32(), signature)], baseline, []
     references: list[ProbingRunner] = [TorchRunner(loaded, signature)]
