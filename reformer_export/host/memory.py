@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,6 +45,7 @@ def limited_growth(allowance: int | None = None) -> Iterator[None]:
     """
     import resource
 
+    gc.collect()  # memory that is freed within would be more room
     used = _status("self", "VmData")
     former = resource.getrlimit(resource.RLIMIT_DATA)
     bounds = [used + (available() if allowance is None else allowance), *former]

@@ -26,6 +26,7 @@ def report() -> TrainingReport:
     return bench_training(TINY, threads=1)
 
 
+@pytest.mark.slow
 def test_who_is_measured_where(report: TrainingReport) -> None:
     assert not report.notes
     assert [(m.who, m.layers) for m in report.depth] == [
@@ -41,6 +42,7 @@ def test_who_is_measured_where(report: TrainingReport) -> None:
     assert all(len(t.seconds) == 2 for t in report.time)
 
 
+@pytest.mark.slow
 def test_memory_is_what_is_said_of_it(report: TrainingReport) -> None:
     found = {(m.who, m.layers): m.activation_bytes for m in report.depth}
     assert found[OURS, 20] < 1.15 * found[OURS, 2]
@@ -57,6 +59,7 @@ def test_all_take_the_same_step() -> None:
     assert abs(losses[HF] - losses[OURS]) < 0.2, "new models predict nothing in particular"
 
 
+@pytest.mark.slow
 def test_what_is_written(report: TrainingReport, tmp_path: Path) -> None:
     write_report(tmp_path, report)
     document = json.loads((tmp_path / "results.json").read_text())
