@@ -68,7 +68,7 @@ class BaselinesReport:
 
     @property
     def failed(self) -> bool:
-        """True if something broke; what did not fit in memory or patience has not."""
+        """True if a contender failed; running out of memory or of time does not count."""
         found = () if self.speed is None else self.speed.results
         return any(result.status == "failed" for result in found)
 

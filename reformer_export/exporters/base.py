@@ -58,9 +58,12 @@ class ExportOptions:
 
     dtypes: ClassVar[tuple[str, ...]] = ("fp32", "fp16")
     """Types that the format is exported in."""
+    ops_modes: ClassVar[tuple[str, ...]] = ("native", "portable")
+    """Kinds of operators that the format is exported with."""
 
     task: str = "auto"
     dtype: str = "fp32"
+    ops: str = "native"
     max_length: int | None = None
     num_buckets: int | Sequence[int] | None = None
     hash_seed: int | None = None
@@ -74,6 +77,8 @@ class ExportOptions:
             raise UsageError(
                 f"cannot export {self.dtype}: {found}; choose {' or '.join(self.dtypes)}"
             )
+        if self.ops not in self.ops_modes:
+            raise UsageError(f"unknown ops {self.ops!r}: choose one of {', '.join(self.ops_modes)}")
         if self.max_length is not None and self.max_length < 1:
             raise UsageError(f"--max-length {self.max_length}: a sequence has at least one token")
 

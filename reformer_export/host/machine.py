@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from reformer_export.host import memory
-from reformer_export.host.optional import installed_version
+from reformer_export.host.optional import installed_versions
 
 _PACKAGES = ("reformer-export", "onnxruntime", "torch", "transformers", "numpy")
 
@@ -28,7 +28,7 @@ def describe_machine() -> dict[str, Any]:
         "memory_bytes": memory.total(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        "packages": {name: version for name in _PACKAGES if (version := installed_version(name))},
+        "packages": installed_versions(*_PACKAGES),
     }
 
 

@@ -1,26 +1,41 @@
-"""How much memory there is and how much a process uses, from Linux's /proc."""
+"""How much memory there is and how much a process uses."""
 
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from reformer_export.errors import RuntimeUnavailableError
-from reformer_export.host.peak_memory import bytes_in
 
 # A part is left for other processes.
 _SHARE = 0.9
 
 
+def own_peak_rss() -> int:
+    """Peak memory of this process in bytes, on any system; 0 if the system does not tell."""
+    # Linux counts in getrusage what the parent held before this program was started from it.
+    try:
+        return peak_rss()
+    except RuntimeUnavailableError:
+        pass
+    if sys.platform == "win32":
+        return 0
+    import resource
+
+    usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return usage if sys.platform == "darwin" else usage * 1024
+
+
 def peak_rss(pid: int | str = "self") -> int:
-    """Peak memory of the process in bytes (VmHWM)."""
+    """Peak memory of a process in bytes (VmHWM); RuntimeUnavailableError without Linux's /proc."""
     return _status(pid, "VmHWM")
 
 
 def current_rss(pid: int | str = "self") -> int:
-    """Bytes of memory the process holds now (VmRSS)."""
+    """Memory of a process now in bytes (VmRSS); RuntimeUnavailableError without Linux's /proc."""
     return _status(pid, "VmRSS")
 
 
@@ -76,14 +91,17 @@ def _meminfo(key: str) -> int:
 
 
 def _bytes_in(path: Path, key: str) -> int:
+    """The size that a file of /proc gives for `key`, in bytes."""
     try:
-        return bytes_in(path, key)
+        lines = path.read_text().splitlines()
     except OSError as error:
         raise RuntimeUnavailableError(
             f"cannot measure memory, {path} is not readable ({error.strerror}): bench needs Linux"
         ) from error
-    except LookupError as error:
-        raise RuntimeUnavailableError(f"cannot measure memory: {path} has no {key}") from error
+    for line in lines:
+        if line.startswith(f"{key}:"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeUnavailableError(f"cannot measure memory: {path} has no {key}")
 
 
 def _groups() -> list[tuple[int, int]]:

@@ -16,7 +16,7 @@ from reformer_export.artifact.signature import ATTENTION_MASK, INPUT_IDS
 from reformer_export.artifact.staging import atomic_file
 from reformer_export.errors import ExportError, UsageError
 from reformer_export.host.device import CPU, GraphChoice
-from reformer_export.host.peak_memory import peak_rss
+from reformer_export.host.memory import own_peak_rss
 from reformer_export.inference.inputs import read_array, read_bytes
 from reformer_export.inference.text import TextCodec, open_codec
 from reformer_ops.core.native import Choice
@@ -224,7 +224,7 @@ def _measure(run: Callable[[], object], runs: int) -> Bench:
         start = time.perf_counter()
         run()
         seconds.append(time.perf_counter() - start)
-    return Bench(runs, statistics.median(seconds), min(seconds), peak_rss())
+    return Bench(runs, statistics.median(seconds), min(seconds), own_peak_rss())
 
 
 def _encoded(text: str) -> bytes:

@@ -15,9 +15,9 @@ import torch
 
 from reformer_export import to_onnx
 from reformer_export.errors import UsageError
+from reformer_export.exporters.base import ExportOptions
 from reformer_export.exporters.onnx import export as exporter
 from reformer_export.exporters.onnx.export import OPSETS, OnnxOptions
-from reformer_export.exporters.torch.torchscript import TorchScriptOptions
 from reformer_export.runtimes import open_runner
 
 from ..models.reformers import SMALL, theirs
@@ -243,7 +243,7 @@ def test_options_without_a_meaning(options: dict[str, Any], said: str) -> None:
 
 def test_bf16_is_for_onnx_alone() -> None:
     with pytest.raises(UsageError, match="bf16: that is for to-onnx alone; choose fp32 or fp16"):
-        TorchScriptOptions(dtype="bf16")
+        ExportOptions(dtype="bf16")
 
 
 def test_a_model_in_bf16(fixtures: Fixtures, tmp_path: Path) -> None:

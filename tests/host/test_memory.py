@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -22,6 +24,15 @@ def test_peak_and_current() -> None:
     # The kernel adds up what each thread holds only now and then.
     assert memory.peak_rss() > during - 4 * MB
     assert memory.peak_rss(os.getpid()) > during - 4 * MB
+
+
+def test_the_own_peak_is_not_the_parents() -> None:
+    size = 300 * MB
+    held = b"\1" * size  # written to, so that it is there
+    assert memory.own_peak_rss() >= len(held)
+    code = "from reformer_export.host.memory import own_peak_rss; print(own_peak_rss())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert MB < int(done.stdout) < size
 
 
 def test_what_there_is() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 from reformer_ops.core.spec import AttributeValue, Operand, OpSpec
 
@@ -118,6 +118,11 @@ def sizes_compiled_in(sizes: Sizes, *axes: str) -> dict[str, int]:
     return {axis.upper(): sizes[axis] for axis in axes}
 
 
+def integer(attributes: Attributes, name: str) -> int:
+    """An attribute that the operator's spec declares as an integer."""
+    return cast(int, attributes[name])
+
+
 def attention_constants(attributes: Attributes) -> dict[str, Any]:
     """Attributes that both attentions compile in, by the kernels' names."""
     return {
@@ -131,7 +136,7 @@ def attention_constants(attributes: Attributes) -> dict[str, Any]:
 def scores_of_attention(attributes: Attributes, rows: int) -> LargestTensor:
     """The scores of chunked attention with `rows` heads (times rounds)."""
     chunk, before, after = (
-        int(attributes[name])  # type: ignore[arg-type]  # these are whole numbers
+        integer(attributes, name)
         for name in ("chunk_length", "num_chunks_before", "num_chunks_after")
     )
     return LargestTensor(rows * chunk * (before + 1 + after), chunk)

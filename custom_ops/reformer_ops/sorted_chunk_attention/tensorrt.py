@@ -15,6 +15,7 @@ from reformer_ops.core.tensorrt import (
     Sizes,
     TensorRTForm,
     attention_constants,
+    integer,
     scores_of_attention,
     sizes_compiled_in,
 )
@@ -69,8 +70,8 @@ class SortedChunkAttentionForm(TensorRTForm):
             if kernel.constants["SHIFT"] != bits or kernel.times != rows:
                 return f"{kernel.name} does not belong to it"
             bits += kernel.constants["DIGITS"].bit_length() - 1
-        num_buckets = attributes["num_buckets"]
-        if bits < int(num_buckets).bit_length():  # type: ignore[arg-type]
+        num_buckets = integer(attributes, "num_buckets")
+        if bits < num_buckets.bit_length():
             return (
                 f"the kernels sort {bits} bits of a bucket, and the node has {num_buckets} buckets"
             )

@@ -12,7 +12,7 @@ from reformer_export.artifact import Artifact
 from reformer_export.artifact.manifest import MANIFEST, FileRecord, record_files
 from reformer_export.artifact.staging import stage
 from reformer_export.errors import UsageError
-from reformer_export.host.optional import installed_version, require
+from reformer_export.host.optional import installed_versions, require
 from reformer_export.source import DTYPES, artifact_config
 from reformer_ops.core.spec import DOMAIN
 
@@ -202,10 +202,7 @@ def build_kernels(
             "schema_version": SCHEMA_VERSION,
             "kind": KIND,
             "domain": DOMAIN,
-            "tools": {
-                "reformer-export": installed_version("reformer-export"),
-                "triton": installed_version("triton"),
-            },
+            "tools": installed_versions("reformer-export", "triton"),
             "kernels": kernels,
             "files": {n: _as_json(record) for n, record in record_files(folder).items()},
         }

@@ -36,8 +36,8 @@ from reformer_export.exporters.checkpoint_files import CHECKPOINT_FILES
 from reformer_export.exporters.tensorrt.builder import BuildOptions, EngineBuilder, default_targets
 from reformer_export.exporters.tensorrt.profiles import check_volumes, make_profiles
 from reformer_export.host.gpu import Gpu, find_gpus, require_gpu
+from reformer_export.host.memory import own_peak_rss
 from reformer_export.host.optional import installed_versions
-from reformer_export.host.peak_memory import peak_rss
 from reformer_export.host.tensorrt_library import (
     Library,
     Log,
@@ -233,7 +233,7 @@ def write_engine(
         layers=layers,
         operators=_operators(plan, layers),
         weights_bytes=_weights_bytes(graph),
-        build=Build(seconds, peak_rss(), None if workspace is None else workspace << 20),
+        build=Build(seconds, own_peak_rss(), None if workspace is None else workspace << 20),
         source=EngineSource(
             artifact=str(plan.artifact.path),
             manifest_sha256=manifest.sha256,

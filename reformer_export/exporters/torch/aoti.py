@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from reformer_export.source import LoadedModel
 
 FILE = "model.pt2"
-OPS_MODES = ("native", "portable")
 
 # Instructions that can be asked for: bits in a vector, and what they are called to the compiler.
 INSTRUCTION_SETS = {"avx2": (256, "x86-64-v3"), "avx512": (512, "x86-64-v4")}
@@ -36,13 +35,10 @@ INSTRUCTION_SETS = {"avx2": (256, "x86-64-v3"), "avx512": (512, "x86-64-v4")}
 class AotiOptions(ExportOptions):
     """Options of the export, named as on the command line."""
 
-    ops: str = "native"
     isa: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.ops not in OPS_MODES:
-            raise UsageError(f"unknown ops {self.ops!r}: choose one of {', '.join(OPS_MODES)}")
         if self.isa is not None and self.isa not in INSTRUCTION_SETS:
             known = ", ".join(INSTRUCTION_SETS)
             raise UsageError(f"unknown instruction set {self.isa!r}: choose one of {known}")

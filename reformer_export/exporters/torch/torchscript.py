@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reformer_export.artifact import Artifact
 from reformer_export.artifact.manifest import TORCHSCRIPT, FormatRecord
 from reformer_export.artifact.signature import Signature
-from reformer_export.errors import ExportError, UsageError
+from reformer_export.errors import ExportError
 from reformer_export.exporters.base import ExportOptions, Format, Progress
 from reformer_export.exporters.pipeline import export
 from reformer_export.host.optional import installed_versions
@@ -23,19 +22,6 @@ if TYPE_CHECKING:
     from reformer_export.source import LoadedModel
 
 FILE = "model.pt"
-OPS_MODES = ("native", "portable")
-
-
-@dataclass(frozen=True)
-class TorchScriptOptions(ExportOptions):
-    """Options of the export, named as on the command line."""
-
-    ops: str = "native"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.ops not in OPS_MODES:
-            raise UsageError(f"unknown ops {self.ops!r}: choose one of {', '.join(OPS_MODES)}")
 
 
 def to_torchscript(
@@ -60,7 +46,7 @@ def to_torchscript(
     `ops` is "native" (our operators, whose library must be loaded) or "portable" (torch's
     operators only). The other arguments, the result and the errors are those of `to_onnx`.
     """
-    options = TorchScriptOptions(
+    options = ExportOptions(
         task=task,
         dtype=dtype,
         max_length=max_length,
@@ -78,7 +64,7 @@ def _write(
     loaded: LoadedModel,
     signature: Signature,
     folder: Path,
-    options: TorchScriptOptions,
+    options: ExportOptions,
     say: Progress,
 ) -> dict[str, FormatRecord]:
     say("tracing the model")
