@@ -1,4 +1,5 @@
-"""The main job on real input: a trained model is exported, verified and run on text it never saw.
+"""The main job on real input: a trained model is exported, verified, and run on text it never saw;
+then it writes on itself.
 
     make demo
 
@@ -15,7 +16,6 @@ import subprocess
 import sys
 import tarfile
 import time
-from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,8 @@ HELD_OUT = CHECKPOINT / "held_out.txt"
 TEXT = FOLDER / "passage.txt"
 
 PASSAGE_BYTES = 1000
+PROMPT_BYTES = 600
+SAMPLING = ("--max-new-tokens", "300", "--temperature", "0.6", "--seed", "1")
 
 RUNTIMES = (("torch", "auto"), ("onnxruntime", "portable"), ("onnxruntime", "native"))
 SAME_BITS = 1e-4
@@ -94,15 +96,15 @@ def compressed(artifact: Path) -> list[tuple[str, str, str]]:
     return rows
 
 
-def continued(artifact: Path, text: bytes, count: int = 120) -> bytes:
-    """`count` bytes more, each the likeliest."""
-    with closing(open_runner(artifact)) as runner:
-        ids = np.frombuffer(text, np.uint8).astype(np.int64)
-        for _ in range(count):
-            window = ids[-runner.signature.max_length :]
-            following = logits_of(runner, window[None])[0, -1].argmax()
-            ids = np.append(ids, following)
-    return bytes(ids[-count:].astype(np.uint8))
+def write_on(artifact: Path, text: bytes) -> None:
+    """Let the model write on after a text, and show it while it does."""
+    prompt = FOLDER / "prompt.txt"
+    prompt.write_bytes(text)
+    arguments = ["generate", str(artifact), "--prompt-file", str(prompt), *SAMPLING]
+    shown = " ".join(argument.replace(f"{ROOT}/", "") for argument in arguments)
+    console.print(f"[bold]$ reformer-export {shown}[/bold]")
+    console.print(Text("... " + text[-200:].decode("ascii", "replace"), style="dim"))
+    subprocess.run([sys.executable, "-m", "reformer_export", *arguments], check=True)
 
 
 def without_python(artifact: Path) -> tuple[str, str, str]:
@@ -141,7 +143,9 @@ def main() -> None:
     passage = HELD_OUT.read_bytes()[:PASSAGE_BYTES]
     TEXT.write_bytes(passage)
 
-    exported = command("to-onnx", "-m", str(CHECKPOINT), str(artifact))
+    exported = command(
+        "to-onnx", "-m", str(CHECKPOINT), str(artifact), "--task", "text-generation-with-past"
+    )
     inspected = command("inspect", str(artifact))
     ran = command(
         "run", str(artifact), "--text-file", str(TEXT), "--tokenizer", "bytes",
@@ -191,9 +195,7 @@ def main() -> None:
     ran_on = on_gpu.get("description", f"did not run: {on_gpu.get('error')}")
     table.add_row("the engine", ran_on, "")
     console.print(table)
-    more = continued(artifact, passage).decode("ascii", "replace")
-    shown = Text(passage[-200:].decode()).append(more, style="bold")
-    console.print("The passage's end, and in bold what the model finds likeliest after it:", shown)
+    write_on(artifact, passage[:PROMPT_BYTES])
 
 
 if __name__ == "__main__":

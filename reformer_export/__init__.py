@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from reformer_export.exporters.tensorrt.export import to_tensorrt
     from reformer_export.exporters.torch.aoti import to_aoti
     from reformer_export.exporters.torch.torchscript import to_torchscript
+    from reformer_export.generation.generator import open_generator
     from reformer_export.runtimes import open_runner
     from reformer_export.verification.parity import verify_artifact
 
@@ -27,6 +28,7 @@ __all__ = [
     "Engine",
     "__version__",
     "add_cuda_kernels",
+    "open_generator",
     "open_runner",
     "to_aoti",
     "to_onnx",
@@ -39,6 +41,7 @@ _HOMES = {
     "Artifact": "artifact",
     "Engine": "artifact.engine",
     "add_cuda_kernels": "exporters.cuda.export",
+    "open_generator": "generation.generator",
     "open_runner": "runtimes",
     "to_tensorrt": "exporters.tensorrt.export",
     "verify_artifact": "verification.parity",

@@ -14,6 +14,7 @@ __all__ = [
     "ArtifactError",
     "DeviceUnavailableError",
     "ExportError",
+    "GenerationLimitError",
     "InferenceError",
     "InputError",
     "MissingDependencyError",
@@ -54,6 +55,15 @@ class InputError(ReformerError):
 
 class InferenceError(ReformerError):
     """A runtime that took the model could not run it on an input that fits its signature."""
+
+
+class GenerationLimitError(ReformerError):
+    """A sequence has reached the longest that the model takes.
+
+    `tokens` are those generated until there, `[batch, new]` int64; None where they were streamed.
+    """
+
+    tokens: Any = None
 
 
 class MissingDependencyError(ReformerError):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from reformer_export.artifact import Artifact
     from reformer_export.artifact.manifest import Manifest
     from reformer_models.checkpoints import Checkpoint
+    from reformer_models.layers.decoding import CacheTensor, DecodeStep, Prefill
     from reformer_models.layers.hashing import BucketTrace
     from reformer_models.layers.heads import ReformerForTask
     from reformer_models.loading import LoadedModel
@@ -26,12 +27,14 @@ if TYPE_CHECKING:
 __all__ = [
     "DTYPES",
     "TASKS",
+    "CacheTensor",
     "Checkpoint",
     "LoadedModel",
     "ReformerConfig",
     "artifact_config",
     "check_not_pointer",
     "create_model",
+    "decoder_modules",
     "language_model_loss",
     "load_original",
     "load_source",
@@ -78,6 +81,23 @@ def load_source(
         ignore_config_keys=ignore_config_keys,
         ignore_weights=ignore_weights,
     )
+
+
+def decoder_modules(
+    loaded: LoadedModel,
+) -> tuple[Prefill, DecodeStep, tuple[CacheTensor, ...]]:
+    """What generates: a module for prompts, one for a further token, and what their cache holds.
+
+    Raises:
+        UsageError: the model is of another task than text-generation.
+    """
+    from reformer_models.layers.decoding import DecodeStep, Prefill, cache_tensors
+    from reformer_models.layers.heads import TextGeneration
+
+    if not isinstance(loaded.model, TextGeneration):
+        raise UsageError(f"only text-generation generates; this model is for {loaded.task}")
+    model = loaded.model
+    return Prefill(model).eval(), DecodeStep(model).eval(), cache_tensors(model.config)
 
 
 def load_original(

@@ -9,16 +9,20 @@ import onnx_ir as ir
 
 from reformer_ops.add_norm import onnx_body as add_norm
 from reformer_ops.chunk_attention import onnx_body as chunk_attention
+from reformer_ops.chunk_attention_step import onnx_body as chunk_attention_step
 from reformer_ops.core.onnx_writer import OnnxWriter
 from reformer_ops.core.spec import DOMAIN, OpSpec
 from reformer_ops.lsh_bucket import onnx_body as lsh_bucket
 from reformer_ops.sorted_chunk_attention import onnx_body as sorted_chunk_attention
+from reformer_ops.sorted_chunk_attention_step import onnx_body as sorted_chunk_attention_step
 
 _BODIES: dict[str, Callable[..., ir.Value | tuple[ir.Value, ...]]] = {
     "AddNorm": add_norm.body,
     "LshBucket": lsh_bucket.body,
     "SortedChunkAttention": sorted_chunk_attention.body,
     "ChunkAttention": chunk_attention.body,
+    "SortedChunkAttentionStep": sorted_chunk_attention_step.body,
+    "ChunkAttentionStep": chunk_attention_step.body,
 }
 
 

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 from reformer_ops.add_norm.spec import ADD_NORM
 from reformer_ops.chunk_attention.spec import CHUNK_ATTENTION
+from reformer_ops.chunk_attention_step.spec import CHUNK_ATTENTION_STEP
 from reformer_ops.core.spec import OpSpec
 from reformer_ops.lsh_bucket.spec import LSH_BUCKET
 from reformer_ops.sorted_chunk_attention.spec import SORTED_CHUNK_ATTENTION
+from reformer_ops.sorted_chunk_attention_step.spec import SORTED_CHUNK_ATTENTION_STEP
 
 OPS: tuple[OpSpec, ...] = (LSH_BUCKET, SORTED_CHUNK_ATTENTION, CHUNK_ATTENTION)
+"""Operators of every Reformer."""
 
+STEPS: tuple[OpSpec, ...] = (SORTED_CHUNK_ATTENTION_STEP, CHUNK_ATTENTION_STEP)
+"""Operators that generate one token more, with a cache of the tokens before it. ONNX Runtime has
+kernels for them on the CPU."""
 
 FUSED: tuple[OpSpec, ...] = (ADD_NORM,)
 """Operators that the exporter makes of adjacent standard operators. Only ONNX has these, and only
 GPUs have kernels for them; all other runtimes run their bodies."""
 
+ALL: tuple[OpSpec, ...] = (*OPS, *STEPS, *FUSED)
+
 
 def by_onnx_name(name: str) -> OpSpec:
     """The operator whose ONNX node type is `name`; KeyError when there is none."""
-    return {op.name: op for op in (*OPS, *FUSED)}[name]
+    return {op.name: op for op in ALL}[name]

@@ -12,7 +12,6 @@ from typing import Any
 from reformer_export.artifact.external_data import check_external_data, contained_file
 from reformer_export.artifact.manifest import (
     MANIFEST,
-    ONNX,
     FileRecord,
     Manifest,
     read_manifest,
@@ -53,8 +52,10 @@ class Artifact:
                 raise ArtifactError(f"{folder / MANIFEST} lists itself: export again")
             file = contained_file(folder, name, f"the file that {MANIFEST} lists,")
             check_file(file, expected, check_hashes=check_hashes)
-        if ONNX in manifest.formats:
-            check_external_data(folder / manifest.formats[ONNX].file, manifest.files)
+        for record in manifest.formats.values():
+            for name in record.files:
+                if name.endswith(".onnx"):
+                    check_external_data(folder / name, manifest.files)
         return cls(folder, manifest)
 
     @property

@@ -20,6 +20,10 @@ MODEL = "model.onnx"
 ONNX, TORCHSCRIPT, AOTI = "onnx", "torchscript", "aoti"
 CUDA = "cuda"
 """Kernels for GPUs, which model.onnx is run with."""
+DECODER = "decoder"
+"""The graphs that generate: one for the prompt and one for a further token."""
+DECODER_FILES = ("decoder_model.onnx", "decoder_with_past_model.onnx")
+DECODER_WEIGHTS = "decoder_model.onnx_data"
 SCHEMA_VERSION = 3
 """The newest schema this release reads, and the one it writes. In versions 1 and 2, what is said of
 model.onnx stands at the top of the manifest; version 1 has model.onnx in every artifact."""

@@ -1,8 +1,8 @@
 """Measurements of speed and memory that others can repeat.
 
 `models.py` measures an artifact against other ways to run its model, each contender in a process of
-its own; `ops.py` measures the operators alone; `suite.py` is `make bench`. docs/benchmarks.md says
-what is measured and how.
+its own; `generation.py` measures steps of generation; `ops.py` measures the operators alone;
+`suite.py` is `make bench`. docs/benchmarks.md says what is measured and how.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from reformer_export.bench.generation import bench_generation
     from reformer_export.bench.models import bench_artifact
     from reformer_export.bench.ops import bench_ops
 
-__all__ = ["bench_artifact", "bench_ops"]
+__all__ = ["bench_artifact", "bench_generation", "bench_ops"]
 
 # Loaded when used: child processes of this package have their memory measured.
-_HOMES = {"bench_artifact": "models", "bench_ops": "ops"}
+_HOMES = {"bench_artifact": "models", "bench_generation": "generation", "bench_ops": "ops"}
 
 
 def __getattr__(name: str) -> Any:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from reformer_export.artifact.staging import atomic_file
+from reformer_export.bench.generation import GenerationReport
 from reformer_export.bench.ops import OpsReport
 from reformer_export.bench.plots import check_plotting, plot_models, plot_ops
 from reformer_export.bench.report import BenchReport
@@ -37,9 +38,11 @@ def write_results(folder: Path, document: Mapping[str, Any]) -> Path:
     return path
 
 
-def write_report(folder: Path, report: BenchReport | OpsReport) -> list[Path]:
-    """results.json and the plot of one report; returns their paths."""
+def write_report(folder: Path, report: BenchReport | GenerationReport | OpsReport) -> list[Path]:
+    """results.json and the plot of one report, if it has one; returns their paths."""
     written = [write_results(folder, report.to_json())]
+    if isinstance(report, GenerationReport):
+        return written
     if isinstance(report, BenchReport):
         written.append(plot_models(report.results, folder / "bench.png", report.title))
     else:

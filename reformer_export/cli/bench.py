@@ -18,6 +18,7 @@ from reformer_export.cli.output import Output
 from reformer_export.host.device import CPU
 
 if TYPE_CHECKING:
+    from reformer_export.bench.generation import GenerationReport
     from reformer_export.bench.ops import OpsReport
     from reformer_export.bench.report import BenchReport
 
@@ -83,6 +84,12 @@ class _Names(click.ParamType[tuple[str, ...]]):
     metavar="SECONDS",
     help="Refuse a run expected to take longer.",
 )
+@click.option(
+    "--generate",
+    is_flag=True,
+    help="Measure a step of generation after --lengths tokens (1024,16384,262144), for 1 and 8 "
+    "rows; --against takes hf and portable.",
+)
 @click.option("--ops", is_flag=True, help="Measure the operators alone; takes no ARTIFACT.")
 @click.option("--out", type=PATH, metavar="DIR", help="Write results.json and plots (PNG) there.")
 @common_options
@@ -98,6 +105,7 @@ def command(
     repeat: int,
     checkpoint: str | None,
     patience: float,
+    generate: bool,
     ops: bool,
     out: Path | None,
 ) -> int:
@@ -112,9 +120,11 @@ def command(
         raise click.UsageError(
             "--against, --checkpoint, --runtime and --device go with an ARTIFACT, not with --ops."
         )
-    report: BenchReport | OpsReport
+    if generate and (ops or runtime or device != CPU):
+        raise click.UsageError("--ops, --runtime and --device do not go with --generate.")
+    report: BenchReport | GenerationReport | OpsReport
     with output.working() as progress:
-        from reformer_export.bench import bench_artifact, bench_ops
+        from reformer_export.bench import bench_artifact, bench_generation, bench_ops
         from reformer_export.bench.files import prepare_folder, write_report
 
         if out is not None:
@@ -122,6 +132,17 @@ def command(
         if artifact is None:
             report = bench_ops(
                 threads=threads, repeat=repeat, sdpa_lengths=lengths, progress=progress
+            )
+        elif generate:
+            report = bench_generation(
+                artifact,
+                contexts=lengths,
+                threads=threads,
+                against=against or (),
+                repeat=repeat,
+                checkpoint=checkpoint,
+                patience=patience,
+                progress=progress,
             )
         else:
             report = bench_artifact(
@@ -144,7 +165,9 @@ def command(
     return 1 if report.failed else 0
 
 
-def _show(output: Output, report: BenchReport | OpsReport, written: list[Path]) -> None:
+def _show(
+    output: Output, report: BenchReport | GenerationReport | OpsReport, written: list[Path]
+) -> None:
     from reformer_export.cli.tables import console, table
 
     console().print(table(report.title, report.header, report.rows()))

@@ -19,6 +19,7 @@ TASKS = (
     "auto",
     "feature-extraction",
     "text-generation",
+    "text-generation-with-past",
     "fill-mask",
     "text-classification",
     "question-answering",

@@ -19,7 +19,7 @@ from typing import Any
 import click
 
 from reformer_export.cli.output import Output, one_line
-from reformer_export.errors import ParityError, ReformerError
+from reformer_export.errors import GenerationLimitError, ParityError, ReformerError
 from reformer_export.exporters.registry import FORMATS
 
 PROGRAM = "reformer-export"
@@ -29,6 +29,7 @@ _VERBS = {
     "to-tensorrt": "Build a TensorRT engine from an artifact.",
     "verify": "Compare an artifact with the checkpoint it came from.",
     "run": "Run an artifact on token ids or a text.",
+    "generate": "Continue a text, token by token.",
     "package": "Pack an artifact and all that runs it for a device.",
     "bench": "Measure an artifact's speed and memory.",
     "inspect": "Show what is in an artifact; check its hashes.",
@@ -151,6 +152,8 @@ def _report(error: BaseException, output: Output) -> int:
         message, code = str(error) or type(error).__name__, error.exit_code
         if isinstance(error, ParityError) and error.report is not None:
             details["parity"] = error.report
+        if isinstance(error, GenerationLimitError) and error.tokens is not None:
+            details["tokens"] = error.tokens
     elif isinstance(error, MemoryError):
         message = "out of memory: use a shorter sequence or a smaller batch"
     elif isinstance(error, OSError):

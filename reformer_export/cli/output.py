@@ -82,6 +82,11 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def printable_text(text: str) -> str:
+    """`printable`, with line breaks and tabs as they are."""
+    return "".join(c if c in "\n\t" else printable(c) for c in text)
+
+
 def jsonable(value: Any) -> Any:
     """Plain JSON values: NumPy numbers and arrays, paths and tuples converted."""
     if isinstance(value, Mapping):

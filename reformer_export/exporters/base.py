@@ -27,6 +27,9 @@ from reformer_ops.registry import OPS
 if TYPE_CHECKING:
     from reformer_export.source import Checkpoint, LoadedModel
 
+WITH_PAST = "text-generation-with-past"
+"""The task text-generation, and the graphs that generate with a cache."""
+
 Progress = Callable[[str], None]
 """Is told what is going on, one sentence at a time."""
 
@@ -60,6 +63,8 @@ class ExportOptions:
     """Types that the format is exported in."""
     ops_modes: ClassVar[tuple[str, ...]] = ("native", "portable")
     """Kinds of operators that the format is exported with."""
+    takes_past: ClassVar[bool] = False
+    """True if the format has graphs that generate with a cache."""
 
     task: str = "auto"
     dtype: str = "fp32"
@@ -79,14 +84,21 @@ class ExportOptions:
             )
         if self.ops not in self.ops_modes:
             raise UsageError(f"unknown ops {self.ops!r}: choose one of {', '.join(self.ops_modes)}")
+        if self.with_past and not self.takes_past:
+            raise UsageError(f"--task {WITH_PAST} is for to-onnx alone: give text-generation")
         if self.max_length is not None and self.max_length < 1:
             raise UsageError(f"--max-length {self.max_length}: a sequence has at least one token")
+
+    @property
+    def with_past(self) -> bool:
+        """True if graphs that generate with a cache are asked for."""
+        return self.task == WITH_PAST
 
     def load(self, checkpoint: str | Path) -> LoadedModel:
         """The checkpoint as these options want it; raises as `load_source`."""
         return load_source(
             checkpoint,
-            task=self.task,
+            task="text-generation" if self.with_past else self.task,
             dtype=self.dtype,
             num_buckets=self.num_buckets,
             hash_seed=self.hash_seed,

@@ -161,7 +161,7 @@ def run_artifact(
             inputs[ATTENTION_MASK] = read_array(attention_mask, ATTENTION_MASK)
     else:
         codec = open_codec(opened, tokenizer=tokenizer)
-        data = read_bytes(text_file) if text_file is not None else _encoded(text or "")
+        data = read_bytes(text_file) if text_file is not None else encoded(text or "")
         inputs[INPUT_IDS] = codec.encode(data)[None, :]
     checked = opened.signature.check(inputs)
 
@@ -227,7 +227,8 @@ def _measure(run: Callable[[], object], runs: int) -> Bench:
     return Bench(runs, statistics.median(seconds), min(seconds), own_peak_rss())
 
 
-def _encoded(text: str) -> bytes:
+def encoded(text: str) -> bytes:
+    """A text from the command line as bytes."""
     # An argument that is not UTF-8 reaches Python as surrogates: give back its bytes as typed.
     return text.encode("utf-8", "surrogateescape")
 

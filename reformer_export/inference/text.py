@@ -1,4 +1,4 @@
-"""Text to token ids, as the checkpoint's authors encoded it, and a token id back to text.
+"""Text to token ids, as the checkpoint's authors encoded it, and token ids back to text.
 
 An artifact with a tokenizer uses that. Byte-level Reformers have none: with 256 ids the id is the
 byte; with 258 (google/reformer-enwik8) it is the byte plus two, since ids 0 and 1 are kept for
@@ -7,6 +7,7 @@ padding and the like.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,6 +18,7 @@ from reformer_export.artifact.engine import Engine
 from reformer_export.errors import InputError, UsageError
 from reformer_export.inference.huggingface_tokenizer import FILES as TOKENIZER_FILES
 from reformer_export.inference.huggingface_tokenizer import open_tokenizer
+from reformer_export.inference.text_stream import ByteStream, TextStream, TokenizerStream
 
 TOKENIZERS = ("auto", "bytes")
 
@@ -49,6 +51,10 @@ class TextCodec(Protocol):
 
     def describe(self, token: int) -> str:
         """A token id in words, for people."""
+        ...
+
+    def stream(self, prompt: Sequence[int]) -> TextStream:
+        """Turns the tokens that follow a prompt into text, one after another."""
         ...
 
 
@@ -120,6 +126,10 @@ class ByteCodec:
             return "(no byte)"
         return repr(chr(byte)) if byte < 128 else f"byte 0x{byte:02x}"
 
+    def stream(self, prompt: Sequence[int]) -> ByteStream:
+        """The text of the tokens after a prompt."""
+        return ByteStream(self.offset, prompt)
+
 
 @dataclass(frozen=True)
 class TokenizerCodec:
@@ -137,6 +147,10 @@ class TokenizerCodec:
         """The token in words."""
         piece = self.tokenizer.id_to_token(token)
         return "(no piece)" if piece is None else repr(piece)
+
+    def stream(self, prompt: Sequence[int]) -> TokenizerStream:
+        """The text of the tokens after a prompt."""
+        return TokenizerStream(self.tokenizer, prompt)
 
 
 def _utf8(data: bytes) -> str:

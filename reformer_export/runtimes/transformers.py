@@ -64,6 +64,11 @@ class TransformersRunner:
         if self._device.type == CUDA:
             self.description += f", {torch.cuda.get_device_name(self._device)}"
 
+    @property
+    def model(self) -> Any:
+        """transformers' model."""
+        return self._model
+
     def run(self, inputs: Arrays) -> dict[str, Array]:
         """Outputs by name."""
         given = tensors(self.signature.check(inputs))

@@ -47,9 +47,10 @@ def make_model(
     imports = {"": OPSET}
     if form == "inlined":
         writer = OnnxWriter(types["float"], prefix="body/")
-        (result,) = write_body(op, writer, *inputs, **attributes)
-        result.name, result.type, result.shape = outputs[0].name, outputs[0].type, outputs[0].shape
-        nodes, outputs = writer.nodes, [result]
+        results = write_body(op, writer, *inputs, **attributes)
+        for result, declared in zip(results, outputs, strict=True):
+            result.name, result.type, result.shape = declared.name, declared.type, declared.shape
+        nodes, outputs = writer.nodes, list(results)
     else:
         nodes = [ir.Node(DOMAIN, op.name, inputs, as_attributes(attributes), outputs=outputs)]
         imports[DOMAIN] = op.version

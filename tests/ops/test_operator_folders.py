@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import reformer_ops
-from reformer_ops.registry import FUSED, OPS
+from reformer_ops.registry import ALL, FUSED, OPS, STEPS
 
 OPERATORS = Path(reformer_ops.__file__).parent
 ROOT = OPERATORS.parents[1]
@@ -18,6 +18,7 @@ CMAKE = (OPERATORS.parent / "CMakeLists.txt").read_text()
 
 FOLDERS: Mapping[str, tuple[str, ...]] = {
     "model": tuple(op.torch_name for op in OPS),
+    "step": tuple(op.torch_name for op in STEPS),
     "fused": tuple(op.torch_name for op in FUSED),
     "training": tuple(layer.removeprefix("training/") for layer in LAYERS.split()),
 }
@@ -74,7 +75,7 @@ def test_no_file_is_listed_in_vain() -> None:
 
 @by_kind
 def test_files_outside_the_folder_name_the_operator(kind: str) -> None:
-    onnx_names = {op.torch_name: op.name for op in (*OPS, *FUSED)}
+    onnx_names = {op.torch_name: op.name for op in ALL}
     for file, row in table("Files outside the folder").items():
         places = [ROOT / file] if "/" in file else [*OPERATORS.parent.rglob(file)]
         (path,) = (place for place in places if place.is_file())

@@ -18,7 +18,7 @@ import reformer_ops
 from reformer_ops import torch_ops
 from reformer_ops.core.spec import DOMAIN, OpSpec
 from reformer_ops.onnx_bodies import write_body
-from reformer_ops.registry import FUSED, OPS, by_onnx_name
+from reformer_ops.registry import ALL, OPS, by_onnx_name
 
 from . import tolerances
 from .examples import EXAMPLES
@@ -151,9 +151,9 @@ def versions_in_cpp(header: Path, operators: Path) -> dict[str, int]:
 
 def test_versions_in_cpp_are_those_of_the_specs(tmp_path: Path) -> None:
     header = tmp_path / "op_versions.h"
-    declared = {op.name: op.version for op in (*OPS, *FUSED)}
+    declared = {op.name: op.version for op in ALL}
     assert versions_in_cpp(header, OPERATORS) == declared
-    for op in (*OPS, *FUSED):
+    for op in ALL:
         (tmp_path / op.torch_name).mkdir()
         text = (OPERATORS / op.torch_name / "spec.py").read_text()
         later = text.replace(f"version={op.version},", f"version={op.version + 6},")
@@ -163,7 +163,7 @@ def test_versions_in_cpp_are_those_of_the_specs(tmp_path: Path) -> None:
 
 def test_no_version_is_written_in_cpp() -> None:
     """A version beside an operator's name would be a second place for it."""
-    names = "|".join(op.name for op in (*OPS, *FUSED))
+    names = "|".join(op.name for op in ALL)
     second = re.compile(rf'"({names})",\s*\d')
     sources = [*OPERATORS.parent.rglob("*.cpp"), *OPERATORS.parent.rglob("*.h")]
     sources += (ROOT / "reformer_export/runtimes/cpp").rglob("*.cpp")
@@ -173,4 +173,4 @@ def test_no_version_is_written_in_cpp() -> None:
 
 def test_every_op_has_a_body() -> None:
     bodies = inspect.getmodule(write_body)
-    assert set(bodies._BODIES) == {op.name for op in (*OPS, *FUSED)}  # type: ignore[union-attr]
+    assert set(bodies._BODIES) == {op.name for op in ALL}  # type: ignore[union-attr]

@@ -64,6 +64,21 @@ class Fixtures:
         artifact: Artifact = self._made[key]
         return artifact
 
+    def decoder(self, config: Mapping[str, Any] | None = None, **options: Any) -> Artifact:
+        """What `to_onnx` makes of a causal model with the graphs that generate, unverified."""
+        key = f"decoder {config} {options}"
+        if key not in self._made:
+            out = self._folder / f"decoder-{len(self._made)}"
+            self._made[key] = to_onnx(
+                self.checkpoint("text-generation", config),
+                out,
+                task="text-generation-with-past",
+                verify=False,
+                **options,
+            )
+        artifact: Artifact = self._made[key]
+        return artifact
+
     def engine(self, task: str = "text-generation", **options: Any) -> Engine:
         """What `to_tensorrt` builds of that artifact for TensorRT-RTX, verified."""
         key = f"engine {task} {options}"

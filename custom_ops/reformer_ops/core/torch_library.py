@@ -101,13 +101,30 @@ def register(
     _LIBRARY.impl(op.torch_name, partial(_autograd, op), "Autograd", with_keyset=True)
 
 
+def register_step(
+    op: OpSpec,
+    check: Callable[..., object],
+    portable: Callable[..., tuple[torch.Tensor, ...]],
+    fake: Callable[..., tuple[torch.Tensor, ...]],
+) -> None:
+    """Define an operator of `registry.STEPS`, which torch has no native kernel for.
+
+    It is there to be exported, and to be compared with. It has no gradients.
+    """
+    _implement(op, check, portable, fake, native=False)
+
+
 def _implement(
     op: OpSpec,
     check: Callable[..., object],
     portable: Callable[..., Any],
     fake: Callable[..., Any],
+    native: bool = True,
 ) -> Callable[..., Any]:
-    """Define the operator with its portable kernel, which is returned."""
+    """Define the operator with its portable kernel, which is returned.
+
+    `native` says that the native library has the operator too.
+    """
 
     def kernel(*arguments: Any) -> Any:
         check(*arguments)
@@ -116,7 +133,10 @@ def _implement(
             return portable(*arguments)
 
     PORTABLE[op.torch_name] = kernel
-    _define(op)
+    if native:
+        _define(op)
+    else:
+        _LIBRARY.define(op.torch_schema, tags=(torch.Tag.pt2_compliant_tag,))
     _LIBRARY.impl(op.torch_name, kernel, "CompositeExplicitAutograd")
     torch.library.register_fake(f"{DOMAIN}::{op.torch_name}", fake, lib=_LIBRARY)
     return kernel
@@ -231,6 +251,11 @@ def decomposed() -> Iterator[None]:
         yield
     finally:
         _DECOMPOSED.reset(token)
+
+
+def call_step(op: OpSpec, *arguments: Any) -> Any:
+    """`call` for an operator of `registry.STEPS`, which has several outputs."""
+    return call(op, *arguments)
 
 
 def call(op: OpSpec, *arguments: Any) -> torch.Tensor:

@@ -94,7 +94,11 @@ class ReformerFeedForward(nn.Module):
             )
         if is_traced():  # there the norm stands by the sum before it, to be one node with it
             return in_chunks(self._after_norm, self.chunk_size, self.layer_norm(hidden))
-        return in_chunks(self._forward_chunk, self.chunk_size, hidden)
+        return in_chunks(self.of_positions, self.chunk_size, hidden)
+
+    def of_positions(self, hidden: torch.Tensor) -> torch.Tensor:
+        """`[.., hidden]` -> the same, all at once."""
+        return self._after_norm(self.layer_norm(hidden))
 
     def with_gradients(
         self, hidden: torch.Tensor, gradient: torch.Tensor
@@ -115,9 +119,6 @@ class ReformerFeedForward(nn.Module):
             epsilon=self.layer_norm.eps,
             dropout=self.dense.dropout.p,
         )
-
-    def _forward_chunk(self, hidden: torch.Tensor) -> torch.Tensor:
-        return self._after_norm(self.layer_norm(hidden))
 
     def _after_norm(self, normed: torch.Tensor) -> torch.Tensor:
         result: torch.Tensor = self.output(self.dense(normed))

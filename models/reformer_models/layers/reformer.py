@@ -40,6 +40,18 @@ class Reformer(nn.Module):
         Raises:
             InputShapeError: the length is 0 or beyond `config.max_length`.
         """
+        ids, mask = self.padded(input_ids, attention_mask)
+        hidden: torch.Tensor = self.encoder(self.embeddings(ids), mask, source)
+        return hidden[:, : input_ids.shape[1]]
+
+    def padded(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Ids and mask `[batch, length]` -> `[batch, padded length]`, the mask as booleans.
+
+        Raises:
+            InputShapeError: the length is 0 or beyond `config.max_length`.
+        """
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
         length = input_ids.shape[1]
@@ -51,8 +63,7 @@ class Reformer(nn.Module):
         shape = input_ids.shape
         ids = self._padded(input_ids, shape, padding, self.config.pad_token_id)
         mask = self._padded(attention_mask, shape, padding, 0) != 0
-        hidden: torch.Tensor = self.encoder(self.embeddings(ids), mask, source)
-        return hidden[:, :length]
+        return ids, mask
 
     def _padded(
         self, tokens: torch.Tensor, shape: torch.Size, padding: int, value: int

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from reformer_export.artifact import Artifact
-from reformer_export.artifact.manifest import CUDA, MODEL, ONNX, FormatRecord
+from reformer_export.artifact.manifest import CUDA, DECODER, MODEL, ONNX, FormatRecord
 from reformer_export.artifact.signature import ATTENTION_MASK, INPUT_IDS, Signature
 from reformer_export.errors import UsageError
-from reformer_export.exporters.base import ExportOptions, Format, Progress
+from reformer_export.exporters.base import WITH_PAST, ExportOptions, Format, Progress
 from reformer_export.exporters.cuda.export import check_targets, write_cuda_kernels
 from reformer_export.exporters.pipeline import export
-from reformer_export.host.optional import installed_version, installed_versions
+from reformer_export.host.optional import installed_versions
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -35,6 +35,7 @@ class OnnxOptions(ExportOptions):
 
     dtypes: ClassVar[tuple[str, ...]] = ("fp32", "fp16", "bf16")
     ops_modes: ClassVar[tuple[str, ...]] = ("auto", "portable")
+    takes_past: ClassVar[bool] = True
 
     ops: str = "auto"
     opset: int | None = None
@@ -44,6 +45,8 @@ class OnnxOptions(ExportOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.with_past and self.dtype == "bf16":
+            raise UsageError(f"--task {WITH_PAST} exports fp32 or fp16, not bf16")
         if self.cuda:
             check_targets(self.cuda)
             if self.ops == "portable":
@@ -83,6 +86,7 @@ def to_onnx(
         checkpoint: a Hugging Face directory or hub id.
         out: the folder to make, or an artifact of the same checkpoint to add model.onnx to.
         task: such as "text-generation"; "auto" takes the one that the checkpoint was made for.
+            "text-generation-with-past" adds the graphs that `open_generator` runs.
         dtype: "fp32", "fp16" or "bf16", of weights and activations.
         max_length: the longest sequence to take, in tokens; the checkpoint's if None.
         num_buckets: hash buckets, in one factor or more; the checkpoint's if None.
@@ -135,6 +139,19 @@ def _write(
     files = save_model(model, folder, external_data=options.external_data)
     tools = installed_versions(*_TOOLS)
     formats = {ONNX: FormatRecord(files, options.ops, tools, details={"opset": opset})}
+    if options.with_past:
+        from reformer_export.exporters.onnx.decoder import write_decoder
+
+        say("tracing the steps of generation")
+        formats[DECODER] = write_decoder(
+            loaded,
+            signature,
+            folder,
+            dtype=options.dtype,
+            ops=options.ops,
+            opset=opset,
+            tools=tools,
+        )
     if options.cuda:
         formats[CUDA] = write_cuda_kernels(folder / MODEL, folder, options.cuda, progress=say)
     return formats
@@ -152,41 +169,24 @@ FORMAT = Format(
 
 
 def _graph(loaded: LoadedModel, signature: Signature, opset: int, options: OnnxOptions) -> ir.Model:
-    import onnx_ir as ir
+    import torch
 
-    from reformer_export.exporters.onnx import passes as onnx_passes
-    from reformer_export.exporters.onnx.lint import lint
-    from reformer_export.exporters.onnx.trace import trace
+    from reformer_export.exporters.onnx.build import build
+    from reformer_export.exporters.onnx.trace import Example
 
-    inputs = tuple(spec.name for spec in signature.inputs)
-    model = trace(
+    # Long enough for several chunks, so that no branch for short sequences is taken. Nothing is
+    # computed, so it may even be longer than the model's longest sequence.
+    ids = torch.ones((2, 3 * loaded.config.chunk_multiple - 1), dtype=torch.int64)
+    model = build(
         loaded.model,
-        # Long enough for several chunks, so that no branch for short sequences is taken. Nothing is
-        # computed, so it may even be longer than the model's longest sequence.
-        example_length=3 * loaded.config.chunk_multiple - 1,
-        input_names=inputs,
-        output_names=tuple(spec.name for spec in signature.outputs),
+        [Example(spec.name, ids.clone(), spec.axes) for spec in signature.inputs],
+        {spec.name: spec.axes for spec in signature.outputs},
+        name=loaded.task,
+        dtype=options.dtype,
+        ops=options.ops,
         opset=opset,
     )
-    onnx_passes.tidy(
-        model, inputs=inputs, axes={spec.name: spec.axes for spec in signature.outputs}
-    )
-    float_type = {
-        "fp32": ir.DataType.FLOAT,
-        "fp16": ir.DataType.FLOAT16,
-        "bf16": ir.DataType.BFLOAT16,
-    }[options.dtype]
-    onnx_passes.widen_bf16_outputs(model)
-    if options.ops == "portable":
-        onnx_passes.inline_bodies(model, float_type)
-    else:
-        onnx_passes.fuse_norms(model)
-        onnx_passes.attach_bodies(model, float_type)
-    model.producer_name = "reformer-export"
-    model.producer_version = installed_version("reformer-export") or ""
-    model.graph.name = loaded.task
     _describe(model, loaded, signature)
-    lint(model)
     return model
 
 

@@ -49,14 +49,19 @@ _REFUSED_TYPES = {
 }
 
 
-def lint(model: ir.Model) -> None:
+def lint(model: ir.Model, *, for_tensorrt: bool = True) -> None:
     """Check every node of the graph and of the functions in it, as far as types are known there.
+
+    Args:
+        for_tensorrt: refuse what TensorRT does not take, too.
 
     Raises:
         ExportError: names the first node that breaks a rule, and the rule.
     """
     for node in _nodes(model):
         problem = _problem(node, model)
+        if problem is None and for_tensorrt:
+            problem = _problem_of_tensorrt(node)
         if problem is not None:
             raise ExportError(
                 f"the graph has {node.op_type} ({node.name}): {problem}. This is a fault of the "
@@ -78,6 +83,10 @@ def _problem(node: ir.Node, model: ir.Model) -> str | None:
         return f"operators of the domain {node.domain} are not standard"
     if node.op_type in _RANDOM:
         return "random numbers differ from run to run; rotations must be weights"
+    return None
+
+
+def _problem_of_tensorrt(node: ir.Node) -> str | None:
     if node.op_type in _REFUSED_BY_TENSORRT:
         return "TensorRT does not take it"
     if node.op_type in _SCATTERS and node.attributes.get_string("reduction", "none") != "none":

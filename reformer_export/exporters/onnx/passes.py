@@ -15,7 +15,7 @@ from reformer_ops.add_norm.spec import ADD_NORM, WIDEST
 from reformer_ops.core.onnx_writer import OnnxWriter, as_attributes
 from reformer_ops.core.spec import DOMAIN, OpSpec
 from reformer_ops.onnx_bodies import function, write_body
-from reformer_ops.registry import FUSED, OPS, by_onnx_name
+from reformer_ops.registry import ALL, OPS, by_onnx_name
 
 Write = Callable[..., tuple[ir.Value, ...]]
 """What writes an operator's body, as `write_body` does."""
@@ -24,17 +24,19 @@ _SCOPES = "pkg.torch.onnx.name_scopes"
 
 
 def tidy(
-    model: ir.Model, *, inputs: Sequence[str], axes: Mapping[str, Sequence[str | int]]
+    model: ir.Model,
+    *,
+    inputs: Mapping[str, Sequence[str | int]],
+    outputs: Mapping[str, Sequence[str | int]],
 ) -> None:
     """Fold weights into the form they are used in; name axes and nodes for readers.
 
     Args:
-        inputs: names of the graph's inputs, all `[batch, sequence]`.
-        axes: the axes of each output; a number is a size the model fixes.
+        inputs, outputs: the axes of each, in their order; a number is a size the model fixes.
     """
     _fold_weight_transposes(model.graph)
     common_passes.RemoveUnusedNodesPass()(model)
-    _name_axes(model.graph, inputs, axes)
+    _name_axes(model.graph, inputs, outputs)
     _name_nodes(model.graph)
     _order_attributes(model.graph)
     _drop_trace_metadata(model)
@@ -138,7 +140,7 @@ def attach_bodies(model: ir.Model, float_type: ir.DataType) -> None:
             by name alone, so there can be one body only.
     """
     opset = model.opset_imports[""]
-    for op in (*OPS, *FUSED):
+    for op in ALL:
         nodes = [node for node in model.graph if _op_of(node) == op]
         if not nodes:
             continue
@@ -158,7 +160,7 @@ def inline_bodies(model: ir.Model, float_type: ir.DataType, write: Write = write
 
     `write` writes the bodies; it is called as `write_body` is.
     """
-    _inline(model, float_type, (*OPS, *FUSED), write)
+    _inline(model, float_type, ALL, write)
     model.functions.clear()
     model.opset_imports.pop(DOMAIN, None)
 
@@ -220,21 +222,21 @@ def _fold_weight_transposes(graph: ir.Graph) -> None:
 
 
 def _name_axes(
-    graph: ir.Graph, inputs: Sequence[str], axes: Mapping[str, Sequence[str | int]]
+    graph: ir.Graph,
+    inputs: Mapping[str, Sequence[str | int]],
+    outputs: Mapping[str, Sequence[str | int]],
 ) -> None:
     """Name axes by the names users know instead of the symbols of the trace."""
-    traced: list[tuple[ir.Shape, Sequence[str | int | None]]] = [
-        (value.shape, names)
-        for value, names in [
-            *((value, ("batch", "sequence")) for value in graph.inputs),
-            *((value, axes[str(value.name)]) for value in graph.outputs),
-        ]
-        if value.shape is not None
-    ]
     if [value.name for value in graph.inputs] != list(inputs):
         raise ExportError(f"the traced graph has inputs {[v.name for v in graph.inputs]}")
+    traced: list[tuple[ir.Shape, Sequence[str | int | None]]] = [
+        (value.shape, axes[str(value.name)])
+        for values, axes in ((graph.inputs, inputs), (graph.outputs, outputs))
+        for value in values
+        if value.shape is not None
+    ]
     # Our operators know the padded length; every other size computed on the way gets a number.
-    known = {"batch": "batch", "length": "padded_sequence"}
+    known = {"batch": "batch", "length": "padded_sequence", "capacity": "capacity"}
     traced += [
         (value.shape, tuple(known.get(axis) for axis in operand.axes))
         for node in graph

@@ -3,51 +3,71 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from reformer_export.errors import ExportError
 from reformer_ops.core.spec import DOMAIN, AttributeKind, OpSpec
-from reformer_ops.registry import OPS
+from reformer_ops.registry import OPS, STEPS
 
 if TYPE_CHECKING:
     import onnx_ir as ir
     import torch
 
+Axes = Sequence[str | int]
+"""The axes of a tensor: a name where the size may be any, else the size."""
+
 _MODEL_TYPES = ["tensor(float)", "tensor(float16)", "tensor(bfloat16)"]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One input of a trace: a tensor, and which of its axes have names, so may have any size."""
+
+    name: str
+    tensor: torch.Tensor
+    axes: Axes
+
+    @property
+    def dynamic(self) -> dict[int, Any]:
+        """The axes with names, as torch.export is told."""
+        import torch
+
+        any_size = torch.export.Dim.DYNAMIC
+        return {place: any_size for place, axis in enumerate(self.axes) if isinstance(axis, str)}
 
 
 def trace(
     model: torch.nn.Module,
+    examples: Sequence[Example],
     *,
-    example_length: int,
-    input_names: tuple[str, ...],
-    output_names: tuple[str, ...],
+    output_names: Sequence[str],
     opset: int,
 ) -> ir.Model:
-    """The model as ONNX with both axes of its inputs dynamic, optimised, without function bodies.
+    """The model as ONNX, optimised, without function bodies.
 
     Args:
-        model: takes two int64 tensors `[batch, sequence]` and returns a dict of tensors.
-        example_length: any sequence length; no trace of it is left.
+        model: takes the tensors of `examples` in their order and returns a dict of tensors.
+        examples: of any sizes that several chunks need; no trace of them is left. Each has a
+            tensor of its own: torch takes one tensor given twice for one input.
 
     Raises:
         ExportError: torch could not trace or translate the model.
     """
     import torch
 
-    ids = torch.zeros((2, example_length), dtype=torch.int64)
-    dynamic = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
     try:
         with _quiet():
             program = torch.onnx.export(
                 model,
-                (ids, torch.ones_like(ids)),
+                tuple(example.tensor for example in examples),
                 dynamo=True,
-                dynamic_shapes=(dynamic, dynamic),
-                input_names=list(input_names),
+                dynamic_shapes=_dynamic_shapes(model, examples),
+                input_names=[example.name for example in examples],
                 output_names=list(output_names),
                 opset_version=opset,
                 optimize=True,
@@ -61,6 +81,16 @@ def trace(
     return program.model
 
 
+def _dynamic_shapes(model: torch.nn.Module, examples: Sequence[Example]) -> tuple[Any, ...]:
+    """Those of `examples`, a `*tensors` of the module's being one tuple."""
+    shapes = [example.dynamic for example in examples]
+    kinds = [each.kind for each in inspect.signature(model.forward).parameters.values()]
+    if inspect.Parameter.VAR_POSITIONAL not in kinds:
+        return tuple(shapes)
+    first = kinds.index(inspect.Parameter.VAR_POSITIONAL)
+    return (*shapes[:first], tuple(shapes[first:]))
+
+
 def _translations() -> dict[Callable[..., Any], Callable[..., Any]]:
     """For each torch operator of ours, what writes its ONNX node."""
     import onnxscript
@@ -69,11 +99,23 @@ def _translations() -> dict[Callable[..., Any], Callable[..., Any]]:
     import reformer_ops.torch_ops  # noqa: F401  (registers torch.ops.reformer)
 
     namespace = getattr(torch.ops, DOMAIN)
-    ours = {getattr(namespace, op.torch_name).default: _node_writer(op) for op in OPS}
+    ours = {getattr(namespace, op.torch_name).default: _node_writer(op) for op in (*OPS, *STEPS)}
     # Only lengths and positions are divided in our models. They are never negative, which spares
     # the seven nodes that make a truncating Div round down.
     ours[torch.ops.aten.floor_divide.default] = onnxscript.opset18.Div
+    ours[torch.ops.aten.sort.stable] = _stable_sort
     return ours
+
+
+def _stable_sort(
+    values: Any, *, stable: bool = False, dim: int = -1, descending: bool = False
+) -> Any:
+    """All of an axis by TopK, which is stable: of equal values, the lower index comes first."""
+    import onnxscript
+
+    op: Any = onnxscript.opset18
+    count = op.Gather(op.Shape(values), op.Constant(value_ints=[dim]))
+    return op.TopK(values, count, axis=dim, largest=int(descending), sorted=1)
 
 
 def _node_writer(op: OpSpec) -> Callable[..., Any]:

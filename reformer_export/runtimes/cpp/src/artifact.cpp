@@ -15,7 +15,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kManifest = "manifest.json";
-constexpr const char* kOnnx = "onnx";
 
 fs::path resolved(const fs::path& path) {
   std::error_code error;
@@ -100,15 +99,19 @@ Artifact Artifact::open(const fs::path& path, bool check_hashes) {
   if (manifest.formats.empty())
     fail(ErrorKind::artifact, manifest_path.string(), " lists no model: export again");
   for (const auto& [name, record] : manifest.formats)
-    if (manifest.files.count(record.file) == 0)
-      fail(ErrorKind::artifact, manifest_path.string(), " says that ", name, " is in ",
-           in_quotes(record.file), ", which it does not list: export again");
+    for (const std::string& file : record.files)
+      if (manifest.files.count(file) == 0)
+        fail(ErrorKind::artifact, manifest_path.string(), " says that ", name, " is in ",
+             in_quotes(file), ", which it does not list: export again");
   if (manifest.files.count(kManifest) > 0)
     fail(ErrorKind::artifact, manifest_path.string(), " lists itself: export again");
   check_files(folder, manifest, kManifestListing, check_hashes);
-  if (const auto onnx = manifest.formats.find(kOnnx); onnx != manifest.formats.end())
-    check_external_data(folder, onnx->second.file,
-                        [&](const std::string& name) { return manifest.files.count(name) > 0; });
+  const auto listed = [&](const std::string& name) { return manifest.files.count(name) > 0; };
+  for (const auto& [name, record] : manifest.formats) {
+    if (name == kOnnxFormat) check_external_data(folder, record.file(), listed);
+    if (name == kDecoderFormat)  // two graphs and their weights
+      for (int i = 0; i < 2; ++i) check_external_data(folder, record.files[i], listed);
+  }
   return {folder, std::move(manifest)};
 }
 

@@ -36,6 +36,9 @@ struct Runtime {
 // unknown device.
 std::optional<int> gpu_number(const std::string& device);
 
+// Throws Error (usage) for a negative number.
+void check_threads(int threads);
+
 // Fastest first.
 const std::vector<Runtime>& all_runtimes();
 

@@ -16,6 +16,10 @@ struct reformer_outputs {
   reformer::NamedTensors tensors;
 };
 
+struct reformer_generator {
+  reformer::Generator generator;
+};
+
 namespace {
 
 thread_local std::string last_error;
@@ -38,6 +42,8 @@ reformer_status status_of(reformer::ErrorKind kind) {
       return REFORMER_ENVIRONMENT;
     case reformer::ErrorKind::output:
       return REFORMER_OUTPUT;
+    case reformer::ErrorKind::limit:
+      return REFORMER_LIMIT;
   }
   return REFORMER_INTERNAL;
 }
@@ -95,6 +101,24 @@ reformer::Options options_from(const reformer_options* given) {
     options.engine = text(given->engine, "");
   }
   if (given->size >= sizeof(reformer_options)) options.device = text(given->device, "cpu");
+  return options;
+}
+
+reformer::GenerationOptions options_from(const reformer_generation_options* given) {
+  reformer::GenerationOptions options;
+  if (given == nullptr) return options;
+  if (given->size < sizeof(reformer_generation_options))
+    reformer::fail(reformer::ErrorKind::usage,
+                   "reformer_generation_options.size is not set: "
+                   "sizeof(reformer_generation_options)");
+  if (given->max_new_tokens != 0) options.max_new_tokens = given->max_new_tokens;
+  if (given->repetition_penalty != 0) options.repetition_penalty = given->repetition_penalty;
+  if (given->temperature != 0) options.temperature = given->temperature;
+  options.top_k = given->top_k;
+  if (given->top_p != 0) options.top_p = given->top_p;
+  options.seed = given->seed;
+  if (given->stop != nullptr)
+    options.stop = reformer::TokenIds(given->stop, given->stop + given->stop_count);
   return options;
 }
 
@@ -175,5 +199,43 @@ reformer_status reformer_output(const reformer_outputs* outputs, size_t index,
 }
 
 void reformer_free_outputs(reformer_outputs* outputs) { delete outputs; }
+
+reformer_status reformer_open_generator(const char* artifact, const reformer_options* options,
+                                        reformer_generator** generator) {
+  return guarded([&] {
+    require(artifact, "artifact");
+    require(generator, "generator");
+    *generator = nullptr;
+    const auto opened = reformer::Artifact::open(artifact);
+    *generator = new reformer_generator{reformer::Generator(opened, options_from(options))};
+  });
+}
+
+void reformer_close_generator(reformer_generator* generator) { delete generator; }
+
+const char* reformer_generator_description(const reformer_generator* generator) {
+  return generator == nullptr ? "" : generator->generator.description().c_str();
+}
+
+reformer_status reformer_generate(const reformer_generator* generator,
+                                  const int64_t* const* prompts, const size_t* lengths,
+                                  size_t batch, const reformer_generation_options* options,
+                                  reformer_on_tokens on_tokens, void* user) {
+  return guarded([&] {
+    require(generator, "generator");
+    require(prompts, "prompts");
+    require(lengths, "lengths");
+    require(reinterpret_cast<const void*>(on_tokens), "on_tokens");
+    std::vector<reformer::TokenIds> given;
+    for (size_t i = 0; i < batch; ++i) {
+      if (lengths[i] > 0) require(prompts[i], "a prompt");
+      given.emplace_back(prompts[i], prompts[i] + lengths[i]);
+    }
+    generator->generator.generate(given, options_from(options),
+                                  [&](const reformer::TokenIds& tokens) {
+                                    return on_tokens(tokens.data(), tokens.size(), user) != 0;
+                                  });
+  });
+}
 
 }  // extern "C"

@@ -79,7 +79,7 @@ Manifest engine_manifest_from(const json& document, const std::string& where) {
   manifest.dtype = fields.text("dtype");
   manifest.signature = signature_from(fields.child("signature"));
   manifest.files = files_from(fields.child("files"));
-  manifest.formats[kEngineFormat] = {kEngineFile, fields.text("ops")};
+  manifest.formats[kEngineFormat] = {{kEngineFile}, fields.text("ops"), {}};
   manifest.engine = std::move(record);
   return manifest;
 }

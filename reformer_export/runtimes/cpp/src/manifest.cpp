@@ -12,7 +12,6 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-constexpr const char* kOnnx = "onnx";
 constexpr const char* kModel = "model.onnx";
 // In versions 1 and 2, what is said of model.onnx stands at the top of the manifest.
 constexpr std::int64_t kSchemaVersion = 3;
@@ -49,12 +48,19 @@ TensorSpec tensor_from(const Fields& fields) {
   return spec;
 }
 
-// The file that a runtime opens.
-std::string first_file(const Fields& format) {
-  const auto files = format.texts("files");
-  if (files.empty())
-    fail(ErrorKind::artifact, format.where(), ".files must hold at least 1, found 0");
-  return files.front();
+// The files of a format, of which runtimes open the first `opened`.
+std::vector<std::string> files_of(const Fields& format, std::size_t opened) {
+  auto files = format.texts("files");
+  if (files.size() < opened)
+    fail(ErrorKind::artifact, format.where(), ".files must hold at least ", std::to_string(opened),
+         ", found ", std::to_string(files.size()));
+  return files;
+}
+
+std::map<std::string, std::int64_t> versions_from(const Fields& fields) {
+  std::map<std::string, std::int64_t> versions;
+  for (const std::string& name : fields.names()) versions[name] = fields.integer(name);
+  return versions;
 }
 
 std::string describe(const TensorSpec& spec) {
@@ -119,23 +125,26 @@ Signature signature_from(const Fields& fields) {
 Manifest manifest_from(const json& document, const std::string& where) {
   const Fields fields(document, where);
   const std::int64_t version = check_schema(fields, kSchemaVersion);
-  const Fields ops = fields.child("ops"), versions = ops.child("versions");
+  const Fields ops = fields.child("ops");
   Manifest manifest{};
   manifest.task = fields.text("task");
   manifest.architecture = fields.text("architecture");
   manifest.dtype = fields.text("dtype");
-  for (const std::string& name : versions.names())
-    manifest.op_versions[name] = versions.integer(name);
+  manifest.op_versions = versions_from(ops.child("versions"));
   manifest.signature = signature_from(fields.child("signature"));
   manifest.files = files_from(fields.child("files"));
   if (version < 3 && manifest.files.count(kModel) > 0)
-    manifest.formats[kOnnx] = {kModel, ops.text("mode")};
+    manifest.formats[kOnnxFormat] = {{kModel}, ops.text("mode"), {}};
   if (version >= 3 || document.contains("formats")) {
     const Fields formats = fields.child("formats");
     for (const std::string& name : formats.names()) {
       const Fields record = formats.child(name);
-      manifest.formats[name] = {version < 3 ? record.text("file") : first_file(record),
-                                record.text("ops")};
+      FormatRecord& format = manifest.formats[name];
+      const bool decoder = name == kDecoderFormat;
+      format.files =
+          version < 3 ? std::vector{record.text("file")} : files_of(record, decoder ? 2 : 1);
+      format.ops = record.text("ops");
+      if (decoder) format.op_versions = versions_from(record.child("details").child("ops"));
     }
   }
   return manifest;

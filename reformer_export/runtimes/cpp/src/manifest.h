@@ -11,6 +11,10 @@
 
 namespace reformer {
 
+// Names of formats: model.onnx, and the two graphs that generate.
+constexpr const char* kOnnxFormat = "onnx";
+constexpr const char* kDecoderFormat = "decoder";
+
 // The JSON document in a file. Throws Error (artifact).
 nlohmann::json read_document(const std::filesystem::path& path);
 

@@ -1,41 +1,32 @@
 #include "messages.h"
 
-#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <system_error>
+
+#include "utf8.h"
 
 namespace reformer {
 namespace {
 
 constexpr std::size_t kLongestQuote = 200;  // bytes
 
-// The size of the UTF-8 character at the front of the text; 0 if the bytes there are not UTF-8.
-std::size_t character_size(std::string_view text) {
-  const auto first = static_cast<unsigned char>(text[0]);
-  const std::size_t size = first < 0x80                    ? 1
-                           : first >= 0xc2 && first < 0xe0 ? 2
-                           : first >= 0xe0 && first < 0xf0 ? 3
-                           : first >= 0xf0 && first < 0xf5 ? 4
-                                                           : 0;
-  if (size > text.size()) return 0;
-  for (std::size_t i = 1; i < size; ++i)
-    if ((static_cast<unsigned char>(text[i]) & 0xc0) != 0x80) return 0;
-  return size;
-}
-
 // Moves the character at the front of `text` to the end of `out`, printable.
 void move_character(std::string_view& text, std::string& out) {
-  const std::size_t size = character_size(text);
+  const auto [state, found] = utf8_front(text);
+  const std::size_t size = state == Utf8::complete ? found : 1;
   const auto first = static_cast<unsigned char>(text[0]);
-  if (size == 0 || first < 0x20 || first == 0x7f) {
+  // U+0080 to U+009F are control characters, too.
+  const bool control = first < 0x20 || first == 0x7f ||
+                       (first == 0xc2 && size == 2 && static_cast<unsigned char>(text[1]) < 0xa0);
+  if (state != Utf8::complete || control) {
     char code[8];
-    std::snprintf(code, sizeof code, "\\x%02x", first);
+    std::snprintf(code, sizeof code, "\\x%02x", static_cast<unsigned char>(text[size - 1]));
     out += code;
   } else {
     out += text.substr(0, size);
   }
-  text.remove_prefix(std::max<std::size_t>(size, 1));
+  text.remove_prefix(size);
 }
 
 }  // namespace
@@ -76,6 +67,19 @@ std::string one_line(std::string_view text) {
     if (space) out += ' ';
     space = false;
     move_character(text, out);
+  }
+  return out;
+}
+
+std::string printable(std::string_view text) {
+  std::string out;
+  while (!text.empty()) {
+    if (const char c = text[0]; c == '\n' || c == '\t') {
+      out += c;
+      text.remove_prefix(1);
+    } else {
+      move_character(text, out);
+    }
   }
   return out;
 }

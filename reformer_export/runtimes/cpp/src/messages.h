@@ -20,6 +20,9 @@ std::string joined(const std::vector<std::string>& parts, std::string_view separ
 // The text on one line, for a text that quotes a hostile file or a library's log: white space
 // becomes one space; control characters and bytes that are not UTF-8 become \x1b and the like.
 std::string one_line(std::string_view text);
+// The text for a terminal, with line breaks and tabs as they are; other control characters and
+// bytes that are not UTF-8 become \x1b and the like.
+std::string printable(std::string_view text);
 // The system's text for an errno.
 std::string reason_of(int error);
 // The value of an environment variable; empty if it is not set.

@@ -1,87 +1,22 @@
 // Runs model.onnx in ONNX Runtime, on the CPU or a GPU.
-#include <array>
 #include <memory>
-#include <optional>
 
 #include "backend.h"
+#include "manifest.h"
 #include "messages.h"
-#include "onnxruntime_library.h"
-#include "ops_library.h"
+#include "onnxruntime_opener.h"
 
 namespace reformer {
 namespace {
-
-constexpr const char* kOpsLibrary = "libreformer_ops_ort.so";
-
-ONNXTensorElementDataType element_type(DType dtype) {
-  switch (dtype) {
-    case DType::boolean:
-      return ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL;
-    case DType::int8:
-      return ONNX_TENSOR_ELEMENT_DATA_TYPE_INT8;
-    case DType::int16:
-      return ONNX_TENSOR_ELEMENT_DATA_TYPE_INT16;
-    case DType::int32:
-      return ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32;
-    case DType::int64:
-      return ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64;
-    case DType::uint8:
-      return ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8;
-    case DType::uint16:
-      return ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT16;
-    case DType::uint32:
-      return ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT32;
-    case DType::uint64:
-      return ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT64;
-    case DType::float16:
-      return ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16;
-    case DType::bfloat16:
-      return ONNX_TENSOR_ELEMENT_DATA_TYPE_BFLOAT16;
-    case DType::float32:
-      return ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
-    case DType::float64:
-      return ONNX_TENSOR_ELEMENT_DATA_TYPE_DOUBLE;
-  }
-  return ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED;
-}
-
-// The output as a Tensor that uses the runtime's memory.
-Tensor tensor_from(Ort::Value value, const TensorSpec& spec) {
-  const auto info = value.GetTensorTypeAndShapeInfo();
-  if (info.GetElementType() != element_type(spec.dtype))
-    fail(ErrorKind::inference, "onnxruntime gave another type for ", spec.name,
-         " than the manifest says, ", dtype_name(spec.dtype));
-  auto kept = std::make_shared<Ort::Value>(std::move(value));
-  void* memory = kept->GetTensorMutableRawData();
-  return {spec.dtype, info.GetShape(), std::shared_ptr<void>(std::move(kept), memory)};
-}
 
 class OnnxRuntimeBackend : public Backend {
  public:
   OnnxRuntimeBackend(const Artifact& artifact, const Options& options,
                      std::vector<std::string>& notes)
-      : library_(load_onnxruntime(options)), outputs_(artifact.signature().outputs) {
-    Ort::SessionOptions settings;
-    settings.SetLogSeverityLevel(ORT_LOGGING_LEVEL_ERROR);
-    // The memory pattern of a first run reserves memory for all tensors at once, also for those
-    // that are no longer needed. At 65,536 tokens that doubles the peak memory and is not faster.
-    settings.DisableMemPattern();
-    if (options.threads > 0) settings.SetIntraOpNumThreads(options.threads);
-    settings.AddConfigEntry("session.model_external_initializers_file_folder_path",
-                            artifact.path().c_str());
-    const std::optional<int> gpu = gpu_number(options.device);
-    if (gpu) append_cuda(settings, *gpu);
-    const std::string operators = register_ops(settings, artifact, options, gpu.has_value(), notes);
-    try {
-      session_.emplace(*library_.env, artifact.file("model.onnx").c_str(), settings);
-    } catch (const Ort::Exception& error) {
-      fail(ErrorKind::unavailable, "onnxruntime ", library_.version,
-           " cannot load the model: ", one_line(error.what()));
-    }
-    const std::string threads = options.threads > 0 ? std::to_string(options.threads) : "all";
-    description = "onnxruntime " + library_.version + ", " +
-                  (gpu ? "cuda:" + std::to_string(*gpu) : "CPU, " + threads + " threads") + ", " +
-                  operators;
+      : opener_(artifact, kOnnxFormat, options, notes),
+        outputs_(artifact.signature().outputs),
+        session_(opener_.open(artifact.manifest().formats.at(kOnnxFormat).file())) {
+    description = opener_.description();
   }
 
   NamedTensors run(const NamedTensors& inputs) const override {
@@ -90,14 +25,11 @@ class OnnxRuntimeBackend : public Backend {
     try {
       for (const auto& [name, tensor] : inputs) {
         input_names.push_back(name.c_str());
-        // The API takes a non-const pointer, although the runtime only reads inputs.
-        feeds.push_back(Ort::Value::CreateTensor(
-            memory_, const_cast<void*>(tensor.raw()), tensor.bytes(), tensor.shape().data(),
-            tensor.shape().size(), element_type(tensor.dtype())));
+        feeds.push_back(opener_.value_of(tensor));
       }
       for (const TensorSpec& spec : outputs_) output_names.push_back(spec.name.c_str());
       // Ort::Session::Run is not const, but threads may call it at the same time.
-      auto results = const_cast<Ort::Session&>(*session_).Run(
+      auto results = const_cast<Ort::Session&>(session_).Run(
           Ort::RunOptions{nullptr}, input_names.data(), feeds.data(), feeds.size(),
           output_names.data(), output_names.size());
       NamedTensors outputs;
@@ -113,81 +45,16 @@ class OnnxRuntimeBackend : public Backend {
   }
 
  private:
-  // Adds the CUDA provider, with the options that the model was verified with: no TF32, and fp16
-  // norms that are summed in fp32.
-  void append_cuda(Ort::SessionOptions& settings, int gpu) const {
-    const std::string number = std::to_string(gpu);
-    const std::array<const char*, 3> keys{"device_id", "use_tf32",
-                                          "enable_skip_layer_norm_strict_mode"};
-    const std::array<const char*, 3> values{number.c_str(), "0", "1"};
-    const OrtApi& api = Ort::GetApi();
-    OrtCUDAProviderOptionsV2* options = nullptr;
-    try {
-      Ort::ThrowOnError(api.CreateCUDAProviderOptions(&options));
-      const std::unique_ptr<OrtCUDAProviderOptionsV2, decltype(api.ReleaseCUDAProviderOptions)>
-          kept(options, api.ReleaseCUDAProviderOptions);
-      Ort::ThrowOnError(
-          api.UpdateCUDAProviderOptions(options, keys.data(), values.data(), keys.size()));
-      settings.AppendExecutionProvider_CUDA_V2(*options);
-    } catch (const Ort::Exception& error) {
-      fail(ErrorKind::unavailable, "onnxruntime ", library_.version, " cannot use cuda:", number,
-           ": ", one_line(error.what()));
-    }
-  }
-
-  // Registers our kernels if they are chosen. Returns what runs the operators, as text.
-  static std::string register_ops(Ort::SessionOptions& settings, const Artifact& artifact,
-                                  const Options& options, bool on_gpu,
-                                  std::vector<std::string>& notes) {
-    Options asked = options;
-    // On a GPU, standard operators take many times as long, so they run only if requested.
-    if (on_gpu && requested_ops(options) == "auto") asked.ops = "native";
-    const std::string choice = chosen_ops(artifact, asked);
-    if (choice == "portable") return "portable operators";
-    if (on_gpu) settings.AddConfigEntry("reformer.kernels", kernels_of(artifact).c_str());
-    try {
-      const auto library = ops_library(kOpsLibrary, options);
-      try {
-        settings.RegisterCustomOpsLibrary(library.c_str());
-        if (on_gpu) return "kernels of model.cuda";
-        return "native operators (" + settings.GetConfigEntry("reformer.isa") + ")";
-      } catch (const Ort::Exception& error) {
-        const std::string reason = one_line(error.what());
-        // A wrong REFORMER_FORCE_ISA is always an error, whatever operators were chosen.
-        if (const auto place = reason.find("REFORMER_FORCE_ISA"); place != std::string::npos)
-          fail(ErrorKind::environment, reason.substr(place));
-        fail(ErrorKind::native, library.string(), " does not load (", reason,
-             "): install again, or set REFORMER_OPS=portable");
-      }
-    } catch (const Error& error) {
-      if (choice == "native" || error.kind() != ErrorKind::native) throw;
-      notes.push_back(std::string("portable operators run: ") + error.what());
-      return "portable operators";
-    }
-  }
-
-  // The path of model.cuda. Throws Error (usage) if the artifact has none.
-  static std::string kernels_of(const Artifact& artifact) {
-    const auto& formats = artifact.manifest().formats;
-    const auto found = formats.find("cuda");
-    if (found == formats.end())
-      fail(ErrorKind::usage, artifact.path().string(),
-           " has no kernels for GPUs: add them with reformer-export add-kernels ",
-           artifact.path().string(), ", or give --ops portable, which takes many times as long");
-    return artifact.file(found->second.file).string();
-  }
-
-  const OnnxRuntimeLibrary& library_;
+  const OnnxRuntimeOpener opener_;
   const std::vector<TensorSpec> outputs_;
-  const Ort::MemoryInfo memory_ = Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);
-  std::optional<Ort::Session> session_;
+  Ort::Session session_;
 };
 
 }  // namespace
 
 Runtime onnxruntime_runtime() {
   return {"onnxruntime",
-          "onnx",
+          kOnnxFormat,
           "to-onnx",
           nullptr,
           true,

@@ -15,20 +15,21 @@ bool is_choice(const std::string& word) {
   return word == "auto" || word == "native" || word == "portable";
 }
 
-// Why our kernels cannot run the operators in model.onnx; empty if they can.
-std::string mismatch(const Manifest& manifest) {
-  if (manifest.formats.at("onnx").ops == "portable") return "it was exported with --ops portable";
-  const std::string strange = strange_ops(manifest);
+// Why our kernels cannot run the operators in a format; empty if they can.
+std::string mismatch(const Manifest& manifest, const std::string& format) {
+  if (manifest.formats.at(format).ops == "portable") return "it was exported with --ops portable";
+  const std::string strange = strange_ops(manifest, format);
   return strange.empty() ? "" : "it has " + strange + ", which this release does not know";
 }
 
 }  // namespace
 
-std::string strange_ops(const Manifest& manifest) {
+std::string strange_ops(const Manifest& manifest, const std::string& format) {
   std::vector<std::string> strange;
-  for (const auto& [name, version] : manifest.op_versions)
-    if (const std::int64_t known = op_version(name); known == 0 || known != version)
-      strange.push_back(name + " version " + std::to_string(version));
+  for (const auto* versions : {&manifest.op_versions, &manifest.formats.at(format).op_versions})
+    for (const auto& [name, version] : *versions)
+      if (const std::int64_t known = op_version(name); known == 0 || known != version)
+        strange.push_back(name + " version " + std::to_string(version));
   return joined(strange);
 }
 
@@ -42,9 +43,10 @@ std::string requested_ops(const Options& options) {
   return asked;
 }
 
-std::string chosen_ops(const Artifact& artifact, const Options& options) {
+std::string chosen_ops(const Artifact& artifact, const std::string& format,
+                       const Options& options) {
   const std::string choice = requested_ops(options);
-  const std::string reason = mismatch(artifact.manifest());
+  const std::string reason = mismatch(artifact.manifest(), format);
   if (reason.empty()) return choice;
   if (choice == "native")
     fail(ErrorKind::usage, "the native operators cannot run ", artifact.path().string(), ": ",

@@ -12,13 +12,13 @@ namespace reformer {
 // environment) for another value.
 std::string requested_ops(const Options& options);
 
-// The operators of an artifact that our kernels do not implement in that version, as text; empty if
+// The operators in a format that our kernels do not implement in that version, as text; empty if
 // there are none.
-std::string strange_ops(const Manifest& manifest);
+std::string strange_ops(const Manifest& manifest, const std::string& format);
 
-// The choice for model.onnx. Throws Error (usage) if native operators are requested and our kernels
-// do not implement those of the artifact.
-std::string chosen_ops(const Artifact& artifact, const Options& options);
+// The choice for a format of ONNX. Throws Error (usage) if native operators are requested and our
+// kernels do not implement those of the format.
+std::string chosen_ops(const Artifact& artifact, const std::string& format, const Options& options);
 
 // The file `name` in the folder from the options, else from REFORMER_OPS_LIBRARY_DIR, else in
 // own_folders(). Throws Error (native) that lists the searched folders.

@@ -42,6 +42,12 @@ std::optional<int> gpu_number(const std::string& device) {
        ": it is cpu, cuda, or cuda:N for the GPU number N");
 }
 
+void check_threads(int threads) {
+  if (threads < 0)
+    fail(ErrorKind::usage, "--threads ", std::to_string(threads),
+         ": at least one thread is needed");
+}
+
 namespace {
 
 const Runtime* runtime_named(const std::string& name) {
@@ -77,9 +83,7 @@ Session::Session(const Artifact& artifact, const Options& options)
   if (!any && runtime_named(options.runtime) == nullptr)
     fail(ErrorKind::usage, "unknown runtime ", in_quotes(options.runtime),
          ": choose auto or one of ", joined(runtimes()));
-  if (options.threads < 0)
-    fail(ErrorKind::usage, "--threads ", std::to_string(options.threads),
-         ": at least one thread is needed");
+  check_threads(options.threads);
   const bool engine = artifact.manifest().engine.has_value();
   const bool on_gpu = gpu_number(options.device).has_value() && !engine;
   if (engine && !any && options.runtime != kEngineFormat)

@@ -19,14 +19,14 @@ std::string prepare_operators(const Artifact& artifact, const Options& options) 
   const FormatRecord& record = artifact.manifest().formats.at(kFormat);
   const std::string choice = requested_ops(options);
   const std::string again = "export with to-torchscript --ops ";
-  const std::string file = record.file + " of " + artifact.path().string();
+  const std::string file = record.file() + " of " + artifact.path().string();
   if (record.ops == "portable") {
     if (choice == "native")
       fail(ErrorKind::usage, "the native operators cannot run ", file,
            ": it was exported with --ops portable; ", again, "native");
     return "portable operators";
   }
-  if (const std::string strange = strange_ops(artifact.manifest()); !strange.empty())
+  if (const std::string strange = strange_ops(artifact.manifest(), kFormat); !strange.empty())
     fail(ErrorKind::unavailable, file, " has ", strange,
          ", which this release does not know: ", again, "portable");
   if (choice == "portable")
@@ -80,7 +80,7 @@ class TorchScriptBackend : public Backend {
   TorchScriptBackend(const Artifact& artifact, const Options& options)
       : outputs_(artifact.signature().outputs) {
     const std::string operators = prepare_operators(artifact, options);
-    const auto path = artifact.file(artifact.manifest().formats.at(kFormat).file);
+    const auto path = artifact.file(artifact.manifest().formats.at(kFormat).file());
     try {
       module_ = torch::jit::load(path.string(), at::kCPU);
       module_.eval();

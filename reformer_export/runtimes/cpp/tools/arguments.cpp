@@ -1,5 +1,6 @@
 #include "arguments.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cxxopts.hpp>
 
@@ -16,13 +17,15 @@ template <typename... Parts>
 // Values that cxxopts stores as text and that Arguments has in another type.
 struct Texts {
   std::optional<std::string> threads, bench;
+  std::optional<std::string> max_new_tokens, temperature, top_k, top_p, repetition_penalty, seed,
+      stop;
   std::string onnxruntime, ops_folder, tensorrt, engine;
 };
 
 cxxopts::Options declared_options(Arguments& a, Texts& texts) {
   using cxxopts::value;
   cxxopts::Options declared("reformer-run",
-                            "Run ARTIFACT once and show its outputs.\n"
+                            "Run ARTIFACT once and show its outputs, or continue the input.\n"
                             "Give one of --input-ids, --text and --text-file.");
   declared.custom_help("[OPTIONS] ARTIFACT").set_width(100);
   auto add = declared.add_options();
@@ -37,7 +40,8 @@ cxxopts::Options declared_options(Arguments& a, Texts& texts) {
   add("ops", "native: our kernels; portable: standard operators; auto: native if installed.",
       value(a.options.ops), "auto|native|portable");
   add("device", "Where to run.", value(a.options.device), "cpu|cuda[:N]");
-  add("output", "Save the outputs.", value(a.output), "FILE.npz");
+  add("output", "Save the outputs; with --generate the tokens.", value(a.output),
+      "FILE.npz|FILE.npy");
   add("bench", "Then run N more times; show the time of a run and the memory.", value(texts.bench),
       "N");
   add("onnxruntime", "libonnxruntime or its folder.", value(texts.onnxruntime), "PATH");
@@ -45,6 +49,18 @@ cxxopts::Options declared_options(Arguments& a, Texts& texts) {
   add("tensorrt", "For engines: libtensorrt_rtx or libnvinfer, or its folder.",
       value(texts.tensorrt), "PATH");
   add("engine", "An engine of ARTIFACT, to run if it works here.", value(texts.engine), "FOLDER");
+  add("generate", "Continue the input: show the tokens as they come, as text after a text.",
+      value(a.generate));
+  add("max-new-tokens", "Generate at most N tokens (20).", value(texts.max_new_tokens), "N");
+  add("temperature", "Sample, with the scores divided by X; 0: take the highest score.",
+      value(texts.temperature), "X");
+  add("top-k", "Sample from the K highest scores.", value(texts.top_k), "K");
+  add("top-p", "Sample from the fewest tokens with a probability of P together.",
+      value(texts.top_p), "P");
+  add("repetition-penalty", "Divide the scores of tokens that are there already.",
+      value(texts.repetition_penalty), "R");
+  add("seed", "Of the random numbers (0).", value(texts.seed), "S");
+  add("stop", "Token ids that end the text, instead of the model's.", value(texts.stop), "ID,...");
   add("json", "Print exactly one JSON document on stdout.", value(a.json));
   add("version", "Show the version and exit.", value(a.version));
   add("h,help", "Show this message and exit.", value(a.help));
@@ -57,6 +73,54 @@ int positive(const char* option, const std::string& text) {
   if (error != std::errc() || end != text.data() + text.size() || number < 1)
     wrong_usage(option, " takes a whole number of at least 1; got ", in_quotes(text));
   return number;
+}
+
+// The whole text as a number.
+template <typename Number>
+Number number(const char* option, const std::string& text) {
+  Number value{};
+  const char* const end = text.data() + text.size();
+  const auto [stopped, error] = std::from_chars(text.data(), end, value);
+  if (error != std::errc() || stopped != end)
+    wrong_usage(option, " takes a ", std::is_integral_v<Number> ? "whole number" : "number",
+                std::is_unsigned_v<Number> ? " of at least 0" : "", "; got ", in_quotes(text));
+  return value;
+}
+
+// Ids with commas between them.
+TokenIds ids(const char* option, const std::string& text) {
+  TokenIds all;
+  for (std::size_t start = 0; start <= text.size();) {
+    const std::size_t end = std::min(text.find(',', start), text.size());
+    all.push_back(number<std::uint32_t>(option, text.substr(start, end - start)));
+    start = end + 1;
+  }
+  return all;
+}
+
+// The options of generation. Throws Error (usage) if there are any without --generate.
+void read_generation(Arguments& arguments, const Texts& texts) {
+  GenerationOptions& to = arguments.generation;
+  const auto read = [&](const char* option, const std::optional<std::string>& text, auto&& parse) {
+    if (!text) return;
+    if (!arguments.generate) wrong_usage(option, " goes with --generate");
+    parse(option, *text);
+  };
+  const auto into = [](auto& field) {
+    return [&field](const char* option, const std::string& text) {
+      field = number<std::decay_t<decltype(field)>>(option, text);
+    };
+  };
+  read("--max-new-tokens", texts.max_new_tokens, into(to.max_new_tokens));
+  read("--temperature", texts.temperature, [&](const char* option, const std::string& text) {
+    to.temperature = number<double>(option, text);
+  });
+  read("--top-k", texts.top_k, into(to.top_k));
+  read("--top-p", texts.top_p, into(to.top_p));
+  read("--repetition-penalty", texts.repetition_penalty, into(to.repetition_penalty));
+  read("--seed", texts.seed, into(to.seed));
+  read("--stop", texts.stop,
+       [&](const char* option, const std::string& text) { to.stop = ids(option, text); });
 }
 
 void check_choice(const char* option, const std::string& text,
@@ -75,7 +139,8 @@ Arguments parse_arguments(int count, const char* const* given) {
   try {
     const auto parsed = declared_options(arguments, texts).parse(count, given);
     for (const auto& option : parsed.arguments())
-      if ((option.key() == "json" || option.key() == "version" || option.key() == "help") &&
+      if ((option.key() == "generate" || option.key() == "json" || option.key() == "version" ||
+           option.key() == "help") &&
           option.value() != "true")
         wrong_usage("--", option.key(), " does not take a value");
     others = parsed.unmatched();
@@ -86,6 +151,9 @@ Arguments parse_arguments(int count, const char* const* given) {
   check_choice("--tokenizer", arguments.tokenizer, {"auto", "bytes"});
   check_choice("--ops", arguments.options.ops, {"auto", "native", "portable"});
   if (texts.threads) arguments.options.threads = positive("--threads", *texts.threads);
+  read_generation(arguments, texts);
+  if (texts.bench && arguments.generate)
+    wrong_usage("--bench does not go with --generate: --json tells the time of a token");
   if (texts.bench) arguments.bench = positive("--bench", *texts.bench);
   arguments.options.onnxruntime = texts.onnxruntime;
   arguments.options.ops_folder = texts.ops_folder;

@@ -1,10 +1,11 @@
-// The command line: the options of `reformer-export run`.
+// The command line: the options of `reformer-export run`, and those of generation.
 #pragma once
 
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "reformer/generator.h"
 #include "reformer/session.h"
 
 namespace reformer {
@@ -15,6 +16,8 @@ struct Arguments {
   std::string tokenizer = "auto";
   Options options;
   int bench = 0;
+  bool generate = false;
+  GenerationOptions generation;
   bool json = false, help = false, version = false;
 };
 

@@ -250,6 +250,11 @@ std::uint32_t crc32(std::uint32_t crc, const void* data, std::size_t size) {
   return ~crc;
 }
 
+void write_bytes(std::FILE* file, const void* data, std::size_t size) {
+  if (size > 0 && std::fwrite(data, 1, size, file) != size)
+    throw std::system_error(errno, std::generic_category());
+}
+
 // An uncompressed ZIP archive (https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT). It
 // always has the 64-bit fields, like the archives of numpy.savez.
 class Zip {
@@ -301,8 +306,7 @@ class Zip {
   };
 
   void write(const void* data, std::size_t size) {
-    if (size > 0 && std::fwrite(data, 1, size, file_) != size)
-      throw std::system_error(errno, std::generic_category());
+    write_bytes(file_, data, size);
     position_ += size;
   }
 
@@ -325,6 +329,12 @@ Tensor read_npy(const fs::path& path, const std::string& name) {
   } catch (const fs::filesystem_error& problem) {
     fail(ErrorKind::input, "cannot read ", path.string(), ": ", reason_of(problem.code().value()));
   }
+}
+
+void write_npy(std::FILE* file, const Tensor& tensor) {
+  const std::string header = npy_header(tensor);
+  write_bytes(file, header.data(), header.size());
+  write_bytes(file, tensor.raw(), tensor.bytes());
 }
 
 void write_npz(std::FILE* file, const NamedTensors& tensors) {

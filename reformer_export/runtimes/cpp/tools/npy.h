@@ -1,4 +1,4 @@
-// Reads .npy files and writes .npz files of NumPy.
+// Reads and writes .npy files of NumPy, and writes .npz files.
 #pragma once
 
 #include <cstdio>
@@ -13,6 +13,9 @@ namespace reformer {
 // axes. Checks that the file has as many bytes as its header says before it allocates memory.
 // Throws Error (input).
 Tensor read_npy(const std::filesystem::path& path, const std::string& name);
+
+// Writes one array, like numpy.save. Throws std::system_error.
+void write_npy(std::FILE* file, const Tensor& tensor);
 
 // Writes an uncompressed archive, like numpy.savez. Throws std::system_error.
 void write_npz(std::FILE* file, const NamedTensors& tensors);

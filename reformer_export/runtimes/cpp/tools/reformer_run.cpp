@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <string_view>
 
+#include "generating.h"
 #include "messages.h"
 #include "reformer/session.h"
 #include "running.h"
@@ -26,6 +27,23 @@ int report(const std::string& message, int code, bool as_json) {
   return code;
 }
 
+void show_notes(const std::vector<std::string>& notes) {
+  for (const std::string& note : notes) std::cerr << "note: " << one_line(note) << "\n";
+}
+
+int generate(const reformer::Arguments& arguments) {
+  const reformer::GenerationResult result =
+      reformer::generate_from(arguments, arguments.json ? nullptr : &std::cout);
+  if (arguments.json) {
+    print(reformer::document_of(result));
+  } else {
+    show_notes(result.notes);
+    std::cerr << reformer::lines_of(result);
+  }
+  if (result.limit) std::cerr << "error: " << one_line(*result.limit) << "\n";
+  return result.limit ? 1 : 0;
+}
+
 int run(int count, const char* const* given) {
   const reformer::Arguments arguments = reformer::parse_arguments(count, given);
   if (arguments.help) {
@@ -37,12 +55,13 @@ int run(int count, const char* const* given) {
               << ")\n";
     return 0;
   }
+  if (arguments.generate) return generate(arguments);
   const reformer::RunResult result = reformer::run_artifact(arguments);
   if (arguments.json) {
     print(reformer::document_of(result));
     return 0;
   }
-  for (const std::string& note : result.notes) std::cerr << "note: " << one_line(note) << "\n";
+  show_notes(result.notes);
   std::cout << reformer::lines_of(result);
   return 0;
 }

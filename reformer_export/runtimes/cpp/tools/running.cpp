@@ -3,30 +3,22 @@
 #include <sys/resource.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
-#include <cstring>
 #include <fstream>
 #include <nlohmann/json.hpp>
-#include <system_error>
 
-#include "files.h"
+#include "clock.h"
+#include "inputs.h"
 #include "messages.h"
 #include "npy.h"
+#include "numbers.h"
 #include "reformer/reformer.h"
-#include "text.h"
+#include "shown.h"
 
 namespace reformer {
 namespace {
 
-namespace fs = std::filesystem;
-
 constexpr std::size_t kRowsShown = 4;
-
-double now() {
-  const auto time = std::chrono::steady_clock::now().time_since_epoch();
-  return std::chrono::duration<double>(time).count();
-}
 
 // The peak physical memory of this process, in bytes.
 std::int64_t peak_rss() {
@@ -38,63 +30,6 @@ std::int64_t peak_rss() {
   rusage usage{};
   ::getrusage(RUSAGE_SELF, &usage);
   return std::int64_t{usage.ru_maxrss} * 1024;
-}
-
-// Requires the suffix .npz, so that a typing error cannot overwrite a model or a text.
-void check_destination(const fs::path& path) {
-  std::error_code error;
-  if (path.extension() != ".npz")
-    fail(ErrorKind::usage, "--output ", path.string(), ": name a .npz file");
-  const fs::path folder = path.has_parent_path() ? path.parent_path() : fs::path(".");
-  if (fs::is_directory(path, error) || !fs::is_directory(folder, error))
-    fail(ErrorKind::usage, "--output ", path.string(),
-         ": its folder does not exist, or it is one: name a file");
-}
-
-void save(const fs::path& path, const NamedTensors& outputs) {
-  try {
-    write_atomically(path, [&](std::FILE* file) { write_npz(file, outputs); });
-  } catch (const std::system_error& error) {
-    fail(ErrorKind::output, "cannot write ", path.string(), ": ", reason_of(error.code().value()),
-         "; nothing was written");
-  }
-}
-
-std::string read_text(const fs::path& path) {
-  try {
-    return read_whole(path);
-  } catch (const std::system_error& error) {
-    fail(ErrorKind::input, "cannot read ", path.string(), ": ", reason_of(error.code().value()));
-  }
-}
-
-double half(std::uint16_t bits) {
-  const int exponent = bits >> 10 & 31, fraction = bits & 1023;
-  double value;
-  if (exponent == 31)
-    value = fraction == 0 ? INFINITY : NAN;
-  else
-    value = exponent == 0 ? std::ldexp(fraction, -24) : std::ldexp(1024 + fraction, exponent - 25);
-  return bits & 0x8000 ? -value : value;
-}
-
-double number_at(const Tensor& tensor, std::size_t index) {
-  switch (tensor.dtype()) {
-    case DType::float32:
-      return tensor.data<float>()[index];
-    case DType::float64:
-      return tensor.data<double>()[index];
-    case DType::float16:
-      return half(tensor.data<std::uint16_t>()[index]);
-    case DType::bfloat16: {
-      const std::uint32_t bits = std::uint32_t{tensor.data<std::uint16_t>()[index]} << 16;
-      float value;
-      std::memcpy(&value, &bits, sizeof value);
-      return value;
-    }
-    default:
-      return NAN;
-  }
 }
 
 // The highest logit of each row. Logits are [batch, classes], or [batch, sequence, vocabulary]:
@@ -153,37 +88,13 @@ std::string with_commas(double number) {
   return digits;
 }
 
-std::string fixed(double number, int digits) {
-  char text[64];
-  std::snprintf(text, sizeof text, "%.*f", digits, number);
-  return text;
-}
-
 }  // namespace
 
 RunResult run_artifact(const Arguments& arguments) {
-  if (arguments.input_ids.has_value() + arguments.text.has_value() +
-          arguments.text_file.has_value() !=
-      1)
-    fail(ErrorKind::usage, "give exactly one of --input-ids, --text and --text-file");
-  if (arguments.attention_mask && !arguments.input_ids)
-    fail(ErrorKind::usage, "--attention-mask goes with --input-ids: a text has no padding");
-  if (arguments.output) check_destination(*arguments.output);
-
+  check_files(arguments, ".npz");
   const Artifact artifact = Artifact::open(arguments.artifact);
-  std::optional<ByteCodec> codec;
-  NamedTensors inputs;
-  if (arguments.input_ids) {
-    inputs.emplace_back("input_ids", read_npy(*arguments.input_ids, "input_ids"));
-    if (arguments.attention_mask)
-      inputs.emplace_back("attention_mask", read_npy(*arguments.attention_mask, "attention_mask"));
-  } else {
-    codec = open_codec(artifact, arguments.tokenizer);
-    inputs.emplace_back(
-        "input_ids",
-        codec->encode(arguments.text ? *arguments.text : read_text(*arguments.text_file)));
-  }
-  const NamedTensors checked = artifact.signature().check(inputs);
+  const Inputs inputs = read_inputs(arguments, artifact);
+  const NamedTensors& checked = inputs.tensors;
 
   double start = now();
   const Session session(artifact, arguments.options);
@@ -205,15 +116,15 @@ RunResult run_artifact(const Arguments& arguments) {
                    {},
                    {},
                    {}};
-  if (codec) {
-    result.encoding = codec->name();
-    if (!codec->note.empty()) result.notes.insert(result.notes.begin(), codec->note);
+  if (inputs.codec) {
+    result.encoding = inputs.codec->name();
+    if (!inputs.codec->note.empty()) result.notes.insert(result.notes.begin(), inputs.codec->note);
   }
   if (arguments.output) {
-    save(*arguments.output, outputs);
+    save(*arguments.output, [&](std::FILE* file) { write_npz(file, outputs); });
     result.saved = *arguments.output;
   }
-  result.predictions = top_predictions(outputs, *find(checked, "attention_mask"), codec);
+  result.predictions = top_predictions(outputs, *find(checked, "attention_mask"), inputs.codec);
   result.outputs = std::move(outputs);
   if (arguments.bench > 0) result.bench = measure(session, checked, arguments.bench);
   return result;
@@ -255,9 +166,8 @@ nlohmann::ordered_json document_of(const RunResult& result) {
 
 std::string lines_of(const RunResult& result) {
   std::string text;
-  const auto line = [&](std::string label, const std::string& value) {
-    label.resize(9, ' ');
-    text += label + one_line(value) + "\n";
+  const auto line = [&](const char* label, const std::string& value) {
+    text += labelled(label, value);
   };
   const double tokens = static_cast<double>(result.batch * result.length);
   line("runtime", result.runtime + " (" + result.description + ")");

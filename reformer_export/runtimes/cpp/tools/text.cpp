@@ -1,6 +1,7 @@
 #include "text.h"
 
 #include "messages.h"
+#include "utf8.h"
 
 namespace reformer {
 namespace {
@@ -9,6 +10,8 @@ constexpr std::int64_t kEnwik8Vocabulary = 258;
 // The vocabulary of google/reformer-crime-and-punishment: its ids are SentencePiece pieces, not
 // bytes.
 constexpr std::int64_t kSentencePieceVocabulary = 320;
+
+const std::string kReplacement = "\xef\xbf\xbd";  // U+FFFD
 
 // An ASCII character in quotes, written as Python does: the JSON results of both programs are
 // equal.
@@ -39,11 +42,35 @@ Tensor ByteCodec::encode(const std::string& text) const {
 }
 
 std::string ByteCodec::describe(std::int64_t token) const {
-  const std::int64_t byte = token - offset;
-  if (byte < 0 || byte >= 256) return "(no byte)";
-  if (byte < 128) return as_in_python(static_cast<char>(byte));
+  const std::string bytes = decode(token);
+  if (bytes.empty()) return "(no byte)";
+  const auto byte = static_cast<unsigned char>(bytes.front());
+  if (byte < 128) return as_in_python(bytes.front());
   const char* digits = "0123456789abcdef";
   return std::string("byte 0x") + digits[byte / 16] + digits[byte % 16];
+}
+
+std::string ByteCodec::decode(std::int64_t token) const {
+  const std::int64_t byte = token - offset;
+  return byte < 0 || byte >= 256 ? "" : std::string(1, static_cast<char>(byte));
+}
+
+std::string TextStream::add(const std::string& bytes) {
+  held_ += bytes;
+  std::string text;
+  while (!held_.empty()) {
+    const auto [state, size] = utf8_front(held_);
+    if (state == Utf8::incomplete) break;
+    text += state == Utf8::complete ? held_.substr(0, size) : kReplacement;
+    held_.erase(0, size);
+  }
+  return text;
+}
+
+std::string TextStream::finish() {
+  const std::string text = held_.empty() ? "" : kReplacement;
+  held_.clear();
+  return text;
 }
 
 ByteCodec open_codec(const Artifact& artifact, const std::string& tokenizer) {

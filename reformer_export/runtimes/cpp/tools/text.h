@@ -17,6 +17,20 @@ struct ByteCodec {
   std::string name() const { return offset == 0 ? "bytes" : "bytes + " + std::to_string(offset); }
   Tensor encode(const std::string& text) const;  // [1, length]
   std::string describe(std::int64_t token) const;
+  // The byte of a token; nothing for a token that stands for none.
+  std::string decode(std::int64_t token) const;
+};
+
+// Turns bytes into text as they come, without ever giving a part of a character. Bytes that are not
+// UTF-8 become replacement characters, as many as in Python.
+class TextStream {
+ public:
+  std::string add(const std::string& bytes);
+  // What was held back, at the end of the bytes.
+  std::string finish();
+
+ private:
+  std::string held_;  // the beginning of a character
 };
 
 // `tokenizer` is "auto" or "bytes". Throws Error (input) if the vocabulary is too small for bytes

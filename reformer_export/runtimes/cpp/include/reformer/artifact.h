@@ -40,11 +40,17 @@ struct FileRecord {
   std::int64_t bytes;
 };
 
-// The model in one format: the file that a runtime opens, and how our operators are in it. "auto":
-// nodes with bodies in standard operators; "native": nodes that need our library; "portable":
-// standard operators only.
+// The model in one format.
 struct FormatRecord {
-  std::string file, ops;
+  std::vector<std::string> files;  // at least one
+  // How our operators are in it. "auto": nodes with bodies in standard operators; "native": nodes
+  // that need our library; "portable": standard operators only.
+  std::string ops;
+  // The versions of the operators that only this format has, by name.
+  std::map<std::string, std::int64_t> op_versions;
+
+  // The file that a runtime opens.
+  const std::string& file() const { return files.front(); }
 };
 
 // The shape of an input: sequences and tokens in each.
@@ -71,7 +77,7 @@ struct Manifest {
   std::map<std::string, std::int64_t> op_versions;  // of the operators in the graph, by name
   Signature signature;
   std::map<std::string, FileRecord> files;
-  std::map<std::string, FormatRecord> formats;  // by name ("onnx", "torchscript")
+  std::map<std::string, FormatRecord> formats;  // by name ("onnx", "decoder")
   std::optional<EngineRecord> engine;           // of a folder that holds a TensorRT engine
 };
 

@@ -23,7 +23,8 @@ typedef enum reformer_status {
   REFORMER_ENVIRONMENT = 7,
   REFORMER_OUTPUT = 8,
   REFORMER_NO_MEMORY = 9,
-  REFORMER_INTERNAL = 10
+  REFORMER_INTERNAL = 10,
+  REFORMER_LIMIT = 11 /* since 0.2: the model takes no longer sequence */
 } reformer_status;
 
 typedef enum reformer_dtype {
@@ -98,6 +99,46 @@ REFORMER_API size_t reformer_output_count(const reformer_outputs* outputs);
 REFORMER_API reformer_status reformer_output(const reformer_outputs* outputs, size_t index,
                                              reformer_tensor* tensor);
 REFORMER_API void reformer_free_outputs(reformer_outputs* outputs);
+
+/* Generation, since 0.2. */
+typedef struct reformer_generator reformer_generator;
+
+/* What is left NULL or 0 has the meaning of reformer::GenerationOptions. Set `size` to
+   sizeof(reformer_generation_options), so that later releases may add fields. */
+typedef struct reformer_generation_options {
+  size_t size;
+  int max_new_tokens;
+  double repetition_penalty;
+  double temperature; /* 0 is the same as no temperature */
+  int64_t top_k;
+  double top_p;
+  uint64_t seed;
+  const int64_t* stop; /* [stop_count] ids that end a sequence; NULL for those of the model */
+  size_t stop_count;
+} reformer_generation_options;
+
+/* Takes the next token of each sequence, [batch]: the pad token for a sequence that has ended.
+   Returns 0 to stop, anything else to go on. */
+typedef int (*reformer_on_tokens)(const int64_t* tokens, size_t batch, void* user);
+
+/* Checks and opens an artifact that was exported with --task text-generation-with-past. `options`
+   may be NULL. */
+REFORMER_API reformer_status reformer_open_generator(const char* artifact,
+                                                     const reformer_options* options,
+                                                     reformer_generator** generator);
+REFORMER_API void reformer_close_generator(reformer_generator* generator);
+
+/* What runs the model, with versions, threads and kernels; valid until the generator is closed. */
+REFORMER_API const char* reformer_generator_description(const reformer_generator* generator);
+
+/* Continues the prompts; number i has lengths[i] tokens. Calls `on_tokens` after each step, with
+   `user`. `options` may be NULL. REFORMER_LIMIT when a sequence has reached the longest that the
+   model takes; `on_tokens` has had all tokens until there. Threads may share the generator. */
+REFORMER_API reformer_status reformer_generate(const reformer_generator* generator,
+                                               const int64_t* const* prompts, const size_t* lengths,
+                                               size_t batch,
+                                               const reformer_generation_options* options,
+                                               reformer_on_tokens on_tokens, void* user);
 
 #ifdef __cplusplus
 }

@@ -17,6 +17,7 @@ enum class ErrorKind {
   native,       // the requested native operators are missing or do not load
   environment,  // an environment variable has an invalid value
   output,       // a file could not be written
+  limit,        // a sequence has reached the longest that the model takes
 };
 
 // This library throws no other exception, except std::bad_alloc. what() is one line: what was

@@ -1,0 +1,87 @@
+"""`SortedChunkAttentionStep` in NumPy fp64: the reference of every backend."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reformer_ops.chunk_attention.reference import softmax_attend
+from reformer_ops.core.attention_masks import KEY_NORM_EPSILON, SELF
+
+Array = NDArray[Any]
+
+
+def sorted_chunk_attention_step(
+    query_key: Array,
+    value: Array,
+    buckets: Array,
+    past_key: Array,
+    past_value: Array,
+    past_buckets: Array,
+    past_order: Array,
+    past_length: Array,
+    attend_all: Array,
+    *,
+    chunk_length: int,
+    num_chunks_before: int,
+) -> tuple[NDArray[np.float64], Array, Array, Array, Array]:
+    """One new token finds its place among the sorted tokens of each round and attends its chunk
+    and those before.
+
+    Args:
+        query_key, value: `[batch, heads, head_dim]`, of the new token.
+        buckets: `[batch, heads, num_hashes]` int32, of the new token.
+        past_key, past_value: `[batch, capacity, heads, head_dim]`, by position. Keys are as
+            projected; this operator normalises them.
+        past_buckets: `[batch, heads, num_hashes, capacity]` int32, by position.
+        past_order: the same: the positions sorted by bucket, and by position within a bucket.
+        past_length: `[batch]` int32, the tokens in the cache, less than `capacity`. It is also the
+            position of the new token. What the cache holds from there on does not count.
+        attend_all: `[batch]` bool: True if the token attends all tokens instead, in one round. That
+            is defined for at most `chunk_length` tokens in the cache.
+
+    Returns:
+        The output `[batch, heads, head_dim]` fp64, and the cache with the new token in it: keys,
+        values, buckets, order.
+
+    The chunk of a token is its place in the sorted sequence divided by `chunk_length`. The places
+    of the chunk and of those before it are taken modulo the length, so a token may be seen more
+    than once. The new token scores itself by -1e5, every time.
+
+    Source: Hugging Face's `LSHSelfAttention` with a cache, for one sequence.
+    """
+    presents = past_key, past_value, past_buckets, past_order
+    keys, values, present_buckets, order = (past.copy() for past in presents)
+    heads, head_dim = query_key.shape[1:]
+    output = np.empty(query_key.shape)
+    for row, position in enumerate(past_length.tolist()):
+        keys[row, position], values[row, position] = query_key[row], value[row]
+        present_buckets[row, :, :, position] = buckets[row]
+        length = position + 1
+        for head in range(heads):
+            attended, lses = [], []
+            for turn, bucket in enumerate(buckets[row, head].tolist()):
+                sorted_tokens = order[row, head, turn]
+                place = int((present_buckets[row, head, turn, :position] <= bucket).sum())
+                sorted_tokens[place + 1 : length] = sorted_tokens[place:position].copy()
+                sorted_tokens[place] = position
+                first = (place // chunk_length - num_chunks_before) * chunk_length
+                if attend_all[row] and turn > 0:
+                    continue
+                places = np.arange(first, (place // chunk_length + 1) * chunk_length) % length
+                seen = np.arange(length) if attend_all[row] else sorted_tokens[places]
+                seen_keys = keys[row, seen, head].astype(np.float64)
+                norm = np.sqrt(np.mean(seen_keys**2, axis=-1) + KEY_NORM_EPSILON)
+                scores = seen_keys @ query_key[row, head].astype(np.float64)
+                scores = np.where(seen == position, SELF, scores / norm / np.sqrt(float(head_dim)))
+                mixed, lse = softmax_attend(
+                    scores[None], values[row, seen, head].astype(np.float64)
+                )
+                attended.append(mixed[0])
+                lses.append(lse[0])
+            # The weights of the rounds are a softmax over their logsumexps.
+            combined, _ = softmax_attend(np.stack(lses, axis=-1), np.stack(attended))
+            output[row, head] = combined[0]
+    return output, keys, values, present_buckets, order

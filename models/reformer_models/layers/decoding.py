@@ -1,0 +1,278 @@
+"""Generation: the prompt fills a cache, then every step takes one token and extends the cache.
+
+Both are modules of their own, which are exported beside the model. What a cache holds is declared
+by `cache_tensors`; docs/generation.md defines the numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import nn
+
+from reformer_models.config import ReformerConfig
+from reformer_models.layers.attention import (
+    LocalSelfAttention,
+    LSHSelfAttention,
+    ReformerAttention,
+    SelfAttention,
+)
+from reformer_models.layers.hashing import BucketTrace
+from reformer_models.layers.heads import TextGeneration
+from reformer_models.layers.reversible import ReversibleLayer
+from reformer_ops.torch_ops import chunk_attention_step, lsh_bucket, sorted_chunk_attention_step
+
+Outputs = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class CacheTensor:
+    """One tensor of a cache.
+
+    Attributes:
+        name: such as "key.3": of layer 3. Graphs take it as `past_key.3` and return
+            `present_key.3`.
+        axes: sizes, or "batch" and "capacity" (the tokens that the cache has room for).
+        integers: int32 where True, else the model's type.
+    """
+
+    name: str
+    axes: tuple[str | int, ...]
+    integers: bool = False
+
+    @property
+    def past(self) -> str:
+        """Its name as an input."""
+        return f"past_{self.name}"
+
+    @property
+    def present(self) -> str:
+        """Its name as an output."""
+        return f"present_{self.name}"
+
+
+def cache_tensors(config: ReformerConfig) -> tuple[CacheTensor, ...]:
+    """What a cache holds, in the order of the layers.
+
+    An LSH layer has the keys, values and buckets of all tokens, and their order by bucket; a local
+    layer has the keys and values of the last `(local_num_chunks_before + 1)` chunks, the token at
+    position p being at p modulo that many tokens.
+    """
+    return tuple(
+        CacheTensor(f"{name}.{layer}", axes, integers)
+        for layer, kind in enumerate(config.attn_layers)
+        for name, axes, integers in _layer_tensors(config, kind)
+    )
+
+
+def _layer_tensors(
+    config: ReformerConfig, kind: str
+) -> Iterator[tuple[str, tuple[str | int, ...], bool]]:
+    heads, head_dim = config.num_attention_heads, config.attention_head_size
+    length: str | int = "capacity"
+    if kind == "local":
+        length = (config.local_num_chunks_before + 1) * config.local_attn_chunk_length
+    yield "key", ("batch", length, heads, head_dim), False
+    yield "value", ("batch", length, heads, head_dim), False
+    if kind == "lsh":
+        for name in ("buckets", "order"):
+            yield name, ("batch", heads, config.num_hashes, "capacity"), True
+
+
+class Prefill(nn.Module):
+    """A prompt in, the logits of the next token and the cache out.
+
+    All prompts of a batch are of one length: a Reformer gives a padded sequence other numbers.
+    """
+
+    def __init__(self, model: TextGeneration) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: torch.Tensor) -> Outputs:
+        """`[batch, length]` int64 -> `logits` `[batch, 1, vocab_size]` and the present cache.
+
+        Raises:
+            InputShapeError: the length is 0 or beyond `config.max_length`.
+        """
+        length = input_ids.shape[1]
+        reformer = self.model.reformer
+        ids, mask = reformer.padded(input_ids, None)
+        y1 = y2 = reformer.embeddings(ids)
+        cache: list[torch.Tensor] = []
+        for module in reformer.encoder.layers:
+            layer = cast(ReversibleLayer, module)
+            attention, trace = layer.attention, BucketTrace()
+            attended, projected = _attend(attention, y2, mask, trace)
+            cache += _cached(attention.self_attention, projected, trace.computed, length)
+            y1 = y1 + attended
+            y2 = y2 + layer.feed_forward(y1)
+        hidden = torch.cat([y1, y2], dim=-1).select(1, length - 1)
+        names = [tensor.present for tensor in cache_tensors(self.model.config)]
+        return {
+            "logits": _logits(self.model, hidden)[:, None],
+            **dict(zip(names, cache, strict=True)),
+        }
+
+
+def _attend(
+    attention: ReformerAttention, hidden: torch.Tensor, mask: torch.Tensor, trace: BucketTrace
+) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """What attention adds to the stream, and its projections `[batch, length, width]`."""
+    layer = cast(SelfAttention, attention.self_attention)
+    # As matrices, so that the weights are stored as for the steps, and once for both.
+    sizes = hidden.shape[:2]
+    rows = attention.layer_norm(hidden).flatten(0, 1)
+    projected = [projection(rows).unflatten(0, sizes) for projection in layer.projections]
+    attended = layer.attend(*projected, mask=mask, source=trace)
+    return attention.output(attended.flatten(0, 1)).unflatten(0, sizes), projected
+
+
+def _cached(
+    layer: nn.Module,
+    projected: Sequence[torch.Tensor],
+    buckets: Sequence[torch.Tensor],
+    length: int,
+) -> list[torch.Tensor]:
+    """The tensors of `_layer_tensors` after a prompt of `length` tokens."""
+    if isinstance(layer, LSHSelfAttention):
+        key, value = (tensor[:, :length].unflatten(-1, layer.head_shape) for tensor in projected)
+        (computed,) = buckets
+        found = computed[..., :length]
+        return [key, value, found, torch.argsort(found, dim=-1, stable=True).to(torch.int32)]
+    layer = cast(LocalSelfAttention, layer)
+    window = (layer.num_chunks_before + 1) * layer.chunk_length
+    # The last token at each place; where there is none yet, any will do.
+    age = (length - 1 - torch.arange(window, device=projected[0].device)) % window
+    tokens = (length - 1 - age).clamp(min=0)
+    return [
+        tensor.index_select(1, tokens).unflatten(-1, layer.head_shape) for tensor in projected[1:]
+    ]
+
+
+def _logits(model: TextGeneration, hidden: torch.Tensor) -> torch.Tensor:
+    """`[.., 2 * hidden]`, both streams -> `[.., vocab_size]`."""
+    return model.lm_head.logits(model.reformer.encoder.layer_norm(hidden))
+
+
+class DecodeStep(nn.Module):
+    """One token and a cache in, the logits of the next token and the cache with it out.
+
+    Sequences of a batch may be of different lengths: each row gets what it would get alone.
+    """
+
+    def __init__(self, model: TextGeneration) -> None:
+        super().__init__()
+        self.model = model
+        config = model.config
+        # Up to this length a prompt is not hashed: it is at most one chunk, padding included.
+        one_chunk = config.lsh_attn_chunk_length == config.chunk_multiple
+        self.longest_unhashed = (
+            config.lsh_attn_chunk_length if one_chunk else config.min_chunk_length
+        )
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        past_length: torch.Tensor,
+        prompt_length: torch.Tensor,
+        *past: torch.Tensor,
+    ) -> Outputs:
+        """`logits` `[batch, 1, vocab_size]` and the present cache.
+
+        Args:
+            input_ids: `[batch, 1]` int64.
+            past_length: `[batch]` int64, the tokens in the cache: the position of this one.
+            prompt_length: `[batch]` int64, how many of them were the prompt.
+            past: the tensors that `cache_tensors` lists, with room for one more token.
+        """
+        reformer = self.model.reformer
+        words = reformer.embeddings.word_embeddings(input_ids[:, 0])
+        y1 = y2 = words + reformer.embeddings.position_embeddings(past_length, 1)
+        length = past_length.to(torch.int32)
+        attend_all = self._attends_all(past_length, prompt_length)
+        rest, cache = list(past), list[torch.Tensor]()
+        for module in reformer.encoder.layers:
+            layer = cast(ReversibleLayer, module)
+            attention = layer.attention
+            normed = attention.layer_norm(y2)
+            if isinstance(attention.self_attention, LSHSelfAttention):
+                taken, rest = rest[:4], rest[4:]
+                output, *present = _lsh_step(
+                    attention.self_attention, normed, taken, length, attend_all
+                )
+            else:
+                taken, rest = rest[:2], rest[2:]
+                local = cast(LocalSelfAttention, attention.self_attention)
+                output, *present = _local_step(local, normed, taken, length)
+            cache += present
+            y1 = y1 + attention.output(output.flatten(-2))
+            y2 = y2 + layer.feed_forward.of_positions(y1)
+        names = [tensor.present for tensor in cache_tensors(self.model.config)]
+        return {
+            "logits": _logits(self.model, torch.cat([y1, y2], dim=-1))[:, None],
+            **dict(zip(names, cache, strict=True)),
+        }
+
+    def _attends_all(self, past_length: torch.Tensor, prompt_length: torch.Tensor) -> torch.Tensor:
+        """`[batch]` bool: True while the tokens of a sequence are not hashed.
+
+        Hugging Face hashes a prompt of more than a chunk; after a shorter one, all tokens at the
+        first step that makes a chunk of them, and it uses the buckets from the next step on.
+        """
+        short = past_length < self.model.config.lsh_attn_chunk_length
+        first_step = past_length == prompt_length
+        return (prompt_length <= self.longest_unhashed) & (short | first_step)
+
+
+def _lsh_step(
+    layer: LSHSelfAttention,
+    normed: torch.Tensor,
+    past: Sequence[torch.Tensor],
+    length: torch.Tensor,
+    attend_all: torch.Tensor,
+) -> tuple[torch.Tensor, ...]:
+    query_key, value = (
+        projection(normed).unflatten(-1, layer.head_shape) for projection in layer.projections
+    )
+    mask = torch.ones(1, 1, dtype=torch.bool, device=normed.device).expand(normed.shape[0], 1)
+    buckets = lsh_bucket(query_key[:, None], layer.rotations, mask, layer.factors)
+    past_key, past_value, past_buckets, past_order = past
+    return sorted_chunk_attention_step(
+        query_key,
+        value,
+        buckets[..., 0],
+        past_key,
+        past_value,
+        past_buckets,
+        past_order,
+        length,
+        attend_all,
+        chunk_length=layer.chunk_length,
+        num_chunks_before=layer.num_chunks_before,
+    )
+
+
+def _local_step(
+    layer: LocalSelfAttention,
+    normed: torch.Tensor,
+    past: Sequence[torch.Tensor],
+    length: torch.Tensor,
+) -> tuple[torch.Tensor, ...]:
+    query, key, value = (
+        projection(normed).unflatten(-1, layer.head_shape) for projection in layer.projections
+    )
+    past_key, past_value = past
+    return chunk_attention_step(
+        query,
+        key,
+        value,
+        past_key,
+        past_value,
+        length,
+        chunk_length=layer.chunk_length,
+        num_chunks_before=layer.num_chunks_before,
+    )

@@ -1,0 +1,383 @@
+"""The time of a step of generation after contexts of several lengths, beside Hugging Face's cache.
+
+The caches are filled with random numbers, since only their size decides how long a step takes: so
+that 256,000 tokens are there at once, and equally for all contenders.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reformer_export.artifact import Artifact
+from reformer_export.artifact.manifest import DECODER_WEIGHTS
+from reformer_export.bench.interleaved_timing import median, take_turns
+from reformer_export.bench.report import FAILED, OK, REFUSED, SCHEMA_VERSION
+from reformer_export.errors import UsageError
+from reformer_export.host import memory
+from reformer_export.host.machine import describe_machine, usable_cores
+from reformer_export.runtimes.base import RunnerOptions
+from reformer_export.runtimes.decoder_cache import Cache
+from reformer_export.runtimes.onnx_decoder import OnnxDecoder
+from reformer_export.source import artifact_config, load_original
+
+Progress = Callable[[str], None]
+
+CONTEXTS = (1024, 16384, 262144)
+BATCHES = (1, 8)
+_SHORTEST_TURN = 0.2  # seconds
+_MOST_STEPS = 500  # in a turn
+_LARGEST_SHARE = 0.4  # of the memory that is free, for one cache
+_READINGS = 30
+
+
+@dataclass(frozen=True)
+class GenerationResult:
+    """A step of one contender after so many tokens.
+
+    Attributes:
+        status: "ok", "failed" or "refused" (it would not fit in memory).
+        seconds: of a step, all rows together, by round.
+        cache_bytes: of the cache that the step reads and extends.
+        speedup: the contender's seconds over ours, at the median; None for ours.
+    """
+
+    contender: str
+    context: int
+    batch: int
+    status: str
+    reason: str | None = None
+    seconds: tuple[float, ...] = ()
+    cache_bytes: int | None = None
+    speedup: float | None = None
+
+    @property
+    def ms_per_step(self) -> float | None:
+        """The time of a step in milliseconds."""
+        found = median(list(self.seconds))
+        return None if found is None else 1e3 * found
+
+    def to_json(self) -> dict[str, Any]:
+        """The result as an object of the report."""
+        return {**vars(self), "seconds": list(self.seconds), "ms_per_step": self.ms_per_step}
+
+
+@dataclass(frozen=True)
+class GenerationReport:
+    """Steps after several contexts, and the time of reading the weights once."""
+
+    artifact: str
+    machine: dict[str, Any]
+    threads: int
+    description: str
+    weight_bytes: int
+    weight_seconds: float
+    results: tuple[GenerationResult, ...]
+
+    header = (
+        "context",
+        "rows",
+        "contender",
+        "ms a step",
+        "of reading weights",
+        "cache",
+        "speed-up",
+    )
+
+    @property
+    def title(self) -> str:
+        """A title for the table."""
+        return f"generation, {self.description}"
+
+    @property
+    def failed(self) -> bool:
+        """True if a contender failed; running out of memory does not count."""
+        return any(result.status == FAILED for result in self.results)
+
+    def rows(self) -> Iterator[Sequence[str]]:
+        """The results as rows under `header`."""
+        for result in self.results:
+            head = (f"{result.context:,}", str(result.batch), result.contender)
+            seconds = median(list(result.seconds))
+            if seconds is None or result.cache_bytes is None:
+                yield (*head, result.status, "", "", "")
+                continue
+            faster = "" if result.speedup is None else f"{result.speedup:.1f}x"
+            share = f"{self.weight_seconds / seconds:.2f}"
+            yield (
+                *head,
+                f"{1e3 * seconds:.2f}",
+                share,
+                f"{result.cache_bytes / 1e6:,.0f} MB",
+                faster,
+            )
+
+    def troubles(self) -> Iterator[str]:
+        """The contenders that were not measured, with reasons."""
+        for result in self.results:
+            if result.status != OK:
+                where = f"{result.contender} after {result.context:,} tokens, {result.batch} rows"
+                yield f"{where}: {result.status}: {result.reason}"
+
+    def notes(self) -> Iterator[str]:
+        """Notes for the reader of the numbers."""
+        milliseconds, megabytes = 1e3 * self.weight_seconds, self.weight_bytes / 1e6
+        yield (
+            f"reading {megabytes:,.0f} MB of weights once takes {milliseconds:.2f} ms; "
+            "'of reading weights' is that time over the time of a step"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as a document."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "artifact": self.artifact,
+            "machine": self.machine,
+            "threads": self.threads,
+            "description": self.description,
+            "weight_bytes": self.weight_bytes,
+            "weight_seconds": self.weight_seconds,
+            "results": [result.to_json() for result in self.results],
+        }
+
+
+def bench_generation(
+    artifact: str | Path,
+    *,
+    contexts: Sequence[int] | None = None,
+    batches: Sequence[int] = BATCHES,
+    threads: int | None = None,
+    against: Sequence[str] = (),
+    repeat: int = 5,
+    checkpoint: str | None = None,
+    patience: float = 120.0,
+    progress: Progress | None = None,
+) -> GenerationReport:
+    """Time a step after each context, for each number of rows; contenders take turns.
+
+    Args:
+        artifact: the folder, with a decoder.
+        contexts: tokens in the cache; those of `CONTEXTS` that the model takes if None.
+        against: "hf" for Hugging Face's cache, in eager torch; "portable" for the artifact without
+            our kernels.
+        repeat: rounds.
+        checkpoint: where "hf" finds the weights; what the manifest names if None.
+        patience: seconds that a contender may take for one context.
+
+    Raises:
+        UsageError: the artifact cannot generate, or a contender or context is none.
+    """
+    say = progress or (lambda message: None)
+    if unknown := set(against) - {"hf", "portable"}:
+        raise UsageError(f"--against {sorted(unknown)[0]} does not generate: give hf or portable")
+    opened = Artifact.open(artifact)
+    threads = threads or usable_cores()
+    longest = opened.signature.max_length - 1
+    if contexts is None:
+        contexts = [context for context in CONTEXTS if context < longest]
+    if wrong := [context for context in contexts if not 0 < context < longest]:
+        raise UsageError(f"--lengths {wrong[0]}: this model generates after 1 to {longest - 1}")
+    decoders = {"ours": OnnxDecoder(opened, RunnerOptions(threads))}
+    if "portable" in against:
+        decoders["portable"] = OnnxDecoder(opened, RunnerOptions(threads, "portable"))
+    theirs = _hugging_face(opened, checkpoint, threads) if "hf" in against else None
+    buckets = artifact_config(opened).bucket_count
+    results: list[GenerationResult] = []
+    for context in contexts:
+        for batch in batches:
+            say(f"{batch} x {context:,} tokens")
+            makers: dict[str, Callable[[], _Steps]] = {
+                name: partial(_OurSteps, decoder, batch, context, buckets)
+                for name, decoder in decoders.items()
+            }
+            if theirs is not None:
+                makers["hf"] = partial(_HuggingFaceSteps, theirs, batch, context, buckets)
+            results += _measure(makers, context, batch, repeat, patience)
+    weights = opened.path / DECODER_WEIGHTS
+    size = weights.stat().st_size
+    return GenerationReport(
+        artifact=str(artifact),
+        machine=describe_machine(),
+        threads=threads,
+        description=decoders["ours"].description,
+        weight_bytes=size,
+        weight_seconds=_reading_time(size, threads),
+        results=tuple(results),
+    )
+
+
+def _measure(
+    makers: Mapping[str, Callable[[], _Steps]],
+    context: int,
+    batch: int,
+    repeat: int,
+    patience: float,
+) -> Iterator[GenerationResult]:
+    steps: dict[str, _Steps] = {}
+    for name, make in makers.items():
+        try:
+            steps[name] = make()
+        except _DoesNotFitError as error:
+            yield GenerationResult(name, context, batch, REFUSED, str(error))
+    turns = {name: each.turn for name, each in steps.items()}
+    found = take_turns(turns, repeat=repeat + 1, budget=patience)  # the first is the warm-up
+    for name, each in steps.items():
+        failure = found.failures.get(name)
+        ratios = found.ratios(name, "ours")[1:]
+        yield GenerationResult(
+            contender=name,
+            context=context,
+            batch=batch,
+            status=OK if failure is None else FAILED,
+            reason=None if failure is None else str(failure),
+            seconds=tuple(found.of(name)[1:]),
+            cache_bytes=each.cache_bytes,
+            speedup=None if name == "ours" else median(ratios),
+        )
+
+
+class _DoesNotFitError(Exception):
+    """The cache takes more memory than is free."""
+
+
+def _check_room(needed: int) -> None:
+    free = memory.available()
+    if needed > _LARGEST_SHARE * free:
+        raise _DoesNotFitError(
+            f"its cache takes {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free"
+        )
+
+
+class _Steps(ABC):
+    """Steps of one contender; each turn starts with the same context."""
+
+    cache_bytes: int
+    most = _MOST_STEPS
+    """Steps in a turn."""
+
+    def turn(self) -> float:
+        """The median seconds of a step, over a fifth of a second or more."""
+        self.reset()
+        seconds: list[float] = []
+        while sum(seconds) < _SHORTEST_TURN and len(seconds) < self.most:
+            start = time.perf_counter()
+            self.step()
+            seconds.append(time.perf_counter() - start)
+        return statistics.median(seconds)
+
+    @abstractmethod
+    def reset(self) -> None:
+        """Go back to the context."""
+
+    @abstractmethod
+    def step(self) -> None:
+        """Generate one more token for each row."""
+
+
+class _OurSteps(_Steps):
+    def __init__(self, decoder: OnnxDecoder, batch: int, context: int, buckets: int) -> None:
+        self.most = min(_MOST_STEPS, decoder.signature.max_length - context)
+        layout, capacity = decoder.layout, context + self.most
+        self.cache_bytes = sum(
+            math.prod(layout.shape(name, batch, capacity)) * dtype.itemsize
+            for name, (dtype, _) in layout.tensors.items()
+        )
+        _check_room(self.cache_bytes)
+        random = np.random.default_rng(0)
+        self._decoder, self._context = decoder, context
+        self._tokens = random.integers(decoder.signature.vocab_size, size=batch)
+        self._cache = Cache.empty(layout, batch, capacity)
+        self._cache.prompt_length[:] = context
+        for name, tensor in self._cache.tensors.items():
+            if name.startswith("buckets."):
+                tensor[..., :context] = random.integers(
+                    buckets, size=(*tensor.shape[:3], context), dtype=np.int32
+                )
+            elif not name.startswith("order."):
+                for row in tensor:  # row by row: this is the most memory
+                    row[...] = random.standard_normal(row.shape, dtype=np.float32)
+        self._order = {
+            name: np.argsort(
+                self._cache.tensors[name.replace("order", "buckets")][..., :context],
+                axis=-1,
+                kind="stable",
+            ).astype(np.int32)
+            for name in self._cache.tensors
+            if name.startswith("order.")
+        }
+
+    def reset(self) -> None:
+        self._cache.past_length[:] = self._context
+        for name, order in self._order.items():
+            self._cache.tensors[name][..., : self._context] = order
+
+    def step(self) -> None:
+        self._decoder.step(self._tokens, self._cache)
+
+
+class _HuggingFaceSteps(_Steps):
+    """Its caches hold layer-normed hidden states, which it projects anew in every step."""
+
+    def __init__(self, model: Any, batch: int, context: int, buckets: int) -> None:
+        import torch
+        from transformers.models.reformer.modeling_reformer import ReformerDynamicCache
+
+        config = model.config
+        kinds = config.attn_layers
+        shape = (batch, config.num_attention_heads, config.num_hashes, context)
+        self.cache_bytes = 4 * batch * context * config.hidden_size * len(kinds)
+        self.cache_bytes += 8 * math.prod(shape) * kinds.count("lsh")
+        _check_room(2 * self.cache_bytes)  # a step copies it
+        self._torch, self._model, self._make_cache = torch, model, ReformerDynamicCache
+        generator = torch.Generator().manual_seed(0)
+        offsets = buckets * torch.arange(config.num_hashes)[:, None]
+        self._layers = [
+            (
+                torch.randint(buckets, shape, generator=generator) + offsets
+                if kind == "lsh"
+                else torch.empty(0),
+                torch.randn((batch, context, config.hidden_size), generator=generator),
+            )
+            for kind in kinds
+        ]
+        self._tokens = torch.ones((batch, 1), dtype=torch.int64)
+
+    def reset(self) -> None:
+        """Every step starts from the same tensors."""
+
+    def step(self) -> None:
+        cache = self._make_cache(self._layers)
+        with self._torch.random.fork_rng(devices=[]), self._torch.inference_mode():
+            self._model(self._tokens, past_buckets_states=cache, use_cache=True)
+
+
+def _hugging_face(artifact: Artifact, checkpoint: str | None, threads: int) -> Any:
+    import torch
+
+    from reformer_export.runtimes.transformers import TransformersRunner
+
+    torch.set_num_threads(threads)
+    loaded = load_original(artifact.manifest, checkpoint, option="--checkpoint")
+    return TransformersRunner(loaded, artifact.signature).model
+
+
+def _reading_time(size: int, threads: int) -> float:
+    """Seconds in which so many threads read so many bytes, at best of several times."""
+    pieces = np.array_split(np.ones(size // 4, np.float32), threads)
+    best = math.inf
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in range(_READINGS):
+            start = time.perf_counter()
+            list(pool.map(np.max, pieces))
+            best = min(best, time.perf_counter() - start)
+    return best

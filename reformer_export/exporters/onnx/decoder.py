@@ -1,0 +1,151 @@
+"""The graphs that generate: decoder_model.onnx fills a cache, decoder_with_past_model.onnx extends
+it by a token."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import onnx_ir as ir
+import torch
+
+from reformer_export.artifact.manifest import DECODER_FILES, DECODER_WEIGHTS, FormatRecord
+from reformer_export.artifact.signature import INPUT_IDS, Signature
+from reformer_export.exporters.onnx.build import build
+from reformer_export.exporters.onnx.trace import Axes, Example
+from reformer_export.source import DTYPES, decoder_modules
+from reformer_ops.registry import STEPS
+
+if TYPE_CHECKING:
+    from reformer_export.source import CacheTensor, LoadedModel
+
+PAST_LENGTH, PROMPT_LENGTH = "past_length", "prompt_length"
+_CAPACITY = 7  # any will do
+_SMALLEST = 1024  # bytes of a weight beside the graph; runtimes want shapes and axes inside
+
+
+def write_decoder(
+    loaded: LoadedModel,
+    signature: Signature,
+    folder: Path,
+    *,
+    dtype: str,
+    ops: str,
+    opset: int,
+    tools: Mapping[str, str],
+) -> FormatRecord:
+    """Write both graphs into `folder`, with their weights in one file; returns their record.
+
+    `dtype`, `ops` and `opset` are those of `build`.
+
+    Raises:
+        ExportError: torch could not trace the model.
+    """
+    prefill, step, tensors = decoder_modules(loaded)
+    logits: dict[str, Axes] = {"logits": ("batch", 1, signature.vocab_size)}
+    caches: dict[str, Axes] = {tensor.present: tensor.axes for tensor in tensors}
+    of_prompt: dict[str, Axes] = {
+        name: tuple("sequence" if axis == "capacity" else axis for axis in axes)
+        for name, axes in caches.items()
+    }
+    # As for model.onnx: several chunks.
+    prompt = torch.ones((2, 3 * loaded.config.chunk_multiple - 1), dtype=torch.int64)
+    graphs = [
+        build(
+            module,
+            examples,
+            outputs,
+            name=name,
+            dtype=dtype,
+            ops=ops,
+            opset=opset,
+            for_tensorrt=False,
+        )
+        for module, examples, outputs, name in (
+            (
+                prefill,
+                [Example(INPUT_IDS, prompt, ("batch", "sequence"))],
+                logits | of_prompt,
+                "prefill",
+            ),
+            (step, _step_examples(tensors, dtype), logits | caches, "step"),
+        )
+    ]
+    _describe(graphs, signature)
+    _save(graphs, folder)
+    return FormatRecord(
+        files=(*DECODER_FILES, DECODER_WEIGHTS),
+        ops=ops,
+        tools=tools,
+        details={"opset": opset, "ops": {op.name: op.version for op in STEPS}},
+    )
+
+
+def _step_examples(tensors: Sequence[CacheTensor], dtype: str) -> list[Example]:
+    sizes = {"batch": 2, "capacity": _CAPACITY}
+    model_type: torch.dtype = getattr(torch, DTYPES[dtype])
+    return [
+        Example(INPUT_IDS, torch.ones((2, 1), dtype=torch.int64), ("batch", 1)),
+        Example(PAST_LENGTH, torch.ones(2, dtype=torch.int64), ("batch",)),
+        Example(PROMPT_LENGTH, torch.ones(2, dtype=torch.int64), ("batch",)),
+        *(
+            Example(
+                tensor.past,
+                torch.zeros(
+                    [sizes[axis] if isinstance(axis, str) else axis for axis in tensor.axes],
+                    dtype=torch.int32 if tensor.integers else model_type,
+                ),
+                tensor.axes,
+            )
+            for tensor in tensors
+        ),
+    ]
+
+
+def _describe(graphs: Sequence[ir.Model], signature: Signature) -> None:
+    prefill, step = graphs
+    prefill.doc_string = (
+        "Takes prompts of one length and returns the logits of the next token, and the cache: "
+        "copy it into tensors with room for the tokens to come."
+    )
+    step.doc_string = (
+        "Takes one token of each sequence and the cache, and returns the logits of the next token "
+        "and the cache with this one. An input past_X and the output present_X may be one buffer."
+    )
+    descriptions = {
+        INPUT_IDS: f"Token ids from 0 to {signature.vocab_size - 1}.",
+        PAST_LENGTH: f"Tokens in the cache, at most {signature.max_length - 1}.",
+        PROMPT_LENGTH: "How many of them were the prompt.",
+    }
+    for graph in graphs:
+        graph.metadata_props["reformer.max_length"] = str(signature.max_length)
+        graph.metadata_props["reformer.vocab_size"] = str(signature.vocab_size)
+        for value in graph.graph.inputs:
+            value.doc_string = descriptions.get(str(value.name))
+
+
+def _save(graphs: Sequence[ir.Model], folder: Path) -> None:
+    """Write the graphs, and the weights of both: those that both have, once."""
+    places: dict[tuple[str, tuple[int, ...], bytes], int] = {}
+    tensors: list[ir.TensorProtocol] = []
+    stored: list[tuple[ir.Value, int]] = []
+    for graph in graphs:
+        for value in graph.graph.initializers.values():
+            tensor = value.const_value
+            if tensor is None or tensor.nbytes < _SMALLEST:
+                continue
+            digest = hashlib.sha256(tensor.tobytes()).digest()
+            key = (str(tensor.dtype), tuple(tensor.shape.numpy()), digest)
+            if key not in places:
+                places[key] = len(tensors)
+                tensors.append(tensor)
+            stored.append((value, places[key]))
+    written = ir.external_data.convert_tensors_to_external(tensors, folder, DECODER_WEIGHTS)
+    for value, place in stored:
+        value.const_value = written[place]
+    for graph, name in zip(graphs, DECODER_FILES, strict=True):
+        for value in graph.graph.initializers.values():
+            value.shape = value.type = None  # as in `save_model`
+        ir.save(graph, folder / name)

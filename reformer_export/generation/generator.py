@@ -1,0 +1,244 @@
+"""`open_generator`: an artifact that continues sequences of tokens."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from reformer_export.artifact import Artifact
+from reformer_export.artifact.signature import INPUT_IDS
+from reformer_export.errors import GenerationLimitError, InputError, UsageError
+from reformer_export.generation.sampling import Sampling
+from reformer_export.runtimes.base import RunnerOptions
+from reformer_export.runtimes.decoder_cache import Cache
+from reformer_export.runtimes.onnx_decoder import OnnxDecoder
+from reformer_ops.core.native import CHOICES, Choice
+
+Prompts = ArrayLike | Sequence[ArrayLike]
+Tokens = NDArray[np.int64]
+
+
+def open_generator(
+    artifact: str | os.PathLike[str] | Artifact,
+    *,
+    threads: int | None = None,
+    ops: Choice = "auto",
+) -> Generator:
+    """Open an artifact for generation.
+
+    Args:
+        artifact: the folder, made by `to_onnx` with the task "text-generation-with-past".
+        threads: at most this many; ONNX Runtime's own choice when left out.
+        ops: "native" runs the operators by our kernels, "portable" by their standard bodies; "auto"
+            does what REFORMER_OPS says, else what is installed.
+
+    Raises:
+        UsageError: the artifact cannot generate, or the native operators cannot run it.
+        ArtifactError: the folder is no sound artifact.
+        MissingDependencyError: onnxruntime is not installed.
+        NativeLibraryError: `ops` is "native", and the kernels do not load.
+    """
+    if ops not in CHOICES:
+        raise UsageError(f"unknown operators {ops!r}: choose one of {', '.join(CHOICES)}")
+    if threads is not None and threads < 1:
+        raise UsageError(f"--threads {threads}: at least one thread is needed")
+    opened = artifact if isinstance(artifact, Artifact) else Artifact.open(Path(artifact))
+    return Generator(opened, RunnerOptions(threads, ops))
+
+
+class Generator:
+    """Continues sequences. Use `generate` for all tokens at once, `stream` for one after another.
+
+    Attributes:
+        decoder: the graphs, with the cache in the caller's hands.
+        stop: the ids that end a sequence, unless others are given: the eos_token_id of the
+            checkpoint's generation_config.json, else of its config.json.
+    """
+
+    def __init__(self, artifact: Artifact, options: RunnerOptions | None = None) -> None:
+        self.artifact = artifact
+        self.decoder = OnnxDecoder(artifact, options)
+        self.signature = artifact.signature
+        self.stop, self._filler = _special_ids(artifact)
+
+    @property
+    def description(self) -> str:
+        """The runtime, its version, threads and kernels."""
+        return self.decoder.description
+
+    def generate(
+        self,
+        input_ids: Prompts,
+        *,
+        max_new_tokens: int = 20,
+        temperature: float | None = None,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        repetition_penalty: float = 1.0,
+        seed: int = 0,
+        stop: Sequence[int] | None = None,
+    ) -> Tokens:
+        """The tokens that follow each prompt: `[batch, new]` int64.
+
+        The arguments are those of `stream`. A row that ended before the others is filled up with
+        the pad token.
+
+        Raises:
+            GenerationLimitError: a sequence has reached the longest that the model takes; the error
+                has the tokens until there.
+        """
+        steps: list[Tokens] = []
+        try:
+            for tokens in self.stream(
+                input_ids,
+                max_new_tokens=max_new_tokens,
+                temperature=temperature,
+                top_k=top_k,
+                top_p=top_p,
+                repetition_penalty=repetition_penalty,
+                seed=seed,
+                stop=stop,
+            ):
+                steps.append(tokens)
+        except GenerationLimitError as error:
+            error.tokens = np.stack(steps, axis=1)
+            raise
+        return np.stack(steps, axis=1)
+
+    def stream(
+        self,
+        input_ids: Prompts,
+        *,
+        max_new_tokens: int = 20,
+        temperature: float | None = None,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        repetition_penalty: float = 1.0,
+        seed: int = 0,
+        stop: Sequence[int] | None = None,
+        cache: Cache | None = None,
+    ) -> Iterator[Tokens]:
+        """The next token of each sequence, `[batch]` int64, again and again.
+
+        Stopping early, by leaving the loop, breaks nothing.
+
+        Args:
+            input_ids: prompts, `[batch, length]` or `[length]`, or a list of prompts of different
+                lengths.
+            max_new_tokens: at most so many for each prompt.
+            temperature, top_k, top_p, repetition_penalty, seed: see `Sampling`; greedy by default.
+            stop: ids that end a sequence, instead of `self.stop`. They are among the tokens.
+            cache: what `decoder.prefill` has made of all tokens of the prompts but the last.
+
+        Raises:
+            UsageError: a setting has a value that means nothing.
+            InputError: the model does not take a prompt, or the cache is not of these prompts.
+            GenerationLimitError: a sequence has reached the longest that the model takes.
+        """
+        sampling = Sampling(repetition_penalty, temperature, top_k, top_p, seed)
+        if max_new_tokens < 1:
+            raise UsageError(f"--max-new-tokens {max_new_tokens}: give 1 or more")
+        prompts = self._prompts(input_ids)
+        ends = self.stop if stop is None else frozenset(stop)
+        return self._stream(prompts, max_new_tokens, sampling, ends, cache)
+
+    def close(self) -> None:
+        """Give back the memory. The generator is of no use afterwards."""
+        self.decoder.close()
+
+    def _stream(
+        self,
+        prompts: list[Tokens],
+        max_new_tokens: int,
+        sampling: Sampling,
+        ends: frozenset[int],
+        cache: Cache | None,
+    ) -> Iterator[Tokens]:
+        longest = max(map(len, prompts))
+        # The last token that is chosen is not put into the cache.
+        capacity = min(longest + max_new_tokens - 1, self.signature.max_length)
+        if cache is None:
+            logits, cache = self.decoder.prefill(prompts, capacity=capacity)
+        else:
+            logits, cache = self._continued(prompts, cache, capacity)
+        sequences = [prompt.tolist() for prompt in prompts]
+        random = sampling.generators(len(prompts))
+        rows = list(range(len(prompts)))  # those that have not ended, in the order of the cache
+        for count in range(max_new_tokens):
+            tokens = np.full(len(prompts), self._filler, np.int64)
+            for row, scores in zip(rows, logits, strict=True):
+                tokens[row] = sampling.choose(scores, sequences[row], random[row])
+                sequences[row].append(int(tokens[row]))
+            yield tokens
+            kept = [place for place, row in enumerate(rows) if int(tokens[row]) not in ends]
+            if count + 1 == max_new_tokens or not kept:
+                return
+            if len(kept) < len(rows):
+                rows, cache = [rows[place] for place in kept], cache.select(kept)
+            if int(cache.past_length.max()) >= self.signature.max_length:
+                raise GenerationLimitError(
+                    f"stopped after {count + 1} tokens: the model takes "
+                    f"{self.signature.max_length} tokens, the prompt among them"
+                )
+            logits = self.decoder.step(tokens[rows], cache)
+
+    def _continued(
+        self, prompts: list[Tokens], cache: Cache, capacity: int
+    ) -> tuple[NDArray[np.float32], Cache]:
+        """The logits after the last token of each prompt, the others being in the cache."""
+        lengths = [len(prompt) for prompt in prompts]
+        if cache.batch != len(prompts) or (cache.past_length + 1 != lengths).any():
+            raise InputError(
+                f"the cache is of {cache.past_length.tolist()} tokens, and the prompts have "
+                f"{lengths}: it must be of all but the last token of each"
+            )
+        if cache.capacity is not None and cache.capacity < capacity:
+            cache = cache.with_capacity(capacity)
+        last = np.array([prompt[-1] for prompt in prompts], np.int64)
+        return self.decoder.step(last, cache), cache
+
+    def _prompts(self, input_ids: Prompts) -> list[Tokens]:
+        """Each prompt `[length]`, checked."""
+        rows: list[Any]
+        if isinstance(input_ids, np.ndarray):
+            rows = [input_ids] if input_ids.ndim == 1 else list(input_ids)
+        else:
+            rows = list(input_ids)  # type: ignore[arg-type]
+            if rows and all(np.ndim(row) == 0 for row in rows):
+                rows = [rows]
+        if not rows:
+            raise InputError("there is no prompt: give at least one, of at least one token")
+        checked = []
+        for row in rows:
+            ids = np.asarray(row)
+            if ids.size == 0 and not isinstance(row, np.ndarray):
+                ids = ids.astype(np.int64)  # NumPy makes float64 of an empty list
+            checked.append(self.signature.check({INPUT_IDS: ids[None]})[INPUT_IDS][0])
+        return checked
+
+
+def _special_ids(artifact: Artifact) -> tuple[frozenset[int], int]:
+    """The ids that end a sequence, and the one that fills up."""
+    found: dict[str, Any] = {}
+    for name in ("config.json", "generation_config.json"):
+        path = artifact.file(name)
+        if path is None:
+            continue
+        try:
+            document = json.loads(path.read_bytes())
+        except (OSError, ValueError):
+            continue
+        found |= {
+            key: document[key]
+            for key in ("eos_token_id", "pad_token_id")
+            if document.get(key) is not None
+        }
+    end = found.get("eos_token_id", [])
+    ends = frozenset(map(int, end if isinstance(end, list) else [end]))
+    return ends, int(found.get("pad_token_id", 0))

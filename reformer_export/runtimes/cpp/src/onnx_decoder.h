@@ -1,0 +1,58 @@
+// Runs the graphs that generate, decoder_model.onnx and decoder_with_past_model.onnx, in ONNX
+// Runtime on the CPU.
+#pragma once
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "onnxruntime_opener.h"
+#include "reformer/generator.h"
+#include "sampling.h"
+
+namespace reformer {
+
+// What a decoder remembers of the tokens of a batch of sequences, which may have different lengths.
+struct Cache {
+  std::vector<Tensor> tensors;
+  // Where a step writes. With our kernels this is the same memory, which is changed in place.
+  std::vector<Tensor> next;
+  Tensor past_length;    // [batch] int64, the tokens in the cache
+  Tensor prompt_length;  // [batch] int64, how many of them were the prompt
+
+  std::int64_t length(std::size_t row) const { return past_length.data<std::int64_t>()[row]; }
+  // Makes the row an empty sequence.
+  void clear(std::size_t row);
+};
+
+class OnnxDecoder {
+ public:
+  // Adds notes for the user to `notes`. Throws Error (usage, unavailable, native, artifact).
+  OnnxDecoder(const Artifact& artifact, const Options& options, std::vector<std::string>& notes);
+
+  // Returns the scores after each prompt, and the cache of all, with room for `capacity` tokens.
+  // Prompts of one length are run together, others one after another: padding would change the
+  // numbers. The prompts are checked. Throws Error (inference).
+  std::pair<std::vector<Scores>, Cache> prefill(const std::vector<TokenIds>& prompts,
+                                                std::int64_t capacity) const;
+
+  // Adds a token to each sequence. Returns the scores after it. The cache must have room for it.
+  // Throws Error (inference).
+  std::vector<Scores> step(const TokenIds& tokens, Cache& cache) const;
+
+  const std::string& description() const noexcept { return opener_.description(); }
+
+ private:
+  std::vector<Tensor> empty_tensors(std::int64_t batch, std::int64_t capacity) const;
+
+  const OnnxRuntimeOpener opener_;
+  const std::int64_t vocab_size_;
+  Ort::Session prefill_, step_;
+  // The tensors of a cache ("key.3"). Their dynamic axes are "batch", the first, and "capacity".
+  std::vector<TensorSpec> layout_;
+  TensorSpec logits_;
+  std::vector<std::string> inputs_;   // of a step
+  std::vector<std::string> outputs_;  // of a step and of a prompt
+};
+
+}  // namespace reformer

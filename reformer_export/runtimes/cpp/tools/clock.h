@@ -1,0 +1,14 @@
+// Time, to measure with.
+#pragma once
+
+#include <chrono>
+
+namespace reformer {
+
+// Seconds since some moment.
+inline double now() {
+  const auto time = std::chrono::steady_clock::now().time_since_epoch();
+  return std::chrono::duration<double>(time).count();
+}
+
+}  // namespace reformer

@@ -1,0 +1,190 @@
+"""What a decoder remembers of the tokens so far."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reformer_export.artifact.staging import atomic_file
+from reformer_export.errors import ArtifactError, ExportError, InputError
+from reformer_export.host.optional import require
+
+Array = NDArray[Any]
+
+_PURPOSE = "saving and loading a cache"
+_CAPACITY = "capacity"
+
+
+@dataclass(frozen=True)
+class CacheLayout:
+    """The tensors of a cache, as a decoder's graph declares them.
+
+    Attributes:
+        model: the SHA-256 of the decoder's weights: a cache fits no other model.
+        tensors: type and axes by name ("key.3"); axes are sizes, "batch" or "capacity".
+    """
+
+    model: str
+    tensors: Mapping[str, tuple[np.dtype[Any], tuple[str | int, ...]]]
+
+    def shape(self, name: str, batch: int, capacity: int) -> tuple[int, ...]:
+        """The sizes of a tensor for `batch` sequences, with room for `capacity` tokens."""
+        sizes = {"batch": batch, _CAPACITY: capacity}
+        _, axes = self.tensors[name]
+        return tuple(sizes[axis] if isinstance(axis, str) else axis for axis in axes)
+
+    def token_axis(self, name: str) -> int | None:
+        """The axis that counts tokens; None if the tensor has room for a fixed number."""
+        _, axes = self.tensors[name]
+        return axes.index(_CAPACITY) if _CAPACITY in axes else None
+
+
+class Cache:
+    """The cache of a batch of sequences, which may be of different lengths.
+
+    Attributes:
+        layout: what it consists of.
+        tensors: by name. A decoder with our kernels changes them in place.
+        past_length: `[batch]` int64, the tokens in the cache.
+        prompt_length: `[batch]` int64, how many of them were the prompt.
+    """
+
+    def __init__(
+        self,
+        layout: CacheLayout,
+        tensors: dict[str, Array],
+        past_length: NDArray[np.int64],
+        prompt_length: NDArray[np.int64],
+    ) -> None:
+        self.layout = layout
+        self.tensors = tensors
+        self.past_length = past_length
+        self.prompt_length = prompt_length
+
+    @classmethod
+    def empty(cls, layout: CacheLayout, batch: int, capacity: int) -> Cache:
+        """A cache without tokens."""
+        tensors = {
+            name: np.zeros(layout.shape(name, batch, capacity), dtype)
+            for name, (dtype, _) in layout.tensors.items()
+        }
+        return cls(layout, tensors, np.zeros(batch, np.int64), np.zeros(batch, np.int64))
+
+    @property
+    def batch(self) -> int:
+        """How many sequences it is of."""
+        return len(self.past_length)
+
+    @property
+    def capacity(self) -> int | None:
+        """The tokens it has room for; None if that has no limit: no layer keeps all tokens."""
+        for name, tensor in self.tensors.items():
+            axis = self.layout.token_axis(name)
+            if axis is not None:
+                return tensor.shape[axis]
+        return None
+
+    def put(self, rows: Sequence[int], tensors: Mapping[str, Array], length: int) -> None:
+        """Fill rows with the cache of prompts that all have `length` tokens."""
+        for name, values in tensors.items():
+            axis = self.layout.token_axis(name)
+            place: list[Any] = [slice(None)] * values.ndim
+            if axis is not None:
+                place[axis] = slice(0, length)
+            for row, value in zip(rows, values, strict=True):
+                self.tensors[name][(row, *place[1:])] = value
+        self.past_length[list(rows)] = self.prompt_length[list(rows)] = length
+
+    def select(self, rows: Sequence[int]) -> Cache:
+        """A cache of these rows, in this order; a row may occur several times, as beams need."""
+        index = np.asarray(rows, np.intp)
+        tensors = {name: tensor[index] for name, tensor in self.tensors.items()}
+        return Cache(self.layout, tensors, self.past_length[index], self.prompt_length[index])
+
+    def with_capacity(self, capacity: int) -> Cache:
+        """The same with room for `capacity` tokens, which must be enough for those it holds."""
+        wider = Cache.empty(self.layout, self.batch, capacity)
+        used = int(self.past_length.max(initial=0))
+        for name, tensor in self.tensors.items():
+            axis = self.layout.token_axis(name)
+            place: list[Any] = [slice(None)] * tensor.ndim
+            if axis is not None:
+                place[axis] = slice(0, used)
+            wider.tensors[name][tuple(place)] = tensor[tuple(place)]
+        wider.past_length[:], wider.prompt_length[:] = self.past_length, self.prompt_length
+        return wider
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the cache as safetensors, whole or not at all.
+
+        Raises:
+            ExportError: the file cannot be written.
+            MissingDependencyError: safetensors is not installed.
+        """
+        safetensors = require("safetensors.numpy", purpose=_PURPOSE)
+        tensors = {
+            **{name: np.ascontiguousarray(tensor) for name, tensor in self.tensors.items()},
+            "past_length": self.past_length,
+            "prompt_length": self.prompt_length,
+        }
+        data: bytes = safetensors.save(tensors, metadata={"model": self.layout.model})
+        try:
+            with atomic_file(Path(path)) as file:
+                file.write(data)
+        except OSError as error:
+            raise ExportError(f"cannot write {path}: {error.strerror or error}") from error
+
+    @classmethod
+    def load(cls, layout: CacheLayout, path: str | os.PathLike[str]) -> Cache:
+        """Read what `save` wrote.
+
+        Raises:
+            InputError: the cache is of another model.
+            ArtifactError: the file is no cache.
+            MissingDependencyError: safetensors is not installed.
+        """
+        safetensors = require("safetensors", purpose=_PURPOSE)
+        try:
+            with safetensors.safe_open(str(path), framework="numpy") as file:
+                metadata = file.metadata() or {}
+                found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except Exception as error:  # safetensors' own, or OSError
+            raise ArtifactError(f"{path} does not load as a cache: {error}") from error
+        if metadata.get("model") != layout.model:
+            raise InputError(f"{path} is a cache of another model: make one with this artifact")
+        lengths = [found.pop(name, None) for name in ("past_length", "prompt_length")]
+        past_length, prompt_length = lengths
+        if past_length is None or prompt_length is None or found.keys() != layout.tensors.keys():
+            raise ArtifactError(f"{path} does not hold all tensors of a cache: make it again")
+        cache = cls(layout, found, past_length, prompt_length)
+        cache._check(path)
+        return cache
+
+    def _check(self, path: str | os.PathLike[str]) -> None:
+        """ArtifactError if a tensor does not have the type or the shape that the layout says, or
+        the lengths do not fit."""
+        batch, capacity = self.batch, self.capacity
+        for name, (dtype, _) in self.layout.tensors.items():
+            tensor, shape = self.tensors[name], self.layout.shape(name, batch, capacity or 0)
+            if tensor.dtype != dtype or tensor.shape != shape:
+                raise ArtifactError(
+                    f"{path}: {name} is {tensor.dtype} {list(tensor.shape)}, and a cache of this "
+                    f"model has {dtype} {list(shape)}"
+                )
+        lengths = (self.prompt_length, self.past_length)
+        fit = all(each.dtype == np.int64 and each.shape == (batch,) for each in lengths) and (
+            (self.prompt_length >= 0).all()
+            and (self.prompt_length <= self.past_length).all()
+            and (capacity is None or (self.past_length <= capacity).all())
+        )
+        if not fit:
+            raise ArtifactError(
+                f"{path}: the lengths {self.past_length.tolist()}, of prompts "
+                f"{self.prompt_length.tolist()}, do not fit a cache for {capacity} tokens"
+            )
