@@ -6,6 +6,7 @@
 #include <cstring>
 #include <limits>
 
+#include "attention_scores.h"
 #include "dropout.h"
 #include "matmul.h"
 #include "prefetch.h"
@@ -14,9 +15,6 @@
 
 namespace reformer::REFORMER_ISA {
 
-constexpr float kMasked = -1e9f;   // score of a key that is padding or lies in the future
-constexpr float kSelf = -1e5f;     // score of the query's own position under shared QK
-constexpr float kAbsent = -3e38f;  // score of padding in vectors: weight exactly 0
 constexpr std::int32_t kNever = std::numeric_limits<std::int32_t>::max();
 
 // The keys and values of one chunk, packed for the products. Columns are stored in panels of kPanel

@@ -146,7 +146,7 @@ class KeyWindow {
           // The type is not deduced, because deduction loses the unaligned attribute of Floats.
           [](const Floats(&)[kLanes], std::int64_t, std::int64_t, std::int64_t) REFORMER_LAMBDA {});
       for (std::int64_t key = 0; key < shape_.keys; ++key)
-        rows.scale[key] = 1.0f / (std::sqrt(rows.scale[key] + 1e-6f) * root_dim);
+        rows.scale[key] = 1.0f / (std::sqrt(rows.scale[key] + kKeyNormEpsilon) * root_dim);
     }
     std::fill_n(rows.key_sums, shape_.keys * dims, 0.0f);
     std::fill_n(rows.value_sums, shape_.keys * dims, 0.0f);

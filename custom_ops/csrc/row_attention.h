@@ -5,13 +5,12 @@
 #include <cmath>
 #include <cstdint>
 
+#include "attention_scores.h"
 #include "scratch.h"
 #include "simd.h"
 #include "storage.h"
 
 namespace reformer::REFORMER_ISA {
-
-constexpr float kAbsentRow = -3e38f;  // score of a place in a vector that has no row
 
 REFORMER_INLINE Floats load_vector(const float* from) { return load(from); }
 REFORMER_INLINE Floats load_vector(const Half* from) {
@@ -62,7 +61,7 @@ class RowAttention {
 
   // The scores of all rows. With Normed, keys are divided by their root mean square.
   template <bool Normed>
-  void score(float epsilon) {
+  void score() {
     const float root_dim = std::sqrt(static_cast<float>(dim_));
     for (std::int64_t first = 0; first < count_; first += kLanes) {
       Floats dots[kLanes], squares[kLanes];
@@ -75,15 +74,14 @@ class RowAttention {
       }
       Floats scores = sums_of(dots);
       if constexpr (Normed) {
-        const Floats mean = sums_of(squares) / static_cast<float>(dim_) + epsilon;
+        const Floats mean = sums_of(squares) / static_cast<float>(dim_) + kKeyNormEpsilon;
         for (int i = 0; i < kLanes; ++i) scores[i] /= std::sqrt(mean[i]) * root_dim;
       } else {
         scores /= root_dim;
       }
       store(scores_ + first, scores);
     }
-    for (std::int64_t row = count_; row < round_up(count_, kLanes); ++row)
-      scores_[row] = kAbsentRow;
+    for (std::int64_t row = count_; row < round_up(count_, kLanes); ++row) scores_[row] = kAbsent;
   }
 
   // Replaces the scores of a key, which may be there several times.
@@ -171,13 +169,23 @@ class RowAttention {
   float *scores_ = nullptr, *query_ = nullptr;
 };
 
-// Copies the rows of one head, `count` rows `stride` elements apart, unless both are the same.
+// The cached rows of one head, `stride` elements apart.
 template <typename Stored>
-void copy_head(Stored* to, const Stored* from, std::int64_t count, std::int64_t stride,
-               std::int64_t dim) {
-  if (to == from) return;
-  for (std::int64_t row = 0; row < count; ++row)
-    std::copy_n(from + row * stride, dim, to + row * stride);
-}
+struct HeadCache {
+  std::int64_t capacity, stride, dim;
+
+  // Copies the past to the present, unless both are one buffer, and writes `row` to `place`. Both
+  // begin `start` elements into their tensors. Returns the present's first row.
+  Stored* append(void* present, const void* past, std::int64_t start, const Stored* row,
+                 std::int64_t place) const {
+    Stored* to = static_cast<Stored*>(present) + start;
+    const Stored* from = static_cast<const Stored*>(past) + start;
+    if (to != from)
+      for (std::int64_t i = 0; i < capacity; ++i)
+        std::copy_n(from + i * stride, dim, to + i * stride);
+    std::copy_n(row, dim, to + place * stride);
+    return to;
+  }
+};
 
 }  // namespace reformer::REFORMER_ISA

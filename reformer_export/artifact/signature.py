@@ -17,6 +17,8 @@ from reformer_export.errors import ArtifactError, InputError
 
 INPUT_IDS = "input_ids"
 ATTENTION_MASK = "attention_mask"
+PAST_LENGTH, PROMPT_LENGTH, LOGITS = "past_length", "prompt_length", "logits"
+"""Further names in the graphs that generate."""
 
 _DTYPES = frozenset({"bool", "int32", "int64", "float16", "bfloat16", "float32", "float64"})
 

@@ -7,7 +7,6 @@ that 256,000 tokens are there at once, and equally for all contenders.
 from __future__ import annotations
 
 import math
-import statistics
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,7 +20,7 @@ import numpy as np
 
 from reformer_export.artifact import Artifact
 from reformer_export.artifact.manifest import DECODER_WEIGHTS
-from reformer_export.bench.interleaved_timing import median, take_turns
+from reformer_export.bench.interleaved_timing import median, take_turns, timed
 from reformer_export.bench.report import FAILED, OK, REFUSED, SCHEMA_VERSION
 from reformer_export.errors import UsageError
 from reformer_export.host import memory
@@ -35,7 +34,6 @@ Progress = Callable[[str], None]
 
 CONTEXTS = (1024, 16384, 262144)
 BATCHES = (1, 8)
-_SHORTEST_TURN = 0.2  # seconds
 _MOST_STEPS = 500  # in a turn
 _LARGEST_SHARE = 0.4  # of the memory that is free, for one cache
 _READINGS = 30
@@ -266,14 +264,9 @@ class _Steps(ABC):
     """Steps in a turn."""
 
     def turn(self) -> float:
-        """The median seconds of a step, over a fifth of a second or more."""
+        """The median seconds of a step."""
         self.reset()
-        seconds: list[float] = []
-        while sum(seconds) < _SHORTEST_TURN and len(seconds) < self.most:
-            start = time.perf_counter()
-            self.step()
-            seconds.append(time.perf_counter() - start)
-        return statistics.median(seconds)
+        return timed(self.step, most=self.most)
 
     @abstractmethod
     def reset(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -37,10 +38,13 @@ class Turns:
         return [a / b for a, b in pairs if a is not None and b is not None]
 
 
-def timed(work: Callable[[], object]) -> float:
-    """The seconds `work` takes: of one run, or the median of several where it is short."""
+def timed(work: Callable[[], object], *, most: float = math.inf) -> float:
+    """The seconds `work` takes: of one run, or the median of several where it is short.
+
+    It is run at most `most` times.
+    """
     seconds: list[float] = []
-    while sum(seconds) < _SHORTEST_TURN:
+    while sum(seconds) < _SHORTEST_TURN and len(seconds) < most:
         start = time.perf_counter()
         work()
         seconds.append(time.perf_counter() - start)

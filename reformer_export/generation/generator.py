@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from reformer_export.artifact import Artifact
 from reformer_export.artifact.signature import INPUT_IDS
@@ -20,7 +20,9 @@ from reformer_export.runtimes.decoder_cache import Cache
 from reformer_export.runtimes.onnx_decoder import OnnxDecoder
 from reformer_ops.core.native import CHOICES, Choice
 
-Prompts = ArrayLike | Sequence[ArrayLike]
+Prompts = NDArray[Any] | Sequence[Any]
+"""A prompt or several, as an array or as lists."""
+
 Tokens = NDArray[np.int64]
 
 
@@ -134,7 +136,8 @@ class Generator:
             max_new_tokens: at most so many for each prompt.
             temperature, top_k, top_p, repetition_penalty, seed: see `Sampling`; greedy by default.
             stop: ids that end a sequence, instead of `self.stop`. They are among the tokens.
-            cache: what `decoder.prefill` has made of all tokens of the prompts but the last.
+            cache: what `decoder.prefill` has made of all tokens of the prompts but the last. It is
+                changed: the generated tokens are added.
 
         Raises:
             UsageError: a setting has a value that means nothing.
@@ -209,7 +212,7 @@ class Generator:
         if isinstance(input_ids, np.ndarray):
             rows = [input_ids] if input_ids.ndim == 1 else list(input_ids)
         else:
-            rows = list(input_ids)  # type: ignore[arg-type]
+            rows = list(input_ids)
             if rows and all(np.ndim(row) == 0 for row in rows):
                 rows = [rows]
         if not rows:

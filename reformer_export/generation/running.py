@@ -13,12 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reformer_export.artifact import Artifact
-from reformer_export.artifact.staging import atomic_file
-from reformer_export.errors import ExportError, GenerationLimitError, UsageError
+from reformer_export.errors import GenerationLimitError, UsageError
 from reformer_export.generation.generator import open_generator
-from reformer_export.inference.inputs import read_array, read_bytes
-from reformer_export.inference.running import encoded
-from reformer_export.inference.text import TextCodec, open_codec
+from reformer_export.inference.running import output_file, read_tokens, save_output
+from reformer_export.inference.text import TextCodec
 from reformer_ops.core.native import Choice
 
 Tokens = NDArray[np.int64]
@@ -96,17 +94,13 @@ def generate_artifact(
     """
     if sum(source is not None for source in (prompt, prompt_file, input_ids)) != 1:
         raise UsageError("give exactly one of --prompt, --prompt-file and --input-ids")
-    destination = None if output is None else _destination(Path(output))
+    destination = None if output is None else output_file(output, ".npy")
     say = progress or (lambda message: None)
     say("checking the artifact")
     opened = Artifact.open(Path(artifact))
-    codec: TextCodec | None = None
-    if input_ids is not None:
-        ids = read_array(input_ids, "input_ids")
-    else:
-        codec = open_codec(opened, tokenizer=tokenizer)
-        data = read_bytes(prompt_file) if prompt_file is not None else encoded(prompt or "")
-        ids = codec.encode(data)[None, :]
+    ids, codec = read_tokens(
+        opened, input_ids=input_ids, text=prompt, text_file=prompt_file, tokenizer=tokenizer
+    )
     say("opening the runtime")
     start = time.perf_counter()
     generator = open_generator(opened, threads=threads, ops=ops)
@@ -142,7 +136,7 @@ def generate_artifact(
         text.end()
     found = np.stack(steps, axis=1)
     if destination is not None:
-        _save(destination, found)
+        save_output(destination, lambda file: np.save(file, found))
     if limit is not None:
         limit.tokens = found
         raise limit
@@ -180,22 +174,3 @@ class _Text:
         if piece:
             self.whole += piece
             self._write(piece)
-
-
-def _destination(path: Path) -> Path:
-    # The suffix is required so that a typing error cannot overwrite a model or a text.
-    if path.suffix != ".npy":
-        raise UsageError(f"--output {path}: name a .npy file")
-    if path.is_dir() or not path.parent.is_dir():
-        raise UsageError(f"--output {path}: its folder does not exist, or it is one: name a file")
-    return path
-
-
-def _save(path: Path, tokens: Tokens) -> None:
-    try:
-        with atomic_file(path) as file:
-            np.save(file, tokens)
-    except OSError as error:
-        raise ExportError(
-            f"cannot write {path}: {error.strerror or error}; nothing was written"
-        ) from error

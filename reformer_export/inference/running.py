@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from reformer_export.artifact import Artifact
+from reformer_export.artifact.engine import Engine
 from reformer_export.artifact.signature import ATTENTION_MASK, INPUT_IDS
 from reformer_export.artifact.staging import atomic_file
 from reformer_export.errors import ExportError, UsageError
@@ -146,23 +148,19 @@ def run_artifact(
         raise UsageError("give exactly one of --input-ids, --text and --text-file")
     if attention_mask is not None and input_ids is None:
         raise UsageError("--attention-mask goes with --input-ids: a text has no padding")
-    destination = None if output is None else _destination(Path(output))
+    destination = None if output is None else output_file(output, ".npz")
     say = progress or (lambda message: None)
 
     say("checking the artifact")
     from reformer_export.runtimes import open_folder, open_runner
 
     opened = open_folder(Path(artifact))
-    codec: TextCodec | None = None
-    inputs: dict[str, np.ndarray] = {}
-    if input_ids is not None:
-        inputs[INPUT_IDS] = read_array(input_ids, INPUT_IDS)
-        if attention_mask is not None:
-            inputs[ATTENTION_MASK] = read_array(attention_mask, ATTENTION_MASK)
-    else:
-        codec = open_codec(opened, tokenizer=tokenizer)
-        data = read_bytes(text_file) if text_file is not None else encoded(text or "")
-        inputs[INPUT_IDS] = codec.encode(data)[None, :]
+    ids, codec = read_tokens(
+        opened, input_ids=input_ids, text=text, text_file=text_file, tokenizer=tokenizer
+    )
+    inputs = {INPUT_IDS: ids}
+    if attention_mask is not None:
+        inputs[ATTENTION_MASK] = read_array(attention_mask, ATTENTION_MASK)
     checked = opened.signature.check(inputs)
 
     say("opening the runtime")
@@ -182,7 +180,8 @@ def run_artifact(
     finally:
         runner.close()
     if destination is not None:
-        _save(destination, outputs)
+        arrays: dict[str, Any] = dict(outputs)
+        save_output(destination, lambda file: np.savez(file, **arrays))
     return RunResult(
         runtime=name,
         description=description,
@@ -227,25 +226,53 @@ def _measure(run: Callable[[], object], runs: int) -> Bench:
     return Bench(runs, statistics.median(seconds), min(seconds), own_peak_rss())
 
 
-def encoded(text: str) -> bytes:
-    """A text from the command line as bytes."""
+def read_tokens(
+    artifact: Artifact | Engine,
+    *,
+    input_ids: str | os.PathLike[str] | None,
+    text: str | None,
+    text_file: str | os.PathLike[str] | None,
+    tokenizer: str,
+) -> tuple[np.ndarray, TextCodec | None]:
+    """Token ids `[batch, length]` of a .npy file, or of a text with its codec.
+
+    Raises:
+        InputError: the file cannot be read, or no encoding fits the model.
+    """
+    if input_ids is not None:
+        return read_array(input_ids, INPUT_IDS), None
+    codec = open_codec(artifact, tokenizer=tokenizer)
     # An argument that is not UTF-8 reaches Python as surrogates: give back its bytes as typed.
-    return text.encode("utf-8", "surrogateescape")
+    typed = (text or "").encode("utf-8", "surrogateescape")
+    data = typed if text_file is None else read_bytes(text_file)
+    return codec.encode(data)[None, :], codec
 
 
-def _destination(path: Path) -> Path:
-    # The suffix is required so that a typing error cannot overwrite a model or a text.
-    if path.suffix != ".npz":
-        raise UsageError(f"--output {path}: name a .npz file")
+def output_file(path: str | os.PathLike[str], suffix: str) -> Path:
+    """The path of --output, if a file can be written there.
+
+    The suffix is required so that a typing error cannot overwrite a model or a text.
+
+    Raises:
+        UsageError: another suffix, or no such folder.
+    """
+    path = Path(path)
+    if path.suffix != suffix:
+        raise UsageError(f"--output {path}: name a {suffix} file")
     if path.is_dir() or not path.parent.is_dir():
         raise UsageError(f"--output {path}: its folder does not exist, or it is one: name a file")
     return path
 
 
-def _save(path: Path, outputs: Mapping[str, np.ndarray]) -> None:
+def save_output(path: Path, write: Callable[[Any], object]) -> None:
+    """Write a file whole or not at all; `write` gets it opened.
+
+    Raises:
+        ExportError: it cannot be written.
+    """
     try:
         with atomic_file(path) as file:
-            np.savez(file, **outputs)  # type: ignore[arg-type]
+            write(file)
     except OSError as error:
         raise ExportError(
             f"cannot write {path}: {error.strerror or error}; nothing was written"

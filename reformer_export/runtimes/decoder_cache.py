@@ -153,7 +153,8 @@ class Cache:
         try:
             with safetensors.safe_open(str(path), framework="numpy") as file:
                 metadata = file.metadata() or {}
-                found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                names = file.keys()
+                found = {name: file.get_tensor(name) for name in names}
         except Exception as error:  # safetensors' own, or OSError
             raise ArtifactError(f"{path} does not load as a cache: {error}") from error
         if metadata.get("model") != layout.model:

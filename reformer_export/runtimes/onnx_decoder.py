@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from reformer_export.artifact import Artifact
 from reformer_export.artifact.manifest import DECODER, DECODER_FILES, DECODER_WEIGHTS
-from reformer_export.artifact.signature import INPUT_IDS
+from reformer_export.artifact.signature import INPUT_IDS, LOGITS, PAST_LENGTH, PROMPT_LENGTH
 from reformer_export.errors import (
     ArtifactError,
     InferenceError,
@@ -27,7 +27,6 @@ from reformer_export.runtimes.decoder_cache import Array, Cache, CacheLayout
 from reformer_ops.core.native import Choice, register_with_onnxruntime, requested, tuned_options
 from reformer_ops.registry import STEPS
 
-PAST_LENGTH, PROMPT_LENGTH, LOGITS = "past_length", "prompt_length", "logits"
 _PAST, _PRESENT = "past_", "present_"
 _DTYPES: dict[str, np.dtype[Any]] = {
     "tensor(float)": np.dtype(np.float32),
@@ -38,13 +37,21 @@ _DTYPES: dict[str, np.dtype[Any]] = {
 
 @dataclass(frozen=True)
 class _Bound:
-    """A cache bound to the session, with the buffers that a step reads and writes."""
+    """A cache bound to the session, with the buffers that a step reads and writes.
 
-    cache: weakref.ref[Cache]
+    The session knows addresses only, so the arrays must be those of the cache at every step.
+    """
+
+    arrays: tuple[weakref.ref[Array], ...]
     binding: Any
     tokens: NDArray[np.int64]
     past_length: NDArray[np.int64]
     logits: Array
+
+    def is_of(self, cache: Cache) -> bool:
+        """True if the arrays of `cache` are those that are bound."""
+        bound = (array() for array in self.arrays)
+        return all(a is b for a, b in zip(bound, _arrays(cache), strict=True))
 
 
 class OnnxDecoder(Decoder):
@@ -112,7 +119,7 @@ class OnnxDecoder(Decoder):
 
     def _step_in_place(self, tokens: NDArray[np.int64], cache: Cache) -> Logits:
         bound = self._bound
-        if bound is None or bound.cache() is not cache:
+        if bound is None or not bound.is_of(cache):
             self._bound = bound = self._bind(cache)
         bound.tokens[:, 0], bound.past_length[:] = tokens, cache.past_length
         try:
@@ -141,7 +148,8 @@ class OnnxDecoder(Decoder):
         for name, tensor in cache.tensors.items():
             bind(binding.bind_input, _PAST + name, tensor)
             bind(binding.bind_output, _PRESENT + name, tensor)
-        return _Bound(weakref.ref(cache), binding, tokens, past_length, logits)
+        arrays = tuple(map(weakref.ref, _arrays(cache)))
+        return _Bound(arrays, binding, tokens, past_length, logits)
 
     def _open(self, file: str) -> tuple[Any, Any]:
         options = tuned_options(threads=self._options.threads)
@@ -170,6 +178,11 @@ def _named(outputs: dict[str, Array]) -> tuple[Logits, dict[str, Array]]:
     """Logits `[batch, vocab_size]`, and the cache's tensors by name."""
     logits = outputs.pop(LOGITS)[:, 0].astype(np.float32)
     return logits, {name.removeprefix(_PRESENT): value for name, value in outputs.items()}
+
+
+def _arrays(cache: Cache) -> tuple[Array, ...]:
+    """What a session reads of a cache in place."""
+    return (cache.prompt_length, *cache.tensors.values())
 
 
 def _failure(error: Exception) -> InferenceError:

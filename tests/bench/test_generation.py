@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -68,9 +69,9 @@ def test_what_does_not_fit_is_said(decoder: Artifact, monkeypatch: pytest.Monkey
         ({"against": ("full",)}, "--against full does not generate"),
     ],
 )
-def test_wrong_options(decoder: Artifact, options: dict[str, object], message: str) -> None:
+def test_wrong_options(decoder: Artifact, options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        bench_generation(decoder.path, threads=1, **options)  # type: ignore[arg-type]
+        bench_generation(decoder.path, threads=1, **options)
 
 
 def test_the_command(decoder: Artifact) -> None:

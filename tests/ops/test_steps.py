@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from reformer_ops import torch_ops  # noqa: F401  (registers the operators)
+from reformer_ops import torch_ops
 from reformer_ops.core.cases import Case
 from reformer_ops.core.errors import OpError
 from reformer_ops.core.spec import OpSpec
@@ -48,8 +48,9 @@ def feeds(op: OpSpec, case: Case, dtype: str) -> dict[str, Array]:
 
 
 def on_torch(op: OpSpec, case: Case, dtype: str) -> Outputs:
-    operator = getattr(torch.ops.reformer, op.torch_name)
-    return [as_numpy(tensor) for tensor in operator(*torch_arguments(op, case, dtype))]
+    operator = getattr(torch_ops, op.torch_name)
+    tensors = torch_arguments(op, case, dtype)[: len(op.inputs)]
+    return [as_numpy(tensor) for tensor in operator(*tensors, **case.attributes)]
 
 
 def on_onnxruntime(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,18 @@ from .programs import ROOT, RUNTIME, fetched_headers
 def artifact(fixtures: Fixtures) -> Artifact:
     """A small language model."""
     return fixtures.artifact("text-generation", TINY)
+
+
+@pytest.fixture(scope="session")
+def exported_decoder(fixtures: Fixtures) -> Callable[..., Artifact]:
+    """Small models that generate, each exported once."""
+    return partial(fixtures.decoder, TINY)
+
+
+@pytest.fixture(scope="session")
+def decoder(exported_decoder: Callable[..., Artifact]) -> Artifact:
+    """A small language model with the graphs that generate."""
+    return exported_decoder()
 
 
 @pytest.fixture(scope="session")

@@ -17,16 +17,14 @@ template <typename Stored>
 void run(const ChunkStepArguments& a, std::size_t task) {
   const std::int64_t line = static_cast<std::int64_t>(task);
   const std::int64_t batch = line / a.heads, head = line % a.heads;
-  const std::int64_t stride = a.heads * a.head_dim;
-  const std::int64_t start = batch * a.window * stride + head * a.head_dim;
-  Stored* keys = static_cast<Stored*>(a.present_key) + start;
-  Stored* values = static_cast<Stored*>(a.present_value) + start;
-  copy_head(keys, static_cast<const Stored*>(a.past_key) + start, a.window, stride, a.head_dim);
-  copy_head(values, static_cast<const Stored*>(a.past_value) + start, a.window, stride, a.head_dim);
+  const HeadCache<Stored> cache{a.window, a.heads * a.head_dim, a.head_dim};
+  const std::int64_t start = batch * a.window * cache.stride + head * a.head_dim;
   const std::int64_t position = a.past_length[batch], place = position % a.window;
   const std::int64_t row = line * a.head_dim;
-  std::copy_n(static_cast<const Stored*>(a.key) + row, a.head_dim, keys + place * stride);
-  std::copy_n(static_cast<const Stored*>(a.value) + row, a.head_dim, values + place * stride);
+  const Stored* keys = cache.append(a.present_key, a.past_key, start,
+                                    static_cast<const Stored*>(a.key) + row, place);
+  const Stored* values = cache.append(a.present_value, a.past_value, start,
+                                      static_cast<const Stored*>(a.value) + row, place);
 
   RowAttention<Stored> attention(a.window, a.head_dim);
   Scratch& scratch = Scratch::of_this_thread();
@@ -36,10 +34,10 @@ void run(const ChunkStepArguments& a, std::size_t task) {
   attention.set_query(static_cast<const Stored*>(a.query) + row);
   const std::int64_t chunk = position / a.chunk_length - a.num_chunks_before;
   for (std::int64_t p = std::max<std::int64_t>(0, chunk * a.chunk_length); p <= position; ++p) {
-    const std::int64_t seen = p % a.window * stride;
+    const std::int64_t seen = p % a.window * cache.stride;
     attention.add(keys + seen, values + seen);
   }
-  attention.template score<false>(0.0f);
+  attention.template score<false>();
   attention.mix(mixed);
   store_row(static_cast<Stored*>(a.output) + row, mixed, 1.0f, a.head_dim);
 }

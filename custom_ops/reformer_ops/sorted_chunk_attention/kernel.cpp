@@ -117,7 +117,7 @@ class GatheredChunks {
     pack_keys(shape_, slot.rows, chunk, mean_squares_);
     const float root_dim = std::sqrt(static_cast<float>(shape_.head_dim));
     for (std::int64_t key = 0; key < shape_.keys; ++key)
-      chunk.scale[key] = 1.0f / (std::sqrt(mean_squares_[key] + 1e-6f) * root_dim);
+      chunk.scale[key] = 1.0f / (std::sqrt(mean_squares_[key] + kKeyNormEpsilon) * root_dim);
   }
 
   const SortedRound& round_;

@@ -15,9 +15,6 @@
 namespace reformer::REFORMER_ISA {
 namespace {
 
-constexpr float kSelfScore = -1e5f;       // of the new token's own key
-constexpr float kKeyNormEpsilon = 1e-6f;  // added to the mean square of a key
-
 // The sorted tokens of one round of one head.
 class Round {
  public:
@@ -86,16 +83,14 @@ template <typename Stored>
 void run(const SortedStepArguments& a, std::size_t task) {
   const std::int64_t line = static_cast<std::int64_t>(task);
   const std::int64_t batch = line / a.heads, head = line % a.heads;
-  const std::int64_t stride = a.heads * a.head_dim, dim = a.head_dim;
-  const std::int64_t start = batch * a.capacity * stride + head * dim;
-  Stored* keys = static_cast<Stored*>(a.present_key) + start;
-  Stored* values = static_cast<Stored*>(a.present_value) + start;
-  copy_head(keys, static_cast<const Stored*>(a.past_key) + start, a.capacity, stride, dim);
-  copy_head(values, static_cast<const Stored*>(a.past_value) + start, a.capacity, stride, dim);
+  const std::int64_t dim = a.head_dim;
+  const HeadCache<Stored> cache{a.capacity, a.heads * dim, dim};
+  const std::int64_t start = batch * a.capacity * cache.stride + head * dim;
   const std::int64_t position = a.past_length[batch], row = line * dim;
   const Stored* query = static_cast<const Stored*>(a.query_key) + row;
-  std::copy_n(query, dim, keys + position * stride);
-  std::copy_n(static_cast<const Stored*>(a.value) + row, dim, values + position * stride);
+  const Stored* keys = cache.append(a.present_key, a.past_key, start, query, position);
+  const Stored* values = cache.append(a.present_value, a.past_value, start,
+                                      static_cast<const Stored*>(a.value) + row, position);
 
   const std::int64_t reach = (a.num_chunks_before + 1) * a.chunk_length;
   RowAttention<Stored> attention(std::max(reach, a.chunk_length + 1), dim);
@@ -124,10 +119,10 @@ void run(const SortedStepArguments& a, std::size_t task) {
     for (std::int64_t i = 0; i < count; ++i) {
       const std::int64_t token = all ? i : sorted.token(next);
       if (++next == sorted.length()) next = 0;
-      attention.add(keys + token * stride, values + token * stride);
+      attention.add(keys + token * cache.stride, values + token * cache.stride);
     }
-    attention.template score<true>(kKeyNormEpsilon);
-    attention.set_scores_of(keys + position * stride, kSelfScore);
+    attention.template score<true>();
+    attention.set_scores_of(keys + position * cache.stride, kSelf);
     lses[rounds] = attention.mix(outputs + rounds * dim);
     ++rounds;
   }

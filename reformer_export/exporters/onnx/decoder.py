@@ -12,7 +12,13 @@ import onnx_ir as ir
 import torch
 
 from reformer_export.artifact.manifest import DECODER_FILES, DECODER_WEIGHTS, FormatRecord
-from reformer_export.artifact.signature import INPUT_IDS, Signature
+from reformer_export.artifact.signature import (
+    INPUT_IDS,
+    LOGITS,
+    PAST_LENGTH,
+    PROMPT_LENGTH,
+    Signature,
+)
 from reformer_export.exporters.onnx.build import build
 from reformer_export.exporters.onnx.trace import Axes, Example
 from reformer_export.source import DTYPES, decoder_modules
@@ -21,7 +27,6 @@ from reformer_ops.registry import STEPS
 if TYPE_CHECKING:
     from reformer_export.source import CacheTensor, LoadedModel
 
-PAST_LENGTH, PROMPT_LENGTH = "past_length", "prompt_length"
 _CAPACITY = 7  # any will do
 _SMALLEST = 1024  # bytes of a weight beside the graph; runtimes want shapes and axes inside
 
@@ -44,7 +49,7 @@ def write_decoder(
         ExportError: torch could not trace the model.
     """
     prefill, step, tensors = decoder_modules(loaded)
-    logits: dict[str, Axes] = {"logits": ("batch", 1, signature.vocab_size)}
+    logits: dict[str, Axes] = {LOGITS: ("batch", 1, signature.vocab_size)}
     caches: dict[str, Axes] = {tensor.present: tensor.axes for tensor in tensors}
     of_prompt: dict[str, Axes] = {
         name: tuple("sequence" if axis == "capacity" else axis for axis in axes)
