@@ -365,7 +365,7 @@ def _hugging_face(artifact: Artifact, checkpoint: str | None, threads: int) -> A
 
 
 def _reading_time(size: int, threads: int) -> float:
-    """Seconds in which so many threads read so many bytes, at best of several times."""
+    """The seconds that `threads` threads take to read `size` bytes: the best of several runs."""
     pieces = np.array_split(np.ones(size // 4, np.float32), threads)
     best = math.inf
     with ThreadPoolExecutor(threads) as pool:

@@ -58,7 +58,7 @@ class Generator:
     """Continues sequences. Use `generate` for all tokens at once, `stream` for one after another.
 
     Attributes:
-        decoder: the graphs, with the cache in the caller's hands.
+        decoder: runs the graphs; the caller keeps the cache.
         stop: the ids that end a sequence, unless others are given: the eos_token_id of the
             checkpoint's generation_config.json, else of its config.json.
     """
@@ -140,7 +140,7 @@ class Generator:
                 changed: the generated tokens are added.
 
         Raises:
-            UsageError: a setting has a value that means nothing.
+            UsageError: a setting has a value that is not allowed.
             InputError: the model does not take a prompt, or the cache is not of these prompts.
             GenerationLimitError: a sequence has reached the longest that the model takes.
         """

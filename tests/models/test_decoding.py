@@ -95,6 +95,38 @@ def test_a_padded_prompt_shifts_hugging_faces_buckets() -> None:
     assert (logits - faulty).abs().max() > 0.01
 
 
+def test_a_batch_sees_its_first_row_in_hugging_face() -> None:
+    """A fault of Hugging Face's: every row of a batch attends the cached states of row 0."""
+    model, loaded = models("lsh")
+    prompts = token_ids(2, 12, SMALL["vocab_size"])  # not padded, and more than a chunk
+    chosen = torch.tensor([[3], [7]])
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        cache = model(prompts, use_cache=True).past_buckets_states
+        faulty = model(chosen, past_buckets_states=cache, use_cache=True).logits[:, -1]
+        for row in (0, 1):
+            alone = model(prompts[row : row + 1], use_cache=True).past_buckets_states
+            step = model(chosen[row : row + 1], past_buckets_states=alone, use_cache=True)
+            difference = (step.logits[0, -1] - faulty[row]).abs().max()
+            assert (difference < 1e-5) == (row == 0)
+            ours_alone = one_step(loaded.model, prompts[row : row + 1], chosen[row : row + 1])
+            together = one_step(loaded.model, prompts, chosen)[row]
+            assert (ours_alone[0] - step.logits[0, -1]).abs().max() < 1e-5
+            assert (together - step.logits[0, -1]).abs().max() < 1e-5
+
+
+def one_step(model: TextGeneration, prompts: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+    """The logits `[batch, vocab]` after prompts `[batch, length]` and one token more."""
+    outputs, past = Prefill(model)(prompts), []
+    for tensor in cache_tensors(model.config):
+        value = outputs[tensor.present]
+        if "capacity" in tensor.axes:
+            axis = tensor.axes.index("capacity")
+            value = torch.cat([value, value.narrow(axis, 0, 1)], dim=axis)
+        past.append(value)
+    lengths = torch.full((len(prompts),), prompts.shape[1])
+    return DecodeStep(model)(chosen, lengths, lengths, *past)["logits"][:, 0]
+
+
 def test_a_far_local_reach_loses_tokens_in_hugging_face() -> None:
     """A fault of Hugging Face's: with two chunks before and fewer cached, it drops tokens."""
     config = {**SMALL, "attn_layers": ["local"]}

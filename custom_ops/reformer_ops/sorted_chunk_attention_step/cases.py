@@ -56,7 +56,7 @@ def make_case(
 
 
 def cases() -> Iterator[Case]:
-    """Lengths around whole chunks, windows that meet themselves, many and few buckets, sizes of
+    """Lengths around whole chunks, windows that see a token twice, many and few buckets, sizes of
     vectors."""
     yield make_case([0])
     yield make_case([0, 1, 3, 4, 5, 7, 8, 9, 12, 31])
