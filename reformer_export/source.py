@@ -84,9 +84,11 @@ def load_source(
 
 
 def decoder_modules(
-    loaded: LoadedModel,
+    loaded: LoadedModel, *, in_place: bool = False
 ) -> tuple[Prefill, DecodeStep, tuple[CacheTensor, ...]]:
     """What generates: a module for prompts, one for a further token, and what their cache holds.
+
+    With `in_place` a step writes into the cache that it is given.
 
     Raises:
         UsageError: the model is of another task than text-generation.
@@ -97,7 +99,8 @@ def decoder_modules(
     if not isinstance(loaded.model, TextGeneration):
         raise UsageError(f"only text-generation generates; this model is for {loaded.task}")
     model = loaded.model
-    return Prefill(model).eval(), DecodeStep(model).eval(), cache_tensors(model.config)
+    step = DecodeStep(model, in_place=in_place).eval()
+    return Prefill(model).eval(), step, cache_tensors(model.config)
 
 
 def load_original(

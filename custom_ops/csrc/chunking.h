@@ -21,13 +21,17 @@ inline void check_at_least(const char* op, const char* attribute, std::int64_t v
                 "; got " + std::to_string(value));
 }
 
-// The chunking to use: a sequence that is not longer than a chunk is one chunk without neighbours.
-// Throws Error if the length is neither at most chunk_length nor a multiple of it. The messages
-// equal those of Python's checks.
-inline Chunking check_chunking(const char* op, std::int64_t length, std::int64_t chunk_length,
-                               std::int64_t before, std::int64_t after) {
+// Throws Error for what is no window of chunks. The messages equal those of Python's checks.
+inline void check_window(const char* op, std::int64_t chunk_length, std::int64_t before) {
   check_at_least(op, "chunk_length", chunk_length, 1);
   check_at_least(op, "num_chunks_before", before, 0);
+}
+
+// The chunking to use: a sequence that is not longer than a chunk is one chunk without neighbours.
+// Throws Error if the length is neither at most chunk_length nor a multiple of it.
+inline Chunking check_chunking(const char* op, std::int64_t length, std::int64_t chunk_length,
+                               std::int64_t before, std::int64_t after) {
+  check_window(op, chunk_length, before);
   check_at_least(op, "num_chunks_after", after, 0);
   if (length > std::numeric_limits<std::int32_t>::max())
     throw Error(std::string(op) + " takes at most 2147483647 positions; got " +

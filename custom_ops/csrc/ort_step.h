@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <iterator>
 
+#include "chunking.h"
 #include "ort_cpu.h"
 
 namespace reformer::ort {
@@ -18,10 +19,7 @@ class StepNode : public Step {
   explicit StepNode(const Ort::ConstKernelInfo& node)
       : chunk_length_(attribute<std::int64_t>(node, "chunk_length")),
         num_chunks_before_(attribute<std::int64_t>(node, "num_chunks_before")) {
-    if (chunk_length_ < 1 || num_chunks_before_ < 0)
-      throw Error(std::string(Step::kTorchName) +
-                  " takes chunk_length >= 1 and num_chunks_before >= 0; got " +
-                  std::to_string(chunk_length_) + " and " + std::to_string(num_chunks_before_));
+    check_window(Step::kTorchName, chunk_length_, num_chunks_before_);
   }
 
   void compute(const Ort::KernelContext& context, DType dtype) const {

@@ -14,8 +14,8 @@ OPS: tuple[OpSpec, ...] = (LSH_BUCKET, SORTED_CHUNK_ATTENTION, CHUNK_ATTENTION)
 """Operators of every Reformer."""
 
 STEPS: tuple[OpSpec, ...] = (SORTED_CHUNK_ATTENTION_STEP, CHUNK_ATTENTION_STEP)
-"""Operators that generate one token more, with a cache of the tokens before it. ONNX Runtime has
-kernels for them on the CPU."""
+"""Operators that generate one token more, with a cache of the tokens before it. The CPU has kernels
+for ONNX Runtime, and for torch if the cache is changed in place."""
 
 FUSED: tuple[OpSpec, ...] = (ADD_NORM,)
 """Operators that the exporter makes of adjacent standard operators. Only ONNX has these, and only

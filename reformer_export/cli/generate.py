@@ -67,6 +67,7 @@ from reformer_ops.core.native import Choice
     type=IntegerList(minimum=0),
     help="Token ids that end the text.  [default: the checkpoint's eos_token_id]",
 )
+@click.option("--runtime", default="auto", show_default=True, metavar="NAME")
 @click.option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads.")
 @ops_option
 @click.option("--output", "destination", type=PATH, metavar="FILE.npy", help="Save the tokens.")
@@ -81,9 +82,9 @@ def command(
 ) -> int:
     """Continue a prompt with ARTIFACT, and show the text while it is generated.
 
-    ARTIFACT is made by to-onnx --task text-generation-with-past. Give one of --prompt,
-    --prompt-file and --input-ids. The likeliest token is taken, unless --temperature, --top-k or
-    --top-p asks for sampling.
+    ARTIFACT is made by to-onnx or to-torchscript with --task text-generation-with-past. Give one of
+    --prompt, --prompt-file and --input-ids. The likeliest token is taken, unless --temperature,
+    --top-k or --top-p asks for sampling.
     """
     stdout = sys.stdout
     shown = False

@@ -85,7 +85,9 @@ class ExportOptions:
         if self.ops not in self.ops_modes:
             raise UsageError(f"unknown ops {self.ops!r}: choose one of {', '.join(self.ops_modes)}")
         if self.with_past and not self.takes_past:
-            raise UsageError(f"--task {WITH_PAST} is for to-onnx alone: give text-generation")
+            raise UsageError(
+                f"--task {WITH_PAST} is for to-onnx and to-torchscript: give text-generation"
+            )
         if self.max_length is not None and self.max_length < 1:
             raise UsageError(f"--max-length {self.max_length}: a sequence has at least one token")
 

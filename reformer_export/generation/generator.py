@@ -15,10 +15,10 @@ from reformer_export.artifact import Artifact
 from reformer_export.artifact.signature import INPUT_IDS
 from reformer_export.errors import GenerationLimitError, InputError, UsageError
 from reformer_export.generation.sampling import Sampling
-from reformer_export.runtimes.base import RunnerOptions
+from reformer_export.runtimes.decoder import Decoder
 from reformer_export.runtimes.decoder_cache import Cache
-from reformer_export.runtimes.onnx_decoder import OnnxDecoder
-from reformer_ops.core.native import CHOICES, Choice
+from reformer_export.runtimes.decoders import open_decoder
+from reformer_ops.core.native import Choice
 
 Prompts = NDArray[Any] | Sequence[Any]
 """A prompt or several, as an array or as lists."""
@@ -29,43 +29,43 @@ Tokens = NDArray[np.int64]
 def open_generator(
     artifact: str | os.PathLike[str] | Artifact,
     *,
+    runtime: str = "auto",
     threads: int | None = None,
     ops: Choice = "auto",
 ) -> Generator:
     """Open an artifact for generation.
 
     Args:
-        artifact: the folder, made by `to_onnx` with the task "text-generation-with-past".
-        threads: at most this many; ONNX Runtime's own choice when left out.
+        artifact: the folder, made by `to_onnx` or `to_torchscript` with the task
+            "text-generation-with-past".
+        runtime: "onnxruntime", "torchscript", or "auto" for the first of them that is installed and
+            that the artifact is made for.
+        threads: at most this many; the runtime's own choice when left out.
         ops: "native" runs the operators by our kernels, "portable" by their standard bodies; "auto"
             does what REFORMER_OPS says, else what is installed.
 
     Raises:
         UsageError: the artifact cannot generate, or the native operators cannot run it.
         ArtifactError: the folder is no sound artifact.
-        MissingDependencyError: onnxruntime is not installed.
+        MissingDependencyError: the runtime's package is not installed.
         NativeLibraryError: `ops` is "native", and the kernels do not load.
     """
-    if ops not in CHOICES:
-        raise UsageError(f"unknown operators {ops!r}: choose one of {', '.join(CHOICES)}")
-    if threads is not None and threads < 1:
-        raise UsageError(f"--threads {threads}: at least one thread is needed")
     opened = artifact if isinstance(artifact, Artifact) else Artifact.open(Path(artifact))
-    return Generator(opened, RunnerOptions(threads, ops))
+    return Generator(opened, open_decoder(opened, runtime=runtime, threads=threads, ops=ops))
 
 
 class Generator:
     """Continues sequences. Use `generate` for all tokens at once, `stream` for one after another.
 
     Attributes:
-        decoder: runs the graphs; the caller keeps the cache.
+        decoder: runs the model; the caller keeps the cache.
         stop: the ids that end a sequence, unless others are given: the eos_token_id of the
             checkpoint's generation_config.json, else of its config.json.
     """
 
-    def __init__(self, artifact: Artifact, options: RunnerOptions | None = None) -> None:
+    def __init__(self, artifact: Artifact, decoder: Decoder) -> None:
         self.artifact = artifact
-        self.decoder = OnnxDecoder(artifact, options)
+        self.decoder = decoder
         self.signature = artifact.signature
         self.stop, self._filler = _special_ids(artifact)
 

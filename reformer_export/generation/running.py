@@ -74,6 +74,7 @@ def generate_artifact(
     repetition_penalty: float = 1.0,
     seed: int = 0,
     stop: Sequence[int] | None = None,
+    runtime: str = "auto",
     threads: int | None = None,
     ops: Choice = "auto",
     output: str | os.PathLike[str] | None = None,
@@ -103,7 +104,7 @@ def generate_artifact(
     )
     say("opening the runtime")
     start = time.perf_counter()
-    generator = open_generator(opened, threads=threads, ops=ops)
+    generator = open_generator(opened, runtime=runtime, threads=threads, ops=ops)
     open_seconds = time.perf_counter() - start
     text = None if codec is None else _Text(codec, ids[0].tolist(), write)
     steps: list[Tokens] = []

@@ -64,20 +64,15 @@ class OnnxDecoder(Decoder):
     name = "onnxruntime"
 
     def __init__(self, artifact: Artifact, options: RunnerOptions | None = None) -> None:
-        """Open the decoder of an artifact.
+        """Open the decoder of an artifact that has one.
 
         Raises:
-            UsageError: the artifact has no decoder, or the native operators cannot run it.
+            UsageError: the native operators cannot run it.
             ArtifactError: its manifest does not list the files of a decoder.
             MissingDependencyError: onnxruntime is not installed.
             RuntimeUnavailableError: onnxruntime does not take the graphs.
             NativeLibraryError: native operators are asked for and do not load.
         """
-        if DECODER not in artifact.formats:
-            raise UsageError(
-                f"{artifact.path} holds no {DECODER}: export it with reformer-export to-onnx "
-                "--task text-generation-with-past"
-            )
         self._onnxruntime = require("onnxruntime", purpose="running the decoder")
         self._options = options or RunnerOptions()
         self._artifact = artifact

@@ -8,13 +8,14 @@ import numpy as np
 import torch
 
 from reformer_export.artifact import Artifact
+from reformer_export.artifact.manifest import TORCHSCRIPT
 from reformer_export.artifact.signature import ATTENTION_MASK, INPUT_IDS
 from reformer_export.errors import DeviceUnavailableError, RuntimeUnavailableError, UsageError
 from reformer_export.host.device import CUDA, Device
 from reformer_export.runtimes.base import Array, Arrays
 from reformer_ops import library_path, native_status
 from reformer_ops.core.native import Choice, requested
-from reformer_ops.registry import OPS
+from reformer_ops.registry import OPS, STEPS
 
 if TYPE_CHECKING:
     from reformer_export.artifact.signature import Signature
@@ -37,8 +38,9 @@ def prepare_operators(artifact: Artifact, name: str, ops: Choice) -> str:
                 f"exported with --ops portable; {again} native"
             )
         return "portable operators"
-    ours = {op.name: op.version for op in OPS}
-    strange = sorted(artifact.manifest.ops.versions.items() - ours.items())
+    ours = {op.name: op.version for op in (*OPS, *STEPS)}
+    used = {**artifact.manifest.ops.versions, **record.details.get("ops", {})}
+    strange = sorted(used.items() - ours.items())
     if strange:
         found = ", ".join(f"{op} version {version}" for op, version in strange)
         raise RuntimeUnavailableError(
@@ -57,6 +59,23 @@ def prepare_operators(artifact: Artifact, name: str, ops: Choice) -> str:
             f"which is {status}: {again} portable, or set REFORMER_OPS=portable"
         )
     return str(status)
+
+
+def load_script(artifact: Artifact) -> torch.jit.ScriptModule:
+    """The module in model.pt.
+
+    Raises:
+        RuntimeUnavailableError: this torch does not load it.
+    """
+    path = artifact.format_path(TORCHSCRIPT)
+    try:
+        module: torch.jit.ScriptModule = torch.jit.load(str(path), map_location="cpu").eval()
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise RuntimeUnavailableError(
+            f"torch {torch.__version__} cannot load {path}: {' '.join(reason[0].split())}"
+        ) from error
+    return module
 
 
 def torch_device(device: Device) -> torch.device:

@@ -9,9 +9,15 @@ import torch
 
 from reformer_export.artifact import Artifact
 from reformer_export.artifact.manifest import TORCHSCRIPT
-from reformer_export.errors import InferenceError, RuntimeUnavailableError
+from reformer_export.errors import InferenceError
 from reformer_export.runtimes.base import Array, Arrays, Probe
-from reformer_export.runtimes.torch_files import failure, prepare_operators, tensors, use_threads
+from reformer_export.runtimes.torch_files import (
+    failure,
+    load_script,
+    prepare_operators,
+    tensors,
+    use_threads,
+)
 from reformer_ops.core.native import Choice
 
 
@@ -25,14 +31,7 @@ class TorchScriptRunner:
     ) -> None:
         self.signature = artifact.signature
         operators = prepare_operators(artifact, TORCHSCRIPT, ops)
-        path = artifact.format_path(TORCHSCRIPT)
-        try:
-            self._module = torch.jit.load(str(path), map_location="cpu").eval()
-        except (RuntimeError, ValueError) as error:
-            reason = str(error).strip().splitlines() or [type(error).__name__]
-            raise RuntimeUnavailableError(
-                f"torch {torch.__version__} cannot load {path}: {' '.join(reason[0].split())}"
-            ) from error
+        self._module = load_script(artifact)
         self.description = f"torch {torch.__version__}, {use_threads(threads)}, {operators}"
 
     def run(self, inputs: Arrays) -> dict[str, Array]:

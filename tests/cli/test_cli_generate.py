@@ -159,8 +159,8 @@ def test_exporting_says_what_goes_together(
 ) -> None:
     task = ["--task", "text-generation-with-past"]
     common = ["-m", str(fixtures.checkpoint()), str(tmp_path / "out")]
-    assert main(["to-torchscript", *common, *task]) == 2
-    assert "is for to-onnx alone" in error_line(capsys)
+    assert main(["to-aoti", *common, *task]) == 2
+    assert "is for to-onnx and to-torchscript" in error_line(capsys)
     assert main(["to-onnx", *common, *task, "--dtype", "bf16"]) == 2
     assert "exports fp32 or fp16, not bf16" in error_line(capsys)
     assert not (tmp_path / "out").exists()
@@ -183,3 +183,22 @@ def test_an_export_is_verified_while_generating(
     ]
     assert main(["inspect", str(out)]) == 0
     assert "decoder" in capsys.readouterr().out
+
+
+@pytest.mark.slow  # exports once more
+def test_torchscript_is_verified_while_generating_and_generates(
+    artifact: Artifact, fixtures: Fixtures, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, checkpoint = tmp_path / "out", str(fixtures.checkpoint(config=TINY))
+    task = ["--task", "text-generation-with-past"]
+    assert main(["to-torchscript", "-m", checkpoint, str(out), *task]) == 0
+    capsys.readouterr()
+    record = json.loads((out / "manifest.json").read_text())["formats"]["torchscript"]
+    rows = record["parity"]["rows"]
+    assert [row["reference"] for row in rows if row["passed"]].count("torch, generating") == 2
+    arguments = ("generate", out, "--prompt", TEXT, "--max-new-tokens", 7)
+    found = document(capsys, *arguments, "--runtime", "torchscript")
+    assert found["tokens"] == [wanted(artifact, 7)]
+    assert found["description"].startswith("torch ")
+    assert main([*map(str, arguments), "--runtime", "onnxruntime"]) == 2
+    assert "cannot generate in onnxruntime" in error_line(capsys)

@@ -15,9 +15,12 @@ WITH_PAST = "text-generation-with-past"
 
 @pytest.fixture(scope="session")
 def generators(fixtures: Fixtures) -> Iterator[dict[str, Generator]]:
-    """The small model by operators: "native" and "portable"."""
+    """The small model in ONNX Runtime, "native" and "portable", and in TorchScript."""
     artifact = fixtures.decoder()
     made = {ops: open_generator(artifact, ops=ops, threads=1) for ops in ("native", "portable")}
+    for ops in ("native", "portable"):
+        script = fixtures.generating_script(ops=ops)
+        made[f"torchscript-{ops}"] = open_generator(script, runtime="torchscript")
     yield made
     for generator in made.values():
         generator.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from ..models.reformers import SMALL, token_ids
 from ..tools.model_fixtures import Fixtures
 
 OPS = ("native", "portable")
+KINDS = (*OPS, "torchscript-native", "torchscript-portable")
 VOCABULARY, LONGEST = SMALL["vocab_size"], 120
 
 
@@ -28,13 +30,13 @@ def prompt(length: int) -> NDArray[np.int64]:
     return ids
 
 
-@pytest.mark.parametrize("ops", OPS)
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("length", [1, 5, 6, 7, 12, 24, 25, 37])
 def test_tokens_are_hugging_faces(
-    generators: dict[str, Generator], fixtures: Fixtures, ops: str, length: int
+    generators: dict[str, Generator], fixtures: Fixtures, kind: str, length: int
 ) -> None:
     wanted, _ = generating.generate(fixtures.model(), torch.from_numpy(prompt(length)), 12)
-    found = generators[ops].generate(prompt(length), max_new_tokens=12, stop=())
+    found = generators[kind].generate(prompt(length), max_new_tokens=12, stop=())
     assert found.dtype == np.int64
     assert found.tolist() == [wanted.tolist()]
 
@@ -52,9 +54,9 @@ def test_tokens_are_those_of_hugging_faces_generate(
     assert found.tolist() == wanted[:, length:].tolist()
 
 
-@pytest.mark.parametrize("ops", OPS)
-def test_a_row_of_a_batch_is_as_alone(generators: dict[str, Generator], ops: str) -> None:
-    generator = generators[ops]
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_row_of_a_batch_is_as_alone(generators: dict[str, Generator], kind: str) -> None:
+    generator = generators[kind]
     prompts = [prompt(length) for length in (9, 1, 30, 9, 6, 31)]
     together = generator.generate(prompts, max_new_tokens=15, stop=())
     for row, one in enumerate(prompts):
@@ -159,6 +161,41 @@ def test_what_is_refused(
 def test_an_artifact_without_a_decoder_names_the_command(fixtures: Fixtures) -> None:
     with pytest.raises(UsageError, match="to-onnx --task text-generation-with-past"):
         reformer_export.open_generator(fixtures.artifact())
+
+
+def test_a_runtime_that_cannot_generate(fixtures: Fixtures) -> None:
+    script = fixtures.generating_script(ops="native")
+    with pytest.raises(UsageError, match=r"in onnxruntime: export it with .*to-onnx"):
+        reformer_export.open_generator(script, runtime="onnxruntime")
+    with pytest.raises(UsageError, match="'aoti' does not generate: choose auto or one of onnx"):
+        reformer_export.open_generator(script, runtime="aoti")
+    with pytest.raises(UsageError, match=r"in torchscript: export it with .*to-torchscript"):
+        reformer_export.open_generator(fixtures.decoder(), runtime="torchscript")
+    assert "torch 2" in reformer_export.open_generator(script).description  # the only one there
+
+
+def test_model_pt_generates_without_our_classes(fixtures: Fixtures) -> None:
+    """As docs/generation.md tells a user of torch alone; the weights are there once."""
+    artifact = fixtures.generating_script(ops="portable")
+    module = torch.jit.load(artifact.path / "model.pt")
+    ids = torch.from_numpy(prompt(9))[None]
+    outputs = module.prefill(ids)
+    logits = outputs.pop("logits")
+    past = {}
+    for name, present in outputs.items():
+        axis = 1 if present.is_floating_point() else 3
+        past[name.replace("present", "past")] = torch.cat([present, present], dim=axis)
+    token = logits[:, 0].argmax(-1, keepdim=True)
+    length = torch.tensor([9])
+    logits = module.step(token, length, length, past)
+    wanted, _ = generating.generate(fixtures.model(), ids[0], 2)
+    assert [int(token), int(logits.argmax())] == wanted.tolist()
+    with pytest.raises(torch.jit.Error, match="takes 120 tokens; the cache has 120"):
+        module.step(token, torch.tensor([120]), length, past)
+    with zipfile.ZipFile(artifact.path / "model.pt") as archive:
+        stored = sum(each.file_size for each in archive.infolist() if "/data/" in each.filename)
+    weights = sum(tensor.nbytes for tensor in fixtures.model().state_dict().values())
+    assert weights < stored < 1.2 * weights
 
 
 def test_prompts_may_be_lists(generator: Generator) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -21,6 +22,7 @@ from reformer_ops import torch_ops
 from reformer_ops.core.cases import Case
 from reformer_ops.core.errors import OpError
 from reformer_ops.core.spec import OpSpec
+from reformer_ops.core.torch_library import decomposed
 from reformer_ops.registry import STEPS
 from reformer_ops.sorted_chunk_attention_step.cases import make_case as sorted_case
 
@@ -68,8 +70,24 @@ def on_onnxruntime(
     return results
 
 
+def changed_by_torch(op: OpSpec, case: Case, dtype: str, *, portable: bool) -> Outputs:
+    """In place: by the native kernels, or by the portable implementation."""
+    tensors = [tensor.clone() for tensor in torch_arguments(op, case, dtype)[: len(op.inputs)]]
+    pasts = [
+        tensor for each, tensor in zip(op.in_place.inputs, tensors, strict=True) if each.changed
+    ]
+    with decomposed() if portable else nullcontext():
+        output, *presents = getattr(torch_ops, op.torch_name)(
+            *tensors, **case.attributes, in_place=True
+        )
+    assert all(present is past for present, past in zip(presents, pasts, strict=True))
+    return [as_numpy(tensor) for tensor in (output, *pasts)]
+
+
 BACKENDS = (
     Backend("torch", on_torch, ("float32", "float16", "bfloat16")),
+    Backend("torch-in-place", partial(changed_by_torch, portable=True)),
+    Backend("torch-in-place-native", partial(changed_by_torch, portable=False)),
     *(
         Backend(
             f"onnx-{form}{'' if optimised else '-unoptimised'}",
@@ -291,3 +309,25 @@ def test_what_torch_refuses(op: OpSpec) -> None:
     if op == CHUNK:
         with pytest.raises(OpError, match="takes a cache of 16 tokens, 4 chunks of 4; got 8"):
             function(*values, **{**attributes, "num_chunks_before": 3})
+
+
+@pytest.mark.parametrize("op", STEPS, ids=lambda op: op.name)
+def test_what_torch_refuses_in_place(op: OpSpec) -> None:
+    case = some_case(op)
+    function = partial(getattr(torch_ops, op.torch_name), **case.attributes, in_place=True)
+    place = [operand.name for operand in op.inputs].index("past_key")
+    values = list(torch_arguments(op, case, "float32")[: len(op.inputs)])
+    strided = list(values)
+    strided[place] = values[place].transpose(2, 3).contiguous().transpose(2, 3)
+    with pytest.raises(OpError, match="in place takes a contiguous past_key of float32 or float16"):
+        function(*strided)
+    with pytest.raises(OpError, match="in place takes a contiguous past_key of float32 or float16"):
+        function(*torch_arguments(op, case, "bfloat16")[: len(op.inputs)])
+    with pytest.raises(OpError, match="chunk_length >= 1; got 0"):
+        function(*values, chunk_length=0)
+    before = [value.clone() for value in values]
+    length = [operand.name for operand in op.inputs].index("past_length")
+    values[length] = torch.full_like(values[length], -1)
+    with pytest.raises(OpError, match="past_length of 0 or more; got -1"):
+        function(*values)
+    assert all(torch.equal(a, b) for a, b in zip(before[:length], values[:length], strict=True))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from reformer_export import to_onnx, to_tensorrt
+from reformer_export import to_onnx, to_tensorrt, to_torchscript
 from reformer_export.artifact import Artifact
 from reformer_export.artifact.engine import Engine
 
@@ -72,6 +72,20 @@ class Fixtures:
             self._made[key] = to_onnx(
                 self.checkpoint("text-generation", config),
                 out,
+                task="text-generation-with-past",
+                verify=False,
+                **options,
+            )
+        artifact: Artifact = self._made[key]
+        return artifact
+
+    def generating_script(self, **options: Any) -> Artifact:
+        """What `to_torchscript` makes of a causal model with the methods that generate."""
+        key = f"script {options}"
+        if key not in self._made:
+            self._made[key] = to_torchscript(
+                self.checkpoint("text-generation"),
+                self._folder / f"script-{len(self._made)}",
                 task="text-generation-with-past",
                 verify=False,
                 **options,

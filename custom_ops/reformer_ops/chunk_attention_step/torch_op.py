@@ -78,13 +78,16 @@ def chunk_attention_step(
     *,
     chunk_length: int,
     num_chunks_before: int,
-) -> Outputs:
+    in_place: bool = False,
+) -> tuple[torch.Tensor, ...]:
     """One new token attends its window: `reference.chunk_attention_step`.
 
     Args:
         query, key, value: `[batch, heads, head_dim]` fp32, fp16 or bf16.
         past_key, past_value: `[batch, (num_chunks_before + 1) * chunk_length, heads, head_dim]`.
         past_length: `[batch]` int32.
+        in_place: write into the cache that is given, and return that. The native kernels take it
+            contiguous, in fp32 or fp16.
 
     Returns:
         The output `[batch, heads, head_dim]`, and the cache with the new token in it.
@@ -92,7 +95,7 @@ def chunk_attention_step(
     Raises:
         OpError: shapes, types or attributes do not fit.
     """
-    outputs: Outputs = call_step(
+    return call_step(
         CHUNK_ATTENTION_STEP,
         query,
         key,
@@ -102,5 +105,5 @@ def chunk_attention_step(
         past_length,
         chunk_length,
         num_chunks_before,
+        in_place=in_place,
     )
-    return outputs

@@ -30,12 +30,13 @@ class Operand:
 
     `axes` are symbolic names; equal names mean equal sizes within one operator.
     `dtype` is "float" for the model's own type (fp32, fp16 or bf16), "wide" for the type of its
-    sums (fp32), otherwise a NumPy name.
+    sums (fp32), otherwise a NumPy name. `changed` says that the operator writes into it.
     """
 
     name: str
     axes: tuple[str, ...]
     dtype: str
+    changed: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,11 @@ class OpSpec:
     @property
     def torch_schema(self) -> str:
         """The schema as `torch.library` reads it."""
-        arguments = [f"Tensor {operand.name}" for operand in self.inputs]
+        marks = iter("abcdefgh")
+        arguments = [
+            f"Tensor{f'({next(marks)}!)' if operand.changed else ''} {operand.name}"
+            for operand in self.inputs
+        ]
         arguments += [f"{_TORCH_TYPES[a.kind]} {a.name}" for a in self.attributes]
         results = ", ".join("Tensor" for _ in self.outputs)
         results = results if len(self.outputs) == 1 else f"({results})"
@@ -120,6 +125,20 @@ class OpSpec:
             torch_name=f"{self.torch_name}_backward",
             inputs=(*forward.inputs, *forward.outputs, gradient),
             outputs=tuple(replace(f, name=f"{f.name}_gradient") for f in floats),
+        )
+
+    @cached_property
+    def in_place(self) -> OpSpec:
+        """A step that writes the new token into the cache it is given, and returns its output
+        alone; only torch has it.
+        """
+        pasts = {operand.name.replace("present_", "past_") for operand in self.outputs}
+        return replace(
+            self,
+            name=f"{self.name}InPlace",
+            torch_name=f"{self.torch_name}_",
+            inputs=tuple(replace(each, changed=each.name in pasts) for each in self.inputs),
+            outputs=self.outputs[:1],
         )
 
     def check_attributes(self, **values: AttributeValue) -> None:

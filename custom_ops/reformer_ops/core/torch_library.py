@@ -107,11 +107,25 @@ def register_step(
     portable: Callable[..., tuple[torch.Tensor, ...]],
     fake: Callable[..., tuple[torch.Tensor, ...]],
 ) -> None:
-    """Define an operator of `registry.STEPS`, which torch has no native kernel for.
+    """Define an operator of `registry.STEPS`, and `op.in_place`, which has a native kernel.
 
-    It is there to be exported, and to be compared with. It has no gradients.
+    The first is there to be exported, and to be compared with. They have no gradients.
     """
     _implement(op, check, portable, fake, native=False)
+
+    def change(*arguments: Any) -> torch.Tensor:
+        output, *presents = portable(*arguments)
+        for past, present in zip(_changed(op.in_place, arguments), presents, strict=True):
+            past.copy_(present)
+        return output
+
+    _implement(op.in_place, check, change, lambda *arguments: fake(*arguments)[0])
+
+
+def _changed(op: OpSpec, arguments: Sequence[Any]) -> list[torch.Tensor]:
+    """The tensors that the operator writes into."""
+    given = zip(op.inputs, arguments, strict=False)
+    return [tensor for operand, tensor in given if operand.changed]
 
 
 def _implement(
@@ -253,9 +267,15 @@ def decomposed() -> Iterator[None]:
         _DECOMPOSED.reset(token)
 
 
-def call_step(op: OpSpec, *arguments: Any) -> Any:
-    """`call` for an operator of `registry.STEPS`, which has several outputs."""
-    return call(op, *arguments)
+def call_step(op: OpSpec, *arguments: Any, in_place: bool) -> tuple[torch.Tensor, ...]:
+    """`call` for an operator of `registry.STEPS`: the output and the cache with the new token.
+
+    With `in_place` that is the cache that was given.
+    """
+    if in_place:
+        return call(op.in_place, *arguments), *_changed(op.in_place, arguments)
+    outputs: Any = call(op, *arguments)
+    return tuple(outputs)
 
 
 def call(op: OpSpec, *arguments: Any) -> torch.Tensor:

@@ -104,7 +104,8 @@ def sorted_chunk_attention_step(
     *,
     chunk_length: int,
     num_chunks_before: int,
-) -> Outputs:
+    in_place: bool = False,
+) -> tuple[torch.Tensor, ...]:
     """One new token attends around its place in the sorted sequence:
     `reference.sorted_chunk_attention_step`.
 
@@ -115,6 +116,8 @@ def sorted_chunk_attention_step(
         past_buckets, past_order: `[batch, heads, num_hashes, capacity]` int32.
         past_length: `[batch]` int32.
         attend_all: `[batch]` bool.
+        in_place: write into the cache that is given, and return that. The native kernels take it
+            contiguous, in fp32 or fp16.
 
     Returns:
         The output `[batch, heads, head_dim]`, and the cache with the new token in it: keys, values,
@@ -123,7 +126,7 @@ def sorted_chunk_attention_step(
     Raises:
         OpError: shapes, types or attributes do not fit.
     """
-    outputs: Outputs = call_step(
+    return call_step(
         SORTED_CHUNK_ATTENTION_STEP,
         query_key,
         value,
@@ -136,5 +139,5 @@ def sorted_chunk_attention_step(
         attend_all,
         chunk_length,
         num_chunks_before,
+        in_place=in_place,
     )
-    return outputs

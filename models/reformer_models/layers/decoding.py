@@ -53,6 +53,12 @@ class CacheTensor:
         """Its name as an output."""
         return f"present_{self.name}"
 
+    def zeros(self, batch: int, capacity: int, dtype: torch.dtype) -> torch.Tensor:
+        """The tensor without tokens; `dtype` is the model's."""
+        sizes = {"batch": batch, "capacity": capacity}
+        shape = [sizes[axis] if isinstance(axis, str) else axis for axis in self.axes]
+        return torch.zeros(shape, dtype=torch.int32 if self.integers else dtype)
+
 
 def cache_tensors(config: ReformerConfig) -> tuple[CacheTensor, ...]:
     """What a cache holds, in the order of the layers.
@@ -98,9 +104,18 @@ class Prefill(nn.Module):
         Raises:
             InputShapeError: the length is 0 or beyond `config.max_length`.
         """
-        length = input_ids.shape[1]
+        ids, mask = self.model.reformer.padded(input_ids, None)
+        return self.of_padded(ids, mask, input_ids.shape[1])
+
+    def of_padded(self, ids: torch.Tensor, mask: torch.Tensor, length: int) -> Outputs:
+        """The same of prompts of `length` tokens that are padded already.
+
+        Args:
+            ids: `[batch, padded]` int64.
+            mask: `[batch, padded]` bool, False for padding.
+            length: without padding.
+        """
         reformer = self.model.reformer
-        ids, mask = reformer.padded(input_ids, None)
         y1 = y2 = reformer.embeddings(ids)
         cache: list[torch.Tensor] = []
         for module in reformer.encoder.layers:
@@ -161,12 +176,14 @@ def _logits(model: TextGeneration, hidden: torch.Tensor) -> torch.Tensor:
 class DecodeStep(nn.Module):
     """One token and a cache in, the logits of the next token and the cache with it out.
 
-    Sequences of a batch may be of different lengths: each row gets what it would get alone.
+    Sequences of a batch may be of different lengths: each row gets what it would get alone. With
+    `in_place` the new token is written into the cache that is given; else that is left as it is.
     """
 
-    def __init__(self, model: TextGeneration) -> None:
+    def __init__(self, model: TextGeneration, *, in_place: bool = False) -> None:
         super().__init__()
         self.model = model
+        self.in_place = in_place
         config = model.config
         # Up to this length a prompt is not hashed: it is at most one chunk, padding included.
         one_chunk = config.lsh_attn_chunk_length == config.chunk_multiple
@@ -202,12 +219,12 @@ class DecodeStep(nn.Module):
             if isinstance(attention.self_attention, LSHSelfAttention):
                 taken, rest = rest[:4], rest[4:]
                 output, *present = _lsh_step(
-                    attention.self_attention, normed, taken, length, attend_all
+                    attention.self_attention, normed, taken, length, attend_all, self.in_place
                 )
             else:
                 taken, rest = rest[:2], rest[2:]
                 local = cast(LocalSelfAttention, attention.self_attention)
-                output, *present = _local_step(local, normed, taken, length)
+                output, *present = _local_step(local, normed, taken, length, self.in_place)
             cache += present
             y1 = y1 + attention.output(output.flatten(-2))
             y2 = y2 + layer.feed_forward.of_positions(y1)
@@ -234,6 +251,7 @@ def _lsh_step(
     past: Sequence[torch.Tensor],
     length: torch.Tensor,
     attend_all: torch.Tensor,
+    in_place: bool,
 ) -> tuple[torch.Tensor, ...]:
     query_key, value = (
         projection(normed).unflatten(-1, layer.head_shape) for projection in layer.projections
@@ -253,6 +271,7 @@ def _lsh_step(
         attend_all,
         chunk_length=layer.chunk_length,
         num_chunks_before=layer.num_chunks_before,
+        in_place=in_place,
     )
 
 
@@ -261,6 +280,7 @@ def _local_step(
     normed: torch.Tensor,
     past: Sequence[torch.Tensor],
     length: torch.Tensor,
+    in_place: bool,
 ) -> tuple[torch.Tensor, ...]:
     query, key, value = (
         projection(normed).unflatten(-1, layer.head_shape) for projection in layer.projections
@@ -275,4 +295,5 @@ def _local_step(
         length,
         chunk_length=layer.chunk_length,
         num_chunks_before=layer.num_chunks_before,
+        in_place=in_place,
     )

@@ -89,21 +89,13 @@ def write_decoder(
 
 
 def _step_examples(tensors: Sequence[CacheTensor], dtype: str) -> list[Example]:
-    sizes = {"batch": 2, "capacity": _CAPACITY}
     model_type: torch.dtype = getattr(torch, DTYPES[dtype])
     return [
         Example(INPUT_IDS, torch.ones((2, 1), dtype=torch.int64), ("batch", 1)),
         Example(PAST_LENGTH, torch.ones(2, dtype=torch.int64), ("batch",)),
         Example(PROMPT_LENGTH, torch.ones(2, dtype=torch.int64), ("batch",)),
         *(
-            Example(
-                tensor.past,
-                torch.zeros(
-                    [sizes[axis] if isinstance(axis, str) else axis for axis in tensor.axes],
-                    dtype=torch.int32 if tensor.integers else model_type,
-                ),
-                tensor.axes,
-            )
+            Example(tensor.past, tensor.zeros(2, _CAPACITY, model_type), tensor.axes)
             for tensor in tensors
         ),
     ]

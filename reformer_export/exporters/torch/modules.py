@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from reformer_export.source import new_trace
+from reformer_export.source import decoder_modules, new_trace
 
 if TYPE_CHECKING:
     from reformer_export.source import LoadedModel
@@ -36,6 +36,33 @@ class Traced(nn.Module):
         head: Any = self.model.head
         outputs: dict[str, torch.Tensor] = head(hidden)
         return outputs
+
+
+class TracedGeneration(Traced):
+    """The model, and the two parts that generate."""
+
+    def __init__(self, loaded: "LoadedModel") -> None:
+        super().__init__(loaded.model)
+        # Not as submodules: their weights are those of the model.
+        self.generating = decoder_modules(loaded, in_place=True)[:2]
+
+    def fill(
+        self, ids: torch.Tensor, mask: torch.Tensor, unpadded: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """`[batch, padded]` int64 and bool, and the ids without padding -> logits and cache."""
+        prefill, _ = self.generating
+        return prefill.of_padded(ids, mask, unpadded.shape[1])
+
+    def extend(
+        self,
+        input_ids: torch.Tensor,
+        past_length: torch.Tensor,
+        prompt_length: torch.Tensor,
+        past: list[torch.Tensor],
+    ) -> torch.Tensor:
+        """One token each; writes into `past` and returns the logits."""
+        _, step = self.generating
+        return step.forward(input_ids, past_length, prompt_length, *past)["logits"]
 
 
 class Deployed(nn.Module):
@@ -66,22 +93,67 @@ class Deployed(nn.Module):
         attention_mask: torch.Tensor | None = None,
     ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
         """The outputs, and buckets by `stacked`."""
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        if attention_mask.is_floating_point():
+            raise ValueError("attention_mask must be integers or booleans, 1 for a token")
+        ids, mask = self.padded(input_ids, attention_mask)
+        hidden, buckets = self.traced.hidden(ids, mask)
+        return self.traced.head(hidden[:, : input_ids.size(1)]), buckets
+
+    def padded(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """`[batch, length]` int64 each -> `[batch, padded]` int64 and bool."""
         length = input_ids.size(1)
         if length < 1 or length > self.longest:
             raise ValueError(f"this model takes 1 to {self.longest} tokens; got {length}")
         if self.in_fp32.dtype != torch.float32:
             raise ValueError("model.pt cannot be converted by half() or bfloat16(): export it anew")
-        if attention_mask is None:
-            attention_mask = torch.ones_like(input_ids)
-        if attention_mask.is_floating_point():
-            raise ValueError("attention_mask must be integers or booleans, 1 for a token")
         padding = 0
         if length > self.min_chunk_length:
             padding = self.chunk_multiple - 1 - (length - 1) % self.chunk_multiple
         ids = nn.functional.pad(input_ids, [0, padding], value=float(self.pad_token_id))
         mask = nn.functional.pad(attention_mask, [0, padding]) != 0
-        hidden, buckets = self.traced.hidden(ids, mask)
-        return self.traced.head(hidden[:, :length]), buckets
+        return ids, mask
+
+
+class DeployedGeneration(Deployed):
+    """What model.pt holds of a model that generates: `prefill` and `step` besides."""
+
+    def __init__(
+        self,
+        traced: torch.jit.ScriptModule,
+        loaded: "LoadedModel",
+        longest: int,
+        past_names: list[str],
+    ) -> None:
+        super().__init__(traced, loaded, longest)
+        self.past_names = past_names
+
+    @torch.jit.export
+    def prefill(self, input_ids: torch.Tensor) -> dict[str, torch.Tensor]:
+        """`[batch, length]` int64 -> `logits` `[batch, 1, vocab_size]`, and the cache."""
+        ids, mask = self.padded(input_ids, torch.ones_like(input_ids))
+        return self.traced.fill(ids, mask, input_ids)
+
+    @torch.jit.export
+    def step(
+        self,
+        input_ids: torch.Tensor,
+        past_length: torch.Tensor,
+        prompt_length: torch.Tensor,
+        past: dict[str, torch.Tensor],
+    ) -> torch.Tensor:
+        """One token more; writes it into `past`, and returns logits `[batch, 1, vocab_size]`.
+
+        `past` must have room for it.
+        """
+        longest = int(past_length.max())
+        if longest >= self.longest:
+            raise ValueError(f"this model takes {self.longest} tokens; the cache has {longest}")
+        tensors = [past[name] for name in self.past_names]
+        return self.traced.extend(input_ids, past_length, prompt_length, tensors)
 
 
 class Flat(nn.Module):

@@ -5,23 +5,34 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from reformer_export.artifact import Artifact
 from reformer_export.artifact.manifest import TORCHSCRIPT, FormatRecord
-from reformer_export.artifact.signature import Signature
+from reformer_export.artifact.signature import Signature, TensorSpec
 from reformer_export.errors import ExportError
 from reformer_export.exporters.base import ExportOptions, Format, Progress
 from reformer_export.exporters.pipeline import export
 from reformer_export.host.optional import installed_versions
+from reformer_export.source import DTYPES, decoder_modules
+from reformer_ops.registry import STEPS
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
     from reformer_export.source import LoadedModel
 
 FILE = "model.pt"
+
+
+@dataclass(frozen=True)
+class TorchScriptOptions(ExportOptions):
+    """Options of the export, named as on the command line."""
+
+    takes_past: ClassVar[bool] = True
 
 
 def to_torchscript(
@@ -44,9 +55,10 @@ def to_torchscript(
     """Export a checkpoint to model.pt in an artifact folder.
 
     `ops` is "native" (our operators, whose library must be loaded) or "portable" (torch's
-    operators only). The other arguments, the result and the errors are those of `to_onnx`.
+    operators only). The task "text-generation-with-past" adds the methods that generate. The other
+    arguments, the result and the errors are those of `to_onnx`.
     """
-    options = ExportOptions(
+    options = TorchScriptOptions(
         task=task,
         dtype=dtype,
         max_length=max_length,
@@ -64,15 +76,21 @@ def _write(
     loaded: LoadedModel,
     signature: Signature,
     folder: Path,
-    options: ExportOptions,
+    options: TorchScriptOptions,
     say: Progress,
 ) -> dict[str, FormatRecord]:
     say("tracing the model")
-    module = scripted(loaded, signature.max_length, portable=options.ops == "portable")
+    module = scripted(
+        loaded,
+        signature.max_length,
+        portable=options.ops == "portable",
+        with_past=options.with_past,
+    )
     say("writing the artifact")
     module.save(str(folder / FILE))
     tools = installed_versions("reformer-export", "torch")
-    return {TORCHSCRIPT: FormatRecord((FILE,), options.ops, tools)}
+    details = _cache_details(loaded, options.dtype) if options.with_past else {}
+    return {TORCHSCRIPT: FormatRecord((FILE,), options.ops, tools, details=details)}
 
 
 FORMAT = Format(
@@ -83,23 +101,27 @@ FORMAT = Format(
 )
 
 
-def scripted(loaded: LoadedModel, longest: int, *, portable: bool) -> torch.jit.ScriptModule:
+def scripted(
+    loaded: LoadedModel, longest: int, *, portable: bool, with_past: bool = False
+) -> torch.jit.ScriptModule:
     """The model as TorchScript, for sequences of 1 to `longest` tokens; raises ExportError.
 
-    With `portable` nothing of ours is in it; otherwise `torch.ops.reformer` are, as nodes.
+    With `portable` nothing of ours is in it; otherwise `torch.ops.reformer` are, as nodes. With
+    `with_past` it generates too.
     """
     import torch
 
-    from reformer_export.exporters.torch.modules import Deployed, Traced
+    from reformer_export.exporters.torch import modules
     from reformer_ops.core.torch_library import decomposed
 
     config = loaded.config
     # Several chunks, so that nothing is taken for a constant that is only so for one.
     ids = torch.zeros((2, 3 * config.chunk_multiple), dtype=torch.int64)
+    mask = torch.ones_like(ids, dtype=torch.bool)
     width = 2 * config.hidden_size
     dtype = next(loaded.model.parameters()).dtype
-    example = {
-        "hidden": (ids, torch.ones_like(ids, dtype=torch.bool)),
+    example: dict[str, tuple[Any, ...]] = {
+        "hidden": (ids, mask),
         "head": (torch.zeros((2, 5, width), dtype=dtype),),
     }
     inlined = decomposed() if portable else contextlib.nullcontext()
@@ -107,10 +129,15 @@ def scripted(loaded: LoadedModel, longest: int, *, portable: bool) -> torch.jit.
         with warnings.catch_warnings(), torch.no_grad(), inlined:
             # Warnings that TorchScript is deprecated, and that sizes of weights become constants.
             warnings.simplefilter("ignore")
-            traced = torch.jit.trace_module(
-                Traced(loaded.model).eval(), example, strict=False, check_trace=False
-            )
-            module = torch.jit.script(Deployed(traced, loaded, longest).eval())
+            if with_past:
+                example |= _generating_example(loaded, ids, mask)
+                traced = _traced(modules.TracedGeneration(loaded), example)
+                past = [tensor.past for tensor in decoder_modules(loaded)[2]]
+                deployed: nn.Module = modules.DeployedGeneration(traced, loaded, longest, past)
+            else:
+                traced = _traced(modules.Traced(loaded.model), example)
+                deployed = modules.Deployed(traced, loaded, longest)
+            module = torch.jit.script(deployed.eval())
     except RuntimeError as error:
         reason = str(error).strip().splitlines()
         raise ExportError(
@@ -120,3 +147,37 @@ def scripted(loaded: LoadedModel, longest: int, *, portable: bool) -> torch.jit.
     for parameter in module.parameters():
         parameter.requires_grad_(False)
     return module
+
+
+def _traced(module: torch.nn.Module, example: dict[str, tuple[Any, ...]]) -> torch.jit.ScriptModule:
+    import torch
+
+    traced: torch.jit.ScriptModule = torch.jit.trace_module(
+        module.eval(), example, strict=False, check_trace=False
+    )
+    return traced
+
+
+def _generating_example(
+    loaded: LoadedModel, ids: torch.Tensor, mask: torch.Tensor
+) -> dict[str, tuple[Any, ...]]:
+    """Inputs of `TracedGeneration.fill` and `extend`."""
+    import torch
+
+    dtype = next(loaded.model.parameters()).dtype
+    past = [tensor.zeros(2, 7, dtype) for tensor in decoder_modules(loaded)[2]]
+    length = torch.ones(2, dtype=torch.int64)
+    return {"fill": (ids, mask, ids[:, :-1]), "extend": (ids[:, :1], length, length, past)}
+
+
+def _cache_details(loaded: LoadedModel, dtype: str) -> dict[str, Any]:
+    """What a manifest says of the cache: its tensors in order, and our operators in the steps."""
+    _, _, tensors = decoder_modules(loaded)
+    specs = (
+        TensorSpec(each.name, "int32" if each.integers else DTYPES[dtype], each.axes)
+        for each in tensors
+    )
+    return {
+        "cache": [spec.to_json() for spec in specs],
+        "ops": {op.name: op.version for op in STEPS},
+    }

@@ -19,9 +19,11 @@ from reformer_export.host.machine import describe_machine
 from reformer_export.host.optional import installed
 from reformer_export.runtimes import RUNTIMES, ProbingRunner, ShowingRunner, open_runner
 from reformer_export.runtimes.base import Probe
+from reformer_export.runtimes.decoders import DECODERS, open_decoder
 from reformer_export.source import load_original
 from reformer_export.verification.matrix.report import Contender, MatrixReport, PairRow
 from reformer_export.verification.parity.compare import compare, relative_error
+from reformer_export.verification.parity.decoding import compare_generation, lengths_with_steps
 from reformer_export.verification.parity.inputs import ParityInput, parity_inputs
 from reformer_export.verification.parity.report import ParityRow, Tolerance, tolerance_for
 from reformer_export.verification.parity.verify import sizes_to_try
@@ -87,6 +89,7 @@ def verify_matrix(
     finally:
         for entry in entries:
             entry.close()
+    decoders = tuple(_decoders(opened, loaded, sizes, bounds, say))
     return MatrixReport(
         artifacts=tuple(_about(artifact) for artifact in opened),
         model={
@@ -97,7 +100,7 @@ def verify_matrix(
             "revision": first.source.revision,
         },
         reference=Contender(reference.name, reference.description),
-        contenders=tuple(entry.contender() for entry in entries),
+        contenders=(*(entry.contender() for entry in entries), *decoders),
         pairs=tuple(meetings.pairs()),
         lengths=tuple(sorted({length for length, _ in sizes})),
         tolerance=bounds,
@@ -182,6 +185,36 @@ def _runtimes(artifacts: Sequence[Artifact]) -> Iterator[_Entry]:
             else:
                 runner.close()
                 yield _Entry(label, None, "it cannot show its buckets, and so not be compared")
+
+
+def _decoders(
+    artifacts: Sequence[Artifact],
+    loaded: LoadedModel,
+    sizes: Sequence[tuple[int, int]],
+    bounds: Tolerance,
+    say: Progress,
+) -> Iterator[Contender]:
+    """What generates, in every way, against the checkpoint's modules; prompts one by one."""
+    taken: set[str] = set()
+    for artifact, (name, runtime), ops in itertools.product(artifacts, DECODERS.items(), _WAYS):
+        if not runtime.can_run(artifact):
+            continue
+        label = f"{name} {ops}, generating"
+        if label in taken:
+            label += f" ({artifact.path.name})"
+        try:
+            decoder = open_decoder(artifact, runtime=name, ops=ops)
+        except UsageError:
+            continue  # as above
+        except ReformerError as error:
+            yield Contender(label, None, str(error), generates=True)
+            continue
+        taken.add(label)
+        say(f"comparing {label}")
+        prompts = [[length] for length in lengths_with_steps(artifact.signature, sizes)]
+        rows = tuple(compare_generation(decoder, loaded, prompts, bounds))
+        reason = None if rows else "no length leaves room for further tokens"
+        yield Contender(label, decoder.description, reason, rows, generates=True)
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,16 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class Contender:
-    """A runtime: its rows against the reference, or the `reason` it has none."""
+    """A runtime: its rows against the reference, or the `reason` it has none.
+
+    `generates` says that it was compared while it generates, and not on whole sequences.
+    """
 
     name: str
     description: str | None = None
     reason: str | None = None
     rows: tuple[ParityRow, ...] = ()
+    generates: bool = False
 
     @property
     def ran(self) -> bool:
@@ -112,9 +116,11 @@ class MatrixReport:
             return "parity miss: no runtime can run this artifact here"
         rows = [row for contender in self.running for row in contender.rows]
         flips, decisions = (sum(getattr(r, key) for r in rows) for key in ("flips", "decisions"))
+        generating = sum(contender.generates for contender in self.running)
+        also = f", {generating} of them generating" if generating else ""
         return (
-            f"{len(self.running)} runtimes equal to {self.reference.name} and to each other at "
-            f"{len(self.lengths)} lengths: largest difference "
+            f"{len(self.running) - generating} runtimes equal to {self.reference.name} and to each "
+            f"other at {len(self.lengths)} lengths{also}: largest difference "
             f"{number(max(row.fixed_error for row in rows))} of the output's scale, "
             f"{flips} of {decisions:,} hash decisions flipped"
         )
@@ -140,6 +146,7 @@ class MatrixReport:
                     "name": contender.name,
                     "description": contender.description,
                     "reason": contender.reason,
+                    "generates": contender.generates,
                     "passed": contender.passed if contender.ran else None,
                     "rows": [row_to_json(row) for row in contender.rows],
                 }

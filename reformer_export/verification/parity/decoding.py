@@ -2,20 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from reformer_export.artifact.signature import Signature
 from reformer_export.errors import InferenceError, ParityError
 from reformer_export.runtimes.decoder import Decoder
 from reformer_export.runtimes.decoder_cache import Cache
 from reformer_export.verification.parity.compare import relative_error
 from reformer_export.verification.parity.report import ParityRow, Tolerance
 
+if TYPE_CHECKING:
+    from reformer_export.source import LoadedModel
+
 STEPS = 4
 """Tokens that are generated after each prompt."""
+
+
+def lengths_with_steps(signature: Signature, sizes: Iterable[tuple[int, int]]) -> list[int]:
+    """The lengths of `sizes`, each (length, batch), that leave room for `STEPS` more tokens."""
+    longest = signature.max_length - STEPS
+    return sorted({length for length, _ in sizes if length <= longest})
+
+
+def compare_generation(
+    candidate: Decoder,
+    loaded: LoadedModel,
+    batches: Iterable[Sequence[int]],
+    tolerance: Tolerance,
+) -> Iterator[ParityRow]:
+    """`compare_decoding` with the checkpoint's own modules, twice for each batch of lengths.
+
+    Closes the candidate.
+    """
+    from reformer_export.runtimes.torch_decoder import TorchDecoder
+
+    signature = candidate.signature
+    half = signature.outputs[0].dtype != "float32"
+    # As for the model: the reference computes the same weights in fp32.
+    reference = TorchDecoder(loaded.in_fp32() if half else loaded, signature)
+    baseline = TorchDecoder(loaded, signature) if half else None
+    try:
+        for lengths in batches:
+            for seed in (0, 1) if lengths else ():
+                yield compare_decoding(
+                    candidate, reference, lengths, tolerance, baseline=baseline, seed=seed
+                )
+    finally:
+        candidate.close()
 
 
 def compare_decoding(

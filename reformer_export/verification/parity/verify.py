@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reformer_export.artifact import Artifact
-from reformer_export.artifact.manifest import DECODER
 from reformer_export.errors import RuntimeUnavailableError, UsageError
 from reformer_export.host.device import CPU
 from reformer_export.host.optional import installed_version
 from reformer_export.runtimes import ProbingRunner, ShowingRunner, open_runner
-from reformer_export.runtimes.base import Arrays, RunnerOptions
+from reformer_export.runtimes.base import Arrays
+from reformer_export.runtimes.decoders import DECODERS, open_decoder
 from reformer_export.source import load_original
 from reformer_export.verification.parity.compare import compare
-from reformer_export.verification.parity.decoding import STEPS, compare_decoding
+from reformer_export.verification.parity.decoding import compare_generation, lengths_with_steps
 from reformer_export.verification.parity.inputs import choose_sizes, parity_inputs
 from reformer_export.verification.parity.report import (
     ParityReport,
     ParityRow,
-    Tolerance,
     collect,
     tolerance_for,
 )
@@ -118,44 +117,18 @@ def verify_against(
             rows += compare(candidate, references, example, bounds, baseline=baseline)
             if save_to is not None:
                 runs.append((example.inputs, candidate.run(example.inputs)))
-        if candidate.name == "onnxruntime" and DECODER in artifact.formats:
+        decoder = DECODERS.get(candidate.name)
+        if decoder is not None and decoder.can_run(artifact):
             say("comparing the steps of generation")
-            rows += _decoding_rows(artifact, loaded, sizes, bounds, ops)
+            generating = open_decoder(artifact, runtime=candidate.name, ops=ops)
+            lengths = lengths_with_steps(artifact.signature, sizes)
+            rows += compare_generation(generating, loaded, [lengths], bounds)
     finally:
         candidate.close()
     if save_to is not None:
         save_io(save_to, runs, candidate.name)
     described = {reference.name: reference.description for reference in references}
     return collect(candidate.description, described, bounds, rows, notes)
-
-
-def _decoding_rows(
-    artifact: Artifact,
-    loaded: LoadedModel,
-    sizes: Sequence[tuple[int, int]],
-    bounds: Tolerance,
-    ops: Choice,
-) -> Iterator[ParityRow]:
-    """The decoder against the checkpoint's own modules, on a batch of prompts of these lengths."""
-    from reformer_export.runtimes.onnx_decoder import OnnxDecoder
-    from reformer_export.runtimes.torch_decoder import TorchDecoder
-
-    signature = artifact.signature
-    longest = signature.max_length - STEPS
-    lengths = sorted({length for length, _ in sizes if length <= longest})
-    if not lengths:
-        return
-    in_half = artifact.manifest.dtype != "fp32"
-    reference = TorchDecoder(loaded.in_fp32() if in_half else loaded, signature)
-    baseline = TorchDecoder(loaded, signature) if in_half else None
-    candidate = OnnxDecoder(artifact, RunnerOptions(ops=ops))
-    try:
-        for seed in (0, 1):
-            yield compare_decoding(
-                candidate, reference, lengths, bounds, baseline=baseline, seed=seed
-            )
-    finally:
-        candidate.close()
 
 
 def sizes_to_try(

@@ -12,6 +12,7 @@ from reformer_export.artifact import Artifact
 from ...tools.model_fixtures import TINY, Fixtures
 
 TASK = "text-generation"
+WITH_PAST = f"{TASK}-with-past"
 
 
 @pytest.fixture(scope="session")
@@ -21,10 +22,10 @@ def source(fixtures: Fixtures) -> Path:
 
 @pytest.fixture(scope="session")
 def artifact(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    """ONNX, TorchScript and machine code of one model, in this order."""
+    """ONNX, TorchScript and machine code of one model, in this order; the first two generate."""
     out = tmp_path_factory.mktemp("formats") / "artifact"
-    to_onnx(source, out, verify=False)
-    to_torchscript(source, out, verify=False)
+    to_onnx(source, out, task=WITH_PAST, verify=False)
+    to_torchscript(source, out, task=WITH_PAST, verify=False)
     return to_aoti(source, out)
 
 
@@ -32,4 +33,4 @@ def artifact(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Artifact
 def portable(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     """The same model in TorchScript that has nothing of ours in it."""
     out = tmp_path_factory.mktemp("formats") / "portable"
-    return to_torchscript(source, out, verify=False, ops="portable")
+    return to_torchscript(source, out, task=WITH_PAST, verify=False, ops="portable")

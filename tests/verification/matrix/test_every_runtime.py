@@ -40,7 +40,7 @@ def runners(artifact: Artifact, portable: Artifact) -> Iterator[dict[str, Runner
 
 
 def test_all_of_them_run(runners: dict[str, Runner], artifact: Artifact) -> None:
-    assert artifact.formats == ("onnx", "torchscript", "aoti")
+    assert artifact.formats == ("onnx", "decoder", "torchscript", "aoti")
     assert set(runners) == {
         "aoti",
         "onnxruntime",

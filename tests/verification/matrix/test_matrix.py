@@ -26,6 +26,11 @@ from reformer_export.verification.matrix.page import page
 from ...runtimes.programs import built
 
 LENGTHS = (1, 13, 64)
+GENERATING = [
+    f"{runtime} {ops}, generating"
+    for runtime in ("onnxruntime", "torchscript")
+    for ops in ("native", "portable")
+]
 WITHOUT_PYTHON = ["cpp-onnxruntime native", "cpp-onnxruntime portable"]
 
 
@@ -52,8 +57,9 @@ def test_every_runtime_is_in_it(report: MatrixReport) -> None:
         "aoti native",
         "torchscript native",
         "torchscript portable",
+        *GENERATING,
     ]
-    names = ["torch", *(contender.name for contender in report.running)]
+    names = ["torch", *(each.name for each in report.running if not each.generates)]
     met = {(pair.first, pair.second, pair.length) for pair in report.pairs}
     assert met == {(*two, n) for two in itertools.combinations(names, 2) for n in LENGTHS}
     for pair in report.pairs:
@@ -61,12 +67,21 @@ def test_every_runtime_is_in_it(report: MatrixReport) -> None:
         assert pair.equal == 4
         assert pair.error is not None
         assert pair.error < 2e-6
-    assert report.summary.startswith("7 runtimes equal to torch and to each other at 3 lengths")
+    said = "7 runtimes equal to torch and to each other at 3 lengths, 4 of them generating"
+    assert report.summary.startswith(said)
     names = [contender.name for contender in report.contenders if not contender.ran]
     torchscript = [name.replace("onnxruntime", "torchscript") for name in WITHOUT_PYTHON]
     assert names == [*WITHOUT_PYTHON, *torchscript]
     said = "no reformer-run that runs onnxruntime is here: there is none at /nowhere"
     assert said in " ".join(report.absent())
+
+
+def test_what_generates_is_compared_at_every_length(report: MatrixReport) -> None:
+    generating = [contender for contender in report.running if contender.generates]
+    assert [contender.name for contender in generating] == GENERATING
+    for contender in generating:
+        assert [row.length for row in contender.rows] == [1, 1, 13, 13, 64, 64]  # two seeds
+        assert all(row.decisions > 0 and row.fixed_error < 1e-5 for row in contender.rows)
 
 
 def check_without_python(report: MatrixReport, names: list[str]) -> None:
@@ -183,6 +198,7 @@ def test_what_does_not_run_says_why(portable: Artifact) -> None:
         "torch portable",
         "transformers",
         "torchscript portable",
+        "torchscript portable, generating",
     }
     assert "did not run" in page(report)
 
