@@ -17,6 +17,8 @@ from reformer_export.errors import ArtifactError, InputError
 
 INPUT_IDS = "input_ids"
 ATTENTION_MASK = "attention_mask"
+PAST, PRESENT = "past_", "present_"
+"""What the names of a cache's tensors begin with, as inputs and as outputs."""
 PAST_LENGTH, PROMPT_LENGTH, LOGITS = "past_length", "prompt_length", "logits"
 """Further names in the graphs that generate."""
 

@@ -13,7 +13,14 @@ from numpy.typing import NDArray
 
 from reformer_export.artifact import Artifact
 from reformer_export.artifact.manifest import DECODER, DECODER_FILES, DECODER_WEIGHTS
-from reformer_export.artifact.signature import INPUT_IDS, LOGITS, PAST_LENGTH, PROMPT_LENGTH
+from reformer_export.artifact.signature import (
+    INPUT_IDS,
+    LOGITS,
+    PAST,
+    PAST_LENGTH,
+    PRESENT,
+    PROMPT_LENGTH,
+)
 from reformer_export.errors import (
     ArtifactError,
     InferenceError,
@@ -27,7 +34,6 @@ from reformer_export.runtimes.decoder_cache import Array, Cache, CacheLayout
 from reformer_ops.core.native import Choice, register_with_onnxruntime, requested, tuned_options
 from reformer_ops.registry import STEPS
 
-_PAST, _PRESENT = "past_", "present_"
 _DTYPES: dict[str, np.dtype[Any]] = {
     "tensor(float)": np.dtype(np.float32),
     "tensor(float16)": np.dtype(np.float16),
@@ -103,7 +109,7 @@ class OnnxDecoder(Decoder):
     def _run_step(self, tokens: NDArray[np.int64], cache: Cache) -> Logits:
         if self._in_place:
             return self._step_in_place(tokens, cache)
-        feeds = {_PAST + name: tensor for name, tensor in cache.tensors.items()}
+        feeds = {PAST + name: tensor for name, tensor in cache.tensors.items()}
         feeds |= {
             INPUT_IDS: tokens[:, None],
             PAST_LENGTH: cache.past_length,
@@ -141,8 +147,8 @@ class OnnxDecoder(Decoder):
         bind(binding.bind_input, PROMPT_LENGTH, cache.prompt_length)
         bind(binding.bind_output, LOGITS, logits)
         for name, tensor in cache.tensors.items():
-            bind(binding.bind_input, _PAST + name, tensor)
-            bind(binding.bind_output, _PRESENT + name, tensor)
+            bind(binding.bind_input, PAST + name, tensor)
+            bind(binding.bind_output, PRESENT + name, tensor)
         arrays = tuple(map(weakref.ref, _arrays(cache)))
         return _Bound(arrays, binding, tokens, past_length, logits)
 
@@ -172,7 +178,7 @@ class OnnxDecoder(Decoder):
 def _named(outputs: dict[str, Array]) -> tuple[Logits, dict[str, Array]]:
     """Logits `[batch, vocab_size]`, and the cache's tensors by name."""
     logits = outputs.pop(LOGITS)[:, 0].astype(np.float32)
-    return logits, {name.removeprefix(_PRESENT): value for name, value in outputs.items()}
+    return logits, {name.removeprefix(PRESENT): value for name, value in outputs.items()}
 
 
 def _arrays(cache: Cache) -> tuple[Array, ...]:
@@ -186,9 +192,9 @@ def _failure(error: Exception) -> InferenceError:
 
 def _layout(model: str, session: Any) -> CacheLayout:
     tensors = {
-        each.name.removeprefix(_PAST): (_DTYPES[each.type], tuple(each.shape))
+        each.name.removeprefix(PAST): (_DTYPES[each.type], tuple(each.shape))
         for each in session.get_inputs()
-        if each.name.startswith(_PAST) and each.name != PAST_LENGTH
+        if each.name.startswith(PAST) and each.name != PAST_LENGTH
     }
     return CacheLayout(model, tensors)
 

@@ -12,14 +12,12 @@ from numpy.typing import NDArray
 from reformer_export.artifact import Artifact
 from reformer_export.artifact.fields import Fields
 from reformer_export.artifact.manifest import MANIFEST, TORCHSCRIPT
-from reformer_export.artifact.signature import LOGITS, TensorSpec
+from reformer_export.artifact.signature import LOGITS, PAST, PRESENT, TensorSpec
 from reformer_export.errors import InferenceError
 from reformer_export.runtimes.base import RunnerOptions
 from reformer_export.runtimes.decoder import Decoder, Logits
 from reformer_export.runtimes.decoder_cache import Array, Cache, CacheLayout
 from reformer_export.runtimes.torch_files import load_script, prepare_operators, use_threads
-
-_PAST, _PRESENT = "past_", "present_"
 
 
 class TorchScriptDecoder(Decoder):
@@ -50,11 +48,11 @@ class TorchScriptDecoder(Decoder):
     def _run_prompts(self, ids: NDArray[np.int64]) -> tuple[Logits, Mapping[str, Array]]:
         outputs = self._call(self._module.prefill, torch.from_numpy(ids))
         logits = outputs.pop(LOGITS)
-        tensors = {name.removeprefix(_PRESENT): value.numpy() for name, value in outputs.items()}
+        tensors = {name.removeprefix(PRESENT): value.numpy() for name, value in outputs.items()}
         return _rows(logits), tensors
 
     def _run_step(self, tokens: NDArray[np.int64], cache: Cache) -> Logits:
-        past = {_PAST + name: torch.from_numpy(array) for name, array in cache.tensors.items()}
+        past = {PAST + name: torch.from_numpy(array) for name, array in cache.tensors.items()}
         lengths = (torch.from_numpy(array) for array in (cache.past_length, cache.prompt_length))
         ids = torch.from_numpy(tokens[:, None])
         return _rows(self._call(self._module.step, ids, *lengths, past))

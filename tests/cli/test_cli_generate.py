@@ -202,3 +202,16 @@ def test_torchscript_is_verified_while_generating_and_generates(
     assert found["description"].startswith("torch ")
     assert main([*map(str, arguments), "--runtime", "onnxruntime"]) == 2
     assert "cannot generate in onnxruntime" in error_line(capsys)
+
+
+@pytest.mark.slow  # exports once more
+def test_torchscript_in_half_precision_is_verified_while_generating(
+    fixtures: Fixtures, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, checkpoint = tmp_path / "out", str(fixtures.checkpoint(config=TINY))
+    task = ["--task", "text-generation-with-past", "--dtype", "fp16"]
+    assert main(["to-torchscript", "-m", checkpoint, str(out), *task]) == 0
+    capsys.readouterr()
+    record = json.loads((out / "manifest.json").read_text())["formats"]["torchscript"]
+    rows = record["parity"]["rows"]
+    assert [row["reference"] for row in rows if row["passed"]].count("torch, generating") == 2

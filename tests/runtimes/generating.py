@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reformer_export import open_generator
+from reformer_export.artifact.manifest import record_files
 
+from ..tools.artifact_fixtures import edit_manifest
 from .programs import Ran, in_cpp
 
 OK, USAGE, ARTIFACT, INPUT, INFERENCE, NATIVE, LIMIT = 0, 1, 2, 3, 4, 6, 11
@@ -57,3 +61,21 @@ def tokens_of(folder: Path, path: Path, prompts: Sequence[list[int]], *arguments
     assert saved.dtype == np.int64
     np.testing.assert_array_equal(saved, ran.document["tokens"])
     return saved
+
+
+def with_configs(path: Path, folder: Path, **files: object) -> Path:
+    """A copy of the artifact with other configurations: JSON, or bytes."""
+    copy = Path(shutil.copytree(path, folder))
+    for name, content in files.items():
+        data = content if isinstance(content, bytes) else json.dumps(content).encode()
+        (copy / f"{name}.json").write_bytes(data)
+    update_files(copy)
+    return copy
+
+
+def update_files(folder: Path) -> None:
+    """Let the manifest vouch for what is in the folder."""
+    edit_manifest(
+        folder,
+        files={n: {"sha256": r.sha256, "bytes": r.bytes} for n, r in record_files(folder).items()},
+    )

@@ -205,7 +205,7 @@ def _decoders(
         try:
             decoder = open_decoder(artifact, runtime=name, ops=ops)
         except UsageError:
-            continue  # as above
+            continue  # the file is not made for these operators
         except ReformerError as error:
             yield Contender(label, None, str(error), generates=True)
             continue
