@@ -29,7 +29,7 @@ enum class Type { model, f32, i32, boolean };
 struct Operand {
   const char* name;
   Type type;
-  const char* names[4];  // of the axes; null after the last one
+  const char* names[5];  // of the axes; null after the last one
 
   struct AxisNames {
     const char* const* first;

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -19,15 +19,16 @@ from typing import Any
 import numpy as np
 
 from reformer_export.artifact import Artifact
-from reformer_export.artifact.manifest import DECODER_WEIGHTS
-from reformer_export.bench.interleaved_timing import median, take_turns, timed
+from reformer_export.artifact.manifest import DECODER, TORCHSCRIPT
+from reformer_export.bench.interleaved_timing import Turns, median, take_turns, timed
 from reformer_export.bench.report import FAILED, OK, REFUSED, SCHEMA_VERSION
 from reformer_export.errors import UsageError
 from reformer_export.host import memory
 from reformer_export.host.machine import describe_machine, usable_cores
-from reformer_export.runtimes.base import RunnerOptions
+from reformer_export.host.optional import installed
+from reformer_export.runtimes.decoder import Decoder
 from reformer_export.runtimes.decoder_cache import Cache
-from reformer_export.runtimes.onnx_decoder import OnnxDecoder
+from reformer_export.runtimes.decoders import DECODERS, open_decoder
 from reformer_export.source import artifact_config, load_original
 
 Progress = Callable[[str], None]
@@ -36,7 +37,8 @@ CONTEXTS = (1024, 16384, 262144)
 BATCHES = (1, 8)
 _MOST_STEPS = 500  # in a turn
 _LARGEST_SHARE = 0.4  # of the memory that is free, for one cache
-_READINGS = 30
+_READINGS = 10  # in a turn
+_WEIGHTS = "reading the weights"
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,9 @@ class GenerationResult:
         status: "ok", "failed" or "refused" (it would not fit in memory).
         seconds: of a step, all rows together, by round.
         cache_bytes: of the cache that the step reads and extends.
-        speedup: the contender's seconds over ours, at the median; None for ours.
+        speedup: the contender's seconds over ours, at the median of the rounds; None for ours.
+        growth: its seconds over those after the first context, likewise.
+        weight_share: the seconds of reading all weights once over its own, likewise.
     """
 
     contender: str
@@ -58,6 +62,8 @@ class GenerationResult:
     seconds: tuple[float, ...] = ()
     cache_bytes: int | None = None
     speedup: float | None = None
+    growth: float | None = None
+    weight_share: float | None = None
 
     @property
     def ms_per_step(self) -> float | None:
@@ -87,6 +93,7 @@ class GenerationReport:
         "rows",
         "contender",
         "ms a step",
+        "growth",
         "of reading weights",
         "cache",
         "speed-up",
@@ -108,16 +115,15 @@ class GenerationReport:
             head = (f"{result.context:,}", str(result.batch), result.contender)
             seconds = median(list(result.seconds))
             if seconds is None or result.cache_bytes is None:
-                yield (*head, result.status, "", "", "")
+                yield (*head, result.status, "", "", "", "")
                 continue
-            faster = "" if result.speedup is None else f"{result.speedup:.1f}x"
-            share = f"{self.weight_seconds / seconds:.2f}"
             yield (
                 *head,
                 f"{1e3 * seconds:.2f}",
-                share,
+                "" if result.growth is None else f"{result.growth:.2f}x",
+                "" if result.weight_share is None else f"{result.weight_share:.2f}",
                 f"{result.cache_bytes / 1e6:,.0f} MB",
-                faster,
+                "" if result.speedup is None else f"{result.speedup:.1f}x",
             )
 
     def troubles(self) -> Iterator[str]:
@@ -132,7 +138,8 @@ class GenerationReport:
         milliseconds, megabytes = 1e3 * self.weight_seconds, self.weight_bytes / 1e6
         yield (
             f"reading {megabytes:,.0f} MB of weights once takes {milliseconds:.2f} ms; "
-            "'of reading weights' is that time over the time of a step"
+            "'of reading weights' is that time over the time of a step, 'growth' the time of a "
+            "step over that after the first context: medians of the rounds"
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -161,7 +168,10 @@ def bench_generation(
     patience: float = 120.0,
     progress: Progress | None = None,
 ) -> GenerationReport:
-    """Time a step after each context, for each number of rows; contenders take turns.
+    """Time a step after each context, for each number of rows.
+
+    All contexts and contenders take turns. "ours" is the best runtime of the artifact; others that
+    it is exported for are contenders by their names.
 
     Args:
         artifact: the folder, with a decoder.
@@ -185,63 +195,116 @@ def bench_generation(
         contexts = [context for context in CONTEXTS if context < longest]
     if wrong := [context for context in contexts if not 0 < context < longest]:
         raise UsageError(f"--lengths {wrong[0]}: this model generates after 1 to {longest - 1}")
-    decoders = {"ours": OnnxDecoder(opened, RunnerOptions(threads))}
-    if "portable" in against:
-        decoders["portable"] = OnnxDecoder(opened, RunnerOptions(threads, "portable"))
+    decoders = _decoders(opened, threads, portable="portable" in against)
     theirs = _hugging_face(opened, checkpoint, threads) if "hf" in against else None
-    buckets = artifact_config(opened).bucket_count
+    bucket_count = artifact_config(opened).bucket_count
+    size = _weight_file(opened).stat().st_size
     results: list[GenerationResult] = []
-    for context in contexts:
-        for batch in batches:
-            say(f"{batch} x {context:,} tokens")
-            makers: dict[str, Callable[[], _Steps]] = {
-                name: partial(_OurSteps, decoder, batch, context, buckets)
+    readings: list[float] = []
+    for batch in batches:
+        contenders: list[_Contender] = []
+        for context in contexts:
+            sizes = (batch, context, bucket_count)
+            contenders += [
+                _Contender(name, *sizes, partial(_OurSteps, decoder))
                 for name, decoder in decoders.items()
-            }
+            ]
             if theirs is not None:
-                makers["hf"] = partial(_HuggingFaceSteps, theirs, batch, context, buckets)
-            results += _measure(makers, context, batch, repeat, patience)
-    weights = opened.path / DECODER_WEIGHTS
-    size = weights.stat().st_size
+                contenders.append(_Contender("hf", *sizes, partial(_HuggingFaceSteps, theirs)))
+        turns = {each.turn: each.steps.turn for each in contenders if each.steps is not None}
+        turns[_WEIGHTS] = partial(_reading_time, size, threads)
+        found = take_turns(
+            turns,
+            repeat=repeat + 1,  # the first is the warm-up
+            budget=patience,
+            progress=say,
+        )
+        readings += found.of(_WEIGHTS)[1:]
+        results += [each.result(found, contenders[0].context) for each in contenders]
     return GenerationReport(
         artifact=str(artifact),
         machine=describe_machine(),
         threads=threads,
         description=decoders["ours"].description,
         weight_bytes=size,
-        weight_seconds=_reading_time(size, threads),
+        weight_seconds=median(readings) or math.nan,
         results=tuple(results),
     )
 
 
-def _measure(
-    makers: Mapping[str, Callable[[], _Steps]],
-    context: int,
-    batch: int,
-    repeat: int,
-    patience: float,
-) -> Iterator[GenerationResult]:
-    steps: dict[str, _Steps] = {}
-    for name, make in makers.items():
+def _decoders(artifact: Artifact, threads: int, *, portable: bool) -> dict[str, Decoder]:
+    """Those that the artifact has, by the name of the contender."""
+    runtimes = [
+        name
+        for name, entry in DECODERS.items()
+        if entry.can_run(artifact) and installed(entry.module)
+    ]
+    best, *others = runtimes or ["auto"]  # without any, opening it says what is missing
+    decoders = {"ours": open_decoder(artifact, runtime=best, threads=threads)}
+    for name in others:
+        decoders[name] = open_decoder(artifact, runtime=name, threads=threads)
+    if portable:
+        decoders["portable"] = open_decoder(artifact, runtime=best, threads=threads, ops="portable")
+    return decoders
+
+
+def _weight_file(artifact: Artifact) -> Path:
+    """About as large as what a step has to read."""
+    formats = artifact.manifest.formats
+    return artifact.path / formats[DECODER if DECODER in formats else TORCHSCRIPT].files[-1]
+
+
+class _Contender:
+    """One contender after one context, or why it cannot take part."""
+
+    def __init__(
+        self,
+        name: str,
+        batch: int,
+        context: int,
+        bucket_count: int,
+        make: Callable[[int, int, int], _Steps],
+    ) -> None:
+        self.name, self.batch, self.context = name, batch, context
+        self.steps: _Steps | None = None
+        self.reason: str | None = None
         try:
-            steps[name] = make()
+            self.steps = make(batch, context, bucket_count)
         except _DoesNotFitError as error:
-            yield GenerationResult(name, context, batch, REFUSED, str(error))
-    turns = {name: each.turn for name, each in steps.items()}
-    found = take_turns(turns, repeat=repeat + 1, budget=patience)  # the first is the warm-up
-    for name, each in steps.items():
-        failure = found.failures.get(name)
-        ratios = found.ratios(name, "ours")[1:]
-        yield GenerationResult(
-            contender=name,
-            context=context,
-            batch=batch,
+            self.reason = str(error)
+
+    @property
+    def turn(self) -> str:
+        """Its name among those that take turns."""
+        return _turn_of(self.name, self.batch, self.context)
+
+    def result(self, found: Turns, first_context: int) -> GenerationResult:
+        """What the rounds after the first say."""
+        if self.steps is None:
+            return GenerationResult(self.name, self.context, self.batch, REFUSED, self.reason)
+
+        def ratio(above: str, below: str) -> float | None:
+            return median(found.ratios(above, below)[1:])
+
+        failure = found.failures.get(self.turn)
+        ours = _turn_of("ours", self.batch, self.context)
+        first = _turn_of(self.name, self.batch, first_context)
+        return GenerationResult(
+            contender=self.name,
+            context=self.context,
+            batch=self.batch,
             status=OK if failure is None else FAILED,
             reason=None if failure is None else str(failure),
-            seconds=tuple(found.of(name)[1:]),
-            cache_bytes=each.cache_bytes,
-            speedup=None if name == "ours" else median(ratios),
+            seconds=tuple(found.of(self.turn)[1:]),
+            cache_bytes=self.steps.cache_bytes,
+            speedup=None if self.name == "ours" else ratio(self.turn, ours),
+            growth=ratio(self.turn, first),
+            weight_share=ratio(_WEIGHTS, self.turn),
         )
+
+
+def _turn_of(name: str, batch: int, context: int) -> str:
+    return f"{name}, {batch} x {context:,} tokens"
 
 
 class _DoesNotFitError(Exception):
@@ -278,7 +341,7 @@ class _Steps(ABC):
 
 
 class _OurSteps(_Steps):
-    def __init__(self, decoder: OnnxDecoder, batch: int, context: int, buckets: int) -> None:
+    def __init__(self, decoder: Decoder, batch: int, context: int, bucket_count: int) -> None:
         self.most = min(_MOST_STEPS, decoder.signature.max_length - context)
         layout, capacity = decoder.layout, context + self.most
         self.cache_bytes = sum(
@@ -294,25 +357,26 @@ class _OurSteps(_Steps):
         for name, tensor in self._cache.tensors.items():
             if name.startswith("buckets."):
                 tensor[..., :context] = random.integers(
-                    buckets, size=(*tensor.shape[:3], context), dtype=np.int32
+                    bucket_count, size=(*tensor.shape[:3], context), dtype=np.int32
                 )
-            elif not name.startswith("order."):
+            elif not name.startswith(("order.", "starts.")):
                 for row in tensor:  # row by row: this is the most memory
                     row[...] = random.standard_normal(row.shape, dtype=np.float32)
+        for name, tensor in self._cache.tensors.items():
+            if name.startswith("order."):
+                buckets = self._cache.tensors[name.replace("order", "buckets")][..., :context]
+                in_order = np.argsort(buckets, axis=-1, kind="stable")
+                tensor.reshape(*buckets.shape[:3], -1)[..., :context] = in_order
         self._order = {
-            name: np.argsort(
-                self._cache.tensors[name.replace("order", "buckets")][..., :context],
-                axis=-1,
-                kind="stable",
-            ).astype(np.int32)
-            for name in self._cache.tensors
-            if name.startswith("order.")
+            name: tensor.copy()
+            for name, tensor in self._cache.tensors.items()
+            if name.startswith(("order.", "starts."))
         }
 
     def reset(self) -> None:
         self._cache.past_length[:] = self._context
         for name, order in self._order.items():
-            self._cache.tensors[name][..., : self._context] = order
+            self._cache.tensors[name][:] = order
 
     def step(self) -> None:
         self._decoder.step(self._tokens, self._cache)
@@ -321,7 +385,7 @@ class _OurSteps(_Steps):
 class _HuggingFaceSteps(_Steps):
     """Its caches hold layer-normed hidden states, which it projects anew in every step."""
 
-    def __init__(self, model: Any, batch: int, context: int, buckets: int) -> None:
+    def __init__(self, model: Any, batch: int, context: int, bucket_count: int) -> None:
         import torch
         from transformers.models.reformer.modeling_reformer import ReformerDynamicCache
 
@@ -333,10 +397,10 @@ class _HuggingFaceSteps(_Steps):
         _check_room(2 * self.cache_bytes)  # a step copies it
         self._torch, self._model, self._make_cache = torch, model, ReformerDynamicCache
         generator = torch.Generator().manual_seed(0)
-        offsets = buckets * torch.arange(config.num_hashes)[:, None]
+        offsets = bucket_count * torch.arange(config.num_hashes)[:, None]
         self._layers = [
             (
-                torch.randint(buckets, shape, generator=generator) + offsets
+                torch.randint(bucket_count, shape, generator=generator) + offsets
                 if kind == "lsh"
                 else torch.empty(0),
                 torch.randn((batch, context, config.hidden_size), generator=generator),

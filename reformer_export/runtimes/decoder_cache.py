@@ -18,7 +18,7 @@ from reformer_export.host.optional import require
 Array = NDArray[Any]
 
 _PURPOSE = "saving and loading a cache"
-_CAPACITY = "capacity"
+_CAPACITY, _BLOCKS = "capacity", "blocks"
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,8 @@ class CacheLayout:
 
     Attributes:
         model: the SHA-256 of the decoder's weights: a cache fits no other model.
-        tensors: type and axes by name ("key.3"); axes are sizes, "batch" or "capacity".
+        tensors: type and axes by name ("key.3"); axes are sizes, "batch", "capacity" (tokens) or
+            "blocks": those of an order `[.., blocks, block_length]` that `capacity` tokens need.
     """
 
     model: str
@@ -35,14 +36,29 @@ class CacheLayout:
 
     def shape(self, name: str, batch: int, capacity: int) -> tuple[int, ...]:
         """The sizes of a tensor for `batch` sequences, with room for `capacity` tokens."""
-        sizes = {"batch": batch, _CAPACITY: capacity}
+        sizes = {"batch": batch, _CAPACITY: capacity, _BLOCKS: self._blocks(capacity)}
         _, axes = self.tensors[name]
         return tuple(sizes[axis] if isinstance(axis, str) else axis for axis in axes)
 
-    def token_axis(self, name: str) -> int | None:
-        """The axis that counts tokens; None if the tensor has room for a fixed number."""
+    def used(self, name: str, length: int) -> tuple[slice, ...]:
+        """Where a tensor holds something after `length` tokens: an index into it."""
         _, axes = self.tensors[name]
-        return axes.index(_CAPACITY) if _CAPACITY in axes else None
+        sizes = {_CAPACITY: length, _BLOCKS: self._blocks(length)}
+        return tuple(slice(sizes.get(axis) if isinstance(axis, str) else None) for axis in axes)
+
+    def capacity_of(self, tensors: Mapping[str, Array]) -> int | None:
+        """The tokens that a cache has room for; None if that has no limit: no layer keeps all."""
+        for name, (_, axes) in self.tensors.items():
+            if _CAPACITY in axes:
+                return tensors[name].shape[axes.index(_CAPACITY)]
+        return None
+
+    def _blocks(self, length: int) -> int:
+        """The blocks of an order that `length` tokens need."""
+        for _, axes in self.tensors.values():
+            if axes[-2:-1] == (_BLOCKS,) and isinstance(axes[-1], int):
+                return -(-length // axes[-1])
+        return length
 
 
 class Cache:
@@ -84,21 +100,14 @@ class Cache:
     @property
     def capacity(self) -> int | None:
         """The tokens it has room for; None if that has no limit: no layer keeps all tokens."""
-        for name, tensor in self.tensors.items():
-            axis = self.layout.token_axis(name)
-            if axis is not None:
-                return tensor.shape[axis]
-        return None
+        return self.layout.capacity_of(self.tensors)
 
     def put(self, rows: Sequence[int], tensors: Mapping[str, Array], length: int) -> None:
         """Fill rows with the cache of prompts that all have `length` tokens."""
         for name, values in tensors.items():
-            axis = self.layout.token_axis(name)
-            place: list[Any] = [slice(None)] * values.ndim
-            if axis is not None:
-                place[axis] = slice(0, length)
+            used = self.layout.used(name, length)[1:]
             for row, value in zip(rows, values, strict=True):
-                self.tensors[name][(row, *place[1:])] = value
+                self.tensors[name][row][used] = value
         self.past_length[list(rows)] = self.prompt_length[list(rows)] = length
 
     def select(self, rows: Sequence[int]) -> Cache:
@@ -112,11 +121,8 @@ class Cache:
         wider = Cache.empty(self.layout, self.batch, capacity)
         used = int(self.past_length.max(initial=0))
         for name, tensor in self.tensors.items():
-            axis = self.layout.token_axis(name)
-            place: list[Any] = [slice(None)] * tensor.ndim
-            if axis is not None:
-                place[axis] = slice(0, used)
-            wider.tensors[name][tuple(place)] = tensor[tuple(place)]
+            place = self.layout.used(name, used)
+            wider.tensors[name][place] = tensor[place]
         wider.past_length[:], wider.prompt_length[:] = self.past_length, self.prompt_length
         return wider
 

@@ -24,18 +24,23 @@ def decoder(fixtures: Fixtures) -> Artifact:
 @pytest.fixture(scope="module")
 def report(decoder: Artifact) -> GenerationReport:
     return bench_generation(
-        decoder.path, contexts=(30,), threads=1, against=("hf", "portable"), repeat=2
+        decoder.path, contexts=(30, 100), threads=1, against=("hf", "portable"), repeat=2
     )
 
 
 def test_everybody_is_measured(report: GenerationReport) -> None:
-    measured = [(result.contender, result.batch) for result in report.results]
-    assert measured == [(name, n) for n in (1, 8) for name in ("ours", "portable", "hf")]
+    measured = [(result.batch, result.context, result.contender) for result in report.results]
+    names = ("ours", "portable", "hf")
+    assert measured == [(rows, n, name) for rows in (1, 8) for n in (30, 100) for name in names]
     assert not report.failed
     for result in report.results:
         assert result.status == "ok"
         assert len(result.seconds) == 2
         assert (result.speedup is None) == (result.contender == "ours")
+        assert result.growth is not None
+        assert (result.growth == 1) == (result.context == 30)
+        assert result.weight_share is not None
+        assert result.weight_share > 0
         assert result.cache_bytes is not None
         assert result.cache_bytes > 0
     assert report.weight_seconds > 0
@@ -45,10 +50,19 @@ def test_the_document_is_complete_and_json(report: GenerationReport) -> None:
     document = json.loads(json.dumps(report.to_json(), allow_nan=False))
     assert document["threads"] == 1
     assert document["weight_bytes"] > 0
-    assert len(document["results"]) == 6
+    assert len(document["results"]) == 12
     assert all(result["ms_per_step"] > 0 for result in document["results"])
-    assert len(list(report.rows())) == 6
+    assert len(list(report.rows())) == 12
     assert {len(row) for row in report.rows()} == {len(report.header)}
+
+
+def test_every_runtime_of_the_artifact_is_measured(fixtures: Fixtures) -> None:
+    script = fixtures.generating_script(ops="native")
+    report = bench_generation(script.path, contexts=(30,), batches=(2,), threads=1, repeat=1)
+    (result,) = report.results
+    assert (result.contender, result.status) == ("ours", "ok")
+    assert report.description.startswith("torch 2")
+    assert report.weight_bytes == (script.path / "model.pt").stat().st_size
 
 
 def test_what_does_not_fit_is_said(decoder: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,7 @@ from reformer_export.artifact.manifest import (
     write_manifest,
 )
 from reformer_export.errors import ArtifactError, UsageError
+from reformer_models.layers.decoding import ORDER_BLOCK
 from reformer_ops.registry import OPS, STEPS
 
 from ..models.reformers import SMALL
@@ -47,7 +48,12 @@ def test_names_and_axes(artifact: Artifact) -> None:
     prefill, step = (onnx.load(artifact.path / name).graph for name in DECODER_FILES)
     assert axes(prefill.input) == {"input_ids": ["batch", "sequence"]}
     head = ["batch", "capacity", 2, 6]
-    rounds = ["batch", 2, 2, "capacity"]
+    rounds = ["batch", 2, 2]
+    integers = {
+        "buckets": [*rounds, "capacity"],
+        "order": [*rounds, "blocks", ORDER_BLOCK],
+        "starts": [*rounds, "blocks"],
+    }
     window = ["batch", 8, 2, 6]
     assert axes(step.input) == {
         "input_ids": ["batch", 1],
@@ -55,7 +61,7 @@ def test_names_and_axes(artifact: Artifact) -> None:
         "prompt_length": ["batch"],
         **{f"past_{kind}.{i}": window for i in (0, 2) for kind in ("key", "value")},
         **{f"past_{kind}.{i}": head for i in (1, 3) for kind in ("key", "value")},
-        **{f"past_{kind}.{i}": rounds for i in (1, 3) for kind in ("buckets", "order")},
+        **{f"past_{kind}.{i}": found for i in (1, 3) for kind, found in integers.items()},
     }
     presents = {
         name.replace("past_", "present_"): found

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from reformer_models.layers.decoding import DecodeStep, Prefill, cache_tensors
+from reformer_models.layers.decoding import ORDER_BLOCK, DecodeStep, Prefill, cache_tensors
 from reformer_models.layers.heads import TextGeneration
 from reformer_models.loading import LoadedModel
 
@@ -51,12 +51,11 @@ def generate_ours(
         past = []
         for tensor in tensors:
             value = outputs[tensor.present]
-            if "capacity" in tensor.axes:
-                axis = tensor.axes.index("capacity")
-                shape = list(value.shape)
-                shape[axis] = steps - 1
-                value = torch.cat([value, value.new_full(shape, 77)], dim=axis)
-            past.append(value)
+            room = tensor.zeros(1, length + steps - 1, value.dtype)
+            if "capacity" in tensor.axes:  # unused numbers must not count
+                room += 77
+            room[tuple(slice(size) for size in value.shape)] = value
+            past.append(room)
         logits = [outputs["logits"][0, 0]]
         for position in range(length, length + steps - 1):
             lengths = torch.tensor([position]), torch.tensor([length])
@@ -119,10 +118,9 @@ def one_step(model: TextGeneration, prompts: torch.Tensor, chosen: torch.Tensor)
     outputs, past = Prefill(model)(prompts), []
     for tensor in cache_tensors(model.config):
         value = outputs[tensor.present]
-        if "capacity" in tensor.axes:
-            axis = tensor.axes.index("capacity")
-            value = torch.cat([value, value.narrow(axis, 0, 1)], dim=axis)
-        past.append(value)
+        room = tensor.zeros(len(prompts), prompts.shape[1] + 1, value.dtype)
+        room[tuple(slice(size) for size in value.shape)] = value
+        past.append(room)
     lengths = torch.full((len(prompts),), prompts.shape[1])
     return DecodeStep(model)(chosen, lengths, lengths, *past)["logits"][:, 0]
 
@@ -156,11 +154,14 @@ def test_without_num_buckets_a_short_prompt_generates() -> None:
 def test_a_cache_is_declared_by_layer() -> None:
     _, loaded = models("small")
     tensors = cache_tensors(loaded.config)
-    assert [tensor.past for tensor in tensors[:6]] == [
+    assert [tensor.past for tensor in tensors[:7]] == [
         *("past_key.0", "past_value.0"),
-        *("past_key.1", "past_value.1", "past_buckets.1", "past_order.1"),
+        *("past_key.1", "past_value.1", "past_buckets.1", "past_order.1", "past_starts.1"),
     ]
     assert tensors[0].axes == ("batch", 8, 2, 6)  # two chunks of 4
     assert tensors[2].axes == ("batch", "capacity", 2, 6)
-    assert tensors[5].axes == ("batch", 2, 2, "capacity")
-    assert [tensor.integers for tensor in tensors[2:6]] == [False, False, True, True]
+    assert tensors[4].axes == ("batch", 2, 2, "capacity")
+    assert tensors[5].axes == ("batch", 2, 2, "blocks", ORDER_BLOCK)
+    assert tensors[6].axes == ("batch", 2, 2, "blocks")
+    assert [tensor.integers for tensor in tensors[2:7]] == [False, False, True, True, True]
+    assert tensors[5].zeros(1, ORDER_BLOCK + 1, torch.float32).shape[3] == 2

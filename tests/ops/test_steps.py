@@ -214,6 +214,7 @@ def test_a_row_does_not_depend_on_the_others(op: OpSpec, backend: Backend) -> No
     num_buckets=st.integers(1, 40),
     num_hashes=st.integers(1, 4),
     head_dim=st.integers(1, 40),
+    block_length=st.integers(1, 70),
     seed=st.integers(0, 1000),
 )
 def test_sorted_steps_of_any_size(
@@ -223,6 +224,7 @@ def test_sorted_steps_of_any_size(
     num_buckets: int,
     num_hashes: int,
     head_dim: int,
+    block_length: int,
     seed: int,
 ) -> None:
     case = sorted_case(
@@ -232,6 +234,7 @@ def test_sorted_steps_of_any_size(
         num_buckets=num_buckets,
         num_hashes=num_hashes,
         head_dim=head_dim,
+        block_length=block_length,
         seed=seed,
     )
     wanted = expected(SORTED, case)
@@ -259,7 +262,12 @@ def test_step_by_step_the_order_is_that_of_a_sort() -> None:
     for row, length in enumerate(inputs["past_length"]):
         tokens = inputs["past_buckets"][row, ..., :length]
         in_order = np.argsort(tokens, axis=-1, kind="stable")
-        np.testing.assert_array_equal(inputs["past_order"][row, ..., :length], in_order)
+        order, starts = inputs["past_order"][row], inputs["past_starts"][row]
+        block_length = order.shape[-1]
+        block, within = np.divmod(np.arange(length), block_length)
+        slots = block * block_length + (starts[..., block] + within) % block_length
+        found = np.take_along_axis(order.reshape(*order.shape[:2], -1), slots, axis=-1)
+        np.testing.assert_array_equal(found, in_order)
 
 
 WRONG = [
@@ -270,7 +278,17 @@ WRONG = [
         {"attend_all": np.array([True] * 3)},
         "attend_all for at most 4 tokens, a chunk; got 6",
     ),
-    (SORTED, {"past_order": np.full((3, 2, 2, 13), 99, np.int32)}, "got 99: the cache is damaged"),
+    (SORTED, {"past_order": np.full((3, 2, 2, 2, 8), 99, np.int32)}, "got 99: the cache is dama"),
+    (SORTED, {"past_starts": np.full((3, 2, 2, 2), 8, np.int32)}, "starts from 0 to 7; got 8"),
+    (SORTED, {"past_starts": np.full((3, 2, 2, 2), -1, np.int32)}, "starts from 0 to 7; got -1"),
+    (
+        SORTED,
+        {
+            "past_order": np.zeros((3, 2, 2, 1, 8), np.int32),
+            "past_starts": np.zeros((3, 2, 2, 1), np.int32),
+        },
+        "room for as many tokens as the cache, 13; got 1 blocks of 8",
+    ),
     (CHUNK, {"past_length": np.array([-1, 1, 1], np.int32)}, "past_length of 0 or more; got -1"),
     (CHUNK, {n: np.zeros((3, 9, 2, 4), np.float32) for n in ("past_key", "past_value")}, "got 9"),
 ]

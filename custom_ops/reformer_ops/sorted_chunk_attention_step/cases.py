@@ -20,6 +20,7 @@ def make_case(
     num_buckets: int = 4,
     chunk_length: int = 4,
     before: int = 1,
+    block_length: int = 8,
     seed: int = 0,
 ) -> Case:
     """Sequences with so many tokens before the new one; normally distributed numbers.
@@ -33,21 +34,28 @@ def make_case(
     shapes = {"query_key": row, "value": row, "past_key": cache, "past_value": cache}
     rounds = (batch, heads, num_hashes)
     past_buckets = rng.integers(num_buckets, size=(*rounds, capacity), dtype=np.int32)
-    past_order = rng.integers(-1000, 1000, size=(*rounds, capacity), dtype=np.int32)
+    blocks = -(-capacity // block_length)
+    past_order = rng.integers(-1000, 1000, size=(*rounds, blocks, block_length), dtype=np.int32)
+    past_starts = rng.integers(block_length, size=(*rounds, blocks), dtype=np.int32)
     for i, length in enumerate(past_length):
         in_order = np.argsort(past_buckets[i, ..., :length], axis=-1, kind="stable")
-        past_order[i, ..., :length] = in_order
+        block, within = np.divmod(np.arange(length), block_length)
+        for line in np.ndindex(heads, num_hashes):
+            slots = (past_starts[i][line][block] + within) % block_length
+            past_order[i][line][block, slots] = in_order[line]
     if attend_all is None:
         attend_all = [length < chunk_length for length in past_length]
     lengths = "-".join(map(str, past_length))
     return Case(
         f"past{lengths}-of{capacity}-h{heads}-d{head_dim}-r{num_hashes}-b{num_buckets}-"
-        f"c{chunk_length}-look{before}-all{''.join('01'[flag] for flag in attend_all)}",
+        f"c{chunk_length}-look{before}-block{block_length}-"
+        f"all{''.join('01'[flag] for flag in attend_all)}",
         {
             **{name: rng.standard_normal(s).astype(np.float32) for name, s in shapes.items()},
             "buckets": rng.integers(num_buckets, size=rounds, dtype=np.int32),
             "past_buckets": past_buckets,
             "past_order": past_order,
+            "past_starts": past_starts,
             "past_length": np.array(past_length, np.int32),
             "attend_all": np.array(attend_all),
         },
@@ -66,7 +74,10 @@ def cases() -> Iterator[Case]:
     yield make_case([3, 17], num_buckets=1, num_hashes=1)  # all in one bucket
     yield make_case([60, 33], num_buckets=1000, num_hashes=3)  # mostly alone in theirs
     yield make_case([0, 1, 6, 7], chunk_length=1, before=2)
+    yield make_case([0, 1, 5, 31, 32, 33], block_length=1)
+    yield make_case([7, 20, 22, 23, 24], block_length=3, capacity=27)
+    yield make_case([9, 60], block_length=100)
     yield make_case([11], capacity=12)  # the last place in the cache
     yield make_case([70, 40], heads=3, head_dim=7, chunk_length=16, num_hashes=1)
-    yield make_case([300, 1000], head_dim=64, chunk_length=64, num_buckets=32)
+    yield make_case([300, 1000], head_dim=64, chunk_length=64, num_buckets=32, block_length=64)
     yield make_case([90], heads=1, head_dim=33, chunk_length=24, num_buckets=8)

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <string>
 
 #include "isa.h"
@@ -15,42 +16,52 @@
 namespace reformer::REFORMER_ISA {
 namespace {
 
-// The sorted tokens of one round of one head.
+// The tokens of one round of one head, in order. Block b holds the ranks from b * block_length on.
+// It is a ring: its first rank is at starts[b]. So a token moves all those after it by one rank,
+// but only in its own block the numbers move; a later block gives up its last slot for its new
+// first.
 class Round {
  public:
   Round(const SortedStepArguments& a, std::int64_t batch, std::int64_t head, std::int64_t round)
-      : length_(a.past_length[batch]) {
+      : length_(a.past_length[batch]), block_length_(static_cast<std::int32_t>(a.block_length)) {
     const std::int64_t line = (batch * a.heads + head) * a.num_hashes + round;
-    buckets_ = a.present_buckets + line * a.capacity;
-    order_ = a.present_order + line * a.capacity;
-    const std::int32_t* past_buckets = a.past_buckets + line * a.capacity;
-    const std::int32_t* past_order = a.past_order + line * a.capacity;
-    if (buckets_ != past_buckets) std::copy_n(past_buckets, a.capacity, buckets_);
-    if (order_ != past_order) std::copy_n(past_order, a.capacity, order_);
+    buckets_ = present(a.present_buckets, a.past_buckets, line, a.capacity);
+    order_ = present(a.present_order, a.past_order, line, a.blocks * a.block_length);
+    starts_ = present(a.present_starts, a.past_starts, line, a.blocks);
     bucket_ = a.buckets[line];
   }
 
-  // Adds the new token after all of its bucket and of those below; returns its place.
+  // Adds the new token after all of its bucket and of those below; returns its rank.
   std::int64_t insert() {
-    std::int64_t place = 0, rest = length_;
+    std::int64_t rank = 0, rest = length_;
     while (rest > 0) {  // a binary search for the first token of a bucket above
       const std::int64_t half = rest / 2;
-      if (buckets_[token(place + half)] <= bucket_) {
-        place += half + 1;
+      if (buckets_[token(rank + half)] <= bucket_) {
+        rank += half + 1;
         rest -= half + 1;
       } else {
         rest = half;
       }
     }
-    std::memmove(order_ + place + 1, order_ + place, (length_ - place) * sizeof(std::int32_t));
-    buckets_[length_] = bucket_;
-    order_[place] = static_cast<std::int32_t>(length_++);
-    return place;
+    const std::int64_t block = rank / block_length_, last = length_ / block_length_;
+    std::int32_t carried = static_cast<std::int32_t>(length_);
+    const std::int32_t within = static_cast<std::int32_t>(rank % block_length_);
+    carried = insert_into(block, within,
+                          block == last ? length_ % block_length_ : block_length_ - 1, carried);
+    for (std::int64_t next = block + 1; next <= last; ++next) {
+      const std::int32_t start = checked_start(next);
+      starts_[next] = start == 0 ? block_length_ - 1 : start - 1;
+      std::swap(order_[next * block_length_ + starts_[next]], carried);
+    }
+    buckets_[length_++] = bucket_;
+    return rank;
   }
 
-  // The token at a place in the order.
-  std::int64_t token(std::int64_t place) const {
-    const std::int64_t found = order_[place];
+  // The token at a rank.
+  std::int64_t token(std::int64_t rank) const {
+    const std::int32_t block = static_cast<std::int32_t>(rank) / block_length_;
+    const std::int32_t within = static_cast<std::int32_t>(rank) - block * block_length_;
+    const std::int64_t found = ring(block)[slot(checked_start(block) + within)];
     if (found < 0 || found >= length_)
       throw Error("sorted_chunk_attention_step takes an order of the tokens 0 to " +
                   std::to_string(length_ - 1) + "; got " + std::to_string(found) +
@@ -61,8 +72,53 @@ class Round {
   std::int64_t length() const { return length_; }
 
  private:
+  // The line of the present, which is that of the past.
+  static std::int32_t* present(std::int32_t* present, const std::int32_t* past, std::int64_t line,
+                               std::int64_t size) {
+    if (present != past) std::copy_n(past + line * size, size, present + line * size);
+    return present + line * size;
+  }
+
+  std::int32_t* ring(std::int64_t block) const { return order_ + block * block_length_; }
+
+  std::int32_t slot(std::int32_t place) const {
+    return place < block_length_ ? place : place - block_length_;
+  }
+
+  std::int32_t checked_start(std::int64_t block) const {
+    const std::int32_t start = starts_[block];
+    if (start < 0 || start >= block_length_)
+      throw Error("sorted_chunk_attention_step takes starts from 0 to " +
+                  std::to_string(block_length_ - 1) + "; got " + std::to_string(start) +
+                  ": the cache is damaged");
+    return start;
+  }
+
+  // Moves the ranks `rank` to `last - 1` of a block on by one, and writes `token` at `rank`.
+  // Returns what was at the rank `last`.
+  std::int32_t insert_into(std::int64_t block, std::int32_t rank, std::int32_t last,
+                           std::int32_t token) {
+    std::int32_t* const tokens = ring(block);
+    std::int32_t to = slot(checked_start(block) + last);
+    const std::int32_t pushed_out = tokens[to];
+    for (std::int32_t moves = last - rank; moves > 0;) {
+      if (to == 0) {
+        tokens[0] = tokens[block_length_ - 1];
+        to = block_length_ - 1;
+        --moves;
+        continue;
+      }
+      const std::int32_t run = std::min(moves, to);  // up to the end of the memory
+      std::memmove(tokens + to - run + 1, tokens + to - run, run * sizeof(std::int32_t));
+      to -= run;
+      moves -= run;
+    }
+    tokens[to] = token;
+    return pushed_out;
+  }
+
   std::int64_t length_;
-  std::int32_t *buckets_, *order_, bucket_;
+  std::int32_t *buckets_, *order_, *starts_, block_length_, bucket_;
 };
 
 // Writes the rounds' mean by the softmax of their logsumexps. `outputs` has `count` rows of `dim`.
@@ -106,14 +162,14 @@ void run(const SortedStepArguments& a, std::size_t task) {
   std::int64_t rounds = 0;
   for (std::int64_t round = 0; round < a.num_hashes; ++round) {
     Round sorted(a, batch, head, round);
-    const std::int64_t place = sorted.insert();
+    const std::int64_t rank = sorted.insert();
     const bool all = a.attend_all[batch] != 0;
     if (all && round > 0) continue;  // it would be the same once more
     attention.clear();
     const std::int64_t count = all ? sorted.length() : reach;
     std::int64_t next = 0;
     if (!all) {
-      next = (place / a.chunk_length - a.num_chunks_before) * a.chunk_length % sorted.length();
+      next = (rank / a.chunk_length - a.num_chunks_before) * a.chunk_length % sorted.length();
       if (next < 0) next += sorted.length();
     }
     for (std::int64_t i = 0; i < count; ++i) {
@@ -150,6 +206,13 @@ REFORMER_DISPATCH(sorted_chunk_attention_step_head)
 
 void sorted_chunk_attention_step(const SortedStepArguments& a, const Parallel& parallel) {
   checked_product(a.num_chunks_before + 1, a.chunk_length, "sorted_chunk_attention_step's window");
+  if (a.blocks * a.block_length < a.capacity ||
+      a.blocks * a.block_length > std::numeric_limits<std::int32_t>::max())
+    throw Error(
+        "sorted_chunk_attention_step takes an order with room for as many tokens as the "
+        "cache, " +
+        std::to_string(a.capacity) + "; got " + std::to_string(a.blocks) + " blocks of " +
+        std::to_string(a.block_length));
   for (std::int64_t row = 0; row < a.batch; ++row) {
     const std::int64_t length = a.past_length[row];
     if (length < 0)

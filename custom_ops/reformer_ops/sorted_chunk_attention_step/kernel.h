@@ -10,22 +10,24 @@ namespace reformer {
 
 // `present` may be `past`: then nothing is copied, and the new token is written into its place.
 struct SortedStepArguments {
-  const void *query_key, *value;                  // [batch, heads, head_dim] of dtype
-  const std::int32_t* buckets;                    // [batch, heads, num_hashes]
-  const void *past_key, *past_value;              // [batch, capacity, heads, head_dim] of dtype
-  const std::int32_t* past_buckets;               // [batch, heads, num_hashes, capacity]
-  const std::int32_t* past_order;                 // the same
-  const std::int32_t* past_length;                // [batch]
-  const std::uint8_t* attend_all;                 // [batch]
-  void* output;                                   // [batch, heads, head_dim] of dtype
-  void *present_key, *present_value;              // as past_key
-  std::int32_t *present_buckets, *present_order;  // as past_buckets
-  std::int64_t batch, heads, head_dim, num_hashes, capacity, chunk_length, num_chunks_before;
+  const void *query_key, *value;      // [batch, heads, head_dim] of dtype
+  const std::int32_t* buckets;        // [batch, heads, num_hashes]
+  const void *past_key, *past_value;  // [batch, capacity, heads, head_dim] of dtype
+  const std::int32_t* past_buckets;   // [batch, heads, num_hashes, capacity]
+  const std::int32_t* past_order;     // [batch, heads, num_hashes, blocks, block_length]
+  const std::int32_t* past_starts;    // [batch, heads, num_hashes, blocks]
+  const std::int32_t* past_length;    // [batch]
+  const std::uint8_t* attend_all;     // [batch]
+  void* output;                       // [batch, heads, head_dim] of dtype
+  void *present_key, *present_value;  // as the pasts
+  std::int32_t *present_buckets, *present_order, *present_starts;
+  std::int64_t batch, heads, head_dim, num_hashes, capacity, blocks, block_length;
+  std::int64_t chunk_length, num_chunks_before;
   DType dtype;
 };
 
-// Throws Error if the cache is full, a length is negative, the order names a token that is not
-// there, or a token is to attend all of more than one chunk.
+// Throws Error if the cache is full, its blocks are too few, a length is negative, the order names
+// a token or a place that is not there, or a token is to attend all of more than one chunk.
 void sorted_chunk_attention_step(const SortedStepArguments& arguments, const Parallel& parallel);
 
 }  // namespace reformer

@@ -17,12 +17,13 @@ def body(
     past_value: ir.Value,
     past_buckets: ir.Value,
     past_order: ir.Value,
+    past_starts: ir.Value,
     past_length: ir.Value,
     attend_all: ir.Value,
     *,
     chunk_length: int,
     num_chunks_before: int,
-) -> tuple[ir.Value, ir.Value, ir.Value, ir.Value, ir.Value]:
+) -> tuple[ir.Value, ...]:
     """The output `[batch, heads, head_dim]`, and the cache with the new token in it."""
     chunk = w.int32(chunk_length)
     tokens = w.iota(w.size(past_key, 1), "tokens")  # [capacity]
@@ -38,27 +39,22 @@ def body(
     bucket = w.op("Unsqueeze", buckets, w.ints(3), name="bucket")
     present_buckets = w.op("Where", is_new, bucket, past_buckets, name="present_buckets")
 
-    # The new token's place, and the order with it in there.
+    # The new token's rank, and the order with it in there.
     is_past = w.op("Less", tokens, position)
     before = w.op("And", w.op("LessOrEqual", past_buckets, bucket), is_past)
     before = w.op("Cast", before, to=ir.DataType.INT32)
-    place = w.op("ReduceSum", before, w.ints(3), name="place", keepdims=1)
-    # Concat and Slice rather than Pad: integers are not padded everywhere.
-    shifted = w.op("Concat", w.slice(past_order, 0, 1, 3), w.slice(past_order, 0, -1, 3), axis=3)
-    later = w.op("Where", w.op("Equal", tokens, place), position, shifted)
-    after_new = w.op("Greater", tokens, position)  # the unused end stays as it is
-    keep = w.op("Or", w.op("Less", tokens, place), after_new)
-    present_order = w.op("Where", keep, past_order, later, name="present_order")
+    rank = w.op("ReduceSum", before, w.ints(3), name="rank", keepdims=1)
+    present_order, present_starts = _inserted(w, past_order, past_starts, position, rank)
 
     # The tokens that are seen: [batch, heads, num_hashes, slots].
     reach = (num_chunks_before + 1) * chunk_length
     count = max(reach, chunk_length + 1)  # attend_all is for at most one chunk and the new token
     slots = w.iota(w.ints(count), "slots")
     length = w.op("Add", position, w.int32(1), name="length")
-    chunks = w.op("Sub", w.op("Div", place, chunk), w.int32(num_chunks_before))
-    places = w.op("Mod", w.op("Add", w.op("Mul", chunks, chunk), slots), length, name="places")
+    chunks = w.op("Sub", w.op("Div", rank, chunk), w.int32(num_chunks_before))
+    ranks = w.op("Mod", w.op("Add", w.op("Mul", chunks, chunk), slots), length, name="ranks")
     everything = w.op("Unsqueeze", attend_all, w.ints(1, 2, 3), name="attend_all")
-    sorted_tokens = w.op("GatherElements", present_order, places, axis=3)
+    sorted_tokens = _tokens(w, present_order, present_starts, ranks)
     all_tokens = w.op("Min", slots, position)
     seen = w.op("Where", everything, all_tokens, sorted_tokens, name="seen")
     used = w.op("Where", everything, length, w.int32(reach))
@@ -97,4 +93,40 @@ def body(
     share = w.op("Exp", w.op("Sub", lse, w.op("Add", top, w.op("Log", total))), name="share")
     summed = w.op("ReduceSum", w.op("Mul", attended, share), w.ints(2, 3), keepdims=0)
     output = w.to_model_type(summed, name="output")
-    return output, present_key, present_value, present_buckets, present_order
+    return output, present_key, present_value, present_buckets, present_order, present_starts
+
+
+def _tokens(w: OnnxWriter, order: ir.Value, starts: ir.Value, ranks: ir.Value) -> ir.Value:
+    """The tokens at `ranks` `[batch, heads, num_hashes, count]`."""
+    block_length = w.scalar_int32(w.size(order, 4))
+    blocks = w.op("Div", ranks, block_length)
+    slots = w.op("Add", w.op("GatherElements", starts, blocks, axis=3), ranks)
+    slots = w.op("Add", w.op("Mul", blocks, block_length), w.op("Mod", slots, block_length))
+    return w.op("GatherElements", w.op("Reshape", order, w.shape(0, 0, 0, -1)), slots, axis=3)
+
+
+def _inserted(
+    w: OnnxWriter, order: ir.Value, starts: ir.Value, position: ir.Value, rank: ir.Value
+) -> tuple[ir.Value, ir.Value]:
+    """Order and starts with the new token, number `position`, at `rank`."""
+    block_length = w.scalar_int32(w.size(order, 4))
+    blocks = w.iota(w.size(order, 3), "blocks")
+    later = w.op("Greater", blocks, w.op("Div", rank, block_length))
+    used = w.op("LessOrEqual", blocks, w.op("Div", position, block_length))
+    grows = w.op("Cast", w.op("And", later, used), to=ir.DataType.INT32)
+    moved = w.op("Add", w.op("Sub", starts, grows), block_length)
+    present_starts = w.op("Mod", moved, block_length, name="present_starts")
+    # The rank at each slot, and the token that was at this rank, or at the one before.
+    slots = w.op("Add", w.iota(w.size(order, 4), "slots_of_block"), block_length)
+    within = w.op("Sub", slots, w.op("Unsqueeze", present_starts, w.ints(4)))
+    within = w.op("Mod", within, block_length)
+    firsts = w.op("Unsqueeze", w.op("Mul", blocks, block_length), w.ints(1))
+    lines = w.shape(0, 0, 0, -1)
+    ranks = w.op("Reshape", w.op("Add", firsts, within), lines, name="ranks_of_slots")
+    after = w.op("Cast", w.op("Greater", ranks, rank), to=ir.DataType.INT32)
+    tokens = _tokens(w, order, starts, w.op("Sub", ranks, after))
+    tokens = w.op("Where", w.op("Equal", ranks, rank), position, tokens)
+    unused = w.op("Greater", ranks, position)
+    tokens = w.op("Where", unused, w.op("Reshape", order, lines), tokens)
+    present_order = w.op("Reshape", tokens, w.op("Shape", order), name="present_order")
+    return present_order, present_starts

@@ -21,12 +21,13 @@ def sorted_chunk_attention_step(
     past_value: Array,
     past_buckets: Array,
     past_order: Array,
+    past_starts: Array,
     past_length: Array,
     attend_all: Array,
     *,
     chunk_length: int,
     num_chunks_before: int,
-) -> tuple[NDArray[np.float64], Array, Array, Array, Array]:
+) -> tuple[NDArray[np.float64], Array, Array, Array, Array, Array]:
     """One new token finds its place among the sorted tokens of each round and attends its chunk
     and those before.
 
@@ -36,7 +37,10 @@ def sorted_chunk_attention_step(
         past_key, past_value: `[batch, capacity, heads, head_dim]`, by position. Keys are as
             projected; this operator normalises them.
         past_buckets: `[batch, heads, num_hashes, capacity]` int32, by position.
-        past_order: the same: the positions sorted by bucket, and by position within a bucket.
+        past_order: `[batch, heads, num_hashes, blocks, block_length]` int32: the positions sorted
+            by bucket, and by position within a bucket, in rings. Block `b` has the ranks from
+            `b * block_length` on; `blocks * block_length` is at least `capacity`.
+        past_starts: `[batch, heads, num_hashes, blocks]` int32, where the first rank of a block is.
         past_length: `[batch]` int32, the tokens in the cache, less than `capacity`. It is also the
             position of the new token. What the cache holds from there on does not count.
         attend_all: `[batch]` bool: True if the token attends all tokens instead, in one round. That
@@ -44,16 +48,16 @@ def sorted_chunk_attention_step(
 
     Returns:
         The output `[batch, heads, head_dim]` fp64, and the cache with the new token in it: keys,
-        values, buckets, order.
+        values, buckets, order, starts.
 
-    The chunk of a token is its place in the sorted sequence divided by `chunk_length`. The places
-    of the chunk and of those before it are taken modulo the length, so a token may be seen more
-    than once. The new token scores itself by -1e5, every time.
+    The chunk of a token is its rank, its place in the sorted sequence, divided by `chunk_length`.
+    The ranks of the chunk and of those before it are taken modulo the length, so a token may be
+    seen more than once. The new token scores itself by -1e5, every time.
 
     Source: Hugging Face's `LSHSelfAttention` with a cache, for one sequence.
     """
-    presents = past_key, past_value, past_buckets, past_order
-    keys, values, present_buckets, order = (past.copy() for past in presents)
+    pasts = past_key, past_value, past_buckets, past_order, past_starts
+    keys, values, present_buckets, order, starts = (past.copy() for past in pasts)
     heads, head_dim = query_key.shape[1:]
     output = np.empty(query_key.shape)
     for row, position in enumerate(past_length.tolist()):
@@ -63,15 +67,14 @@ def sorted_chunk_attention_step(
         for head in range(heads):
             attended, lses = [], []
             for turn, bucket in enumerate(buckets[row, head].tolist()):
-                sorted_tokens = order[row, head, turn]
-                place = int((present_buckets[row, head, turn, :position] <= bucket).sum())
-                sorted_tokens[place + 1 : length] = sorted_tokens[place:position].copy()
-                sorted_tokens[place] = position
-                first = (place // chunk_length - num_chunks_before) * chunk_length
+                rank = int((present_buckets[row, head, turn, :position] <= bucket).sum())
+                rings = order[row, head, turn], starts[row, head, turn]
+                sorted_tokens = _insert(*rings, position, rank)
+                first = (rank // chunk_length - num_chunks_before) * chunk_length
                 if attend_all[row] and turn > 0:
                     continue
-                places = np.arange(first, (place // chunk_length + 1) * chunk_length) % length
-                seen = np.arange(length) if attend_all[row] else sorted_tokens[places]
+                ranks = np.arange(first, (rank // chunk_length + 1) * chunk_length) % length
+                seen = np.arange(length) if attend_all[row] else sorted_tokens[ranks]
                 seen_keys = keys[row, seen, head].astype(np.float64)
                 norm = np.sqrt(np.mean(seen_keys**2, axis=-1) + KEY_NORM_EPSILON)
                 scores = seen_keys @ query_key[row, head].astype(np.float64)
@@ -84,4 +87,26 @@ def sorted_chunk_attention_step(
             # The weights of the rounds are a softmax over their logsumexps.
             combined, _ = softmax_attend(np.stack(lses, axis=-1), np.stack(attended))
             output[row, head] = combined[0]
-    return output, keys, values, present_buckets, order
+    return output, keys, values, present_buckets, order, starts
+
+
+def _insert(order: Array, starts: Array, token: int, rank: int) -> Array:
+    """Insert the next token, number `token`, into rings `[blocks, block_length]`.
+
+    A block after that of `rank` begins one slot earlier, so only its new first token is written.
+
+    Returns:
+        All tokens in order, `[token + 1]`.
+    """
+    block_length = order.shape[1]
+    tokens = np.insert(order[_slots(starts, token, block_length)], rank, token)
+    starts[rank // block_length + 1 : token // block_length + 1] -= 1
+    starts %= block_length
+    order[_slots(starts, token + 1, block_length)] = tokens
+    return tokens
+
+
+def _slots(starts: Array, length: int, block_length: int) -> tuple[Array, Array]:
+    """The block and the slot in it of the ranks 0 to `length - 1`."""
+    blocks, within = np.divmod(np.arange(length), block_length)
+    return blocks, (starts[blocks] + within) % block_length

@@ -7,11 +7,13 @@ from reformer_ops.core.step_spec import CHUNKING, OUTPUT, PAST_LENGTH, ROW
 
 _TOKENS = ("batch", "capacity", "heads", "head_dim")
 _ROUNDS = ("batch", "heads", "num_hashes", "capacity")
+_STARTS = ("batch", "heads", "num_hashes", "blocks")
+_ORDER = (*_STARTS, "block_length")
 
 SORTED_CHUNK_ATTENTION_STEP = OpSpec(
     name="SortedChunkAttentionStep",
     torch_name="sorted_chunk_attention_step",
-    version=1,
+    version=2,
     inputs=(
         Operand("query_key", ROW, "float"),
         Operand("value", ROW, "float"),
@@ -19,7 +21,8 @@ SORTED_CHUNK_ATTENTION_STEP = OpSpec(
         Operand("past_key", _TOKENS, "float"),
         Operand("past_value", _TOKENS, "float"),
         Operand("past_buckets", _ROUNDS, "int32"),
-        Operand("past_order", _ROUNDS, "int32"),
+        Operand("past_order", _ORDER, "int32"),
+        Operand("past_starts", _STARTS, "int32"),
         PAST_LENGTH,
         Operand("attend_all", ("batch",), "bool"),
     ),
@@ -29,6 +32,7 @@ SORTED_CHUNK_ATTENTION_STEP = OpSpec(
         Operand("present_key", _TOKENS, "float"),
         Operand("present_value", _TOKENS, "float"),
         Operand("present_buckets", _ROUNDS, "int32"),
-        Operand("present_order", _ROUNDS, "int32"),
+        Operand("present_order", _ORDER, "int32"),
+        Operand("present_starts", _STARTS, "int32"),
     ),
 )

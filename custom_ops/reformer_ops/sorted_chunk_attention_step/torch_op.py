@@ -13,11 +13,11 @@ from reformer_ops.core.attention_masks import ABSENT, KEY_NORM_EPSILON, SELF
 from reformer_ops.core.torch_library import call_step, check_operands, register_step, wide
 from reformer_ops.sorted_chunk_attention_step.spec import SORTED_CHUNK_ATTENTION_STEP
 
-Outputs = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
+Outputs = tuple[torch.Tensor, ...]
 
 
 def _check(*arguments: Any) -> None:
-    tensors, (chunk_length, num_chunks_before) = arguments[:9], arguments[9:]
+    tensors, (chunk_length, num_chunks_before) = arguments[:10], arguments[10:]
     check_operands(SORTED_CHUNK_ATTENTION_STEP, *tensors)
     SORTED_CHUNK_ATTENTION_STEP.check_attributes(
         chunk_length=chunk_length, num_chunks_before=num_chunks_before
@@ -32,6 +32,7 @@ def _portable(
     past_value: torch.Tensor,
     past_buckets: torch.Tensor,
     past_order: torch.Tensor,
+    past_starts: torch.Tensor,
     past_length: torch.Tensor,
     attend_all: torch.Tensor,
     chunk_length: int,
@@ -48,17 +49,14 @@ def _portable(
     present_buckets = torch.where(is_new, bucket, past_buckets)
 
     before = (past_buckets <= bucket) & (tokens < position)
-    place = before.sum(dim=-1, keepdim=True, dtype=torch.int32)
-    shifted = torch.cat([past_order[..., :1], past_order[..., :-1]], dim=-1)
-    later = torch.where(tokens == place, position, shifted)
-    keep = (tokens < place) | (tokens > position)
-    present_order = torch.where(keep, past_order, later)
+    rank = before.sum(dim=-1, keepdim=True, dtype=torch.int32)
+    present_order, present_starts = _inserted(past_order, past_starts, position, rank)
 
     # The tokens that are seen: [batch, heads, num_hashes, slots].
     reach = (num_chunks_before + 1) * chunk_length
     slots = torch.arange(max(reach, chunk_length + 1), dtype=torch.int32, device=device)
-    first = (place // chunk_length - num_chunks_before) * chunk_length
-    sorted_tokens = present_order.gather(-1, ((first + slots) % (position + 1)).long())
+    first = (rank // chunk_length - num_chunks_before) * chunk_length
+    sorted_tokens = _tokens(present_order, present_starts, (first + slots) % (position + 1))
     everything = attend_all[:, None, None, None]
     seen = torch.where(everything, torch.minimum(slots, position), sorted_tokens).long()
     exists = slots < torch.where(everything, position + 1, reach)
@@ -75,7 +73,33 @@ def _portable(
     lse = lse.masked_fill((everything & later_round)[..., None], ABSENT)
     share = torch.exp(lse - torch.logsumexp(lse, dim=2, keepdim=True))
     combined = (output * share).sum(dim=(2, 3)).to(query_key.dtype)
-    return combined, present_key, present_value, present_buckets, present_order
+    return combined, present_key, present_value, present_buckets, present_order, present_starts
+
+
+def _tokens(order: torch.Tensor, starts: torch.Tensor, ranks: torch.Tensor) -> torch.Tensor:
+    """The tokens at `ranks` `[batch, heads, num_hashes, count]`."""
+    block_length = order.shape[-1]
+    blocks = ranks // block_length
+    slots = (starts.gather(-1, blocks.long()) + ranks) % block_length
+    return order.flatten(-2).gather(-1, (blocks * block_length + slots).long())
+
+
+def _inserted(
+    order: torch.Tensor, starts: torch.Tensor, position: torch.Tensor, rank: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Order and starts with the new token, number `position`, at `rank`."""
+    block_length = order.shape[-1]
+    blocks = torch.arange(order.shape[-2], dtype=torch.int32, device=order.device)
+    grows = (blocks > rank // block_length) & (blocks <= position // block_length)
+    present_starts = (starts + block_length - grows.to(torch.int32)) % block_length
+    # The rank at each slot, and the token that was at this rank, or at the one before.
+    slots = torch.arange(block_length, dtype=torch.int32, device=order.device)
+    within = (slots + block_length - present_starts[..., None]) % block_length
+    ranks = (blocks[:, None] * block_length + within).flatten(-2)
+    tokens = _tokens(order, starts, ranks - (ranks > rank).to(torch.int32))
+    tokens = torch.where(ranks == rank, position, tokens)
+    present_order = torch.where(ranks > position, order.flatten(-2), tokens)
+    return present_order.unflatten(-1, order.shape[-2:]), present_starts
 
 
 def _fake(
@@ -84,8 +108,8 @@ def _fake(
     buckets: torch.Tensor,
     *pasts_and_attributes: Any,
 ) -> Outputs:
-    key, value, buckets, order = (torch.empty_like(past) for past in pasts_and_attributes[:4])
-    return torch.empty_like(query_key), key, value, buckets, order
+    presents = (torch.empty_like(past) for past in pasts_and_attributes[:5])
+    return torch.empty_like(query_key), *presents
 
 
 register_step(SORTED_CHUNK_ATTENTION_STEP, _check, _portable, _fake)
@@ -99,6 +123,7 @@ def sorted_chunk_attention_step(
     past_value: torch.Tensor,
     past_buckets: torch.Tensor,
     past_order: torch.Tensor,
+    past_starts: torch.Tensor,
     past_length: torch.Tensor,
     attend_all: torch.Tensor,
     *,
@@ -113,7 +138,9 @@ def sorted_chunk_attention_step(
         query_key, value: `[batch, heads, head_dim]` fp32, fp16 or bf16.
         buckets: `[batch, heads, num_hashes]` int32.
         past_key, past_value: `[batch, capacity, heads, head_dim]`.
-        past_buckets, past_order: `[batch, heads, num_hashes, capacity]` int32.
+        past_buckets: `[batch, heads, num_hashes, capacity]` int32.
+        past_order: `[batch, heads, num_hashes, blocks, block_length]` int32.
+        past_starts: `[batch, heads, num_hashes, blocks]` int32.
         past_length: `[batch]` int32.
         attend_all: `[batch]` bool.
         in_place: write into the cache that is given, and return that. The native kernels take it
@@ -121,7 +148,7 @@ def sorted_chunk_attention_step(
 
     Returns:
         The output `[batch, heads, head_dim]`, and the cache with the new token in it: keys, values,
-        buckets, order.
+        buckets, order, starts.
 
     Raises:
         OpError: shapes, types or attributes do not fit.
@@ -135,6 +162,7 @@ def sorted_chunk_attention_step(
         past_value,
         past_buckets,
         past_order,
+        past_starts,
         past_length,
         attend_all,
         chunk_length,

@@ -27,6 +27,10 @@ from reformer_ops.torch_ops import chunk_attention_step, lsh_bucket, sorted_chun
 
 Outputs = dict[str, torch.Tensor]
 
+ORDER_BLOCK = 512
+"""Tokens in a block of an LSH layer's order. On average a step moves half a block of numbers, and
+writes one number to each block that follows."""
+
 
 @dataclass(frozen=True)
 class CacheTensor:
@@ -35,7 +39,8 @@ class CacheTensor:
     Attributes:
         name: such as "key.3": of layer 3. Graphs take it as `past_key.3` and return
             `present_key.3`.
-        axes: sizes, or "batch" and "capacity" (the tokens that the cache has room for).
+        axes: sizes, or "batch", "capacity" (the tokens that the cache has room for) and "blocks"
+            (those of `ORDER_BLOCK` tokens that `capacity` tokens need).
         integers: int32 where True, else the model's type.
     """
 
@@ -55,7 +60,7 @@ class CacheTensor:
 
     def zeros(self, batch: int, capacity: int, dtype: torch.dtype) -> torch.Tensor:
         """The tensor without tokens; `dtype` is the model's."""
-        sizes = {"batch": batch, "capacity": capacity}
+        sizes = {"batch": batch, "capacity": capacity, "blocks": -(-capacity // ORDER_BLOCK)}
         shape = [sizes[axis] if isinstance(axis, str) else axis for axis in self.axes]
         return torch.zeros(shape, dtype=torch.int32 if self.integers else dtype)
 
@@ -63,9 +68,10 @@ class CacheTensor:
 def cache_tensors(config: ReformerConfig) -> tuple[CacheTensor, ...]:
     """What a cache holds, in the order of the layers.
 
-    An LSH layer has the keys, values and buckets of all tokens, and their order by bucket; a local
-    layer has the keys and values of the last `(local_num_chunks_before + 1)` chunks, the token at
-    position p being at p modulo that many tokens.
+    An LSH layer has the keys, values and buckets of all tokens, and their order by bucket in
+    blocks, with the start of each; a local layer has the keys and values of the last
+    `(local_num_chunks_before + 1)` chunks, the token at position p being at p modulo that many
+    tokens.
     """
     return tuple(
         CacheTensor(f"{name}.{layer}", axes, integers)
@@ -84,8 +90,10 @@ def _layer_tensors(
     yield "key", ("batch", length, heads, head_dim), False
     yield "value", ("batch", length, heads, head_dim), False
     if kind == "lsh":
-        for name in ("buckets", "order"):
-            yield name, ("batch", heads, config.num_hashes, "capacity"), True
+        rounds = ("batch", heads, config.num_hashes)
+        yield "buckets", (*rounds, "capacity"), True
+        yield "order", (*rounds, "blocks", ORDER_BLOCK), True
+        yield "starts", (*rounds, "blocks"), True
 
 
 class Prefill(nn.Module):
@@ -157,7 +165,11 @@ def _cached(
         key, value = (tensor[:, :length].unflatten(-1, layer.head_shape) for tensor in projected)
         (computed,) = buckets
         found = computed[..., :length]
-        return [key, value, found, torch.argsort(found, dim=-1, stable=True).to(torch.int32)]
+        order = torch.argsort(found, dim=-1, stable=True).to(torch.int32)
+        blocks = (length + ORDER_BLOCK - 1) // ORDER_BLOCK
+        order = nn.functional.pad(order, [0, blocks * ORDER_BLOCK - length])
+        order = order.unflatten(-1, (blocks, ORDER_BLOCK))
+        return [key, value, found, order, torch.zeros_like(order[..., 0])]
     layer = cast(LocalSelfAttention, layer)
     window = (layer.num_chunks_before + 1) * layer.chunk_length
     # The last token at each place; where there is none yet, any will do.
@@ -217,7 +229,7 @@ class DecodeStep(nn.Module):
             attention = layer.attention
             normed = attention.layer_norm(y2)
             if isinstance(attention.self_attention, LSHSelfAttention):
-                taken, rest = rest[:4], rest[4:]
+                taken, rest = rest[:5], rest[5:]
                 output, *present = _lsh_step(
                     attention.self_attention, normed, taken, length, attend_all, self.in_place
                 )
@@ -258,7 +270,7 @@ def _lsh_step(
     )
     mask = torch.ones(1, 1, dtype=torch.bool, device=normed.device).expand(normed.shape[0], 1)
     buckets = lsh_bucket(query_key[:, None], layer.rotations, mask, layer.factors)
-    past_key, past_value, past_buckets, past_order = past
+    past_key, past_value, past_buckets, past_order, past_starts = past
     return sorted_chunk_attention_step(
         query_key,
         value,
@@ -267,6 +279,7 @@ def _lsh_step(
         past_value,
         past_buckets,
         past_order,
+        past_starts,
         length,
         attend_all,
         chunk_length=layer.chunk_length,

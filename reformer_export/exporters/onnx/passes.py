@@ -236,7 +236,12 @@ def _name_axes(
         if value.shape is not None
     ]
     # Our operators know the padded length; every other size computed on the way gets a number.
-    known = {"batch": "batch", "length": "padded_sequence", "capacity": "capacity"}
+    known = {
+        "batch": "batch",
+        "length": "padded_sequence",
+        "capacity": "capacity",
+        "blocks": "blocks",
+    }
     traced += [
         (value.shape, tuple(known.get(axis) for axis in operand.axes))
         for node in graph

@@ -13,7 +13,7 @@ namespace {
 
 const std::string kInputIds = "input_ids", kPastLength = "past_length",
                   kPromptLength = "prompt_length", kLogits = "logits", kPast = "past_",
-                  kPresent = "present_", kCapacity = "capacity";
+                  kPresent = "present_", kCapacity = "capacity", kBlocks = "blocks";
 
 const Artifact& with_decoder(const Artifact& artifact) {
   if (artifact.manifest().formats.count(kDecoderFormat) == 0)
@@ -79,20 +79,25 @@ std::size_t token_axis(const TensorSpec& spec) {
   return 1;
 }
 
-// True for a tensor of a cache: [batch, ...] with at most one other dynamic axis, the capacity.
+// True for a tensor of a cache: [batch, ...] with at most one other dynamic axis, that of tokens.
 bool is_sound(const TensorSpec& spec) {
   if (spec.axes.size() < 2 || spec.axes[0].index() != 0) return false;
   const auto dynamic = std::count_if(spec.axes.begin() + 1, spec.axes.end(),
                                      [](const auto& axis) { return axis.index() == 0; });
   const auto& tokens = spec.axes[token_axis(spec)];
-  return dynamic == 0 || (dynamic == 1 && std::get<0>(tokens) == kCapacity);
+  if (dynamic != 1) return dynamic == 0;
+  return std::get<0>(tokens) == kCapacity || std::get<0>(tokens) == kBlocks;
 }
 
-Shape shape_of(const TensorSpec& spec, std::int64_t batch, std::int64_t capacity) {
-  Shape shape{batch};
-  for (std::size_t i = 1; i < spec.axes.size(); ++i)
-    shape.push_back(spec.axes[i].index() == 0 ? capacity : std::get<1>(spec.axes[i]));
-  return shape;
+// The tokens in a block: the last axis of an order [.., blocks, block_length]. 1 without an order.
+std::int64_t block_length_of(const std::vector<TensorSpec>& layout) {
+  for (const TensorSpec& spec : layout) {
+    const auto& last = spec.axes.back();
+    const auto& before = spec.axes[spec.axes.size() - 2];
+    if (before.index() == 0 && std::get<0>(before) == kBlocks && last.index() == 1)
+      return std::max<std::int64_t>(std::get<1>(last), 1);
+  }
+  return 1;
 }
 
 // Copies sequence `from` of one tensor to sequence `to` of another that has room for as many
@@ -161,6 +166,21 @@ OnnxDecoder::OnnxDecoder(const Artifact& artifact, const Options& options,
     inputs_.push_back(input);
     outputs_.push_back(kPresent + name);
   }
+  block_length_ = block_length_of(layout_);
+}
+
+Shape OnnxDecoder::shape_of(const TensorSpec& spec, std::int64_t batch,
+                            std::int64_t capacity) const {
+  const std::int64_t blocks = (capacity + block_length_ - 1) / block_length_;
+  Shape shape{batch};
+  for (std::size_t i = 1; i < spec.axes.size(); ++i) {
+    const auto& axis = spec.axes[i];
+    if (axis.index() == 1)
+      shape.push_back(std::get<1>(axis));
+    else
+      shape.push_back(std::get<0>(axis) == kBlocks ? blocks : capacity);
+  }
+  return shape;
 }
 
 std::vector<Tensor> OnnxDecoder::empty_tensors(std::int64_t batch, std::int64_t capacity) const {

@@ -43,13 +43,17 @@ class OnnxDecoder {
   const std::string& description() const noexcept { return opener_.description(); }
 
  private:
+  // The shape of a tensor of a cache for `capacity` tokens.
+  Shape shape_of(const TensorSpec& spec, std::int64_t batch, std::int64_t capacity) const;
   std::vector<Tensor> empty_tensors(std::int64_t batch, std::int64_t capacity) const;
 
   const OnnxRuntimeOpener opener_;
   const std::int64_t vocab_size_;
   Ort::Session prefill_, step_;
-  // The tensors of a cache ("key.3"). Their dynamic axes are "batch", the first, and "capacity".
+  // The tensors of a cache ("key.3"). Their dynamic axes are "batch", the first, and "capacity" or
+  // "blocks": so many blocks of an order as that many tokens need.
   std::vector<TensorSpec> layout_;
+  std::int64_t block_length_ = 1;
   TensorSpec logits_;
   std::vector<std::string> inputs_;   // of a step
   std::vector<std::string> outputs_;  // of a step and of a prompt
