@@ -35,7 +35,7 @@ FLOORS: dict[str, tuple[set[str], ...]] = {
         },
         {"sorted_chunk_attention_step"},
         {"chunk_attention_step", "sorted_chunk_attention"},  # are chunk_attention in parts
-        {"add_norm", "chunk_attention", "lsh_bucket", "training"},
+        {"add_norm", "chunk_attention", "feed_forward_add", "lsh_bucket", "training"},
         {"triton"},
         {"core"},
     ),

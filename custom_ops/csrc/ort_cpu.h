@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <iterator>
 #include <memory>
+#include <type_traits>
 
 #include "first_error.h"
 #include "ort_binding.h"
@@ -66,12 +67,31 @@ class CpuNode {
   Kernel kernel_;
 };
 
+// The input whose memory the output may have; -1 if the declaration has no kInPlace.
+template <typename Declaration, typename = void>
+constexpr int kInPlace = -1;
+template <typename Declaration>
+constexpr int kInPlace<Declaration, std::void_t<decltype(Declaration::kInPlace)>> =
+    Declaration::kInPlace;
+
 template <typename Kernel, DType dtype>
 struct CpuOperator : Operator<Kernel, CpuOperator<Kernel, dtype>, CpuNode<Kernel, dtype>> {
   CpuOperator()
       : Operator<Kernel, CpuOperator, CpuNode<Kernel, dtype>>(
             dtype == DType::f16 ? ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16
-                                : ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT) {}
+                                : ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT) {
+    if constexpr (kInPlace<Kernel> >= 0) {
+      this->GetMayInplace = [](int** input, int** output) -> std::size_t {
+        *input = new int(kInPlace<Kernel>);
+        *output = new int(0);
+        return 1;
+      };
+      this->ReleaseMayInplace = [](int* input, int* output) {
+        delete input;
+        delete output;
+      };
+    }
+  }
 
   OrtStatus* CreateKernelV2(const OrtApi&, const OrtKernelInfo* node, void** kernel) const {
     return as_status([&] { *kernel = new CpuNode<Kernel, dtype>(node); });
@@ -87,17 +107,26 @@ constexpr bool kOnCpu = false;
 constexpr bool kOnCpu = true;
 #endif
 
+// Which sessions have an operator's CPU kernel. In a session with a GPU, the runtime would leave
+// the GPU for it.
+enum class Sessions { all, without_gpu };
+
 // A static object of this type registers an operator in the library.
-template <typename Kernel>
+template <typename Kernel, Sessions sessions = Sessions::all>
 struct CpuRegistration {
   CpuRegistration() {
     // constexpr, so that this library does not need the CPU kernels to link.
     if constexpr (kOnCpu) {
-      operators().push_back(
-          [](const Kernels&) { return std::make_shared<const CpuOperator<Kernel, DType::f32>>(); });
-      operators().push_back(
-          [](const Kernels&) { return std::make_shared<const CpuOperator<Kernel, DType::f16>>(); });
+      operators().push_back(&make<DType::f32>);
+      operators().push_back(&make<DType::f16>);
     }
+  }
+
+ private:
+  template <DType dtype>
+  static std::shared_ptr<const OrtCustomOp> make(const Kernels& of_gpu) {
+    if (sessions == Sessions::without_gpu && of_gpu != nullptr) return nullptr;
+    return std::make_shared<const CpuOperator<Kernel, dtype>>();
   }
 };
 

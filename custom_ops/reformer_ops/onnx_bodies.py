@@ -12,6 +12,7 @@ from reformer_ops.chunk_attention import onnx_body as chunk_attention
 from reformer_ops.chunk_attention_step import onnx_body as chunk_attention_step
 from reformer_ops.core.onnx_writer import OnnxWriter
 from reformer_ops.core.spec import DOMAIN, OpSpec
+from reformer_ops.feed_forward_add import onnx_body as feed_forward_add
 from reformer_ops.lsh_bucket import onnx_body as lsh_bucket
 from reformer_ops.sorted_chunk_attention import onnx_body as sorted_chunk_attention
 from reformer_ops.sorted_chunk_attention_step import onnx_body as sorted_chunk_attention_step
@@ -23,6 +24,7 @@ _BODIES: dict[str, Callable[..., ir.Value | tuple[ir.Value, ...]]] = {
     "ChunkAttention": chunk_attention.body,
     "SortedChunkAttentionStep": sorted_chunk_attention_step.body,
     "ChunkAttentionStep": chunk_attention_step.body,
+    "FeedForwardAdd": feed_forward_add.body,
 }
 
 

@@ -32,7 +32,7 @@ from reformer_export.runtimes.base import RunnerOptions
 from reformer_export.runtimes.decoder import Decoder, Logits
 from reformer_export.runtimes.decoder_cache import Array, Cache, CacheLayout
 from reformer_ops.core.native import Choice, register_with_onnxruntime, requested, tuned_options
-from reformer_ops.registry import STEPS
+from reformer_ops.registry import ALL
 
 _DTYPES: dict[str, np.dtype[Any]] = {
     "tensor(float)": np.dtype(np.float32),
@@ -202,11 +202,13 @@ def _layout(model: str, session: Any) -> CacheLayout:
 def _usable(artifact: Artifact, ops: Choice) -> Choice:
     """`ops`, unless the kernels are not for the operators in this artifact."""
     record = artifact.manifest.formats[DECODER]
-    ours = {op.name: op.version for op in STEPS}
+    ours = {op.name: op.version for op in ALL}
+    used = {**artifact.manifest.ops.versions, **record.details.get("ops", {})}
     if record.ops == "portable":
         reason = "it was exported with --ops portable"
-    elif dict(record.details.get("ops", {})) != ours:
-        reason = f"it has {record.details.get('ops')}, and this release knows {ours}"
+    elif strange := sorted(used.items() - ours.items()):
+        found = ", ".join(f"{name} version {version}" for name, version in strange)
+        reason = f"it has {found}, which this release does not know"
     else:
         return ops
     if ops == "native":

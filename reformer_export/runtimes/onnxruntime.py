@@ -17,7 +17,7 @@ from reformer_export.runtimes import onnx_probe, onnxruntime_cuda
 from reformer_export.runtimes.base import Array, Arrays, Buckets, Probe, RunnerOptions
 from reformer_ops import NativeStatus
 from reformer_ops.core.native import Choice, register_with_onnxruntime, requested, tuned_options
-from reformer_ops.registry import OPS
+from reformer_ops.registry import ALL
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -176,7 +176,7 @@ def _serialised(model: ir.Model, *, emulated: bool) -> bytes:
 
 def _usable(artifact: Artifact, ops: Choice, *, on_gpu: bool) -> Choice:
     """`ops`, unless the kernels are not for the operators in this artifact."""
-    ours = {op.name: op.version for op in OPS}
+    ours = {op.name: op.version for op in ALL}
     if artifact.manifest.dtype == "bf16" and not on_gpu:
         reason = "no CPU kernel takes bf16"
     elif artifact.manifest.formats[ONNX].ops == "portable":

@@ -15,7 +15,7 @@ from reformer_export.host.device import CUDA, Device
 from reformer_export.runtimes.base import Array, Arrays
 from reformer_ops import library_path, native_status
 from reformer_ops.core.native import Choice, requested
-from reformer_ops.registry import OPS, STEPS
+from reformer_ops.registry import ALL
 
 if TYPE_CHECKING:
     from reformer_export.artifact.signature import Signature
@@ -38,7 +38,7 @@ def prepare_operators(artifact: Artifact, name: str, ops: Choice) -> str:
                 f"exported with --ops portable; {again} native"
             )
         return "portable operators"
-    ours = {op.name: op.version for op in (*OPS, *STEPS)}
+    ours = {op.name: op.version for op in ALL}
     used = {**artifact.manifest.ops.versions, **record.details.get("ops", {})}
     strange = sorted(used.items() - ours.items())
     if strange:

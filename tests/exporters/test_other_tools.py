@@ -13,7 +13,8 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 
-from ..tools.model_fixtures import CONFIGS, Fixtures, feeds, worst_error
+from ..models.configs import WIDE
+from ..tools.model_fixtures import Fixtures, feeds, worst_error
 from .test_onnx_export import run, session
 
 Tool = Callable[[Path, Path], None]
@@ -144,11 +145,13 @@ PORTABLE_ONLY = (onnx_version_converter,)
 @pytest.mark.parametrize("tool", [*EXACT, *PORTABLE_ONLY])
 def test_the_same_numbers(fixtures: Fixtures, tmp_path: Path, tool: Tool) -> None:
     ops = "portable" if tool in PORTABLE_ONLY else "auto"
-    source = fixtures.artifact(TASK, ops=ops).format_path("onnx")
-    tool(source, tmp_path / "out.onnx")
-    inputs = feeds(43, 2)
-    expected = run(session(source), inputs)
-    assert worst_error(run(session(tmp_path / "out.onnx"), inputs), expected) < 1e-6
+    with_halves = fixtures.artifact(TASK, WIDE, ops=ops)
+    for artifact in (fixtures.artifact(TASK, ops=ops), with_halves):
+        source = artifact.format_path("onnx")
+        tool(source, tmp_path / "out.onnx")
+        inputs = feeds(43, 2)
+        expected = run(session(source), inputs)
+        assert worst_error(run(session(tmp_path / "out.onnx"), inputs), expected) < 1e-6
 
 
 @pytest.mark.parametrize(
@@ -161,7 +164,7 @@ def test_the_same_numbers(fixtures: Fixtures, tmp_path: Path, tool: Tool) -> Non
 )
 def test_fewer_bits(fixtures: Fixtures, tmp_path: Path, tool: Tool, ops: str, bound: float) -> None:
     """Of a model that does not hash, so that rounding moves no token into another bucket."""
-    config = CONFIGS[TASK] | {"attn_layers": ["local", "local"]}
+    config = WIDE | {"attn_layers": ["local", "local"]}
     source = fixtures.artifact(TASK, config, ops=ops).format_path("onnx")
     tool(source, tmp_path / "out.onnx")
     inputs = feeds(43, 2)

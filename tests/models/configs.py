@@ -58,3 +58,11 @@ SMALL: dict[str, Any] = {
     "num_hashes": 2,
     "vocab_size": 40,
 }
+# The same with sizes that are multiples of 16: the exporter then makes one node of half a layer.
+WIDE: dict[str, Any] = {
+    **SMALL,
+    "attention_head_size": 16,
+    "axial_pos_embds_dim": [12, 20],
+    "feed_forward_size": 48,
+    "hidden_size": 32,
+}

@@ -160,6 +160,6 @@ def as_attributes(attributes: dict[str, Any]) -> Sequence[ir.Attr]:
     def plain(value: Any) -> Any:
         if isinstance(value, tuple):
             return list(value)
-        return value if isinstance(value, float) else int(value)
+        return value if isinstance(value, float | str) else int(value)
 
     return ir.convenience.convert_attributes({n: plain(v) for n, v in attributes.items()})

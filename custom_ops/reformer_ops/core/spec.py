@@ -13,14 +13,15 @@ from reformer_ops.core.errors import OpError
 DOMAIN = "reformer"
 """ONNX domain and torch namespace. No dot: a TensorRT plugin namespace refuses one."""
 
-AttributeKind = Literal["int", "ints", "bool", "float"]
-AttributeValue = int | Sequence[int] | bool | float
+AttributeKind = Literal["int", "ints", "bool", "float", "text"]
+AttributeValue = int | Sequence[int] | bool | float | str
 
 _TORCH_TYPES: dict[AttributeKind, str] = {
     "int": "int",
     "ints": "int[]",
     "bool": "bool",
     "float": "float",
+    "text": "str",
 }
 
 
@@ -44,7 +45,7 @@ class Attribute:
     """A compile-time argument. ONNX knows no booleans: there a "bool" is an int of 0 or 1.
 
     A number is at least `minimum`, less than `limit`, and even if `even` is set. An "ints" holds at
-    least one such number.
+    least one such number. A "text" is one of `choices`.
     """
 
     name: str
@@ -52,9 +53,12 @@ class Attribute:
     minimum: int = 0
     limit: float = math.inf
     even: bool = False
+    choices: tuple[str, ...] = ()
 
     def takes(self, value: AttributeValue) -> bool:
         """True if the operator is defined for `value`."""
+        if isinstance(value, str):
+            return value in self.choices
         numbers = (value,) if isinstance(value, int | float) else value
         return bool(numbers) and all(
             self.minimum <= number < self.limit and not (self.even and number % 2)
@@ -63,6 +67,8 @@ class Attribute:
 
     def __str__(self) -> str:
         """The accepted values, for error messages."""
+        if self.kind == "text":
+            return f"{self.name} of {', '.join(self.choices)}"
         what = f"one or more {self.name}" if self.kind == "ints" else self.name
         below = "" if self.limit == math.inf else f" and < {self.limit:g}"
         return f"{what}{', even and' if self.even else ''} >= {self.minimum}{below}"

@@ -219,15 +219,16 @@ class DecodeStep(nn.Module):
             past: the tensors that `cache_tensors` lists, with room for one more token.
         """
         reformer = self.model.reformer
-        words = reformer.embeddings.word_embeddings(input_ids[:, 0])
-        y1 = y2 = words + reformer.embeddings.position_embeddings(past_length, 1)
+        words = reformer.embeddings.word_embeddings(input_ids)
+        positions = reformer.embeddings.position_embeddings(past_length, 1)
+        y1 = y2 = words + positions[:, None]
         length = past_length.to(torch.int32)
         attend_all = self._attends_all(past_length, prompt_length)
         rest, cache = list(past), list[torch.Tensor]()
         for module in reformer.encoder.layers:
             layer = cast(ReversibleLayer, module)
             attention = layer.attention
-            normed = attention.layer_norm(y2)
+            normed = attention.layer_norm(y2).flatten(0, 1)
             if isinstance(attention.self_attention, LSHSelfAttention):
                 taken, rest = rest[:5], rest[5:]
                 output, *present = _lsh_step(
@@ -238,11 +239,12 @@ class DecodeStep(nn.Module):
                 local = cast(LocalSelfAttention, attention.self_attention)
                 output, *present = _local_step(local, normed, taken, length, self.in_place)
             cache += present
-            y1 = y1 + attention.output(output.flatten(-2))
-            y2 = y2 + layer.feed_forward.of_positions(y1)
+            y1 = y1 + attention.output(output.flatten(-2))[:, None]
+            y2 = y2 + layer.feed_forward(y1)
         names = [tensor.present for tensor in cache_tensors(self.model.config)]
+        hidden = torch.cat([y1, y2], dim=-1).flatten(0, 1)
         return {
-            "logits": _logits(self.model, torch.cat([y1, y2], dim=-1))[:, None],
+            "logits": _logits(self.model, hidden)[:, None],
             **dict(zip(names, cache, strict=True)),
         }
 

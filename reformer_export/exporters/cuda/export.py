@@ -259,6 +259,8 @@ def _as_json(attributes: Mapping[str, AttributeValue]) -> dict[str, int | list[i
     def plain(value: AttributeValue) -> int | list[int]:
         if isinstance(value, float):
             return int(np.float32(value).view(np.uint32))
-        return list(value) if isinstance(value, Sequence) else int(value)
+        if isinstance(value, str):
+            raise TypeError(f"kernels of GPUs take no text, such as {value!r}")
+        return int(value) if isinstance(value, int) else list(value)
 
     return {name: plain(value) for name, value in attributes.items()}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 
 from reformer_export.exporters.onnx import passes
+from reformer_export.exporters.onnx.halves import fuse_halves
 from reformer_export.exporters.onnx.lint import lint
 from reformer_export.exporters.onnx.trace import Axes, Example, trace
 from reformer_export.host.optional import installed_version
@@ -32,6 +33,7 @@ def build(
     ops: str,
     opset: int,
     for_tensorrt: bool = True,
+    halves: str | None = None,
 ) -> ir.Model:
     """The graph of `module`.
 
@@ -44,6 +46,7 @@ def build(
         ops: "auto": our operators are nodes with bodies; "portable": standard operators only.
         opset: the version of ONNX's operators.
         for_tensorrt: refuse what TensorRT does not take.
+        halves: the checkpoint's `hidden_act`, if half a layer shall be one node for CPUs.
 
     Raises:
         ExportError: torch could not trace the model, or the graph breaks a rule of `lint`.
@@ -54,6 +57,8 @@ def build(
     if ops == "portable":
         passes.inline_bodies(model, _FLOAT_TYPES[dtype])
     else:
+        if halves is not None:
+            fuse_halves(model, halves)
         if for_tensorrt:  # only GPUs have a kernel for them
             passes.fuse_norms(model)
         passes.attach_bodies(model, _FLOAT_TYPES[dtype])

@@ -127,7 +127,7 @@ def operator_nodes(model: ir.Model) -> list[ir.Node]:
 
 def write_norms_out(model: ir.Model) -> None:
     """The reverse of `fuse_norms`, for passes that treat sums and norms separately."""
-    _inline(model, ir.DataType.FLOAT, (ADD_NORM,), write_body)  # the body is one for all types
+    inline(model, ir.DataType.FLOAT, (ADD_NORM,), write_body)  # the body is one for all types
 
 
 def attach_bodies(model: ir.Model, float_type: ir.DataType) -> None:
@@ -160,12 +160,13 @@ def inline_bodies(model: ir.Model, float_type: ir.DataType, write: Write = write
 
     `write` writes the bodies; it is called as `write_body` is.
     """
-    _inline(model, float_type, ALL, write)
+    inline(model, float_type, ALL, write)
     model.functions.clear()
     model.opset_imports.pop(DOMAIN, None)
 
 
-def _inline(model: ir.Model, float_type: ir.DataType, ops: Sequence[OpSpec], write: Write) -> None:
+def inline(model: ir.Model, float_type: ir.DataType, ops: Sequence[OpSpec], write: Write) -> None:
+    """Replace the nodes of these operators by their bodies, under the node's own name."""
     for node in list(model.graph):
         op = _op_of(node)
         if op is None or op not in ops:

@@ -1,0 +1,128 @@
+// Products with constant weights, which lie in the model as the register tile reads them.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <type_traits>
+
+#include "matmul.h"
+#include "scratch.h"
+#include "storage.h"
+
+namespace reformer::REFORMER_ISA {
+
+// Columns of a panel of weights, for every instruction set.
+constexpr std::int64_t kWeightPanel = 16;
+static_assert(kWeightPanel % kLanes == 0);
+// With one or two rows, so many vectors are summed side by side: a sum waits for the one before it.
+constexpr int kWideVectors = 8;
+
+// tile += `lines` numbers of each row times as many lines of the columns that begin at `panel`.
+// Panels are `stride` floats apart.
+template <int Rows, int Vectors>
+REFORMER_INLINE void multiply_panels(Floats (&tile)[Rows][Vectors], const float* const* rows,
+                                     const float* panel, std::int64_t stride, std::int64_t lines) {
+  const float* row[Rows];
+#pragma GCC unroll 8
+  for (int r = 0; r < Rows; ++r) row[r] = rows[r];
+  const float* first[Vectors];
+#pragma GCC unroll 8
+  for (int v = 0; v < Vectors; ++v)
+    first[v] = panel + v * kLanes / kWeightPanel * stride + v * kLanes % kWeightPanel;
+  for (std::int64_t k = 0; k < lines; ++k) {
+    Floats line[Vectors];
+#pragma GCC unroll 8
+    for (int v = 0; v < Vectors; ++v) line[v] = load(first[v] + k * kWeightPanel);
+#pragma GCC unroll 8
+    for (int r = 0; r < Rows; ++r) {
+      const Floats factor = broadcast(row[r][k]);
+#pragma GCC unroll 8
+      for (int v = 0; v < Vectors; ++v) tile[r][v] = factor * line[v] + tile[r][v];
+    }
+  }
+}
+
+// Rows of numbers, `stride` floats apart.
+struct RowBlock {
+  const float* data;
+  std::int64_t count, stride;
+};
+
+// A range of a matrix's lines or columns.
+struct Range {
+  std::int64_t first, last;
+
+  std::int64_t size() const { return last - first; }
+};
+
+// A matrix [depth, columns], stored as [columns / kWeightPanel][depth][kWeightPanel].
+template <typename Stored>
+struct WeightPanels {
+  const Stored* data;
+  std::int64_t depth;
+
+  // Bytes of scratch memory that multiply() takes for so many lines.
+  static std::size_t bytes(std::int64_t lines) {
+    return std::is_same_v<Stored, float> ? 0 : Scratch::bytes_of<float>(group(1) * lines);
+  }
+
+  // Multiplies rows with a part of the matrix; both ends of `columns` are multiples of
+  // kWeightPanel. Calls begin.operator()<Rows, Vectors>(tile, row, column), which sets a tile,
+  // before its products are added, and then finish, which uses it. `wide` has bytes(lines.size()).
+  template <typename Begin, typename Finish>
+  REFORMER_INLINE void multiply(RowBlock rows, Range lines, Range columns, float* wide,
+                                Begin&& begin, Finish&& finish) const {
+    const std::int64_t step = group(rows.count);
+    for (std::int64_t column = columns.first; column < columns.last; column += step) {
+      const std::int64_t width = std::min(step, columns.last - column);
+      const Panel panel = floats(lines, column, width, wide);
+      const auto run = [&]<int Count, int Vectors>(std::int64_t row,
+                                                   std::int64_t start) REFORMER_LAMBDA {
+        const float* pointers[Count];
+        for (int r = 0; r < Count; ++r) pointers[r] = rows.data + (row + r) * rows.stride;
+        const float* from = panel.data + start / kWeightPanel * panel.stride + start % kWeightPanel;
+        Floats tile[Count][Vectors];
+        begin.template operator()<Count, Vectors>(tile, row, column + start);
+        multiply_panels<Count, Vectors>(tile, pointers, from, panel.stride, lines.size());
+        finish.template operator()<Count, Vectors>(tile, row, column + start);
+      };
+      if (rows.count == 1 && width == kWideVectors * kLanes) {
+        run.template operator()<1, kWideVectors>(0, 0);
+      } else {
+        for (std::int64_t start = 0; start < width; start += kPanel)
+          with_vectors(std::min<std::int64_t>(kPanel, width - start) / kLanes,
+                       [&]<int Vectors>() REFORMER_LAMBDA {
+                         for_row_tiles(rows.count,
+                                       [&]<int Count>(std::int64_t row) REFORMER_LAMBDA {
+                                         run.template operator()<Count, Vectors>(row, start);
+                                       });
+                       });
+      }
+    }
+  }
+
+ private:
+  struct Panel {
+    const float* data;
+    std::int64_t stride;
+  };
+
+  // Columns that are multiplied at once.
+  static constexpr std::int64_t group(std::int64_t rows) {
+    const std::int64_t columns = std::max<std::int64_t>(kPanel, kWeightPanel);
+    return rows == 1 ? std::max<std::int64_t>(columns, kWideVectors * kLanes) : columns;
+  }
+
+  // The columns as fp32.
+  REFORMER_INLINE Panel floats(Range lines, std::int64_t column, std::int64_t width,
+                               float* wide) const {
+    const Stored* from = data + column * depth + lines.first * kWeightPanel;
+    if constexpr (std::is_same_v<Stored, float>) return {from, depth * kWeightPanel};
+    const std::int64_t stride = lines.size() * kWeightPanel;
+    for (std::int64_t panel = 0; panel * kWeightPanel < width; ++panel)
+      load_row(wide + panel * stride, from + panel * depth * kWeightPanel, stride);
+    return {wide, stride};
+  }
+};
+
+}  // namespace reformer::REFORMER_ISA

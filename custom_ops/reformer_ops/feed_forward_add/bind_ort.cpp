@@ -1,0 +1,76 @@
+// FeedForwardAdd for ONNX Runtime, on CPUs only. On GPUs, the runtime runs the function in
+// model.onnx.
+#include <string>
+
+#include "feed_forward_add/kernel.h"
+#include "ort_cpu.h"
+
+namespace reformer::ort {
+namespace {
+
+class FeedForwardAdd {
+ public:
+  static constexpr const char* kName = "FeedForwardAdd";
+  static constexpr const char* kTorchName = "feed_forward_add";
+  static constexpr Operand kInputs[] = {
+      {"residual", Type::model, {"batch", "length", "hidden"}},
+      {"input", Type::model, {"batch", "length", "hidden"}},
+      {"norm_weight", Type::model, {"hidden"}},
+      {"norm_bias", Type::model, {"hidden"}},
+      {"up_weight", Type::model, {"up_panels", "hidden", "panel"}},
+      {"up_bias", Type::model, {"feed_forward"}},
+      {"down_weight", Type::model, {"down_panels", "feed_forward", "panel"}},
+      {"down_bias", Type::model, {"hidden"}},
+  };
+  static constexpr Operand kOutputs[] = {
+      {"output", Type::model, {"batch", "length", "hidden"}},
+  };
+  // The output may be in the memory of the residual.
+  static constexpr int kInPlace = 0;
+
+  explicit FeedForwardAdd(const Ort::ConstKernelInfo& node)
+      : epsilon_(attribute<float>(node, "epsilon")),
+        activation_(activation_from(attribute<std::string>(node, "activation"))) {}
+
+  void compute(const Ort::KernelContext& context, DType dtype) const {
+    Axes axes = check_inputs<FeedForwardAdd>(context);
+    check_panels(axes, "up_panels", "feed_forward");
+    check_panels(axes, "down_panels", "hidden");
+    const auto inputs = raw_inputs<FeedForwardAdd>(context);
+    FeedForwardAddArguments a{};
+    a.residual = inputs[0];
+    a.input = inputs[1];
+    a.norm_weight = inputs[2];
+    a.norm_bias = inputs[3];
+    a.up_weight = inputs[4];
+    a.up_bias = inputs[5];
+    a.down_weight = inputs[6];
+    a.down_bias = inputs[7];
+    const std::int64_t batch = axes["batch"], length = axes["length"];
+    a.hidden = axes["hidden"];
+    a.feed_forward = axes["feed_forward"];
+    a.rows = batch * length;
+    a.epsilon = epsilon_;
+    a.activation = activation_;
+    a.dtype = dtype;
+    a.output = context.GetOutput(0, {batch, length, a.hidden}).GetTensorMutableRawData();
+    feed_forward_add(a, parallel_of(context));
+  }
+
+ private:
+  static void check_panels(Axes& axes, const char* panels, const char* columns) {
+    constexpr std::int64_t kColumns = 16;
+    if (axes["panel"] != kColumns || axes[panels] * kColumns != axes[columns])
+      throw Error(std::string(kTorchName) + " takes weights in panels of 16 columns; got " +
+                  std::to_string(axes[panels]) + " panels of " + std::to_string(axes["panel"]) +
+                  " for " + columns + " = " + std::to_string(axes[columns]));
+  }
+
+  float epsilon_;
+  Activation activation_;
+};
+
+const CpuRegistration<FeedForwardAdd, Sessions::without_gpu> registration;
+
+}  // namespace
+}  // namespace reformer::ort

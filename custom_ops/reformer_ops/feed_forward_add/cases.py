@@ -1,0 +1,54 @@
+"""Inputs that `FeedForwardAdd` is tested on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from reformer_ops.core.cases import Case
+from reformer_ops.feed_forward_add.spec import ACTIVATIONS, PANEL
+
+
+def make_case(
+    batch: int,
+    length: int,
+    hidden: int,
+    feed_forward: int,
+    *,
+    activation: str = "relu",
+    offset: float = 0.0,
+) -> Case:
+    """Normally distributed numbers; weights are scaled so that all outputs are of one size."""
+    rng = np.random.default_rng((batch, length, hidden, feed_forward))
+    stream = (batch, length, hidden)
+    shapes = {
+        "residual": stream,
+        "input": stream,
+        "norm_weight": (hidden,),
+        "norm_bias": (hidden,),
+        "up_weight": (feed_forward // PANEL, hidden, PANEL),
+        "up_bias": (feed_forward,),
+        "down_weight": (hidden // PANEL, feed_forward, PANEL),
+        "down_bias": (hidden,),
+    }
+    inputs = {name: rng.standard_normal(s).astype(np.float32) for name, s in shapes.items()}
+    inputs["input"] += np.float32(offset)
+    inputs["up_weight"] /= np.float32(hidden**0.5)
+    inputs["down_weight"] /= np.float32(feed_forward**0.5)
+    name = f"b{batch}-n{length}-h{hidden}-f{feed_forward}-{activation}"
+    return Case(name, inputs, {"epsilon": 1e-12, "activation": activation})
+
+
+def cases() -> Iterator[Case]:
+    """Rows around tiles and blocks, few and many; every activation."""
+    yield make_case(1, 1, 16, 16)
+    yield make_case(1, 1, 64, 256)
+    yield make_case(1, 2, 48, 80)
+    yield make_case(2, 3, 32, 144)
+    yield make_case(1, 97, 64, 112)
+    yield make_case(3, 65, 32, 48)
+    yield make_case(1, 800, 16, 32)  # many blocks, of which the last is short
+    yield make_case(1, 20, 48, 32, offset=100.0)
+    for activation in ACTIVATIONS:
+        yield make_case(2, 9, 32, 64, activation=activation)

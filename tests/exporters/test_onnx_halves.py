@@ -1,0 +1,169 @@
+"""Half a layer as one node: `exporters/onnx/halves.py`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnxruntime
+import pytest
+import torch
+
+import reformer_export
+from reformer_export.artifact import Artifact
+from reformer_export.artifact.manifest import DECODER_FILES
+from reformer_export.exporters.onnx.halves import ACTIVATIONS
+from reformer_export.exporters.tensorrt.graph import lower
+from reformer_ops import session_options
+from reformer_ops.registry import HALVES
+
+from ..models import generating
+from ..models.configs import WIDE
+from ..models.reformers import token_ids
+from ..tools.model_fixtures import Fixtures
+
+LAYERS = len(WIDE["attn_layers"])
+NAMES = {op.name for op in HALVES}
+
+
+def count_halves(path: Path) -> int:
+    nodes = onnx.load(path, load_external_data=False).graph.node
+    return sum(node.op_type in NAMES for node in nodes)
+
+
+def slow(value: object) -> Any:
+    """A parameter that is an export of its own, for `make test-all`."""
+    return pytest.param(value, marks=pytest.mark.slow)
+
+
+def wide(**changes: Any) -> dict[str, Any]:
+    return {**WIDE, **changes}
+
+
+def run(model: bytes, ids: np.ndarray, *, native: bool) -> np.ndarray:
+    options = session_options() if native else onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+    found: np.ndarray = session.run(["logits"], feeds)[0]
+    return found
+
+
+def check_numbers(artifact: Artifact, model: Any) -> None:
+    """Equal to Transformers by kernels and by bodies, at lengths within and beyond a chunk."""
+    data = artifact.format_path("onnx").read_bytes()
+    for batch, length in ((1, 1), (2, 5), (3, 23), (1, 120)):
+        ids = token_ids(batch, length, WIDE["vocab_size"], seed=length)
+        with torch.no_grad():
+            wanted = model(ids).logits.numpy()
+        for native in (True, False):
+            found = run(data, ids.numpy(), native=native)
+            assert np.abs(found - wanted).max() < 3e-5, (batch, length, native)
+
+
+@pytest.mark.parametrize("activation", ["relu", *map(slow, ("gelu", "gelu_new", "silu"))])
+def test_every_feed_forward_is_one_node(fixtures: Fixtures, activation: str) -> None:
+    config = wide(hidden_act=activation)
+    artifact = fixtures.artifact(config=config)
+    graph = onnx.load(artifact.format_path("onnx")).graph
+    inside = Counter(node.op_type for node in graph.node if "feed_forward" in node.name)
+    assert inside == {"FeedForwardAdd": LAYERS}
+    check_numbers(artifact, fixtures.model(config=config))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        slow({"hidden_act": "tanh"}),
+        slow({"feed_forward_size": 40}),
+        slow({"hidden_size": 24, "axial_pos_embds_dim": [10, 14]}),
+    ],
+    ids=str,
+)
+def test_what_the_operator_cannot_do_stays_as_it_was(
+    fixtures: Fixtures, changes: dict[str, Any]
+) -> None:
+    artifact = fixtures.artifact(config=wide(**changes))
+    assert count_halves(artifact.format_path("onnx")) == 0
+    check_numbers(artifact, fixtures.model(config=wide(**changes)))
+
+
+def test_every_activation_is_that_of_transformers() -> None:
+    from transformers.activations import ACT2FN
+
+    x = torch.linspace(-6, 6, 301, dtype=torch.float64)
+    functions = {
+        "linear": lambda x: x,
+        "relu": torch.relu,
+        "gelu": torch.nn.functional.gelu,
+        "gelu_tanh": lambda x: torch.nn.functional.gelu(x, approximate="tanh"),
+        "silu": torch.nn.functional.silu,
+    }
+    for name, ours in ACTIVATIONS.items():
+        torch.testing.assert_close(ACT2FN[name](x), functions[ours](x), rtol=0, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [{"ops": "portable"}, {"dtype": "bf16"}], ids=str)
+def test_who_sees_standard_operators(fixtures: Fixtures, options: dict[str, str]) -> None:
+    """Models without our nodes, and bf16, which no CPU kernel takes."""
+    assert count_halves(fixtures.artifact(config=WIDE, **options).format_path("onnx")) == 0
+
+
+@pytest.mark.slow
+def test_half_precision(fixtures: Fixtures) -> None:
+    artifact = fixtures.artifact(config=WIDE, dtype="fp16")
+    assert count_halves(artifact.format_path("onnx")) == LAYERS
+    data = artifact.format_path("onnx").read_bytes()
+    ids = token_ids(2, 5, WIDE["vocab_size"])  # less than a chunk: nothing is hashed
+    with torch.no_grad():
+        wanted = fixtures.model(config=WIDE)(ids).logits.numpy()
+    for native in (True, False):
+        found = run(data, ids.numpy(), native=native)
+        assert np.abs(found - wanted).max() < 0.02 * np.abs(wanted).max()
+
+
+def test_no_weight_is_stored_twice(fixtures: Fixtures) -> None:
+    artifact = fixtures.artifact(config=WIDE)
+    names = {tensor.name for tensor in onnx.load(artifact.format_path("onnx")).graph.initializer}
+    inside = [name for name in names if ".feed_forward." in name]
+    assert sorted(name.rpartition(".")[2] for name in inside) == sorted(
+        LAYERS * ["weight_panels", "weight_panels", "bias", "bias", "weight", "bias"]
+    )
+    floats = sum(p.numel() for p in fixtures.model(config=WIDE).parameters())
+    assert artifact.format_path("onnx").stat().st_size < 1.2 * 4 * floats + 100_000
+
+
+def test_both_graphs_that_generate_have_them(fixtures: Fixtures) -> None:
+    artifact = fixtures.decoder(config=WIDE)
+    for name in DECODER_FILES:
+        assert count_halves(artifact.path / name) == LAYERS
+    model = fixtures.model(config=WIDE)
+    for length in (3, 17):
+        prompt = token_ids(1, length, WIDE["vocab_size"], seed=length)[0]
+        wanted, _ = generating.generate(model, prompt, 12)
+        for ops in ("native", "portable"):
+            generator = reformer_export.open_generator(artifact, ops=ops)
+            found = generator.generate(prompt.numpy(), max_new_tokens=12, stop=())
+            np.testing.assert_array_equal(found[0], wanted.numpy())
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "fp16"])
+def test_tensorrt_sees_products_of_matrices(fixtures: Fixtures, dtype: str) -> None:
+    artifact = fixtures.artifact(config=WIDE)
+    model = ir.load(artifact.format_path("onnx"))
+    lower(model, dtype)
+    assert {node.domain for node in model.graph} == {""}
+    inside = Counter(n.op_type for n in model.graph if "FeedForwardAdd" in str(n.name))
+    assert inside["Gemm"] == 2 * LAYERS
+    assert inside["Transpose"] == 0
+    assert not any("panels" in name for name in model.graph.initializers)
+    ids = token_ids(2, 5, WIDE["vocab_size"])
+    with torch.no_grad():
+        wanted = fixtures.model(config=WIDE)(ids).logits.numpy()
+    found = run(ir.to_proto(model).SerializeToString(), ids.numpy(), native=False)
+    assert np.abs(found - wanted).max() < (3e-5 if dtype == "fp32" else 0.1)
