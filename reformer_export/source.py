@@ -57,6 +57,7 @@ def load_source(
     revision: str | None = None,
     ignore_config_keys: Sequence[str] = (),
     ignore_weights: Sequence[str] = (),
+    last_logits: bool = False,
 ) -> LoadedModel:
     """Load a checkpoint for a task, in eval mode; see `reformer_models.loading.load_model`.
 
@@ -80,6 +81,7 @@ def load_source(
         revision=revision,
         ignore_config_keys=ignore_config_keys,
         ignore_weights=ignore_weights,
+        last_logits=last_logits,
     )
 
 
@@ -134,6 +136,7 @@ def load_original(
         revision=manifest.source.revision if checkpoint is None else None,
         ignore_config_keys=manifest.source.ignored_keys,
         ignore_weights=manifest.source.ignored_weights,
+        last_logits=manifest.signature.last_logits,
     )
     for path in loaded.checkpoint.files if checkpoint is None else ():
         if FileRecord.of(path) != manifest.source.files.get(path.name):

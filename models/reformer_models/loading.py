@@ -72,6 +72,7 @@ def load_model(
     revision: str | None = None,
     ignore_config_keys: Sequence[str] = (),
     ignore_weights: Sequence[str] = (),
+    last_logits: bool = False,
 ) -> LoadedModel:
     """Load a Hugging Face Reformer from a directory or the hub, without transformers.
 
@@ -90,10 +91,13 @@ def load_model(
         ignore_config_keys: unknown keys of config.json to ignore.
         ignore_weights: names of tensors to leave out, as the files spell them; * stands for any
             characters.
+        last_logits: whether a causal language model gives the logits of the last token of each row
+            alone, `[batch, 1, vocab_size]`.
 
     Raises:
         CheckpointError: files missing, damaged, or not fitting the config.
-        ConfigError: the config is not a Reformer's we know, or does not fit the task.
+        ConfigError: the config is not a Reformer's we know, or does not fit the task, or
+            `last_logits` does not.
     """
     checkpoint = open_checkpoint(source, revision=revision, ignore_config_keys=ignore_config_keys)
     if task == "auto":
@@ -106,12 +110,17 @@ def load_model(
         task = found
     elif task not in TASKS:
         raise ConfigError(f"unknown task {task!r}: choose auto or one of {', '.join(TASKS)}")
+    if last_logits and task != "text-generation":
+        raise ConfigError(
+            f"the logits of the last token alone are for text-generation; the task is {task}"
+        )
     if sequence_length is not None:
         sequence_length = min(sequence_length, checkpoint.config.max_length)
     config, notes = checkpoint.config.pinned(
         sequence_length=sequence_length, num_buckets=num_buckets, hash_seed=hash_seed
     )
     model = heads.MODELS[task](config)
+    model.last_only = last_logits
     redraw_rotations(model, checkpoint.config.hash_seed is None and hash_seed is None)
     notes += _load_weights(model, task, checkpoint, ignore_weights)
     return LoadedModel(model.to(dtype).eval(), task, checkpoint, notes)

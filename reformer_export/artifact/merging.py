@@ -83,6 +83,7 @@ def _identity(manifest: Manifest) -> dict[str, object]:
         "checkpoint": dict(manifest.source.files),
         "task": manifest.task,
         "dtype": manifest.dtype,
+        "choice of --logits": manifest.signature.last_logits,
         "maximum length": manifest.signature,
         "hashing": hashing,
         "version of the operators": dict(manifest.ops.versions),

@@ -73,6 +73,11 @@ class Signature:
     min_length: int
     max_length: int
 
+    @property
+    def last_logits(self) -> bool:
+        """True if a language model gives the logits of the last token of each row alone."""
+        return any(spec.name == LOGITS and spec.axes[1:-1] == (1,) for spec in self.outputs)
+
     def check(self, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Return all inputs as a runtime takes them, C-contiguous int64 [batch, sequence].
 

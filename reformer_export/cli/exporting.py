@@ -59,6 +59,13 @@ _MODEL = (
         metavar="N",
         help="Seed of the hash rotations.  [default: the checkpoint's]",
     ),
+    click.option(
+        "--logits",
+        type=click.Choice(["all", "last"]),
+        default="all",
+        show_default=True,
+        help="last: text-generation gives those of each row's last token alone, in less memory.",
+    ),
 )
 _OUT = (
     click.option("--no-verify", is_flag=True, help="Do not run it against the checkpoint."),

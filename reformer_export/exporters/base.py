@@ -72,6 +72,7 @@ class ExportOptions:
     max_length: int | None = None
     num_buckets: int | Sequence[int] | None = None
     hash_seed: int | None = None
+    logits: str = "all"
     revision: str | None = None
     ignore_config_keys: Sequence[str] = ()
     ignore_weights: Sequence[str] = ()
@@ -84,6 +85,8 @@ class ExportOptions:
             )
         if self.ops not in self.ops_modes:
             raise UsageError(f"unknown ops {self.ops!r}: choose one of {', '.join(self.ops_modes)}")
+        if self.logits not in ("all", "last"):
+            raise UsageError(f"unknown logits {self.logits!r}: choose all or last")
         if self.with_past and not self.takes_past:
             raise UsageError(
                 f"--task {WITH_PAST} is for to-onnx and to-torchscript: give text-generation"
@@ -108,6 +111,7 @@ class ExportOptions:
             revision=self.revision,
             ignore_config_keys=self.ignore_config_keys,
             ignore_weights=self.ignore_weights,
+            last_logits=self.logits == "last",
         )
 
 
@@ -135,7 +139,7 @@ def signature_of(loaded: LoadedModel, options: ExportOptions) -> Signature:
             TensorSpec(name, "int64", ("batch", "sequence")) for name in (INPUT_IDS, ATTENTION_MASK)
         ),
         outputs=tuple(
-            TensorSpec(name, dtype, tuple(sizes.get(axis, axis) for axis in axes))
+            TensorSpec(name, dtype, tuple(sizes.get(str(axis), axis) for axis in axes))
             for name, axes in loaded.model.output_axes.items()
         ),
         vocab_size=config.vocab_size,

@@ -202,7 +202,8 @@ def top_predictions(
     outputs: Mapping[str, np.ndarray], mask: np.ndarray, codec: TextCodec | None = None
 ) -> Iterator[Prediction]:
     """The top entry of each row's `logits`: [batch, classes], or [batch, sequence, vocabulary]
-    at the row's last token by `mask` [batch, sequence]. Nothing for a model without logits."""
+    at the row's last token by `mask` [batch, sequence], or [batch, 1, vocabulary] if the model
+    gives that token's alone. Nothing for a model without logits."""
     logits = outputs.get("logits")
     if logits is None or logits.ndim not in (2, 3):
         return
@@ -210,8 +211,10 @@ def top_predictions(
         position: int | None = None
         if logits.ndim == 3:
             tokens = np.flatnonzero(mask[row])
-            position = int(tokens[-1]) if tokens.size else mask.shape[1] - 1
-            scores = scores[position]
+            last_only = len(scores) < mask.shape[1]
+            where_none = 0 if last_only else mask.shape[1] - 1
+            position = int(tokens[-1]) if tokens.size else where_none
+            scores = scores[0 if last_only else position]
         index = int(np.argmax(scores))
         words = codec.describe(index) if codec and position is not None else None
         yield Prediction(row, position, index, float(scores[index]), words)

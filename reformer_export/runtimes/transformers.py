@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from reformer_export.artifact.signature import Signature
+from reformer_export.artifact.signature import LOGITS, Signature
 from reformer_export.host.device import CPU, CUDA, Device
 from reformer_export.host.optional import require
 from reformer_export.runtimes.base import Array, Arrays, Buckets, Probe
@@ -77,6 +77,10 @@ class TransformersRunner:
         # other rotations from the same seed, which does not matter for measuring time.
         with torch.random.fork_rng(devices=[]), torch.inference_mode():
             outputs = self._model(input_ids=ids, attention_mask=mask, use_cache=False)
+            if self.signature.last_logits:
+                last = (mask * torch.arange(mask.shape[1], device=mask.device)).amax(dim=1)
+                rows = torch.arange(len(mask), device=mask.device)
+                outputs = {LOGITS: outputs[LOGITS][rows, last][:, None]}
         return {spec.name: outputs[spec.name].cpu().numpy() for spec in self.signature.outputs}
 
     def probe(self, inputs: Arrays, forced: Buckets | None = None) -> Probe:

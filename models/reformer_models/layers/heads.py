@@ -17,13 +17,19 @@ from reformer_models.layers.linear import Linear, linear
 from reformer_models.layers.reformer import Reformer
 
 Outputs = dict[str, torch.Tensor]
-Axes = dict[str, tuple[str, ...]]
+Axes = dict[str, tuple[str | int, ...]]
 
 
 class ReformerForTask(nn.Module, ABC):
-    """A Reformer with whatever head a task needs; `output_axes` names outputs and their axes."""
+    """A Reformer with whatever head a task needs.
 
-    output_axes: ClassVar[Axes]
+    Attributes:
+        last_only: whether the head gets the last token of each row alone.
+    """
+
+    axes: ClassVar[Axes]
+    """Outputs by name, with their axes."""
+    last_only = False
 
     def __init__(self, config: ReformerConfig) -> None:
         super().__init__()
@@ -41,13 +47,21 @@ class ReformerForTask(nn.Module, ABC):
         source: BucketSource | None = None,
     ) -> Outputs:
         """The task's outputs; the arguments are those of `Reformer.forward`."""
-        return self.head(self.reformer(input_ids, attention_mask, source))
+        return self.head(self.reformer(input_ids, attention_mask, source, self.last_only))
+
+    @property
+    def output_axes(self) -> Axes:
+        """Outputs by name, with their axes."""
+        if not self.last_only:
+            return self.axes
+        one = {"sequence": 1}
+        return {n: tuple(one.get(str(axis), axis) for axis in a) for n, a in self.axes.items()}
 
 
 class FeatureExtraction(ReformerForTask):
     """No head. `last_hidden_state`: `[batch, sequence, 2 * hidden_size]`."""
 
-    output_axes: ClassVar[Axes] = {"last_hidden_state": ("batch", "sequence", "2 * hidden_size")}
+    axes: ClassVar[Axes] = {"last_hidden_state": ("batch", "sequence", "2 * hidden_size")}
 
     def head(self, hidden: torch.Tensor) -> Outputs:
         """The hidden states themselves."""
@@ -74,7 +88,7 @@ class LMHead(nn.Module):
 
 
 class _LanguageModel(ReformerForTask):
-    output_axes: ClassVar[Axes] = {"logits": ("batch", "sequence", "vocab_size")}
+    axes: ClassVar[Axes] = {"logits": ("batch", "sequence", "vocab_size")}
 
     def __init__(self, config: ReformerConfig) -> None:
         super().__init__(config)
@@ -136,7 +150,7 @@ class ClassificationHead(nn.Module):
 class TextClassification(ReformerForTask):
     """Sequence classification. `logits`: `[batch, num_labels]`."""
 
-    output_axes: ClassVar[Axes] = {"logits": ("batch", "num_labels")}
+    axes: ClassVar[Axes] = {"logits": ("batch", "num_labels")}
 
     def __init__(self, config: ReformerConfig) -> None:
         super().__init__(config)
@@ -150,7 +164,7 @@ class TextClassification(ReformerForTask):
 class QuestionAnswering(ReformerForTask):
     """Extractive question answering. `start_logits`, `end_logits`: `[batch, sequence]`."""
 
-    output_axes: ClassVar[Axes] = {
+    axes: ClassVar[Axes] = {
         "start_logits": ("batch", "sequence"),
         "end_logits": ("batch", "sequence"),
     }

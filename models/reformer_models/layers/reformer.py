@@ -26,6 +26,7 @@ class Reformer(nn.Module):
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
         source: BucketSource | None = None,
+        last_only: bool = False,
     ) -> torch.Tensor:
         """Hidden states of every token.
 
@@ -33,16 +34,18 @@ class Reformer(nn.Module):
             input_ids: `[batch, length]` int64.
             attention_mask: `[batch, length]`, zero for padding; all ones when left out.
             source: of the buckets, for who watches the hashing or takes it over (`BucketTrace`).
+            last_only: return those of the last token of each row that the mask keeps.
 
         Returns:
-            `[batch, length, 2 * hidden_size]`: both streams of the reversible encoder.
+            `[batch, length, 2 * hidden_size]`: both streams of the reversible encoder. With
+            `last_only`, `[batch, 1, 2 * hidden_size]`.
 
         Raises:
             InputShapeError: the length is 0 or beyond `config.max_length`.
         """
         ids, mask = self.padded(input_ids, attention_mask)
-        hidden: torch.Tensor = self.encoder(self.embeddings(ids), mask, source)
-        return hidden[:, : input_ids.shape[1]]
+        hidden: torch.Tensor = self.encoder(self.embeddings(ids), mask, source, last_only)
+        return hidden if last_only else hidden[:, : input_ids.shape[1]]
 
     def padded(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
 import torch
@@ -57,17 +57,35 @@ class ReformerEncoder(nn.Module):
         self.recompute = True
 
     def forward(
-        self, hidden: torch.Tensor, mask: torch.Tensor, source: BucketSource | None
+        self,
+        hidden: torch.Tensor,
+        mask: torch.Tensor,
+        source: BucketSource | None,
+        last_only: bool = False,
     ) -> torch.Tensor:
-        """`[batch, length, hidden]` -> `[batch, length, 2 * hidden]`: both streams, normalised."""
+        """`[batch, length, hidden]` -> `[batch, length, 2 * hidden]`: both streams, normalised.
+
+        With `last_only`, `[batch, 1, 2 * hidden]`: of the last token of each row that `mask` keeps.
+        """
         y1, y2 = hidden, hidden
         if self.recompute and torch.is_grad_enabled() and not _is_traced():
             y1, y2 = _run_reversibly(self.layers, hidden, mask, source)
         else:
             for layer in self.layers:
                 y1, y2 = layer(y1, y2, mask, source)
+        if last_only:
+            y1, y2 = _last_tokens(mask, y1, y2)
         result: torch.Tensor = self.dropout(self.layer_norm(torch.cat([y1, y2], dim=-1)))
         return result
+
+
+def _last_tokens(mask: torch.Tensor, *streams: torch.Tensor) -> Iterator[torch.Tensor]:
+    """`[batch, length, hidden]` -> `[batch, 1, hidden]`: where `mask` is last True; the first token
+    of a row without any."""
+    positions = torch.arange(mask.shape[1], dtype=torch.int32, device=mask.device)
+    last = torch.where(mask, positions, 0).amax(dim=1).to(torch.int64)
+    for stream in streams:
+        yield stream.gather(1, last[:, None, None].expand(-1, 1, stream.shape[2]))
 
 
 def _is_traced() -> bool:

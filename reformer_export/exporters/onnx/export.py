@@ -69,6 +69,7 @@ def to_onnx(
     max_length: int | None = None,
     num_buckets: int | Sequence[int] | None = None,
     hash_seed: int | None = None,
+    logits: str = "all",
     opset: int | None = None,
     ops: str = "auto",
     external_data: bool = False,
@@ -91,6 +92,8 @@ def to_onnx(
         max_length: the longest sequence to take, in tokens; the checkpoint's if None.
         num_buckets: hash buckets, in one factor or more; the checkpoint's if None.
         hash_seed: the seed of the hash rotations; the checkpoint's if None.
+        logits: "all", or "last": text-generation gives the logits of the last token of each row
+            that attention_mask keeps, `[batch, 1, vocab_size]`. Long sequences take less memory.
         opset: the version of ONNX's operators, 18 to 23; 18 if None.
         ops: "auto" (our operators as nodes with bodies in standard operators) or "portable"
             (standard operators only).
@@ -118,6 +121,7 @@ def to_onnx(
         max_length=max_length,
         num_buckets=num_buckets,
         hash_seed=hash_seed,
+        logits=logits,
         opset=opset,
         ops=ops,
         external_data=external_data,

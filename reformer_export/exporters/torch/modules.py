@@ -25,10 +25,14 @@ class Traced(nn.Module):
         self.model = model
 
     def hidden(self, ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """`[batch, padded]` int64 and bool -> hidden states, and buckets by `stacked`."""
+        """`[batch, padded]` int64 and bool -> hidden states, and buckets by `stacked`.
+
+        Hidden states of all tokens, or of one a row where the model gives the last logits alone.
+        """
         reformer: Any = self.model.reformer
         trace = new_trace()
-        hidden = reformer.encoder(reformer.embeddings(ids), mask, trace)
+        last_only: Any = self.model.last_only
+        hidden = reformer.encoder(reformer.embeddings(ids), mask, trace, last_only)
         return hidden, stacked(trace.computed)
 
     def head(self, hidden: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -32,8 +32,9 @@ std::int64_t peak_rss() {
   return std::int64_t{usage.ru_maxrss} * 1024;
 }
 
-// The highest logit of each row. Logits are [batch, classes], or [batch, sequence, vocabulary]:
-// then those at the row's last token that the mask keeps. Empty for a model without logits.
+// The highest logit of each row. Logits are [batch, classes], or [batch, sequence, vocabulary]: then
+// those at the row's last token that the mask keeps, or [batch, 1, vocabulary] if the model gives
+// that token's alone. Empty for a model without logits.
 std::vector<Prediction> top_predictions(const NamedTensors& outputs, const Tensor& mask,
                                         const std::optional<ByteCodec>& codec) {
   const Tensor* logits = find(outputs, "logits");
@@ -49,9 +50,10 @@ std::vector<Prediction> top_predictions(const NamedTensors& outputs, const Tenso
       const std::int64_t* tokens = mask.data<std::int64_t>() + row * length;
       std::int64_t last = length - 1;
       while (last > 0 && tokens[last] == 0) --last;
-      if (tokens[last] == 0) last = length - 1;
+      const bool last_only = shape[1] < length;
+      if (tokens[last] == 0) last = last_only ? 0 : length - 1;
       prediction.position = last;
-      first = (row * shape[1] + last) * classes;
+      first = (row * shape[1] + (last_only ? 0 : last)) * classes;
     }
     prediction.score = number_at(*logits, static_cast<std::size_t>(first));
     for (std::int64_t i = 1; i < classes && !std::isnan(prediction.score); ++i) {
