@@ -35,7 +35,15 @@ FLOORS: dict[str, tuple[set[str], ...]] = {
         },
         {"sorted_chunk_attention_step"},
         {"chunk_attention_step", "sorted_chunk_attention"},  # are chunk_attention in parts
-        {"add_norm", "chunk_attention", "feed_forward_add", "lsh_bucket", "training"},
+        {
+            "add_norm",
+            "chunk_attention",
+            "feed_forward_add",
+            "layer_norm_linear",
+            "linear_add",
+            "lsh_bucket",
+            "training",
+        },
         {"triton"},
         {"core"},
     ),

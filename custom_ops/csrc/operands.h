@@ -6,6 +6,7 @@
 #include <initializer_list>
 #include <iterator>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -58,25 +59,27 @@ struct Attribute {
 // The sizes of one call's axes. The same name means the same size for all operands.
 class Axes {
  public:
-  explicit Axes(const char* op) : op_(op) {}
+  explicit Axes(const char* op) : op_(op) { sizes_.reserve(16); }
 
   // Throws Error if `shape` does not fit. The messages equal those of Python's check_operands.
   template <typename Names = std::initializer_list<const char*>>
   void check(const char* operand, const Names& names, const Shape& shape) {
-    std::string expected = op_ + " takes " + operand + " as [";
-    for (const char* name : names)
-      expected += (name == *std::begin(names) ? "" : ", ") + std::string(name);
-    expected += "]";
-    const std::string found = "; got shape " + text_of(shape);
+    // Messages are made where there is an error: this runs at every call of every operator.
+    const auto refuse = [&](const std::string& why) {
+      std::string expected = std::string(op_) + " takes " + operand + " as [";
+      for (const char* name : names)
+        expected += (name == *std::begin(names) ? "" : ", ") + std::string(name);
+      throw Error(expected + "]" + why + "; got shape " + text_of(shape));
+    };
     if (shape.size() != static_cast<std::size_t>(std::distance(std::begin(names), std::end(names))))
-      throw Error(expected + found);
+      refuse("");
     const std::int64_t* size = shape.data();
     for (const char* name : names) {
-      if (*size < 1) throw Error(expected + " with no axis empty" + found);
+      if (*size < 1) refuse(" with no axis empty");
       const std::int64_t known = find_or_add(name, *size);
       if (known != *size)
-        throw Error(expected + " with " + name + " = " + std::to_string(known) +
-                    " as in the inputs before it" + found);
+        refuse(std::string(" with ") + name + " = " + std::to_string(known) +
+               " as in the inputs before it");
       ++size;
     }
   }
@@ -85,15 +88,15 @@ class Axes {
   std::int64_t operator[](const char* name) { return find_or_add(name, 0); }
 
  private:
-  std::int64_t find_or_add(const std::string& name, std::int64_t size) {
+  std::int64_t find_or_add(std::string_view name, std::int64_t size) {
     for (const auto& [known, known_size] : sizes_)
       if (known == name) return known_size;
     sizes_.emplace_back(name, size);
     return size;
   }
 
-  std::string op_;
-  std::vector<std::pair<std::string, std::int64_t>> sizes_;
+  const char* op_;
+  std::vector<std::pair<std::string_view, std::int64_t>> sizes_;
 };
 
 }  // namespace reformer

@@ -18,6 +18,7 @@ struct Parallel {
 // parallel_for(parallel, count, [&](std::size_t index) { ... });
 template <typename Function>
 void parallel_for(const Parallel& parallel, std::size_t count, Function&& function) {
+  if (count == 1) return function(std::size_t{0});
   using Plain = std::remove_reference_t<Function>;
   parallel.run(
       parallel.context, count,

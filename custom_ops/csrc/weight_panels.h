@@ -73,6 +73,8 @@ struct WeightPanels {
   REFORMER_INLINE void multiply(RowBlock rows, Range lines, Range columns, float* wide,
                                 Begin&& begin, Finish&& finish) const {
     const std::int64_t step = group(rows.count);
+    // Of the columns that come next, each tile asks for a part.
+    const std::int64_t ahead = (lines.size() * kTileRows + rows.count - 1) / rows.count;
     for (std::int64_t column = columns.first; column < columns.last; column += step) {
       const std::int64_t width = std::min(step, columns.last - column);
       const Panel panel = floats(lines, column, width, wide);
@@ -81,6 +83,8 @@ struct WeightPanels {
         const float* pointers[Count];
         for (int r = 0; r < Count; ++r) pointers[r] = rows.data + (row + r) * rows.stride;
         const float* from = panel.data + start / kWeightPanel * panel.stride + start % kWeightPanel;
+        if (Count == kTileRows && column + width < columns.last)
+          prefetch_lines(lines, column + width, row / kTileRows * ahead, ahead);
         Floats tile[Count][Vectors];
         begin.template operator()<Count, Vectors>(tile, row, column + start);
         multiply_panels<Count, Vectors>(tile, pointers, from, panel.stride, lines.size());
@@ -106,6 +110,15 @@ struct WeightPanels {
     const float* data;
     std::int64_t stride;
   };
+
+  // Asks for some lines of the panel that begins at `column`.
+  REFORMER_INLINE void prefetch_lines(Range lines, std::int64_t column, std::int64_t first,
+                                      std::int64_t count) const {
+    const Stored* panel = data + column * depth + lines.first * kWeightPanel;
+    const std::int64_t last = std::min(first + count, lines.size());
+    for (std::int64_t line = first; line < last; ++line)
+      __builtin_prefetch(panel + line * kWeightPanel, 0, 2);
+  }
 
   // Columns that are multiplied at once.
   static constexpr std::int64_t group(std::int64_t rows) {

@@ -13,6 +13,8 @@ from reformer_ops.chunk_attention_step import onnx_body as chunk_attention_step
 from reformer_ops.core.onnx_writer import OnnxWriter
 from reformer_ops.core.spec import DOMAIN, OpSpec
 from reformer_ops.feed_forward_add import onnx_body as feed_forward_add
+from reformer_ops.layer_norm_linear import onnx_body as layer_norm_linear
+from reformer_ops.linear_add import onnx_body as linear_add
 from reformer_ops.lsh_bucket import onnx_body as lsh_bucket
 from reformer_ops.sorted_chunk_attention import onnx_body as sorted_chunk_attention
 from reformer_ops.sorted_chunk_attention_step import onnx_body as sorted_chunk_attention_step
@@ -24,6 +26,8 @@ _BODIES: dict[str, Callable[..., ir.Value | tuple[ir.Value, ...]]] = {
     "ChunkAttention": chunk_attention.body,
     "SortedChunkAttentionStep": sorted_chunk_attention_step.body,
     "ChunkAttentionStep": chunk_attention_step.body,
+    "LayerNormLinear": layer_norm_linear.body,
+    "LinearAdd": linear_add.body,
     "FeedForwardAdd": feed_forward_add.body,
 }
 

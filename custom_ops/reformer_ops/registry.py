@@ -7,6 +7,8 @@ from reformer_ops.chunk_attention.spec import CHUNK_ATTENTION
 from reformer_ops.chunk_attention_step.spec import CHUNK_ATTENTION_STEP
 from reformer_ops.core.spec import OpSpec
 from reformer_ops.feed_forward_add.spec import FEED_FORWARD_ADD
+from reformer_ops.layer_norm_linear.spec import LAYER_NORM_LINEAR
+from reformer_ops.linear_add.spec import LINEAR_ADD
 from reformer_ops.lsh_bucket.spec import LSH_BUCKET
 from reformer_ops.sorted_chunk_attention.spec import SORTED_CHUNK_ATTENTION
 from reformer_ops.sorted_chunk_attention_step.spec import SORTED_CHUNK_ATTENTION_STEP
@@ -22,11 +24,11 @@ FUSED: tuple[OpSpec, ...] = (ADD_NORM,)
 """Operators that the exporter makes of adjacent standard operators. Only ONNX has these, and only
 GPUs have kernels for them; all other runtimes run their bodies."""
 
-HALVES: tuple[OpSpec, ...] = (FEED_FORWARD_ADD,)
-"""Operators that the exporter makes of half a layer each. Only ONNX has these, and only CPUs have
-kernels for them; all other runtimes run their bodies."""
+LINEAR: tuple[OpSpec, ...] = (LAYER_NORM_LINEAR, LINEAR_ADD, FEED_FORWARD_ADD)
+"""Linear layers with what is around them, which the exporter makes of standard operators. Only ONNX
+has these, and only CPUs have kernels for them; all other runtimes run their bodies."""
 
-ALL: tuple[OpSpec, ...] = (*OPS, *STEPS, *FUSED, *HALVES)
+ALL: tuple[OpSpec, ...] = (*OPS, *STEPS, *FUSED, *LINEAR)
 
 
 def by_onnx_name(name: str) -> OpSpec:

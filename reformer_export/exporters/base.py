@@ -22,7 +22,7 @@ from reformer_export.errors import UsageError
 from reformer_export.source import DTYPES, load_source
 from reformer_ops.core.native import Choice
 from reformer_ops.core.spec import DOMAIN
-from reformer_ops.registry import HALVES, OPS
+from reformer_ops.registry import LINEAR, OPS
 
 if TYPE_CHECKING:
     from reformer_export.source import Checkpoint, LoadedModel
@@ -159,7 +159,7 @@ def draft_manifest(loaded: LoadedModel, options: ExportOptions) -> Manifest:
         task=loaded.task,
         architecture=loaded.checkpoint.architecture,
         dtype=options.dtype,
-        ops=OpsRecord(DOMAIN, {op.name: op.version for op in (*OPS, *HALVES)}),
+        ops=OpsRecord(DOMAIN, {op.name: op.version for op in (*OPS, *LINEAR)}),
         signature=signature_of(loaded, options),
         hashing=HashingRecord(
             num_buckets=config.num_buckets or (),  # none without LSH layers

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import reformer_ops
-from reformer_ops.registry import ALL, FUSED, HALVES, OPS, STEPS
+from reformer_ops.registry import ALL, FUSED, LINEAR, OPS, STEPS
 
 OPERATORS = Path(reformer_ops.__file__).parent
 ROOT = OPERATORS.parents[1]
@@ -20,7 +20,7 @@ FOLDERS: Mapping[str, tuple[str, ...]] = {
     "model": tuple(op.torch_name for op in OPS),
     "step": tuple(op.torch_name for op in STEPS),
     "fused": tuple(op.torch_name for op in FUSED),
-    "half": tuple(op.torch_name for op in HALVES),
+    "linear": tuple(op.torch_name for op in LINEAR),
     "training": tuple(layer.removeprefix("training/") for layer in LAYERS.split()),
 }
 by_kind = pytest.mark.parametrize("kind", FOLDERS)

@@ -106,6 +106,27 @@ class OnnxWriter:
         """`value[start:end]` along `axis`, clamped as Python clamps."""
         return self.op("Slice", value, self.ints(start), self.ints(end), self.ints(axis))
 
+    def layer_norm(
+        self, value: ir.Value, weight: ir.Value, bias: ir.Value, epsilon: float
+    ) -> ir.Value:
+        """The layer norm over the last axis, computed in fp32."""
+        return self.op(
+            "LayerNormalization",
+            value,
+            weight,
+            bias,
+            name="normed",
+            axis=-1,
+            epsilon=float(epsilon),
+            stash_type=int(ir.DataType.FLOAT),
+        )
+
+    def matrix(self, panels: ir.Value, name: str) -> ir.Value:
+        """A weight `[panels, depth, 16]` as `[depth, columns]`. Runtimes compute it once, when they
+        load."""
+        by_row = self.op("Transpose", panels, perm=[1, 0, 2])
+        return self.op("Flatten", by_row, name=f"{name}_matrix", axis=1)
+
     def look_adjacent(
         self,
         chunks: ir.Value,

@@ -3,7 +3,7 @@
 #include <string>
 
 #include "feed_forward_add/kernel.h"
-#include "ort_cpu.h"
+#include "ort_panels.h"
 
 namespace reformer::ort {
 namespace {
@@ -34,8 +34,8 @@ class FeedForwardAdd {
 
   void compute(const Ort::KernelContext& context, DType dtype) const {
     Axes axes = check_inputs<FeedForwardAdd>(context);
-    check_panels(axes, "up_panels", "feed_forward");
-    check_panels(axes, "down_panels", "hidden");
+    check_columns(axes, kTorchName, "up_panels", "feed_forward");
+    check_columns(axes, kTorchName, "down_panels", "hidden");
     const auto inputs = raw_inputs<FeedForwardAdd>(context);
     FeedForwardAddArguments a{};
     a.residual = inputs[0];
@@ -58,14 +58,6 @@ class FeedForwardAdd {
   }
 
  private:
-  static void check_panels(Axes& axes, const char* panels, const char* columns) {
-    constexpr std::int64_t kColumns = 16;
-    if (axes["panel"] != kColumns || axes[panels] * kColumns != axes[columns])
-      throw Error(std::string(kTorchName) + " takes weights in panels of 16 columns; got " +
-                  std::to_string(axes[panels]) + " panels of " + std::to_string(axes["panel"]) +
-                  " for " + columns + " = " + std::to_string(axes[columns]));
-  }
-
   float epsilon_;
   Activation activation_;
 };

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from reformer_ops.core.cases import Case
-from reformer_ops.feed_forward_add.spec import ACTIVATIONS, PANEL
+from reformer_ops.core.weight_panels import PANEL
+from reformer_ops.feed_forward_add.spec import ACTIVATIONS
 
 
 def make_case(
@@ -49,6 +50,7 @@ def cases() -> Iterator[Case]:
     yield make_case(1, 97, 64, 112)
     yield make_case(3, 65, 32, 48)
     yield make_case(1, 800, 16, 32)  # many blocks, of which the last is short
+    yield make_case(1, 1700, 16, 16)  # and larger ones
     yield make_case(1, 20, 48, 32, offset=100.0)
     for activation in ACTIVATIONS:
         yield make_case(2, 9, 32, 64, activation=activation)

@@ -24,30 +24,15 @@ def body(
     activation: str,
 ) -> tuple[ir.Value]:
     """The output `[batch, length, hidden]`."""
-    normed = w.op(
-        "LayerNormalization",
-        input,
-        norm_weight,
-        norm_bias,
-        name="normed",
-        axis=-1,
-        epsilon=float(epsilon),
-        stash_type=int(ir.DataType.FLOAT),
-    )
+    normed = w.layer_norm(input, norm_weight, norm_bias, epsilon)
     # As matrices: runtimes have one kernel for a product, its bias and its activation, but only for
     # matrices.
     rows = w.op("Flatten", normed, name="rows", axis=2)
-    up = w.op("Gemm", rows, _matrix(w, up_weight, "up_weight"), up_bias, name="up")
+    up = w.op("Gemm", rows, w.matrix(up_weight, "up_weight"), up_bias, name="up")
     activated = _activated(w, up, activation)
-    down = w.op("Gemm", activated, _matrix(w, down_weight, "down_weight"), down_bias, name="down")
+    down = w.op("Gemm", activated, w.matrix(down_weight, "down_weight"), down_bias, name="down")
     update = w.op("Reshape", down, w.op("Shape", residual), name="update")
     return (w.op("Add", residual, update, name="output"),)
-
-
-def _matrix(w: OnnxWriter, panels: ir.Value, name: str) -> ir.Value:
-    """`[panels, depth, 16]` -> `[depth, columns]`. Runtimes do this once, when they load."""
-    by_row = w.op("Transpose", panels, perm=[1, 0, 2])
-    return w.op("Flatten", by_row, name=f"{name}_matrix", axis=1)
 
 
 def _activated(w: OnnxWriter, x: ir.Value, activation: str) -> ir.Value:

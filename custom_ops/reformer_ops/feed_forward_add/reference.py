@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from reformer_ops.core.weight_panels import matrix
+
 Array = NDArray[Any]
 
 _erf = np.vectorize(math.erf)
@@ -60,8 +62,3 @@ def feed_forward_add(
     down = FUNCTIONS[activation](up) @ matrix(down_weight).astype(np.float64) + down_bias
     result: NDArray[np.float64] = residual + down
     return result
-
-
-def matrix(panels: Array) -> Array:
-    """`[panels, depth, 16]` -> the matrix `[depth, columns]`."""
-    return panels.transpose(1, 0, 2).reshape(panels.shape[1], -1)

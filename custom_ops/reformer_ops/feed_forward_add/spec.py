@@ -6,10 +6,6 @@ from reformer_ops.core.spec import Attribute, Operand, OpSpec
 
 _STREAM = ("batch", "length", "hidden")
 
-PANEL = 16
-"""Columns of a panel. A weight `[depth, columns]` is stored as `[columns / 16, depth, 16]`, as the
-CPU kernels read it."""
-
 ACTIVATIONS = ("linear", "relu", "gelu", "gelu_tanh", "silu")
 """Activation functions that the operator has."""
 

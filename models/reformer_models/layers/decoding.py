@@ -146,12 +146,10 @@ def _attend(
 ) -> tuple[torch.Tensor, list[torch.Tensor]]:
     """What attention adds to the stream, and its projections `[batch, length, width]`."""
     layer = cast(SelfAttention, attention.self_attention)
-    # As matrices, so that the weights are stored as for the steps, and once for both.
-    sizes = hidden.shape[:2]
-    rows = attention.layer_norm(hidden).flatten(0, 1)
-    projected = [projection(rows).unflatten(0, sizes) for projection in layer.projections]
+    normed = attention.layer_norm(hidden)
+    projected = [projection(normed) for projection in layer.projections]
     attended = layer.attend(*projected, mask=mask, source=trace)
-    return attention.output(attended.flatten(0, 1)).unflatten(0, sizes), projected
+    return attention.output(attended), projected
 
 
 def _cached(
@@ -228,7 +226,7 @@ class DecodeStep(nn.Module):
         for module in reformer.encoder.layers:
             layer = cast(ReversibleLayer, module)
             attention = layer.attention
-            normed = attention.layer_norm(y2).flatten(0, 1)
+            normed = attention.layer_norm(y2)
             if isinstance(attention.self_attention, LSHSelfAttention):
                 taken, rest = rest[:5], rest[5:]
                 output, *present = _lsh_step(
@@ -239,7 +237,7 @@ class DecodeStep(nn.Module):
                 local = cast(LocalSelfAttention, attention.self_attention)
                 output, *present = _local_step(local, normed, taken, length, self.in_place)
             cache += present
-            y1 = y1 + attention.output(output.flatten(-2))[:, None]
+            y1 = y1 + attention.output(output.flatten(-2)[:, None])
             y2 = y2 + layer.feed_forward(y1)
         names = [tensor.present for tensor in cache_tensors(self.model.config)]
         hidden = torch.cat([y1, y2], dim=-1).flatten(0, 1)
@@ -268,9 +266,10 @@ def _lsh_step(
     in_place: bool,
 ) -> tuple[torch.Tensor, ...]:
     query_key, value = (
-        projection(normed).unflatten(-1, layer.head_shape) for projection in layer.projections
+        projection(normed).flatten(0, 1).unflatten(-1, layer.head_shape)
+        for projection in layer.projections
     )
-    mask = torch.ones(1, 1, dtype=torch.bool, device=normed.device).expand(normed.shape[0], 1)
+    mask = torch.ones(1, 1, dtype=torch.bool, device=normed.device).expand(normed.shape[:2])
     buckets = lsh_bucket(query_key[:, None], layer.rotations, mask, layer.factors)
     past_key, past_value, past_buckets, past_order, past_starts = past
     return sorted_chunk_attention_step(
@@ -298,7 +297,8 @@ def _local_step(
     in_place: bool,
 ) -> tuple[torch.Tensor, ...]:
     query, key, value = (
-        projection(normed).unflatten(-1, layer.head_shape) for projection in layer.projections
+        projection(normed).flatten(0, 1).unflatten(-1, layer.head_shape)
+        for projection in layer.projections
     )
     past_key, past_value = past
     return chunk_attention_step(

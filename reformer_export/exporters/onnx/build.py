@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 
 from reformer_export.exporters.onnx import passes
-from reformer_export.exporters.onnx.halves import fuse_halves
+from reformer_export.exporters.onnx.linear import fuse_linear
 from reformer_export.exporters.onnx.lint import lint
 from reformer_export.exporters.onnx.trace import Axes, Example, trace
 from reformer_export.host.optional import installed_version
@@ -33,7 +33,7 @@ def build(
     ops: str,
     opset: int,
     for_tensorrt: bool = True,
-    halves: str | None = None,
+    fuse: str | None = None,
 ) -> ir.Model:
     """The graph of `module`.
 
@@ -46,7 +46,8 @@ def build(
         ops: "auto": our operators are nodes with bodies; "portable": standard operators only.
         opset: the version of ONNX's operators.
         for_tensorrt: refuse what TensorRT does not take.
-        halves: the checkpoint's `hidden_act`, if half a layer shall be one node for CPUs.
+        fuse: the checkpoint's `hidden_act`, if linear layers shall be one node with what is around
+            them, for CPUs.
 
     Raises:
         ExportError: torch could not trace the model, or the graph breaks a rule of `lint`.
@@ -57,8 +58,8 @@ def build(
     if ops == "portable":
         passes.inline_bodies(model, _FLOAT_TYPES[dtype])
     else:
-        if halves is not None:
-            fuse_halves(model, halves)
+        if fuse is not None:
+            fuse_linear(model, fuse)
         if for_tensorrt:  # only GPUs have a kernel for them
             passes.fuse_norms(model)
         passes.attach_bodies(model, _FLOAT_TYPES[dtype])

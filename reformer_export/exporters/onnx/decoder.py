@@ -67,7 +67,7 @@ def write_decoder(
             ops=ops,
             opset=opset,
             for_tensorrt=False,
-            halves=loaded.config.hidden_act,
+            fuse=loaded.config.hidden_act,
         )
         for module, examples, outputs, name in (
             (

@@ -189,8 +189,8 @@ def _graph(loaded: LoadedModel, signature: Signature, opset: int, options: OnnxO
         dtype=options.dtype,
         ops=options.ops,
         opset=opset,
-        # GPUs have kernels for less than half a layer, and would leave the GPU for these.
-        halves=None if options.cuda or options.dtype == "bf16" else loaded.config.hidden_act,
+        # Only CPUs have kernels for these.
+        fuse=None if options.cuda or options.dtype == "bf16" else loaded.config.hidden_act,
     )
     _describe(model, loaded, signature)
     return model

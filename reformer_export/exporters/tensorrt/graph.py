@@ -14,7 +14,7 @@ import onnx_ir as ir
 import onnx_ir.passes.common as common_passes
 
 from reformer_export.errors import ExportError
-from reformer_export.exporters.onnx.halves import write_halves_out
+from reformer_export.exporters.onnx.linear import write_linear_out
 from reformer_export.exporters.onnx.lint import lint
 from reformer_export.exporters.onnx.passes import inline_bodies, write_norms_out
 from reformer_ops.core.onnx_writer import OnnxWriter
@@ -61,7 +61,7 @@ def set_types(model: ir.Model, dtype: str) -> None:
     """
     float_type = IR_TYPES[dtype]
     write_norms_out(model)
-    write_halves_out(model)
+    write_linear_out(model)
     model.functions.clear()  # written in the type of before
     if float_type == ir.DataType.FLOAT:
         return

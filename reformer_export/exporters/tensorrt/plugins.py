@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from reformer_export.errors import ExportError
-from reformer_export.exporters.onnx.halves import write_halves_out
+from reformer_export.exporters.onnx.linear import write_linear_out
 from reformer_export.exporters.onnx.passes import fixed_sizes, operator_nodes, write_norms_out
 from reformer_export.exporters.tensorrt.plugin_kernels import PluginKernel
 from reformer_ops.core.spec import DOMAIN, OpSpec
@@ -42,7 +42,7 @@ def use_plugins(model: ir.Model, kernels: Mapping[str, PluginKernel]) -> None:
         )
     chains = [_chain(node, kernels) for node in nodes]
     write_norms_out(model)
-    write_halves_out(model)
+    write_linear_out(model)
     for node, chain in zip(nodes, chains, strict=True):
         _replace(model.graph, node, chain)
     model.functions.clear()

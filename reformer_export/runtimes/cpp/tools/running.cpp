@@ -32,9 +32,9 @@ std::int64_t peak_rss() {
   return std::int64_t{usage.ru_maxrss} * 1024;
 }
 
-// The highest logit of each row. Logits are [batch, classes], or [batch, sequence, vocabulary]: then
-// those at the row's last token that the mask keeps, or [batch, 1, vocabulary] if the model gives
-// that token's alone. Empty for a model without logits.
+// The highest logit of each row. Logits are [batch, classes], or [batch, sequence, vocabulary]:
+// then those at the row's last token that the mask keeps, or [batch, 1, vocabulary] if the model
+// gives that token's alone. Empty for a model without logits.
 std::vector<Prediction> top_predictions(const NamedTensors& outputs, const Tensor& mask,
                                         const std::optional<ByteCodec>& codec) {
   const Tensor* logits = find(outputs, "logits");

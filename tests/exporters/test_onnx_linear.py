@@ -1,4 +1,4 @@
-"""Half a layer as one node: `exporters/onnx/halves.py`."""
+"""Linear layers as nodes of ours: `exporters/onnx/linear.py`."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ import torch
 import reformer_export
 from reformer_export.artifact import Artifact
 from reformer_export.artifact.manifest import DECODER_FILES
-from reformer_export.exporters.onnx.halves import ACTIVATIONS
+from reformer_export.exporters.onnx.linear import ACTIVATIONS
 from reformer_export.exporters.tensorrt.graph import lower
 from reformer_ops import session_options
-from reformer_ops.registry import HALVES
+from reformer_ops.registry import LINEAR
 
 from ..models import generating
 from ..models.configs import WIDE
@@ -27,12 +27,15 @@ from ..models.reformers import token_ids
 from ..tools.model_fixtures import Fixtures
 
 LAYERS = len(WIDE["attn_layers"])
-NAMES = {op.name for op in HALVES}
+# A local layer has a query, a key and a value, an LSH layer a query_key and a value.
+ATTENTION = {"LayerNormLinear": 5 * LAYERS // 2, "LinearAdd": LAYERS}
+ALL = {**ATTENTION, "FeedForwardAdd": LAYERS}
+NAMES = {op.name for op in LINEAR}
 
 
-def count_halves(path: Path) -> int:
+def count(path: Path) -> dict[str, int]:
     nodes = onnx.load(path, load_external_data=False).graph.node
-    return sum(node.op_type in NAMES for node in nodes)
+    return Counter(node.op_type for node in nodes if node.op_type in NAMES)
 
 
 def slow(value: object) -> Any:
@@ -66,29 +69,32 @@ def check_numbers(artifact: Artifact, model: Any) -> None:
 
 
 @pytest.mark.parametrize("activation", ["relu", *map(slow, ("gelu", "gelu_new", "silu"))])
-def test_every_feed_forward_is_one_node(fixtures: Fixtures, activation: str) -> None:
+def test_every_linear_layer_is_in_a_node_of_ours(fixtures: Fixtures, activation: str) -> None:
     config = wide(hidden_act=activation)
     artifact = fixtures.artifact(config=config)
+    assert count(artifact.format_path("onnx")) == ALL
     graph = onnx.load(artifact.format_path("onnx")).graph
-    inside = Counter(node.op_type for node in graph.node if "feed_forward" in node.name)
-    assert inside == {"FeedForwardAdd": LAYERS}
+    kinds = Counter(node.op_type for node in graph.node)
+    assert (kinds["Gemm"], kinds["MatMul"], kinds["LayerNormalization"]) == (1, 0, 1)  # the head's
     check_numbers(artifact, fixtures.model(config=config))
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("changes", "ours"),
     [
-        slow({"hidden_act": "tanh"}),
-        slow({"feed_forward_size": 40}),
-        slow({"hidden_size": 24, "axial_pos_embds_dim": [10, 14]}),
+        ({"hidden_act": "tanh"}, ATTENTION),
+        ({"feed_forward_size": 40}, ATTENTION),
+        ({"attention_head_size": 4}, {"FeedForwardAdd": LAYERS}),
+        ({"hidden_size": 24, "axial_pos_embds_dim": [10, 14]}, {}),
     ],
     ids=str,
 )
-def test_what_the_operator_cannot_do_stays_as_it_was(
-    fixtures: Fixtures, changes: dict[str, Any]
+@pytest.mark.slow
+def test_what_the_operators_cannot_do_stays_as_it_was(
+    fixtures: Fixtures, changes: dict[str, Any], ours: dict[str, int]
 ) -> None:
     artifact = fixtures.artifact(config=wide(**changes))
-    assert count_halves(artifact.format_path("onnx")) == 0
+    assert count(artifact.format_path("onnx")) == ours
     check_numbers(artifact, fixtures.model(config=wide(**changes)))
 
 
@@ -111,13 +117,13 @@ def test_every_activation_is_that_of_transformers() -> None:
 @pytest.mark.parametrize("options", [{"ops": "portable"}, {"dtype": "bf16"}], ids=str)
 def test_who_sees_standard_operators(fixtures: Fixtures, options: dict[str, str]) -> None:
     """Models without our nodes, and bf16, which no CPU kernel takes."""
-    assert count_halves(fixtures.artifact(config=WIDE, **options).format_path("onnx")) == 0
+    assert not count(fixtures.artifact(config=WIDE, **options).format_path("onnx"))
 
 
 @pytest.mark.slow
 def test_half_precision(fixtures: Fixtures) -> None:
     artifact = fixtures.artifact(config=WIDE, dtype="fp16")
-    assert count_halves(artifact.format_path("onnx")) == LAYERS
+    assert count(artifact.format_path("onnx")) == ALL
     data = artifact.format_path("onnx").read_bytes()
     ids = token_ids(2, 5, WIDE["vocab_size"])  # less than a chunk: nothing is hashed
     with torch.no_grad():
@@ -130,10 +136,14 @@ def test_half_precision(fixtures: Fixtures) -> None:
 def test_no_weight_is_stored_twice(fixtures: Fixtures) -> None:
     artifact = fixtures.artifact(config=WIDE)
     names = {tensor.name for tensor in onnx.load(artifact.format_path("onnx")).graph.initializer}
-    inside = [name for name in names if ".feed_forward." in name]
-    assert sorted(name.rpartition(".")[2] for name in inside) == sorted(
-        LAYERS * ["weight_panels", "weight_panels", "bias", "bias", "weight", "bias"]
-    )
+    feed_forward = [name.rpartition(".")[2] for name in names if ".feed_forward." in name]
+    assert Counter(feed_forward) == {
+        "weight_panels": 2 * LAYERS,  # up and down
+        "bias": 3 * LAYERS,  # and the norm
+        "weight": LAYERS,
+    }
+    attention = [name.rpartition(".")[2] for name in names if ".attention." in name]
+    assert Counter(attention)["weight_panels"] == 5 * LAYERS // 2 + LAYERS
     floats = sum(p.numel() for p in fixtures.model(config=WIDE).parameters())
     assert artifact.format_path("onnx").stat().st_size < 1.2 * 4 * floats + 100_000
 
@@ -141,7 +151,7 @@ def test_no_weight_is_stored_twice(fixtures: Fixtures) -> None:
 def test_both_graphs_that_generate_have_them(fixtures: Fixtures) -> None:
     artifact = fixtures.decoder(config=WIDE)
     for name in DECODER_FILES:
-        assert count_halves(artifact.path / name) == LAYERS
+        assert count(artifact.path / name) == ALL
     model = fixtures.model(config=WIDE)
     for length in (3, 17):
         prompt = token_ids(1, length, WIDE["vocab_size"], seed=length)[0]
@@ -158,8 +168,9 @@ def test_tensorrt_sees_products_of_matrices(fixtures: Fixtures, dtype: str) -> N
     model = ir.load(artifact.format_path("onnx"))
     lower(model, dtype)
     assert {node.domain for node in model.graph} == {""}
-    inside = Counter(n.op_type for n in model.graph if "FeedForwardAdd" in str(n.name))
+    inside = Counter(n.op_type for n in model.graph if NAMES & set(str(n.name).split("/")))
     assert inside["Gemm"] == 2 * LAYERS
+    assert inside["MatMul"] == sum(ATTENTION.values())
     assert inside["Transpose"] == 0
     assert not any("panels" in name for name in model.graph.initializers)
     ids = token_ids(2, 5, WIDE["vocab_size"])

@@ -1,0 +1,239 @@
+// What the CPU kernels of linear layers with constant weights share.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <type_traits>
+
+#include "layer_norm.h"
+#include "parallel.h"
+#include "scratch.h"
+#include "storage.h"
+#include "weight_panels.h"
+
+namespace reformer::REFORMER_ISA {
+
+// Divides the rows of a layer into blocks, and their work into tasks.
+class RowBlocks {
+ public:
+  explicit RowBlocks(std::int64_t rows) : rows_(rows) {
+    // As many for each of 2, 4 or 8 threads, and none much smaller than the others.
+    const std::int64_t blocks = round_up((rows + kMostRows - 1) / kMostRows, kTogether);
+    block_rows_ = round_up((rows + blocks - 1) / blocks, kTileRows);
+    if (!are_many()) block_rows_ = kMostRows;
+  }
+
+  // True if a task is a block. Else columns are divided too.
+  bool are_many() const { return rows_ >= kTogether * kFewestRows; }
+
+  // The most rows of a block.
+  std::int64_t block_rows() const { return block_rows_; }
+
+  // The rows of the block that begins at row `first`.
+  std::int64_t rows_from(std::int64_t first) const { return std::min(block_rows_, rows_ - first); }
+
+  // Calls task(first row) for all blocks.
+  template <typename Task>
+  void each(const Parallel& parallel, Task&& task) const {
+    parallel_for(parallel, count(), [&](std::size_t index) { task(index * block_rows_); });
+  }
+
+  // Calls task(first row, columns) for all blocks and parts of a product with a matrix [depth,
+  // columns].
+  template <typename Task>
+  void each_part(const Parallel& parallel, std::int64_t depth, std::int64_t columns,
+                 Task&& task) const {
+    const std::int64_t least = kLeastWork / (std::min(rows_, block_rows_) * depth);
+    const std::int64_t width = round_up(
+        std::max((columns + kColumnTasks - 1) / kColumnTasks, least), kWideVectors * kLanes);
+    const std::size_t parts = (columns + width - 1) / width;
+    parallel_for(parallel, count() * parts, [&](std::size_t index) {
+      const std::int64_t column = index % parts * width;
+      task(index / parts * block_rows_, Range{column, std::min(columns, column + width)});
+    });
+  }
+
+ private:
+  // Rows of a block. All weights are read for them once.
+  static constexpr std::int64_t kMostRows = 192, kFewestRows = 48;
+  static constexpr std::int64_t kTogether = 8;
+  // Tasks of a few rows, each with as many columns.
+  static constexpr std::int64_t kColumnTasks = 16;
+  // Multiplications of a task that is worth another thread.
+  static constexpr std::int64_t kLeastWork = 1 << 17;
+
+  std::int64_t count() const { return (rows_ + block_rows_ - 1) / block_rows_; }
+
+  std::int64_t rows_, block_rows_;
+};
+
+// A small tensor as fp32.
+template <typename Stored>
+const float* widened(const void* stored, std::int64_t count, Scratch& scratch) {
+  float* wide = scratch.take<float>(count);
+  load_row(wide, static_cast<const Stored*>(stored), count);
+  return wide;
+}
+
+// Memory of this thread for weights as fp32, where they are stored otherwise.
+template <typename Stored>
+float* wide_weights(std::int64_t lines) {
+  static thread_local Scratch scratch;
+  scratch.reset(WeightPanels<Stored>::bytes(lines));
+  return scratch.take<float>(0);
+}
+
+// Rows of a block as products take them: in segments of kSegment columns, one after another. So
+// what a product works on stays in the caches, and rows do not compete for the same part of them.
+constexpr std::int64_t kSegment = 256;
+
+struct Segments {
+  float* data;
+  std::int64_t rows, width;
+
+  std::int64_t count() const { return (width + kSegment - 1) / kSegment; }
+  Range columns(std::int64_t segment) const {
+    return {segment * kSegment, std::min(width, (segment + 1) * kSegment)};
+  }
+  RowBlock block(std::int64_t segment) const {
+    return {at(0, segment * kSegment), rows, columns(segment).size()};
+  }
+  // Where a column of a row is. The columns after it up to the end of the segment follow it.
+  float* at(std::int64_t row, std::int64_t column) const {
+    const std::int64_t segment = column / kSegment;
+    return data + segment * kSegment * rows + row * columns(segment).size() + column % kSegment;
+  }
+};
+
+// Calls function(row, column, count) for all parts of the rows that lie in one piece.
+template <typename Function>
+void for_each_piece(const Segments& to, Range columns, Function&& function) {
+  for (std::int64_t column = columns.first; column < columns.last;) {
+    const std::int64_t end = std::min(columns.last, (column / kSegment + 1) * kSegment);
+    for (std::int64_t row = 0; row < to.rows; ++row) function(row, column, end - column);
+    column = end;
+  }
+}
+
+// Copies rows, as fp32.
+template <typename Stored>
+void copy_rows(const Stored* rows, const Segments& to) {
+  for_each_piece(to, {0, to.width}, [&](std::int64_t row, std::int64_t column, std::int64_t count) {
+    load_row(to.at(row, column), rows + row * to.width + column, count);
+  });
+}
+
+// Writes the layer norm of rows.
+template <typename Stored>
+void normalise_rows(const LayerNorm& norm, const Stored* rows, const Segments& to) {
+  static thread_local Scratch scratch;
+  constexpr std::int64_t kTogether = 4;
+  scratch.reset(Scratch::bytes_of<float>(kTogether * to.width));
+  float* few = scratch.take<float>(kTogether * to.width);
+  for (std::int64_t first = 0; first < to.rows; first += kTogether) {
+    const std::int64_t count = std::min(kTogether, to.rows - first);
+    if constexpr (std::is_same_v<Stored, float>) {
+      norm.apply(rows + first * to.width, count, few);
+    } else {
+      load_row(few, rows + first * to.width, count * to.width);
+      norm.apply(few, count, few);
+    }
+    for (std::int64_t row = 0; row < count; ++row)
+      for (std::int64_t column = 0; column < to.width; column += kSegment)
+        std::copy_n(few + row * to.width + column, std::min(kSegment, to.width - column),
+                    to.at(first + row, column));
+  }
+}
+
+// Calls function(r, v) for all vectors of a tile.
+template <typename Tile, typename Function>
+REFORMER_INLINE void for_each_vector(Tile& tile, Function&& function) {
+  constexpr int count = std::extent_v<std::remove_reference_t<Tile>, 0>;
+  constexpr int vectors = std::extent_v<std::remove_reference_t<Tile>, 1>;
+#pragma GCC unroll 8
+  for (int r = 0; r < count; ++r)
+#pragma GCC unroll 8
+    for (int v = 0; v < vectors; ++v) function(r, v);
+}
+
+template <int Count, int Vectors>
+REFORMER_INLINE void clear_tile(Floats (&tile)[Count][Vectors]) {
+  for_each_vector(tile, [&](int r, int v) REFORMER_LAMBDA { tile[r][v] = Floats{}; });
+}
+
+template <int Count, int Vectors>
+REFORMER_INLINE void load_tile(Floats (&tile)[Count][Vectors], const float* from,
+                               std::int64_t stride) {
+  for_each_vector(tile, [&](int r, int v)
+                            REFORMER_LAMBDA { tile[r][v] = load(from + r * stride + v * kLanes); });
+}
+
+template <int Count, int Vectors>
+REFORMER_INLINE void store_tile(const Floats (&tile)[Count][Vectors], float* to,
+                                std::int64_t stride) {
+  for_each_vector(
+      tile, [&](int r, int v) REFORMER_LAMBDA { store(to + r * stride + v * kLanes, tile[r][v]); });
+}
+
+// Asks for the memory of a tile, so that it is there when the products are.
+template <int Count, typename Stored>
+REFORMER_INLINE void prefetch_tile(const Stored* from, std::int64_t stride, bool to_write) {
+#pragma GCC unroll 8
+  for (int r = 0; r < Count; ++r) {
+    if (to_write)
+      __builtin_prefetch(from + r * stride, 1, 3);
+    else
+      __builtin_prefetch(from + r * stride, 0, 3);
+  }
+}
+
+// Multiplies rows with columns of a matrix. Calls finish.operator()<Count, Vectors>(tile, row,
+// column) for all tiles of the product, and prepare.operator()<Count>(row, column) well before.
+template <typename Stored, typename Prepare, typename Finish>
+void multiply_segments(const WeightPanels<Stored>& weight, const Segments& rows, Range columns,
+                       Prepare&& prepare, Finish&& finish) {
+  static thread_local Scratch scratch;
+  scratch.reset(Scratch::bytes_of<float>(rows.rows * kSegment));
+  float* const sums = scratch.take<float>(rows.rows * kSegment);  // of the segments before
+  for (std::int64_t first = columns.first; first < columns.last; first += kSegment) {
+    const Range part{first, std::min(columns.last, first + kSegment)};
+    for (std::int64_t segment = 0; segment < rows.count(); ++segment) {
+      const Range lines = rows.columns(segment);
+      const bool is_last = lines.last == rows.width;
+      weight.multiply(
+          rows.block(segment), lines, part, wide_weights<Stored>(lines.size()),
+          [&]<int Count, int Vectors>(Floats(&tile)[Count][Vectors], std::int64_t row,
+                                      std::int64_t column) REFORMER_LAMBDA {
+            if (is_last) prepare.template operator()<Count>(row, column);
+            if (segment == 0) return clear_tile(tile);
+            load_tile(tile, sums + row * kSegment + column - first, kSegment);
+          },
+          [&]<int Count, int Vectors>(const Floats(&tile)[Count][Vectors], std::int64_t row,
+                                      std::int64_t column) REFORMER_LAMBDA {
+            if (is_last) return finish.template operator()<Count, Vectors>(tile, row, column);
+            store_tile(tile, sums + row * kSegment + column - first, kSegment);
+          });
+    }
+  }
+}
+
+REFORMER_INLINE void store_vector(float* to, Floats x) { store(to, x); }
+REFORMER_INLINE void store_vector(Half* to, Floats x) {
+  float wide[kLanes];
+  store(wide, x);
+  store_row(to, wide, 1.0f, kLanes);
+}
+
+// Writes the sum of a vector in memory, as fp32, and `x`.
+template <typename Stored>
+REFORMER_INLINE void store_sum(Stored* to, const Stored* stored, Floats x) {
+  float wide[kLanes];
+  load_row(wide, stored, kLanes);
+  store_vector(to, load(wide) + x);
+}
+template <>
+REFORMER_INLINE void store_sum(float* to, const float* stored, Floats x) {
+  store(to, load(stored) + x);
+}
+
+}  // namespace reformer::REFORMER_ISA

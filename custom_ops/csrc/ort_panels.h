@@ -1,0 +1,28 @@
+// What the bindings of linear layers with constant weights share.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "ort_cpu.h"
+
+namespace reformer::ort {
+
+// The columns of a weight [panels, depth, 16]. Throws Error for panels of another width.
+inline std::int64_t columns_of(Axes& axes, const char* op, const char* panels) {
+  constexpr std::int64_t kColumns = 16;
+  if (axes["panel"] != kColumns)
+    throw Error(std::string(op) + " takes weights in panels of 16 columns; got panels of " +
+                std::to_string(axes["panel"]));
+  return axes[panels] * kColumns;
+}
+
+// Throws Error if a weight does not have as many columns as the axis.
+inline void check_columns(Axes& axes, const char* op, const char* panels, const char* axis) {
+  const std::int64_t columns = columns_of(axes, op, panels);
+  if (columns != axes[axis])
+    throw Error(std::string(op) + " takes a weight of " + std::to_string(axes[axis]) +
+                " columns for " + axis + "; got " + std::to_string(axes[panels]) + " panels of 16");
+}
+
+}  // namespace reformer::ort

@@ -1,0 +1,1 @@
+"""A layer norm and a linear layer after it."""

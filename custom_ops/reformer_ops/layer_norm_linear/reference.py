@@ -1,0 +1,38 @@
+"""`LayerNormLinear` in NumPy fp64: the reference of every implementation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reformer_ops.core.weight_panels import matrix
+
+Array = NDArray[Any]
+
+
+def layer_norm_linear(
+    input: Array, norm_weight: Array, norm_bias: Array, weight: Array, *, epsilon: float
+) -> NDArray[np.float64]:
+    """`norm(input) @ weight`, fp64.
+
+    Args:
+        input: `[batch, length, hidden]`.
+        norm_weight, norm_bias: `[hidden]`. Variances are of the whole row, not of a sample.
+        weight: `[columns / 16, hidden, 16]`: the columns of a matrix `[hidden, columns]`, 16 at a
+            time.
+        epsilon: of the norm.
+
+    Returns:
+        `[batch, length, columns]`.
+
+    Source: the norm and a projection of an attention layer, as Hugging Face's `ReformerAttention`
+    has them.
+    """
+    wide = input.astype(np.float64)
+    centred = wide - wide.mean(axis=-1, keepdims=True)
+    variance = np.square(centred).mean(axis=-1, keepdims=True)
+    normed = centred / np.sqrt(variance + epsilon) * norm_weight.astype(np.float64) + norm_bias
+    result: NDArray[np.float64] = normed @ matrix(weight).astype(np.float64)
+    return result

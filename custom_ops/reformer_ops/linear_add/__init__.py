@@ -1,0 +1,1 @@
+"""A linear layer whose output is added to a stream."""

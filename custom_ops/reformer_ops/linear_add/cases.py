@@ -1,0 +1,35 @@
+"""Inputs that `LinearAdd` is tested on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from reformer_ops.core.cases import Case
+from reformer_ops.core.weight_panels import PANEL
+
+
+def make_case(batch: int, length: int, depth: int, hidden: int) -> Case:
+    """Normally distributed numbers; weights are scaled so that all outputs are of one size."""
+    rng = np.random.default_rng((batch, length, depth, hidden))
+    shapes = {
+        "residual": (batch, length, hidden),
+        "input": (batch, length, depth),
+        "weight": (hidden // PANEL, depth, PANEL),
+    }
+    inputs = {name: rng.standard_normal(s).astype(np.float32) for name, s in shapes.items()}
+    inputs["weight"] /= np.float32(depth**0.5)
+    return Case(f"b{batch}-n{length}-d{depth}-h{hidden}", inputs, {})
+
+
+def cases() -> Iterator[Case]:
+    """Rows around tiles and blocks, few and many; depths that are no multiples of vectors."""
+    yield make_case(1, 1, 16, 16)
+    yield make_case(1, 1, 7, 256)
+    yield make_case(1, 2, 48, 80)
+    yield make_case(2, 3, 30, 144)
+    yield make_case(1, 97, 64, 112)
+    yield make_case(3, 65, 33, 48)
+    yield make_case(1, 800, 16, 32)  # many blocks, of which the last is short
+    yield make_case(1, 1700, 5, 16)  # and larger ones
