@@ -29,12 +29,13 @@ from reformer_export.exporters.cuda.export import (
     write_cuda_kernels,
 )
 from reformer_ops.core.spec import DOMAIN, OpSpec
-from reformer_ops.registry import FUSED, OPS, by_onnx_name
+from reformer_ops.registry import FUSED, LINEAR, OPS, by_onnx_name
 from reformer_ops.triton import compile as triton_compile
 from reformer_ops.triton.launch import Launch
 from reformer_ops.triton_programs import make_program
 
 from ..cuda.emulation import compile_launch
+from ..models.configs import WIDE
 from ..tools.artifact_fixtures import snapshot
 from ..tools.model_fixtures import Fixtures
 
@@ -58,6 +59,9 @@ def parts(path: Path) -> tuple[Json, dict[str, bytes]]:
         images[name] = data[end + first : end + last]
     assert sum(map(len, images.values())) == len(data) - end
     return document, images
+
+
+LINEAR_NAMES = {op.name for op in LINEAR}
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +103,16 @@ def test_every_node_has_a_program_for_every_target(model: Path, written: Path) -
             if each["target"] == target
         )
         assert found == wanted
+
+
+def test_linear_layers_run_by_their_bodies(fixtures: Fixtures, tmp_path: Path) -> None:
+    """A file that was exported for CPUs has nodes that no GPU has kernels for."""
+    source = fixtures.artifact(config=WIDE).format_path("onnx")
+    assert {node.op_type for node in ir.load(source).graph} >= LINEAR_NAMES
+    with mock.patch.object(triton_compile, "compile_launch", compile_launch):
+        write_cuda_kernels(source, tmp_path, ["sm90"])
+    document, _ = parts(tmp_path / KERNELS)
+    assert {each["operator"] for each in document["programs"]} == {op.name for op in OPS}
 
 
 def as_given(op: OpSpec, attributes: dict[str, Any]) -> dict[str, Any]:

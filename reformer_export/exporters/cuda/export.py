@@ -36,7 +36,7 @@ from reformer_export.exporters.cuda.kernel_folder import target as target_number
 from reformer_export.host.device import DEFAULT_TARGETS
 from reformer_export.host.optional import installed_versions, require
 from reformer_ops.core.spec import DOMAIN, AttributeValue, OpSpec
-from reformer_ops.registry import by_onnx_name
+from reformer_ops.registry import LINEAR, by_onnx_name
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -162,13 +162,18 @@ def _tools() -> dict[str, str]:
 
 
 def _operators(graph: ir.Graph) -> Iterator[_Operator]:
-    """Every operator of ours in the graph, with what is compiled into its kernels."""
+    """Every operator that GPUs have kernels for, with what is compiled into them.
+
+    Those of `LINEAR` run by their bodies there.
+    """
     from reformer_ops.triton_programs import sizes_of
 
     for node in graph:
         if node.domain != DOMAIN:
             continue
         op = by_onnx_name(node.op_type)
+        if op in LINEAR:
+            continue
         shapes = {}
         dtype = None
         for operand, value in zip(op.inputs, node.inputs, strict=True):
