@@ -22,7 +22,7 @@ from reformer_export import to_onnx
 from reformer_export.artifact import Artifact
 from reformer_export.errors import ExportError
 from reformer_export.exporters.checkpoint_files import CHECKPOINT_FILES, copy_checkpoint_files
-from reformer_ops.registry import OPS
+from reformer_ops.registry import LINEAR, OPS
 
 from ..models.reformers import SMALL, theirs
 from ..models.saved_models import as_cached, edit_config
@@ -173,7 +173,7 @@ def test_the_manifest_says_what_the_model_is(fixtures: Fixtures, manifest: dict[
     assert record["ops"] == "auto"
     assert manifest["ops"] == {
         "domain": "reformer",
-        "versions": {op.name: op.version for op in OPS},
+        "versions": {op.name: op.version for op in (*OPS, *LINEAR)},
     }
     assert manifest["signature"]["vocab_size"] == SMALL["vocab_size"]
     assert (manifest["signature"]["min_length"], manifest["signature"]["max_length"]) == (1, 120)

@@ -224,7 +224,8 @@ def test_large_weights_are_stored_as_they_are_used(tmp_path: Path) -> None:
     config = SMALL | {"attn_layers": ["local"], "axial_pos_embds_dim": [256, 256]} | sizes
     model = theirs("text-generation", **config)
     model.save_pretrained(tmp_path / "checkpoint")
-    artifact = to_onnx(tmp_path / "checkpoint", tmp_path / "out", verify=False)
+    out, checkpoint = tmp_path / "out", tmp_path / "checkpoint"
+    artifact = to_onnx(checkpoint, out, ops="portable", verify=False)
     found = onnx.load(artifact.format_path("onnx")).graph
     weights = {tensor.name: list(tensor.dims) for tensor in found.initializer}
     attention = "reformer.encoder.layers.0.attention"

@@ -145,8 +145,8 @@ PORTABLE_ONLY = (onnx_version_converter,)
 @pytest.mark.parametrize("tool", [*EXACT, *PORTABLE_ONLY])
 def test_the_same_numbers(fixtures: Fixtures, tmp_path: Path, tool: Tool) -> None:
     ops = "portable" if tool in PORTABLE_ONLY else "auto"
-    with_halves = fixtures.artifact(TASK, WIDE, ops=ops)
-    for artifact in (fixtures.artifact(TASK, ops=ops), with_halves):
+    with_linear = fixtures.artifact(TASK, WIDE, ops=ops)
+    for artifact in (fixtures.artifact(TASK, ops=ops), with_linear):
         source = artifact.format_path("onnx")
         tool(source, tmp_path / "out.onnx")
         inputs = feeds(43, 2)
@@ -159,11 +159,14 @@ def test_the_same_numbers(fixtures: Fixtures, tmp_path: Path, tool: Tool) -> Non
     [
         (quantize_dynamic, "auto", 0.1),
         (quantize_dynamic, "portable", 0.1),
-        (quantize_to_4_bits, "auto", 0.4),
+        (quantize_to_4_bits, "portable", 0.4),
     ],
 )
 def test_fewer_bits(fixtures: Fixtures, tmp_path: Path, tool: Tool, ops: str, bound: float) -> None:
-    """Of a model that does not hash, so that rounding moves no token into another bucket."""
+    """Of a model that does not hash, so that rounding moves no token into another bucket.
+
+    With "auto" most weights are in nodes of ours, which quantizers leave as they are.
+    """
     config = WIDE | {"attn_layers": ["local", "local"]}
     source = fixtures.artifact(TASK, config, ops=ops).format_path("onnx")
     tool(source, tmp_path / "out.onnx")
