@@ -26,9 +26,6 @@ class RowBlocks {
   // True if a task is a block. Else columns are divided too.
   bool are_many() const { return rows_ >= kTogether * kFewestRows; }
 
-  // The most rows of a block.
-  std::int64_t block_rows() const { return block_rows_; }
-
   // The rows of the block that begins at row `first`.
   std::int64_t rows_from(std::int64_t first) const { return std::min(block_rows_, rows_ - first); }
 
@@ -123,27 +120,47 @@ void copy_rows(const Stored* rows, const Segments& to) {
   });
 }
 
-// Writes the layer norm of rows.
+// The layer norm of rows that are stored in any type.
 template <typename Stored>
-void normalise_rows(const LayerNorm& norm, const Stored* rows, const Segments& to) {
-  static thread_local Scratch scratch;
-  constexpr std::int64_t kTogether = 4;
-  scratch.reset(Scratch::bytes_of<float>(kTogether * to.width));
-  float* few = scratch.take<float>(kTogether * to.width);
-  for (std::int64_t first = 0; first < to.rows; first += kTogether) {
-    const std::int64_t count = std::min(kTogether, to.rows - first);
-    if constexpr (std::is_same_v<Stored, float>) {
-      norm.apply(rows + first * to.width, count, few);
-    } else {
-      load_row(few, rows + first * to.width, count * to.width);
-      norm.apply(few, count, few);
+class RowNorm {
+ public:
+  // Takes bytes(width) from `scratch`.
+  RowNorm(const void* rows, const void* weight, const void* bias, std::int64_t width, float epsilon,
+          Scratch& scratch)
+      : rows_(static_cast<const Stored*>(rows)),
+        width_(width),
+        norm_(widened<Stored>(weight, width, scratch), widened<Stored>(bias, width, scratch), width,
+              epsilon) {}
+
+  static std::size_t bytes(std::int64_t width) { return 2 * Scratch::bytes_of<float>(width); }
+
+  // Writes the norms of the rows from `first` on.
+  void apply(std::int64_t first, const Segments& to) const {
+    static thread_local Scratch scratch;
+    constexpr std::int64_t kAtOnce = 4;
+    scratch.reset(Scratch::bytes_of<float>(kAtOnce * width_));
+    float* few = scratch.take<float>(kAtOnce * width_);
+    for (std::int64_t row = 0; row < to.rows; row += kAtOnce) {
+      const std::int64_t count = std::min(kAtOnce, to.rows - row);
+      const Stored* rows = rows_ + (first + row) * width_;
+      if constexpr (std::is_same_v<Stored, float>) {
+        norm_.apply(rows, count, few);
+      } else {
+        load_row(few, rows, count * width_);
+        norm_.apply(few, count, few);
+      }
+      for (std::int64_t i = 0; i < count; ++i)
+        for (std::int64_t column = 0; column < width_; column += kSegment)
+          std::copy_n(few + i * width_ + column, std::min(kSegment, width_ - column),
+                      to.at(row + i, column));
     }
-    for (std::int64_t row = 0; row < count; ++row)
-      for (std::int64_t column = 0; column < to.width; column += kSegment)
-        std::copy_n(few + row * to.width + column, std::min(kSegment, to.width - column),
-                    to.at(first + row, column));
   }
-}
+
+ private:
+  const Stored* rows_;
+  std::int64_t width_;
+  LayerNorm norm_;
+};
 
 // Calls function(r, v) for all vectors of a tile.
 template <typename Tile, typename Function>
@@ -215,6 +232,34 @@ void multiply_segments(const WeightPanels<Stored>& weight, const Segments& rows,
           });
     }
   }
+}
+
+// Runs a linear layer of rows of `depth`. Calls read(first row, rows), which writes the rows of a
+// block, and multiply(rows, first row, columns), which multiplies them with a part of the matrix.
+template <typename Read, typename Multiply>
+void run_linear(const Parallel& parallel, std::int64_t rows, std::int64_t depth,
+                std::int64_t columns, Read&& read, Multiply&& multiply) {
+  const RowBlocks blocks(rows);
+  if (blocks.are_many()) {
+    blocks.each(parallel, [&](std::int64_t first) {
+      Scratch& scratch = Scratch::of_this_thread();
+      const std::int64_t count = blocks.rows_from(first);
+      scratch.reset(Scratch::bytes_of<float>(count * depth));
+      const Segments block{scratch.take<float>(count * depth), count, depth};
+      read(first, block);
+      multiply(block, first, Range{0, columns});
+    });
+    return;
+  }
+  static thread_local Scratch shared;  // with the threads that run the tasks
+  shared.reset(Scratch::bytes_of<float>(rows * depth));
+  float* const data = shared.take<float>(rows * depth);
+  const auto block = [&](std::int64_t first) {
+    return Segments{data + first * depth, blocks.rows_from(first), depth};
+  };
+  blocks.each(parallel, [&](std::int64_t first) { read(first, block(first)); });
+  blocks.each_part(parallel, depth, columns,
+                   [&](std::int64_t first, Range part) { multiply(block(first), first, part); });
 }
 
 REFORMER_INLINE void store_vector(float* to, Floats x) { store(to, x); }

@@ -159,6 +159,7 @@ def draft_manifest(loaded: LoadedModel, options: ExportOptions) -> Manifest:
         task=loaded.task,
         architecture=loaded.checkpoint.architecture,
         dtype=options.dtype,
+        # Those of steps are in the record of a decoder; kernels of the rest come with the artifact.
         ops=OpsRecord(DOMAIN, {op.name: op.version for op in (*OPS, *LINEAR)}),
         signature=signature_of(loaded, options),
         hashing=HashingRecord(

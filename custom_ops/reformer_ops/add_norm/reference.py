@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from reformer_ops.core.linear import layer_norm
+
 Array = NDArray[Any]
 
 
@@ -19,8 +21,4 @@ def add_norm(
     `normed` is its layer norm over the last axis: variances are of the whole row, not of a sample.
     """
     total = residual + update
-    wide = total.astype(np.float64)
-    centred = wide - wide.mean(axis=-1, keepdims=True)
-    variance = np.square(centred).mean(axis=-1, keepdims=True)
-    normed = centred / np.sqrt(variance + epsilon) * weight.astype(np.float64)
-    return wide, normed + bias.astype(np.float64)
+    return total.astype(np.float64), layer_norm(total, weight, bias, epsilon=epsilon)

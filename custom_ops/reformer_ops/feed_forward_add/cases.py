@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from reformer_ops.core.cases import Case
+from reformer_ops.core.linear import SIZES
 from reformer_ops.core.weight_panels import PANEL
 from reformer_ops.feed_forward_add.spec import ACTIVATIONS
 
@@ -42,15 +43,9 @@ def make_case(
 
 
 def cases() -> Iterator[Case]:
-    """Rows around tiles and blocks, few and many; every activation."""
-    yield make_case(1, 1, 16, 16)
-    yield make_case(1, 1, 64, 256)
-    yield make_case(1, 2, 48, 80)
-    yield make_case(2, 3, 32, 144)
-    yield make_case(1, 97, 64, 112)
-    yield make_case(3, 65, 32, 48)
-    yield make_case(1, 800, 16, 32)  # many blocks, of which the last is short
-    yield make_case(1, 1700, 16, 16)  # and larger ones
+    """All sizes; a mean that is far from 0; every activation."""
+    for sizes in SIZES:
+        yield make_case(*sizes)
     yield make_case(1, 20, 48, 32, offset=100.0)
     for activation in ACTIVATIONS:
         yield make_case(2, 9, 32, 64, activation=activation)

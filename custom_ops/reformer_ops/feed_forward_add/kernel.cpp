@@ -14,21 +14,22 @@ namespace {
 template <typename Stored>
 class FeedForwardAdd {
  public:
+  // Takes bytes(a) from `scratch`.
   FeedForwardAdd(const FeedForwardAddArguments& a, Scratch& scratch)
       : a_(a),
         up_{static_cast<const Stored*>(a.up_weight), a.hidden},
         down_{static_cast<const Stored*>(a.down_weight), a.feed_forward},
-        blocks_(a.rows) {
-    const std::int64_t few = blocks_.are_many() ? 0 : a.rows;
-    scratch.reset(
-        3 * Scratch::bytes_of<float>(a.hidden) + Scratch::bytes_of<float>(a.feed_forward) +
-        Scratch::bytes_of<float>(few * a.hidden) + Scratch::bytes_of<float>(few * a.feed_forward));
-    norm_weight_ = widened<Stored>(a.norm_weight, a.hidden, scratch);
-    norm_bias_ = widened<Stored>(a.norm_bias, a.hidden, scratch);
-    down_bias_ = widened<Stored>(a.down_bias, a.hidden, scratch);
-    up_bias_ = widened<Stored>(a.up_bias, a.feed_forward, scratch);
-    normalised_ = scratch.take<float>(few * a.hidden);
-    activated_ = scratch.take<float>(few * a.feed_forward);
+        blocks_(a.rows),
+        norm_(a.input, a.norm_weight, a.norm_bias, a.hidden, a.epsilon, scratch),
+        up_bias_(widened<Stored>(a.up_bias, a.feed_forward, scratch)),
+        down_bias_(widened<Stored>(a.down_bias, a.hidden, scratch)),
+        normalised_(scratch.take<float>(few_rows(a) * a.hidden)),
+        activated_(scratch.take<float>(few_rows(a) * a.feed_forward)) {}
+
+  static std::size_t bytes(const FeedForwardAddArguments& a) {
+    return RowNorm<Stored>::bytes(a.hidden) + Scratch::bytes_of<float>(a.feed_forward) +
+           Scratch::bytes_of<float>(a.hidden) + Scratch::bytes_of<float>(few_rows(a) * a.hidden) +
+           Scratch::bytes_of<float>(few_rows(a) * a.feed_forward);
   }
 
   void run(const Parallel& parallel) const {
@@ -43,7 +44,7 @@ class FeedForwardAdd {
       return Segments{activated_ + first * a_.feed_forward, blocks_.rows_from(first),
                       a_.feed_forward};
     };
-    blocks_.each(parallel, [&](std::int64_t first) { normalise(first, normalised(first)); });
+    blocks_.each(parallel, [&](std::int64_t first) { norm_.apply(first, normalised(first)); });
     blocks_.each_part(parallel, a_.hidden, a_.feed_forward, [&](std::int64_t first, Range columns) {
       go_up(normalised(first), columns, activated(first), 0);
     });
@@ -59,6 +60,11 @@ class FeedForwardAdd {
   }
 
  private:
+  // The rows of a call whose tasks share them; 0 if each task has its own.
+  static std::int64_t few_rows(const FeedForwardAddArguments& a) {
+    return RowBlocks(a.rows).are_many() ? 0 : a.rows;
+  }
+
   // All of it for one block of rows. The outputs are summed over segments of the features.
   void run_block(std::int64_t first) const {
     Scratch& scratch = Scratch::of_this_thread();
@@ -68,18 +74,13 @@ class FeedForwardAdd {
     const Segments normalised{scratch.take<float>(rows * a_.hidden), rows, a_.hidden};
     float* sums = scratch.take<float>(rows * a_.hidden);
     float* activated = scratch.take<float>(rows * kSegment);
-    normalise(first, normalised);
+    norm_.apply(first, normalised);
     for (std::int64_t start = 0; start < a_.feed_forward; start += kSegment) {
       const Range features{start, std::min(a_.feed_forward, start + kSegment)};
       const Segments segment{activated, rows, features.size()};
       go_up(normalised, features, segment, start);
       come_down(segment.block(0), first, features, sums);
     }
-  }
-
-  void normalise(std::int64_t first, const Segments& normalised) const {
-    const LayerNorm norm(norm_weight_, norm_bias_, a_.hidden, a_.epsilon);
-    normalise_rows(norm, static_cast<const Stored*>(a_.input) + first * a_.hidden, normalised);
   }
 
   // These features: the first linear layer and the activation. `activated` begins at feature
@@ -141,19 +142,26 @@ class FeedForwardAdd {
   const FeedForwardAddArguments& a_;
   WeightPanels<Stored> up_, down_;
   const RowBlocks blocks_;
-  const float *norm_weight_, *norm_bias_, *up_bias_, *down_bias_;
+  const RowNorm<Stored> norm_;
+  const float *up_bias_, *down_bias_;
   // Of a few rows:
   float *normalised_, *activated_;
 };
 
+template <typename Stored>
+void run(const FeedForwardAddArguments& a, const Parallel& parallel) {
+  Scratch& scratch = Scratch::of_this_call();
+  scratch.reset(FeedForwardAdd<Stored>::bytes(a));
+  FeedForwardAdd<Stored>(a, scratch).run(parallel);
+}
+
 }  // namespace
 
 void feed_forward_add(const FeedForwardAddArguments& a, const Parallel& parallel) {
-  Scratch& shared = Scratch::of_this_call();
   if (a.dtype == DType::f32)
-    FeedForwardAdd<float>(a, shared).run(parallel);
+    run<float>(a, parallel);
   else
-    FeedForwardAdd<Half>(a, shared).run(parallel);
+    run<Half>(a, parallel);
 }
 
 }  // namespace reformer::REFORMER_ISA

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from reformer_ops.core.linear import layer_norm
 from reformer_ops.core.weight_panels import matrix
 
 Array = NDArray[Any]
@@ -54,10 +55,7 @@ def feed_forward_add(
     Source: the second half of a reversible layer (Reformer, section 3), as Hugging Face's
     `ReformerLayer` and `ChunkReformerFeedForward` have it.
     """
-    wide = input.astype(np.float64)
-    centred = wide - wide.mean(axis=-1, keepdims=True)
-    variance = np.square(centred).mean(axis=-1, keepdims=True)
-    normed = centred / np.sqrt(variance + epsilon) * norm_weight.astype(np.float64) + norm_bias
+    normed = layer_norm(input, norm_weight, norm_bias, epsilon=epsilon)
     up = normed @ matrix(up_weight).astype(np.float64) + up_bias
     down = FUNCTIONS[activation](up) @ matrix(down_weight).astype(np.float64) + down_bias
     result: NDArray[np.float64] = residual + down

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from reformer_ops.core.cases import Case
+from reformer_ops.core.linear import SIZES
 from reformer_ops.core.weight_panels import PANEL
 
 
@@ -26,13 +27,7 @@ def make_case(batch: int, length: int, hidden: int, columns: int, *, offset: flo
 
 
 def cases() -> Iterator[Case]:
-    """Rows around tiles and blocks, few and many."""
-    yield make_case(1, 1, 16, 16)
-    yield make_case(1, 1, 64, 256)
-    yield make_case(1, 2, 48, 80)
-    yield make_case(2, 3, 32, 144)
-    yield make_case(1, 97, 64, 112)
-    yield make_case(3, 65, 32, 48)
-    yield make_case(1, 800, 16, 32)  # many blocks, of which the last is short
-    yield make_case(1, 1700, 32, 16)  # and larger ones
+    """All sizes; a mean that is far from 0."""
+    for sizes in SIZES:
+        yield make_case(*sizes)
     yield make_case(1, 20, 48, 32, offset=100.0)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from reformer_ops.core.linear import layer_norm
 from reformer_ops.core.weight_panels import matrix
 
 Array = NDArray[Any]
@@ -30,9 +31,6 @@ def layer_norm_linear(
     Source: the norm and a projection of an attention layer, as Hugging Face's `ReformerAttention`
     has them.
     """
-    wide = input.astype(np.float64)
-    centred = wide - wide.mean(axis=-1, keepdims=True)
-    variance = np.square(centred).mean(axis=-1, keepdims=True)
-    normed = centred / np.sqrt(variance + epsilon) * norm_weight.astype(np.float64) + norm_bias
+    normed = layer_norm(input, norm_weight, norm_bias, epsilon=epsilon)
     result: NDArray[np.float64] = normed @ matrix(weight).astype(np.float64)
     return result

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from reformer_ops.core.cases import Case
+from reformer_ops.core.linear import SIZES
 from reformer_ops.core.weight_panels import PANEL
 
 
@@ -24,12 +25,10 @@ def make_case(batch: int, length: int, depth: int, hidden: int) -> Case:
 
 
 def cases() -> Iterator[Case]:
-    """Rows around tiles and blocks, few and many; depths that are no multiples of vectors."""
-    yield make_case(1, 1, 16, 16)
+    """All sizes; depths that are no multiples of vectors."""
+    for sizes in SIZES:
+        yield make_case(*sizes)
     yield make_case(1, 1, 7, 256)
-    yield make_case(1, 2, 48, 80)
     yield make_case(2, 3, 30, 144)
-    yield make_case(1, 97, 64, 112)
     yield make_case(3, 65, 33, 48)
-    yield make_case(1, 800, 16, 32)  # many blocks, of which the last is short
-    yield make_case(1, 1700, 5, 16)  # and larger ones
+    yield make_case(1, 1700, 5, 16)

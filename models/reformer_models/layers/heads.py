@@ -28,7 +28,7 @@ class ReformerForTask(nn.Module, ABC):
     """
 
     axes: ClassVar[Axes]
-    """Outputs by name, with their axes."""
+    """Outputs by name, with their axes where the head gets all tokens."""
     last_only = False
 
     def __init__(self, config: ReformerConfig) -> None:
@@ -54,8 +54,10 @@ class ReformerForTask(nn.Module, ABC):
         """Outputs by name, with their axes."""
         if not self.last_only:
             return self.axes
-        one = {"sequence": 1}
-        return {n: tuple(one.get(str(axis), axis) for axis in a) for n, a in self.axes.items()}
+        return {
+            name: tuple(1 if axis == "sequence" else axis for axis in axes)
+            for name, axes in self.axes.items()
+        }
 
 
 class FeatureExtraction(ReformerForTask):

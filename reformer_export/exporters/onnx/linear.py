@@ -72,19 +72,14 @@ def fuse_linear(model: ir.Model, activation: str) -> None:
 
 def _fuse_projections(graph: ir.Graph, norm: ir.Node) -> None:
     """Each projection computes the norm itself: it is little work, and is never stored."""
-    products = [_product(use.node) for use in norm.outputs[0].uses()]
-    if any(product is None or product.bias is not None for product in products):
+    uses = norm.outputs[0].uses()
+    products = [product for use in uses if (product := _product(use.node)) and not product.bias]
+    if len(products) < len(uses):
         return
+    attributes = {"epsilon": norm.attributes["epsilon"].as_float()}
     for product in products:
-        if product is not None:
-            _replace(
-                graph,
-                product.node,
-                LAYER_NORM_LINEAR,
-                [*norm.inputs, _weight(graph, product)],
-                {"epsilon": norm.attributes["epsilon"].as_float()},
-                product.module,
-            )
+        operands = [*norm.inputs, _weight(graph, product)]
+        _replace(graph, product.node, LAYER_NORM_LINEAR, operands, attributes, product.module)
 
 
 def _fuse_output(graph: ir.Graph, matmul: ir.Node) -> None:
@@ -188,7 +183,7 @@ def _only_user(norm: ir.Node, scope: str) -> ir.Node | None:
     inside, users = [norm], list[ir.Node]()
     for node in inside:
         for user in (use.node for output in node.outputs for use in output.uses()):
-            into = inside if (user.name or "").startswith(f"{scope}") else users
+            into = inside if (user.name or "").startswith(scope) else users
             if user not in into:
                 into.append(user)
     return users[0] if len(users) == 1 else None
