@@ -162,9 +162,21 @@ def test_both_graphs_that_generate_have_them(fixtures: Fixtures) -> None:
             np.testing.assert_array_equal(found[0], wanted.numpy())
 
 
-@pytest.mark.parametrize("dtype", ["fp32", "fp16"])
-def test_tensorrt_sees_products_of_matrices(fixtures: Fixtures, dtype: str) -> None:
-    artifact = fixtures.artifact(config=WIDE)
+@pytest.mark.parametrize(
+    ("dtype", "activation"),
+    [
+        ("fp32", "relu"),
+        ("fp16", "relu"),
+        ("fp16", "gelu"),
+        pytest.param("fp16", "gelu_new", marks=pytest.mark.slow),
+        pytest.param("fp16", "silu", marks=pytest.mark.slow),
+    ],
+)
+def test_tensorrt_sees_products_of_matrices(
+    fixtures: Fixtures, dtype: str, activation: str
+) -> None:
+    config = wide(hidden_act=activation)
+    artifact = fixtures.artifact(config=config)
     model = ir.load(artifact.format_path("onnx"))
     lower(model, dtype)
     assert {node.domain for node in model.graph} == {""}
@@ -175,6 +187,6 @@ def test_tensorrt_sees_products_of_matrices(fixtures: Fixtures, dtype: str) -> N
     assert not any("panels" in name for name in model.graph.initializers)
     ids = token_ids(2, 5, WIDE["vocab_size"])
     with torch.no_grad():
-        wanted = fixtures.model(config=WIDE)(ids).logits.numpy()
+        wanted = fixtures.model(config=config)(ids).logits.numpy()
     found = run(ir.to_proto(model).SerializeToString(), ids.numpy(), native=False)
     assert np.abs(found - wanted).max() < (3e-5 if dtype == "fp32" else 0.1)

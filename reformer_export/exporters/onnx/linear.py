@@ -124,6 +124,8 @@ def write_linear_out(model: ir.Model) -> None:
     for node in list(model.graph):
         if node.op_type == "Flatten" and not node.domain:
             _fold_panels(model.graph, node)
+    # As weights, numbers follow the type that is given to the model.
+    common_passes.LiftConstantsToInitializersPass(size_limit=0)(model)
     common_passes.RemoveUnusedNodesPass()(model)
 
 
