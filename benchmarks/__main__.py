@@ -11,12 +11,12 @@ from benchmarks.options import suite_options
 from reformer_export.errors import ReformerError
 
 
-@click.command("python -m reformer_export.bench")
+@click.command("python -m benchmarks")
 @suite_options("build/bench", quick="about three minutes")
 def main(quick: bool, threads: int | None, out: Path) -> None:
-    """Measure what the project promises about speed and memory, and print it beside the bars.
+    """Measure the speed and memory that the project promises; print them beside the limits.
 
-    Exit code 1 when something could not be measured because it broke.
+    The exit code is 1 if a measurement failed with an error.
     """
     from benchmarks import bars
     from benchmarks.suite import FULL, QUICK, run_suite

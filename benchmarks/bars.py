@@ -1,4 +1,4 @@
-"""The project's promises about speed and memory, beside measured values."""
+"""The project's promises about speed and memory, compared with measured values."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Bar:
 
     @property
     def met(self) -> bool | None:
-        """None if nothing was measured."""
+        """True if the promise is kept; None if nothing was measured."""
         if self.measured is None:
             return None
         return self.measured <= self.limit if self.at_most else self.measured >= self.limit
@@ -61,7 +61,7 @@ class Bar:
 
 
 def all_bars(models: Reports, ops: OpsReport | None) -> list[Bar]:
-    """Every promise beside what was measured."""
+    """Every promise with its measured value."""
     return [*_op_bars(ops), *_model_bars(models), *_sdpa_bars(ops)]
 
 

@@ -1,4 +1,4 @@
-"""Time and memory of one forward pass, by length, each contender in a process of its own."""
+"""Time and memory of one forward pass, by length. Each contender runs in its own process."""
 
 from __future__ import annotations
 
@@ -34,17 +34,18 @@ LINEUP: tuple[tuple[Choice, dict[str, str]], ...] = (
     (PERFORMER, {OURS: "Performer"}),
     (FULL, {OURS: "full, exported"}),
 )
-"""Each artifact, and what its contenders are called. "full, torch SDPA" takes the local layers'
-projections and torch's attention kernel; all others run in ONNX Runtime, on standard operators
-where it is not said that native ones run."""
+"""The choice of each artifact, and the labels of its contenders. "full, torch SDPA" uses the
+projections of the local layers and torch's attention kernel. All others run in ONNX Runtime: with
+native operators if the label says "native", else with standard operators."""
 
 
 @dataclass(frozen=True)
 class Measured:
     """One attention at one length.
 
-    `expected` is the time in seconds that a refused run would have taken, by the longest length
-    before it; None if it ran, or nothing did.
+    `expected` is the estimated time in seconds of a run that was refused or failed, extrapolated
+    from the longest measured length; None if the run was measured, or if no
+    shorter length was measured.
     """
 
     result: Result
@@ -85,11 +86,11 @@ class SpeedReport:
 
     @property
     def results(self) -> list[Result]:
-        """What is measured, for a plot."""
+        """The results, for a plot."""
         return [item.result for item in self.measured]
 
     def rows(self) -> Iterator[Sequence[str]]:
-        """By length, then in the order of `LINEUP`."""
+        """The rows, sorted by length, then in the order of `LINEUP`."""
         ordered = sorted(self.measured, key=lambda item: item.result.length)
         yield from (item.row() for item in ordered)
 
@@ -116,13 +117,13 @@ def measure_speed(
     """Export every choice into `folder`, and time its forward pass of one sequence.
 
     Args:
-        folder: gets a folder of artifacts for each choice.
+        folder: receives one folder for each choice, with its checkpoint and artifact.
         lengths: tokens; at most the skeleton's `max_length`.
-        repeat: runs of each after its warm-up.
-        patience: seconds; what would take longer is refused, with the reason.
+        repeat: the number of runs of each contender after its warm-up.
+        patience: seconds; a run expected to take longer is refused, with the reason.
 
     Raises:
-        ReformerError: an export failed. What fails in running is in the report.
+        ReformerError: an export failed. A run that fails is in the report instead.
     """
     say = progress or (lambda message: None)
     measured: list[Measured] = []
@@ -148,10 +149,10 @@ def measure_speed(
 
 
 def with_expectations(results: Sequence[Result], order: int) -> Iterator[Measured]:
-    """The results of one attention by length, with the time of those refused.
+    """The results of one attention by length, with the expected times of those not measured.
 
-    Time is taken to grow with that power of the length; parts of a model are linear, so with the
-    square it is rather too much than too little.
+    The time is assumed to grow with the length to the power `order`. Parts of a model are linear in
+    the length, so the estimate of order 2 is more likely too high than too low.
     """
     known = [(r.length, r.median_seconds) for r in results if r.median_seconds is not None]
     for result in results:

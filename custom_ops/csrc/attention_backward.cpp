@@ -13,15 +13,15 @@
 
 namespace reformer {
 
-// One round of hashing (or the sequence in its order), cut into blocks. A block adds to the
-// gradients of its own positions, which belong to no other block of the round. Gradients for keys
-// of other blocks go to the block's halo; they are added when all blocks are done.
+// One round of hashing (or the unsorted sequence), cut into blocks. A block adds to the gradients
+// of its own positions, which belong to no other block of the round. Gradients for keys of other
+// blocks go to the block's halo; they are added when all blocks are done.
 struct BackwardRound : ChunkBlocks {
   const AttentionBackwardArguments* arguments = nullptr;
   ChunkRing ring = {};  // the chunks of all rounds
   std::int64_t round = 0;
   std::int64_t halo_chunks = 0;      // how many chunks of other blocks a block may see
-  std::int64_t* halo_ids = nullptr;  // [tasks, halo_chunks] their numbers; -1 for none
+  std::int64_t* halo_ids = nullptr;  // [tasks, halo_chunks] chunk numbers; -1: unused
   float* halo_rows = nullptr;  // [tasks, halo_chunks, 2, chunk_length, head_dim] of keys, of values
 
   std::int64_t chunks_per_round() const { return arguments->length / arguments->chunk_length; }
@@ -346,7 +346,7 @@ void attention_backward(const AttentionBackwardArguments& a, const Parallel& par
   round.halo_rows = rows.get();
 
   const auto block = active_attention_backward_block();
-  // One round after another: in each round, a position belongs to one block.
+  // The rounds run one after another, because a position belongs to one block in each round.
   for (round.round = 0; round.round < a.num_hashes; ++round.round) {
     parallel_for(parallel, tasks, [&](std::size_t task) { block(round, task); });
     if (halos > 0) parallel_for(parallel, lines, [&](std::size_t line) { add_halos(round, line); });

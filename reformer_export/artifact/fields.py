@@ -13,8 +13,8 @@ _KINDS = {dict: "an object", list: "a list", str: "a string", bool: "a boolean",
 class Fields:
     """One JSON object; each reader returns the field's value or raises ArtifactError.
 
-    `where` is the object's place in its document ("manifest.json: signature"), so that an
-    error says exactly which field is wrong.
+    `where` is the object's place in its document ("manifest.json: signature"). Error messages
+    contain it, so they name the exact field that is wrong.
     """
 
     def __init__(self, raw: object, where: str) -> None:
@@ -27,7 +27,7 @@ class Fields:
         return key in self._raw
 
     def value(self, key: str) -> object:
-        """The field, of whatever type."""
+        """The field, of any type."""
         if key not in self._raw:
             raise ArtifactError(f"{self.where}.{key} is missing: export the model again")
         return self._raw[key]
@@ -41,25 +41,25 @@ class Fields:
         return None if self.value(key) is None else self.text(key)
 
     def integer(self, key: str, *, minimum: int | None = None) -> int:
-        """A whole number; true and false are none."""
+        """An integer; true and false are refused."""
         value = _integer(self.value(key), f"{self.where}.{key}")
         if minimum is not None and value < minimum:
             raise ArtifactError(f"{self.where}.{key} must be at least {minimum}, found {value}")
         return value
 
     def number(self, key: str) -> float:
-        """A number, whole or not."""
+        """A number, integer or not, as a float."""
         value = self.value(key)
         if not isinstance(value, (int, float)) or isinstance(value, bool):
             raise _mismatch(f"{self.where}.{key}", "a number", value)
         return float(value)
 
     def integer_or_none(self, key: str) -> int | None:
-        """A whole number or null."""
+        """An integer or null."""
         return None if self.value(key) is None else self.integer(key)
 
     def sequence(self, key: str) -> list[Any]:
-        """A list, of whatever is in it."""
+        """A list with items of any type."""
         value = self.value(key)
         if not isinstance(value, list):
             raise _mismatch(f"{self.where}.{key}", "a list", value)
@@ -75,7 +75,7 @@ class Fields:
         return tuple(_text(item, f"{self.where}.{key}[{i}]") for i, item in enumerate(found))
 
     def integers(self, key: str) -> tuple[int, ...]:
-        """A list of whole numbers."""
+        """A list of integers."""
         return tuple(
             _integer(item, f"{self.where}.{key}[{i}]") for i, item in enumerate(self.sequence(key))
         )
@@ -90,11 +90,11 @@ class Fields:
             yield Fields(item, f"{self.where}.{key}[{i}]")
 
     def object(self, key: str) -> dict[str, Any]:
-        """An object, whatever is in it."""
+        """An object with values of any type."""
         return dict(self.child(key)._raw)
 
     def object_or_none(self, key: str) -> dict[str, Any] | None:
-        """An object, whatever is in it, or null."""
+        """An object with values of any type, or null."""
         return None if self.value(key) is None else self.object(key)
 
     def texts_by_name(self, key: str) -> dict[str, str]:

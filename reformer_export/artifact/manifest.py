@@ -19,21 +19,21 @@ MANIFEST = "manifest.json"
 MODEL = "model.onnx"
 ONNX, TORCHSCRIPT, AOTI = "onnx", "torchscript", "aoti"
 CUDA = "cuda"
-"""Kernels for GPUs, which model.onnx is run with."""
+"""GPU kernels for the operators of model.onnx."""
 DECODER = "decoder"
-"""The graphs that generate: one for the prompt and one for a further token."""
+"""The graphs for generation: one for the prompt and one for each further token."""
 DECODER_FILES = ("decoder_model.onnx", "decoder_with_past_model.onnx")
 DECODER_WEIGHTS = "decoder_model.onnx_data"
 SCHEMA_VERSION = 3
-"""The newest schema this release reads, and the one it writes. In versions 1 and 2, what is said of
-model.onnx stands at the top of the manifest; version 1 has model.onnx in every artifact."""
+"""The newest schema this release reads, and the one it writes. In versions 1 and 2, the fields of
+model.onnx are at the top level of the manifest. In version 1, every artifact has a model.onnx."""
 
-_LARGEST = 16 * 2**20  # a manifest is a few kB; more is no manifest and is not read into memory
+_LARGEST = 16 * 2**20  # bytes; a manifest has a few kB, and a larger file is not read
 
 
 @dataclass(frozen=True)
 class FileRecord:
-    """What a file must be: its SHA-256 in hexadecimal and its size."""
+    """The SHA-256 (in hexadecimal) and the size that a file must have."""
 
     sha256: str
     bytes: int
@@ -48,7 +48,7 @@ class FileRecord:
 
 @dataclass(frozen=True)
 class OpsRecord:
-    """The versions of our operators that the model was made for, by name, and their domain."""
+    """The domain of our operators and, by name, the versions that the model was exported for."""
 
     domain: str
     versions: Mapping[str, int]
@@ -65,7 +65,7 @@ class RotationRecord:
 
 @dataclass(frozen=True)
 class HashingRecord:
-    """What decides the buckets; `notes` say what was pinned or overridden and why."""
+    """What determines the buckets; `notes` say what was pinned or overridden and why."""
 
     num_buckets: tuple[int, ...] = ()
     num_hashes: int = 0
@@ -76,10 +76,10 @@ class HashingRecord:
 
 @dataclass(frozen=True)
 class SourceRecord:
-    """The checkpoint: its name as given, its revision on the hub, its files.
+    """The checkpoint: its name as the user gave it, its revision on the hub, its files.
 
-    `ignored_keys` are the unknown keys of its config.json that the user chose to ignore,
-    `ignored_weights` the tensors, which may be patterns with *.
+    `ignored_keys` are the unknown keys of its config.json that the user chose to ignore.
+    `ignored_weights` are the names of the tensors to ignore, or patterns of names with *.
     """
 
     name: str
@@ -95,11 +95,11 @@ class FormatRecord:
 
     Attributes:
         files: the format's files in the artifact; the first is the one that a runtime opens.
-        ops: how our operators are in it. "auto": nodes with bodies in standard operators; "native":
-            nodes whose library must be loaded; "portable": standard operators only.
-        tools: versions of what made it.
-        machine: what the files run on, where they hold machine code; else empty.
-        details: what else is said of this format, such as the opset of ONNX.
+        ops: how the files represent our operators. "auto": nodes with bodies in standard operators;
+            "native": nodes whose library must be loaded; "portable": standard operators only.
+        tools: versions of the tools that created the files.
+        machine: the machine that the files run on, if they hold machine code; else empty.
+        details: other facts about this format, such as the opset of ONNX.
         parity: the record of its verification; None if it was not verified.
     """
 
@@ -117,16 +117,16 @@ class FormatRecord:
 
 
 def utc_now() -> str:
-    """The time of making, as manifests carry it: ISO 8601, to the second."""
+    """The current time in the format of manifests: ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """manifest.json as values.
+    """The contents of manifest.json.
 
-    `files` are all files of the artifact but the manifest itself; `formats` are the formats that
-    the model is there in, by name.
+    `files` are all files of the artifact except the manifest itself; `formats` are the formats of
+    the model in the artifact, by name.
     """
 
     task: str
@@ -141,7 +141,7 @@ class Manifest:
     created: str = field(default_factory=utc_now)
 
     def to_json(self) -> dict[str, Any]:
-        """The document, of schema `SCHEMA_VERSION`."""
+        """The JSON document, in schema `SCHEMA_VERSION`."""
         return {
             "schema_version": SCHEMA_VERSION,
             "task": self.task,
@@ -183,9 +183,10 @@ class Manifest:
 
     @classmethod
     def from_json(cls, raw: object, where: str = MANIFEST) -> Manifest:
-        """Read a document of any schema up to `SCHEMA_VERSION`; unknown keys are left alone.
+        """Read a document of any schema up to `SCHEMA_VERSION`; unknown keys are ignored.
 
-        Raises ArtifactError for a newer schema, a missing field or a wrong type, naming it.
+        Raises ArtifactError for a newer schema, a missing field or a wrong type; the message names
+        the field.
         """
         fields = Fields(raw, where)
         version = fields.check_schema(SCHEMA_VERSION)
@@ -221,12 +222,12 @@ class Manifest:
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Read a manifest.json; raises ArtifactError when it is not one."""
+    """Read a manifest.json; raises ArtifactError if the file is not a valid manifest."""
     return Manifest.from_json(read_raw_manifest(path))
 
 
 def read_raw_manifest(path: Path) -> object:
-    """The JSON document, not checked."""
+    """Read the JSON document without checking its fields."""
     try:
         size = path.stat().st_size
         if size > _LARGEST:
@@ -241,7 +242,7 @@ def read_raw_manifest(path: Path) -> object:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> Path:
-    """Write `folder`/manifest.json whole or not at all; returns its path."""
+    """Write `folder`/manifest.json completely or not at all; returns its path."""
     path = Path(folder) / MANIFEST
     text = json.dumps(manifest.to_json(), indent=2, allow_nan=False) + "\n"
     with atomic_file(path) as file:
@@ -258,7 +259,7 @@ def record_files(folder: Path, names: Iterable[str] | None = None) -> dict[str, 
 
 
 def files_to_json(files: Mapping[str, FileRecord]) -> dict[str, dict[str, Any]]:
-    """Files and their hashes as an object of a manifest."""
+    """The hashes and sizes of files as a JSON object for a manifest."""
     return {name: {"sha256": r.sha256, "bytes": r.bytes} for name, r in files.items()}
 
 
@@ -288,7 +289,7 @@ def _formats(fields: Fields) -> dict[str, FormatRecord]:
 
 
 def _formats_before_3(fields: Fields, files: Mapping[str, FileRecord]) -> dict[str, FormatRecord]:
-    """The formats in a manifest of schema 1 or 2, which has one file a format."""
+    """The formats in a manifest of schema 1 or 2, which has one file per format."""
     found = {}
     if MODEL in files:
         found[ONNX] = FormatRecord(

@@ -32,21 +32,23 @@ HF_LENGTHS = (4096, 16384)
 KERNEL_LENGTH = 16384
 SDPA_LENGTHS = (2048, 4096, 8192, 16384, 32768, 65536)
 
-# The longest time of one comparison.
+# Seconds that each contender may take in one comparison.
 _BUDGET = 60.0
 
 
 @dataclass(frozen=True)
 class OpResult:
-    """An operator of ours beside something else at one size.
+    """One of our operators compared with an alternative at one size.
 
     Attributes:
         what: "lsh" (lsh_bucket and sorted_chunk_attention), or an operator's name.
         against: "hf", "sdpa" or "gemm".
         layer: the sizes, in words.
-        flops: of ours.
-        seconds, other_seconds: of every run; of "gemm" there are none but rates.
-        ratios: their seconds over ours in the same round, or for "gemm" our rate over the best.
+        flops: the floating-point operations of our operator.
+        seconds, other_seconds: of every run, ours and the alternative's; for "gemm", other_seconds
+            is empty.
+        ratios: the alternative's seconds divided by ours in the same round; for "gemm", our rate
+            divided by the best GEMM rate.
         status, reason: "ok", "failed" or "refused", and why.
     """
 
@@ -68,7 +70,7 @@ class OpResult:
 
     @property
     def gflops(self) -> float | None:
-        """Our rate at the median."""
+        """Our rate in GFLOP/s, from the median time."""
         seconds = median(list(self.seconds))
         return None if seconds is None else self.flops / seconds / 1e9
 
@@ -106,11 +108,11 @@ class OpsReport:
 
     @property
     def failed(self) -> bool:
-        """True if something broke."""
+        """True if a comparison failed."""
         return any(result.status == FAILED for result in self.results)
 
     def notes(self) -> Iterator[str]:
-        """Notes for the reader of the numbers."""
+        """Notes that explain the numbers to a reader."""
         if not self.native.available:
             yield f"{self.native}, not native ones: {self.native.reason}"
         yield from gemm_notes(self.gemm, self.threads)
@@ -160,16 +162,17 @@ def bench_ops(
     sdpa_lengths: Sequence[int] | None = None,
     progress: Progress | None = None,
 ) -> OpsReport:
-    """Time our torch operators, interleaved with what they replace.
+    """Time our torch operators, interleaved with the operators that they replace.
 
     Args:
-        threads: of torch; all usable cores when left out.
-        repeat: runs of each after a warm-up.
-        hf_lengths: tokens, against Hugging Face's LSHSelfAttention without its linear layers.
+        threads: the number of torch's threads; all usable cores if None.
+        repeat: the number of runs of each operator after a warm-up.
+        hf_lengths: tokens, for the comparison with Hugging Face's LSHSelfAttention without its
+            linear layers.
         kernel_length: tokens, for the rates of the attention kernels.
-        sdpa_lengths: tokens, against torch's causal scaled_dot_product_attention; `SDPA_LENGTHS`
-            when left out.
-        progress: told what is going on.
+        sdpa_lengths: tokens, for the comparison with torch's causal scaled_dot_product_attention;
+            `SDPA_LENGTHS` if None.
+        progress: receives progress messages.
 
     Raises:
         MissingDependencyError: torch is not installed.
@@ -202,7 +205,7 @@ class _OpsBench:
         self.results: list[OpResult] = []
 
     def compare(self, what: str, against: str, layer: Layer, length: int) -> None:
-        """Time one operator beside one other, and beside GEMM in every round."""
+        """Time our operator, the alternative and GEMM in every round."""
         flops = layer.lsh_flops(length) if what == "lsh" else layer.attention_flops(length)
         if what == "chunk_attention":
             flops //= layer.rounds
@@ -234,7 +237,7 @@ class _OpsBench:
         )
 
     def finished(self, result: OpResult) -> OpResult:
-        """With the ratios to the best GEMM rate, which is known at the end."""
+        """Add the ratios to the best GEMM rate, which is known only at the end."""
         if result.against != "gemm" or result.status != OK:
             return result
         best = max(rate.gflops for rate in self.rates) * 1e9
@@ -274,7 +277,10 @@ def _unmeasured(
 
 @contextmanager
 def _settings(threads: int) -> Iterator[int]:
-    """No gradients, so many threads, no more memory than there is; put back afterwards."""
+    """Disable gradients, set the number of threads and limit memory to what is available.
+
+    The former settings are restored afterwards.
+    """
     torch = require("torch", purpose="measuring operators")
     former = torch.get_num_threads()
     torch.set_num_threads(threads)

@@ -11,19 +11,19 @@ from reformer_export.errors import UsageError
 CPU, CUDA = "cpu", "cuda"
 
 GraphChoice = Literal["auto", "off"]
-"""True if runs on a GPU are captured as CUDA graphs, see docs/cuda.md."""
+"""Whether runs on a GPU are captured as CUDA graphs: "auto" or "off", see docs/cuda.md."""
 
 GRAPH_CHOICES: tuple[str, ...] = get_args(GraphChoice)
 
 DEFAULT_TARGETS = ("sm80", "sm89", "sm90")
-"""GPUs that kernels are compiled for. Those of sm80 run on all later ones, if not as fast."""
+"""Default targets of the compiled kernels. Those of sm80 run on later GPUs too, but not as fast."""
 
 _SPELLING = re.compile(r"(cpu|cuda)(?::(\d+))?")
 
 
 @dataclass(frozen=True)
 class Device:
-    """A processor: the CPU, or the GPU that CUDA numbers `index`."""
+    """A processor: the CPU, or the GPU with CUDA's number `index`."""
 
     kind: str
     index: int = 0
@@ -33,7 +33,7 @@ class Device:
 
 
 def parse_device(text: str) -> Device:
-    """The device that a user names; UsageError if there is no such kind."""
+    """Parse the name of a device; UsageError if the name is not valid."""
     found = _SPELLING.fullmatch(text)
     if found is None or (found[1] == CPU and found[2]):
         raise UsageError(

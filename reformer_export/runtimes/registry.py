@@ -1,4 +1,4 @@
-"""Which runtimes there are, and how an artifact is opened in one."""
+"""The table of runtimes, and functions that open an artifact in a runtime."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ from reformer_ops.core.native import CHOICES, Choice
 
 @dataclass(frozen=True)
 class Runtime:
-    """What runs one format of an artifact.
+    """A runtime of one format of an artifact.
 
     Attributes:
-        format: what the artifact must hold; None if it only says which checkpoint to load.
-        module: what must be installed, as it is imported; None if it is a program, which "auto"
-            leaves alone.
-        verb: what makes the format.
-        open: the runner of an artifact.
-        devices: kinds of devices that it runs on.
+        format: the format that the artifact must hold; None if the artifact only names the
+            checkpoint to load.
+        module: the import name of the required package; None for a program, which "auto" does not
+            choose.
+        verb: the command that creates the format.
+        open: returns the runner of an artifact.
+        devices: the kinds of devices that the runtime supports.
     """
 
     format: str | None
@@ -80,13 +81,13 @@ RUNTIMES: dict[str, Runtime] = {
     "cpp-onnxruntime": Runtime(ONNX, None, "to-onnx", _cpp_onnxruntime, (CPU, CUDA)),
     "cpp-torchscript": Runtime(TORCHSCRIPT, None, "to-torchscript", _cpp_torchscript),
 }
-"""Runtime by name, best first: "auto" takes the first that is installed and that runs a format of
-the artifact. "torch" is the model itself, from the checkpoint that the manifest names. Those of
-"cpp-" run in `reformer-run`, a process for each call."""
+"""Runtimes by name, best first: "auto" chooses the first one that is installed and runs a format of
+the artifact. "torch" is the original model, loaded from the checkpoint that the manifest names. A
+"cpp-" runtime starts the program `reformer-run` for each call."""
 
 
 TENSORRT = "tensorrt"
-"""The runtime of engines, which are folders of another kind."""
+"""The runtime of TensorRT engines. An engine is a folder, but not an artifact."""
 
 
 def open_runner(
@@ -101,24 +102,25 @@ def open_runner(
     """Open an artifact, or a TensorRT engine, for inference.
 
     Args:
-        artifact: the folder, or what has been opened of it.
+        artifact: the folder, or an artifact or engine that is already open.
         runtime: a name of `RUNTIMES`, or "auto"; an engine runs in "tensorrt".
-        threads: at most this many; the runtime's own choice when left out.
-        ops: "native" runs the operators by our kernels, "portable" by their standard bodies;
-            "auto" does what REFORMER_OPS says, else what is installed. On a GPU "auto" is "native":
-            standard bodies take many times as long there, and must be asked for.
+        threads: the maximum number of threads; if None, the runtime chooses.
+        ops: "native" runs the operators with our kernels, "portable" with their standard bodies.
+            "auto" follows REFORMER_OPS; if that is not set, it uses our kernels if they are
+            installed. On a GPU "auto" is "native": standard bodies take many times as long there,
+            so they must be requested explicitly.
         device: "cpu", "cuda" or "cuda:N". Engines run on the first GPU.
-        cuda_graph: on a GPU, "auto" captures the runs of shapes that come again as CUDA graphs,
-            "off" captures none.
+        cuda_graph: on a GPU, "auto" captures runs as CUDA graphs when a shape is repeated; "off"
+            captures none.
 
     Raises:
-        UsageError: no such runtime or device, an artifact that does not hold its format, or one
-            that such operators cannot run there.
-        NativeLibraryError: `ops` is "native", and the kernels are not there or do not load.
-        ArtifactError: the folder is no sound artifact.
+        UsageError: the runtime or the device is unknown, the artifact does not hold the runtime's
+            format, or the artifact cannot run there with these operators.
+        NativeLibraryError: `ops` is "native", and the kernels are missing or do not load.
+        ArtifactError: the folder is not a valid artifact.
         MissingDependencyError: the runtime's package is not installed.
-        RuntimeUnavailableError: the runtime does not take the model.
-        DeviceUnavailableError: there is no such GPU, or none to run an engine on.
+        RuntimeUnavailableError: the runtime cannot run the model.
+        DeviceUnavailableError: there is no such GPU, or no GPU for the engine.
     """
     if runtime not in ("auto", TENSORRT):
         _check_name(runtime)
@@ -149,7 +151,7 @@ def open_runner(
 
 
 def check_runtime(artifact: Artifact, name: str) -> None:
-    """UsageError unless there is such a runtime, and the artifact holds its format."""
+    """Raise UsageError if the runtime is unknown or the artifact does not hold its format."""
     _check_name(name)
     runtime = RUNTIMES[name]
     if runtime.format is not None and runtime.format not in artifact.formats:
@@ -166,9 +168,10 @@ def _check_name(name: str) -> None:
 
 
 def best_runtime(artifact: Artifact) -> str:
-    """The first runtime that is installed of those that can run the artifact.
+    """The first installed runtime that can run the artifact.
 
-    Where none is, the first of them: opening it will say what to install.
+    If none is installed, the first one that could run it: the error when it is opened says what to
+    install.
     """
     possible = {
         name: runtime.module
@@ -180,7 +183,7 @@ def best_runtime(artifact: Artifact) -> str:
 
 
 def open_folder(path: str | Path | Artifact | Engine) -> Artifact | Engine:
-    """Open what is in a folder, with all its checks; ArtifactError if it is neither."""
+    """Open and check the artifact or engine in a folder; ArtifactError if it is neither."""
     if isinstance(path, (Artifact, Engine)):
         return path
     return Engine.open(path) if is_engine(path) else Artifact.open(path)

@@ -1,4 +1,4 @@
-"""A driver that fails, at any of its functions: one line says so, nothing is left, work goes on."""
+"""Failures of each CUDA driver function: the error is one line, nothing leaks, later calls work."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ LOADING = {
     "cuKernelGetFunction": "cannot load the kernel {image}",
     "cuFuncSetAttribute": "cannot give the kernel {image} 65536 bytes of shared memory",
 }
-"""What is called when a session is made, and what is said where it fails."""
+"""Driver functions that creating a session calls, and the error message when each one fails."""
 
 RUNNING = {
     "cuCtxPushCurrent": "cannot enter the context of the GPU",
@@ -46,13 +46,13 @@ RUNNING = {
 CALLS = [
     (function, after)
     for function in LOADING
-    # The first call of each, and of those that are called for every kernel the second.
+    # The first call of each function; also the second call of functions called for every kernel.
     for after in ((0, 1) if "Library" in function or "Func" in function else (0,))
 ]
 
 
 def two_kernels(path: Path) -> Path:
-    """A program of two launches, each of an image of its own with much shared memory."""
+    """Write a program of two launches. Each has its own image and needs much shared memory."""
     first, second = (launch(name, shared_bytes=65536) for name in ("one", "two"))
     images = {
         f"{name}.{kind}": data
@@ -63,7 +63,7 @@ def two_kernels(path: Path) -> Path:
 
 
 def works(driver: StandIn, kernels: Path, library: Path) -> None:
-    """A session is made and runs, and both of its kernels are launched."""
+    """Check that a session can be created and run, launches both kernels and leaks nothing."""
     session = open_session(model_of(Node()), kernels, library)
     before = len(driver.log())
     run(session, attention_inputs())
@@ -99,7 +99,7 @@ def test_a_run_says_what_fails(function: str, after: int, tmp_path: Path) -> Non
     library = new_library()
     session = open_session(model_of(Node()), kernels, library)
     if function == "cuCtxPushCurrent" and after:
-        run(session, attention_inputs())  # one context a run
+        run(session, attention_inputs())  # a run enters the context once
         driver.fail(function, 719, 0)
     else:
         driver.fail(function, 719, after)
@@ -116,7 +116,7 @@ def test_a_run_says_what_fails(function: str, after: int, tmp_path: Path) -> Non
 
 @beside_stand_in
 def test_a_driver_that_goes_down_before_the_session(tmp_path: Path) -> None:
-    """As they do when a process ends."""
+    """The driver shuts down before the session when a process ends."""
     driver = stand_in(80)
     kernels = write(tmp_path / "model.cuda", *kernels_for("sm80"))
     session = open_session(model_of(Node()), kernels)
@@ -140,7 +140,7 @@ def test_an_error_that_the_driver_has_no_text_for(tmp_path: Path) -> None:
 @pytest.mark.parametrize("late", [False, True])
 @beside_stand_in
 def test_what_the_compiler_of_ptx_says(late: bool, tmp_path: Path) -> None:
-    """In one line, whenever the driver compiles."""
+    """The message is one line, whether the driver compiles PTX at loading or later."""
     driver = stand_in(90)
     if late:
         driver.compile_late()
@@ -230,7 +230,7 @@ def test_more_programs_than_a_gpu_launches(
 )
 @beside_stand_in
 def test_more_working_memory_than_there_is(scratch: dict[str, object], tmp_path: Path) -> None:
-    """Even where the sum of all buffers is beyond what a number can hold."""
+    """Also if the sum of all buffer sizes overflows a 64-bit integer."""
     driver = stand_in(80)
     made, images = kernels_for("sm80", scratch=scratch)
     session = open_session(model_of(Node()), write(tmp_path / "model.cuda", made, images))
@@ -253,7 +253,7 @@ def test_working_memory_that_the_allocator_refuses(tmp_path: Path) -> None:
 
 @beside_stand_in
 def test_a_length_that_no_launch_is_for(tmp_path: Path) -> None:
-    """Nothing would be computed, and the output be what lay in memory."""
+    """Without this error, no kernel would run and the output would be uninitialized memory."""
     driver = stand_in(80)
     made, images = kernels_for("sm80")
     made[0]["launches"][0]["shortest"] = 4
@@ -311,7 +311,7 @@ def test_inputs_that_do_not_fit(
 @pytest.mark.parametrize("op", ["ChunkAttention", "SortedChunkAttention"])
 @beside_stand_in
 def test_a_length_that_does_not_fall_into_chunks(op: str, tmp_path: Path) -> None:
-    """The words are those of the CPU's kernels."""
+    """The message is the same as that of the CPU kernels."""
     driver = stand_in(80)
     attributes, sizes = ATTRIBUTES, SIZES
     inputs = attention_inputs(length=20)
@@ -337,7 +337,7 @@ def test_a_length_that_does_not_fall_into_chunks(op: str, tmp_path: Path) -> Non
 
 @beside_stand_in
 def test_rotations_that_are_not_those_of_the_factors(tmp_path: Path) -> None:
-    """A kernel would read beyond their end."""
+    """Without this error, a kernel would read beyond the end of the rotations."""
     driver = stand_in(80)
     sizes = {**SIZES, "num_hashes": 1}
     attributes = {"factors": (4, 8)}

@@ -1,4 +1,4 @@
-"""The graph that TensorRT parses: which types it computes in, and that its numbers are right."""
+"""Tests of the graph for TensorRT: the data types of its computations, and its results."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_fp32_is_the_artifact_itself(fixtures: Fixtures) -> None:
 
 
 def test_without_fp32_products(fixtures: Fixtures) -> None:
-    """SM75: hashing is a convolution; the buckets are the same, so nothing else changes."""
+    """On SM75, a convolution computes the hashes. The buckets and other results are the same."""
     plain = lowered(fixtures, "fp16")
     model = lowered(fixtures, "fp16", fp32_products=False)
     inputs = feeds(29, 3, vocab_size=258)
@@ -113,7 +113,7 @@ def test_a_weight_out_of_range(fixtures: Fixtures, dtype: str) -> None:
 
 
 def tiny_bf16(op_type: str, **attributes: Any) -> ir.Model:
-    """x fp32 -> bf16 -> one node -> fp32."""
+    """A graph with one bf16 node: fp32 input x -> cast to bf16 -> node -> cast to fp32."""
     value = ir.Value(name="x", type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape([4]))
     down = ir.node("Cast", [value], {"to": ir.DataType.BFLOAT16})
     node = ir.node(op_type, [down.outputs[0]] * attributes.pop("operands", 1), attributes)

@@ -1,4 +1,4 @@
-"""The check itself: whatever a part does, the report is there and says so."""
+"""Tests of the GPU check: whatever a part does, the report is written and says what happened."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_what_is_wrong_gives_exit_code_1_and_its_reason(
     assert found["right: one"]["status"] == "passed"
     assert found["skipped: one"]["why"] == "it is switched off"
     assert found["wrong: one"]["why"] == "ValueError: seven is not eight"
-    # The process ended in the next, so nothing is known of the last.
+    # The process aborts in the next case, so the last case does not run.
     assert "SIGABRT" in found["crashes: one"]["why"]
     assert found["crashes: one"]["status"] == "failed"
     assert found["hangs: one"]["status"] == "not run"

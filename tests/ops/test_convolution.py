@@ -1,4 +1,4 @@
-"""Hashing as a convolution, for devices without an fp32 product of matrices: the same buckets."""
+"""Hashing as a convolution, for devices without fp32 matrix products, gives the same buckets."""
 
 from __future__ import annotations
 

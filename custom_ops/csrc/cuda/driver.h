@@ -18,8 +18,8 @@ using Context = void*;
 using Function = void*;
 using Library = void*;
 
-// A GPU and its primary context, which CUDA's runtime uses, too. It is kept until the process ends,
-// as CUDA's runtime does.
+// A GPU and its primary context, which CUDA's runtime also uses. The context is kept until the
+// process ends, as in CUDA's runtime.
 class Device {
  public:
   // The GPU with CUDA's number `index`. Throws Error if there is no driver or no such GPU.
@@ -60,7 +60,7 @@ class Image {
   Image(const Image&) = delete;
   Image& operator=(const Image&) = delete;
 
-  // Loads the kernel `entry` and allows it that much shared memory. Throws Error.
+  // Loads the kernel `entry` and allows it `shared_bytes` of shared memory. Throws Error.
   Function function(const char* entry, unsigned shared_bytes) const;
 
  private:

@@ -28,10 +28,10 @@ struct Launch {
   Amount programs;
   unsigned threads, shared_bytes;
   std::vector<std::string> arguments;  // buffers by name, "length", and "" for a null pointer
-  std::int64_t shortest, longest;      // lengths of the sequences that it is launched for
+  std::int64_t shortest, longest;      // range of sequence lengths for this launch
 };
 
-// How one operator is computed on the GPUs of one target. Each program differs from the others in a
+// How one operator is computed on the GPUs of one target. Any two programs differ in at least one
 // field other than scratch and launches.
 struct Program {
   std::string op, dtype;
@@ -39,7 +39,7 @@ struct Program {
   int target;     // 90 for sm_90
   bool portable;  // true if its PTX runs on later GPUs, and its cubin on later GPUs of the same
                   // generation
-  std::map<std::string, std::vector<std::int64_t>> attributes;  // a number: the bits of its fp32
+  std::map<std::string, std::vector<std::int64_t>> attributes;  // a float: its fp32 bits
   std::map<std::string, std::int64_t> sizes;
   std::map<std::string, Amount> scratch;  // in bytes
   std::vector<Launch> launches;

@@ -27,7 +27,7 @@ from reformer_models.errors import ConfigError
 
 LAYER_KINDS: Final = frozenset({"local", "lsh"})
 
-# What torch.manual_seed takes.
+# The range that torch.manual_seed accepts.
 _SEED = integer(-(2**63), 2**64 - 1)
 
 # Transformers lets these be null, which works as long as no layer reads them.
@@ -45,12 +45,13 @@ _LSH_KEYS_THAT_MAY_BE_NULL: Final = frozenset(
 class ReformerConfig:
     """The configuration of a Reformer, under Hugging Face's names and with its defaults.
 
-    Every field is checked, from wherever it comes. Lists are kept as tuples, a single number of
-    buckets as a tuple of one, and no `pad_token_id` as 0 (padded positions are masked, so any token
-    will do).
+    Every field is checked, whatever its source. Lists are stored as tuples, a single number of
+    buckets as a tuple of one element, and a `pad_token_id` of None as 0 (padded positions are
+    masked, so any token works).
 
     Raises:
-        ConfigError: A field has a value that no Reformer can have, or two fields contradict.
+        ConfigError: A field has a value that no Reformer can have, or two fields contradict each
+            other.
     """
 
     attention_head_size: int = setting(64, integer(1))
@@ -107,12 +108,12 @@ class ReformerConfig:
 
     @property
     def num_hidden_layers(self) -> int:
-        """How many layers there are: one for each entry of `attn_layers`."""
+        """The number of layers: one for each entry of `attn_layers`."""
         return len(self.attn_layers)
 
     @property
     def bucket_count(self) -> int:
-        """How many buckets a hash has: the product of the factors.
+        """The number of buckets of a hash: the product of the factors.
 
         Raises:
             ConfigError: `num_buckets` is not set; see `pinned`.
@@ -131,17 +132,17 @@ class ReformerConfig:
 
     @property
     def chunk_multiple(self) -> int:
-        """The length every padded sequence is a multiple of, unless it is short."""
+        """Every padded length is a multiple of this number, unless the sequence is short."""
         return math.lcm(*self._chunk_lengths)
 
     @property
     def min_chunk_length(self) -> int:
-        """The longest sequence that is short: it is not padded, and no layer cuts it in chunks."""
+        """The maximum length of a short sequence, which is neither padded nor cut into chunks."""
         return min(self._chunk_lengths)
 
     @property
     def max_length(self) -> int:
-        """The longest sequence that, padded, still has a position for every token."""
+        """The maximum length of a sequence: even after padding, every token has a position."""
         positions = self.max_position_embeddings
         if self.axial_pos_embds:
             positions = min(positions, math.prod(self.axial_pos_shape))
@@ -149,7 +150,7 @@ class ReformerConfig:
         return max(whole_chunks, min(positions, self.min_chunk_length))
 
     def padded_length(self, length: int) -> int:
-        """How long a sequence of `length` tokens is inside the model, at inference."""
+        """The length of a sequence of `length` tokens inside the model, at inference."""
         if length <= self.min_chunk_length:
             return length
         return length + -length % self.chunk_multiple
@@ -157,10 +158,10 @@ class ReformerConfig:
     # Hashing
 
     def num_buckets_for(self, sequence_length: int) -> tuple[int, ...]:
-        """The bucket factors Transformers picks at a first call with `sequence_length` tokens.
+        """The bucket factors that Transformers picks at a first call with `sequence_length` tokens.
 
-        That is a power of two near twice the number of chunks, split in two factors when large.
-        A sequence within one chunk is not hashed at all; it counts as a whole chunk.
+        Their product is a power of two near twice the number of chunks; a large one is split into
+        two factors. A sequence of at most one chunk is not hashed; here it counts as one chunk.
         """
         chunk = self.lsh_attn_chunk_length
         chunks = max(self.padded_length(sequence_length) // chunk, 1)
@@ -177,22 +178,23 @@ class ReformerConfig:
         num_buckets: int | Sequence[int] | None = None,
         hash_seed: int | None = None,
     ) -> Pinned:
-        """This configuration with everything set that hashing depends on.
+        """This configuration with values for all settings that hashing depends on.
 
-        Transformers chooses a missing `num_buckets` at the first call, from its length, and draws
-        new rotations at every call when `hash_seed` is missing. A file that is to give the same
-        answer tomorrow needs both. A model without LSH layers needs neither and is left as it is.
+        If `num_buckets` is missing, Transformers chooses it at the first call, from the sequence
+        length. If `hash_seed` is missing, Transformers draws new rotations at every call. An
+        exported file needs both values to give reproducible results. The configuration of a model
+        without LSH layers needs neither and is returned unchanged.
 
         Args:
             sequence_length: The length to choose a missing `num_buckets` for; `max_length` if None.
-            num_buckets: Bucket factors that take the place of the configuration's.
-            hash_seed: A seed that takes the place of the configuration's.
+            num_buckets: Bucket factors that replace those of the configuration.
+            hash_seed: A seed that replaces that of the configuration.
 
         Returns:
-            The configuration, and a sentence about each thing that it did not have before.
+            The configuration, and one sentence about each value that was set or changed.
 
         Raises:
-            ConfigError: The model does not take such a length, number of buckets or seed.
+            ConfigError: The model does not accept this length, number of buckets or seed.
         """
         if sequence_length is not None:
             integer(1, self.max_length)("sequence_length", sequence_length)
@@ -241,11 +243,11 @@ class ReformerConfig:
         """The configuration in a config.json that any release of Transformers wrote.
 
         Args:
-            raw: What the file holds, parsed.
-            ignore_keys: Keys to accept although nothing is known about them.
+            raw: The parsed contents of the file.
+            ignore_keys: Unknown keys to accept and ignore.
 
         Raises:
-            ConfigError: It is not a Reformer's, a value is wrong, or a key is unknown.
+            ConfigError: The file is not of a Reformer, a value is wrong, or a key is unknown.
         """
         names = {declared.name for declared in fields(cls)}
         refuse_foreign(raw, known=names, ignored=ignore_keys)

@@ -1,5 +1,5 @@
-"""The graphs that generate: decoder_model.onnx fills a cache, decoder_with_past_model.onnx extends
-it by a token."""
+"""The graphs for generation: decoder_model.onnx fills a cache; decoder_with_past_model.onnx extends
+it by one token."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from reformer_ops.registry import STEPS
 if TYPE_CHECKING:
     from reformer_export.source import CacheTensor, LoadedModel
 
-_CAPACITY = 7  # any will do
-_SMALLEST = 1024  # bytes of a weight beside the graph; runtimes want shapes and axes inside
+_CAPACITY = 7  # of the example caches; any value works
+_SMALLEST = 1024  # bytes; smaller tensors stay in the graph: runtimes need shapes and axes there
 
 
 def write_decoder(
@@ -55,7 +55,7 @@ def write_decoder(
         name: tuple("sequence" if axis == "capacity" else axis for axis in axes)
         for name, axes in caches.items()
     }
-    # As for model.onnx: several chunks.
+    # The example prompt has several chunks, as for model.onnx.
     prompt = torch.ones((2, 3 * loaded.config.chunk_multiple - 1), dtype=torch.int64)
     graphs = [
         build(
@@ -115,7 +115,7 @@ def _describe(graphs: Sequence[ir.Model], signature: Signature) -> None:
     descriptions = {
         INPUT_IDS: f"Token ids from 0 to {signature.vocab_size - 1}.",
         PAST_LENGTH: f"Tokens in the cache, at most {signature.max_length - 1}.",
-        PROMPT_LENGTH: "How many of them were the prompt.",
+        PROMPT_LENGTH: "Tokens in the cache that belong to the prompt.",
     }
     for graph in graphs:
         graph.metadata_props["reformer.max_length"] = str(signature.max_length)
@@ -125,7 +125,8 @@ def _describe(graphs: Sequence[ir.Model], signature: Signature) -> None:
 
 
 def _save(graphs: Sequence[ir.Model], folder: Path) -> None:
-    """Write the graphs, and the weights of both: those that both have, once."""
+    """Write the graphs and one file with their weights; weights that both graphs have are stored
+    once."""
     places: dict[tuple[str, tuple[int, ...], bytes], int] = {}
     tensors: list[ir.TensorProtocol] = []
     stored: list[tuple[ir.Value, int]] = []

@@ -1,6 +1,7 @@
-"""Matrix products of four warps (sm_90), whose operands lie in shared memory.
+"""Matrix products of four warps (`wgmma`, sm_90) with operands in shared memory.
 
-Everything is done when the product is issued: a kernel that does not wait for it goes unnoticed.
+The emulator computes a product when it is issued, so it does not detect a kernel that does not wait
+for the product.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ from .types import Array, Type, type_named, widen
 GROUP = 4 * WARP
 _DEPTH = 16
 _SINGLE_DEPTH = 8
-"""Of tf32."""
+"""The depth of a tf32 product."""
 _ROWS = 64
 _SWIZZLES = {1: 128, 2: 64, 3: 32}
-"""Bytes of a row that is swizzled, by the descriptor's upper two bits."""
+"""Width in bytes of a swizzled row, by the two highest bits of the descriptor."""
 
 
 @instruction("wgmma")
@@ -39,17 +40,17 @@ def decode_wgmma(ins: Instruction, kernel: Kernel) -> Action:
 
 def _require_groups(lanes: Lanes, mask: Mask) -> None:
     if lanes.threads % GROUP:
-        raise KernelFault("wgmma in a CTA that is not made of groups of four warps")
+        raise KernelFault("wgmma in a CTA whose number of threads is not a multiple of 128")
     if mask is not None:
         groups = mask.reshape(-1, GROUP)
         if (groups.any(axis=1) != groups.all(axis=1)).any():
-            raise KernelFault("wgmma by some threads of four warps, where all must take part")
+            raise KernelFault("wgmma is not executed by all threads of the four warps")
 
 
 def _product(ins: Instruction, kernel: Kernel, modifiers: Modifiers) -> Action:
-    """`m64nNk16.f32.f16.f16 D, A, B, keep D, 1, 1, A turned, B turned`; A may be registers.
+    """`m64nNk16.f32.f16.f16 D, A, B, keep D, 1, 1, A turned, B turned`; A may be in registers.
 
-    Of tf32, `m64nNk8`, nothing can be turned.
+    "Turned" means transposed. With tf32 (`m64nNk8`), no operand can be turned.
     """
     shape = re.fullmatch(r"m64n(\d+)k(8|16)", modifiers.rest.pop(0))
     kinds = tuple(modifiers.rest)
@@ -103,7 +104,7 @@ def _product(ins: Instruction, kernel: Kernel, modifiers: Modifiers) -> Action:
 
 
 def _place(number: int) -> tuple[Array, Array]:
-    """Row and column of each thread's numbered sum."""
+    """Row and column, for each thread, of its sum with this number."""
     thread = np.arange(GROUP)
     lane = thread % WARP
     row = thread // WARP * 16 + lane // 4 + number // 2 % 2 * 8
@@ -113,16 +114,16 @@ def _place(number: int) -> tuple[Array, Array]:
 def _tile(
     lanes: Lanes, groups: Array, descriptors: Array, rows: int, kind: Type | None, *, turned: bool
 ) -> Array:
-    """`[groups, rows, 16]` from shared memory, in chunks of 16 bytes, which swizzling moves.
+    """Read `[groups, rows, 16]` from shared memory, in chunks of 16 bytes, which swizzling moves.
 
-    Without a `kind` it is tf32: `[groups, rows, 8]`, in as many bytes.
+    If `kind` is None, the type is tf32: `[groups, rows, 8]`, with the same number of bytes.
 
-    As it stands, a row's depth is contiguous; turned, a depth's rows are, as many as the swizzle is
-    wide, and then comes the next such block.
+    If not turned, the values of one row are contiguous. If turned, the values of one depth index
+    are contiguous, in blocks of rows as wide as the swizzle; one block follows another.
     """
     values = np.broadcast_to(descriptors, lanes.size).reshape(-1, GROUP)[groups].astype(np.int64)
     if (values != values[:, :1]).any():
-        raise KernelFault("wgmma with other descriptors in one group of four warps")
+        raise KernelFault("wgmma with different descriptors within one group of four warps")
     descriptor = values[:, 0]
     start = (descriptor & 0x3FFF) << 4
     leading, stride = (descriptor >> 16 & 0x3FFF) << 4, (descriptor >> 32 & 0x3FFF) << 4
@@ -138,7 +139,7 @@ def _tile(
     address = start[:, None] + outer // 8 * stride[:, None] + outer % 8 * width + inner % width
     address = address + inner // width * leading[:, None]
     address ^= (address >> 7 & (width // 16 - 1)) << 4
-    # Chunks are dealt out to the threads of the group.
+    # The threads of the group read the chunks in turn.
     reader_lane = groups[:, None] * GROUP + np.arange(len(outer)) % GROUP
     words = lanes.shared.read(
         lanes.access(reader_lane.reshape(-1)), address.reshape(-1).astype(np.int64), 4, 4
