@@ -20,15 +20,15 @@ from reformer_export.host.device import DEFAULT_TARGETS
     type=NameList(),
     default=",".join(DEFAULT_TARGETS),
     show_default=True,
-    help="GPUs to compile for. Kernels of sm80 run on all later ones, if not as fast.",
+    help="GPUs to compile for. Kernels for sm80 also run on all later GPUs, but not as fast.",
 )
-@click.option("--force", is_flag=True, help="Replace the kernels that are there.")
+@click.option("--force", is_flag=True, help="Replace existing kernels.")
 @common_options
 @pass_output
 def command(output: Output, artifact: Path, targets: tuple[str, ...], force: bool) -> int:
-    """Add kernels for NVIDIA GPUs to ARTIFACT, as model.cuda. It takes no GPU.
+    """Add kernels for NVIDIA GPUs to ARTIFACT, as model.cuda. No GPU is needed.
 
-    ONNX Runtime's CUDA provider runs our operators by them: see docs/cuda.md.
+    ONNX Runtime's CUDA provider runs our operators with these kernels: see docs/cuda.md.
     """
     with output.working() as progress:
         from reformer_export.exporters.cuda.export import add_cuda_kernels

@@ -48,7 +48,8 @@ class _Names(click.ParamType[tuple[str, ...]]):
 @click.option(
     "--lengths",
     type=IntegerList(),
-    help="Tokens in a sequence.  [default: 1024,4096,16384]; with --ops against torch's SDPA.",
+    help="Tokens in a sequence.  [default: 1024,4096,16384]  With --ops: in the comparison with "
+    "torch's SDPA.",
 )
 @click.option(
     "--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads.  [default: all cores]"
@@ -60,7 +61,9 @@ class _Names(click.ParamType[tuple[str, ...]]):
     "torch; portable: the artifact without native operators.",
 )
 @click.option(
-    "--runtime", metavar="NAME", help="What runs ARTIFACT.  [default: the best it is made for]"
+    "--runtime",
+    metavar="NAME",
+    help="The runtime for ARTIFACT.  [default: the best installed one for its formats]",
 )
 @device_option
 @click.option(
@@ -74,7 +77,7 @@ class _Names(click.ParamType[tuple[str, ...]]):
 @click.option(
     "--checkpoint",
     metavar="PATH_OR_HUB_ID",
-    help="Where hf and full find the weights.  [default: what the manifest names]",
+    help="The weights for hf and full.  [default: the checkpoint that the manifest names]",
 )
 @click.option(
     "--patience",
@@ -87,11 +90,11 @@ class _Names(click.ParamType[tuple[str, ...]]):
 @click.option(
     "--generate",
     is_flag=True,
-    help="Measure a step of generation after --lengths tokens (1024,16384,262144), for 1 and 8 "
-    "rows; --against takes hf and portable.",
+    help="Measure one step of generation after --lengths tokens (default: 1024,16384,262144), for "
+    "1 and 8 rows; --against accepts hf and portable.",
 )
-@click.option("--ops", is_flag=True, help="Measure the operators alone; takes no ARTIFACT.")
-@click.option("--out", type=PATH, metavar="DIR", help="Write results.json and plots (PNG) there.")
+@click.option("--ops", is_flag=True, help="Measure only the operators, without ARTIFACT.")
+@click.option("--out", type=PATH, metavar="DIR", help="Write results.json and plots (PNG) to DIR.")
 @common_options
 @pass_output
 def command(
@@ -109,10 +112,11 @@ def command(
     ops: bool,
     out: Path | None,
 ) -> int:
-    """Measure speed and memory of ARTIFACT, beside other contenders with --against.
+    """Measure the speed and memory of ARTIFACT and of the contenders that --against names.
 
-    Contenders take turns, each in its own process. Exit code 1 if one fails; one that does not fit
-    in memory or time is reported. docs/benchmarks.md says what the numbers mean.
+    Contenders take turns, each in its own process. The exit code is 1 if a contender fails, or if
+    ARTIFACT does not fit in memory or time (except with --generate). Other contenders that do not
+    fit are only reported. docs/benchmarks.md explains the numbers.
     """
     if ops == (artifact is not None):
         raise click.UsageError("Give an ARTIFACT or --ops, and not both.")
@@ -121,7 +125,7 @@ def command(
             "--against, --checkpoint, --runtime and --device go with an ARTIFACT, not with --ops."
         )
     if generate and (ops or runtime or device != CPU):
-        raise click.UsageError("--ops, --runtime and --device do not go with --generate.")
+        raise click.UsageError("--ops, --runtime and --device cannot be used with --generate.")
     report: BenchReport | GenerationReport | OpsReport
     with output.working() as progress:
         from reformer_export.bench import bench_artifact, bench_generation, bench_ops

@@ -21,13 +21,13 @@ class _Names(click.ParamType[tuple[str, ...]]):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[str, ...]:
-        """Split the list; what the names mean is for the library to judge."""
+        """Split the list; the library checks the names."""
         return value if isinstance(value, tuple) else tuple(str(value).split(","))
 
 
 @click.command("build-kernels")
 @click.argument("out", type=PATH)
-@click.option("--artifact", type=PATH, help="Take shapes and type from what to-onnx made.")
+@click.option("--artifact", type=PATH, help="Take the shapes and the type from this artifact.")
 @click.option("--heads", type=click.IntRange(min=1), metavar="N", help="Attention heads.")
 @click.option("--head-dim", type=click.IntRange(min=1), metavar="N", help="Size of a head.")
 @click.option("--chunk-length", type=click.IntRange(min=1), metavar="N", help="Tokens in a chunk.")
@@ -37,10 +37,10 @@ class _Names(click.ParamType[tuple[str, ...]]):
 @click.option(
     "--num-buckets",
     type=IntegerList(minimum=2),
-    help="Hash buckets, in one factor or more: an LSH layer. Without, a local one.",
+    help="Hash buckets of an LSH layer, as one or more factors. Without it, the layer is local.",
 )
 @click.option("--num-hashes", type=click.IntRange(min=1), default=1, show_default=True)
-@click.option("--dtype", "dtypes", type=_Names("fp32,fp16"), help="Of fp32, fp16, bf16.")
+@click.option("--dtype", "dtypes", type=_Names("fp32,fp16"), help="Any of fp32, fp16, bf16.")
 @click.option(
     "--target", "targets", type=_Names("sm80,sm90"), help="GPUs to compile for.  [default: all]"
 )
@@ -63,9 +63,9 @@ def command(
     targets: tuple[str, ...] | None,
     force: bool,
 ) -> int:
-    """Compile GPU kernels to the folder OUT: PTX, cubin and a manifest. It takes no GPU.
+    """Compile GPU kernels into the folder OUT: PTX, cubin and a manifest. No GPU is needed.
 
-    Give --artifact, or the shape of one layer by --heads, --head-dim and --chunk-length.
+    Give --artifact, or the shape of one layer with --heads, --head-dim and --chunk-length.
     """
     with output.working() as progress:
         from reformer_export.exporters.cuda.kernel_folder import (
@@ -82,7 +82,7 @@ def command(
             layers, dtype = layers_of(artifact)
             dtypes = dtypes or (dtype,)
         elif heads is None or head_dim is None or chunk_length is None:
-            raise UsageError("a layer's shape is --heads, --head-dim and --chunk-length together")
+            raise UsageError("a layer needs --heads, --head-dim and --chunk-length together")
         else:
             layers = layer_of(
                 heads=heads,

@@ -12,9 +12,9 @@ from reformer_export.cli.output import Output
 @common_options
 @pass_output
 def command(output: Output) -> int:
-    """Show which packages, runtimes, operators and compilers are usable, and why not.
+    """Show which packages, runtimes, operators and compilers are usable, and why others are not.
 
-    Exit code 1 when no runtime can run an artifact here.
+    The exit code is 1 if no runtime can run an artifact here.
     """
     with output.working() as progress:
         from reformer_export.cli.doctor_checks import diagnose, healthy

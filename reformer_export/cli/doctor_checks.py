@@ -1,7 +1,7 @@
-"""What this machine can do with an artifact, and what is missing.
+"""Finds out what this machine can do with an artifact, and what is missing.
 
-Everything that could crash on loading (a runtime, a shared library built for another release) is
-tried in a process of its own: a crash must not end the diagnosis.
+Everything that could crash while it loads (a runtime, a shared library built for another release)
+is loaded in a separate process, so that a crash does not end the diagnosis.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ GROUPS = ("system", "runtime", "kernel", "package", "compiler")  # in the order 
 SYSTEM, RUNTIME, KERNEL, PACKAGE, COMPILER = GROUPS
 OK, MISSING, BROKEN, INFO = "ok", "missing", "broken", "info"
 
-_PATIENCE = 120.0  # seconds for one probe; a cold import of torch on a slow disk takes tens
+_PATIENCE = 120.0  # seconds for one probe; importing torch from a slow disk takes tens of seconds
 _PACKAGES = {
     "numpy": "arrays",
     "onnx": "reading and writing graphs",
@@ -42,7 +42,7 @@ _PACKAGES = {
 
 @dataclass(frozen=True)
 class Fact:
-    """One finding: `status` is ok, missing, broken or info; `remedy` a command or advice."""
+    """One finding: `status` is ok, missing, broken or info; `remedy` is a command or advice."""
 
     group: str
     name: str
@@ -51,7 +51,7 @@ class Fact:
     remedy: str | None = None
 
     def advice(self) -> str:
-        """What was found and, where there is one, the remedy."""
+        """The finding, and the remedy if there is one."""
         return f"{self.detail}: {self.remedy}" if self.remedy else self.detail
 
     def to_json(self) -> dict[str, Any]:
@@ -60,8 +60,8 @@ class Fact:
 
 
 def diagnose() -> list[Fact]:
-    """Every fact, by group. Never raises for what it finds."""
-    with ThreadPoolExecutor(max_workers=4) as pool:  # the probes wait on other processes
+    """All facts, sorted by group. No finding raises an error."""
+    with ThreadPoolExecutor(max_workers=4) as pool:  # the probes wait for other processes
         probes = [
             pool.submit(_torch),
             pool.submit(_triton),
@@ -132,7 +132,7 @@ def _onnxruntime() -> Fact:
 
 
 def _onnxruntime_on_cuda() -> Fact:
-    """True if onnxruntime runs a model on a GPU here; what is missing where it does not."""
+    """Whether onnxruntime can run a model on a GPU here and, if not, what is missing."""
     from reformer_export.runtimes.onnxruntime_cuda import PACKAGES, PROVIDER
 
     name = "onnxruntime on CUDA"
@@ -148,7 +148,7 @@ def _onnxruntime_on_cuda() -> Fact:
         return Fact(RUNTIME, name, MISSING, "for running on NVIDIA GPUs", PACKAGES)
     if state != "try":
         return Fact(RUNTIME, name, MISSING, state.removeprefix("no gpu: "))
-    # Its error names the CUDA library that does not load.
+    # The error of this import names the CUDA library that does not load.
     ok, text = _import(
         "import ctypes, pathlib, onnxruntime as o;"
         "getattr(o, 'preload_dlls', lambda **_: None)(cudnn=False);"
@@ -173,7 +173,7 @@ def _torch() -> Fact:
 
 
 def _tensorrt(package: str) -> Fact:
-    # A package and not a runtime: without a GPU it builds engines at most.
+    # Listed as a package, not as a runtime: without a GPU it can at most build engines.
     code = (
         f"import {package.replace('-', '_')} as t; from reformer_export.host.gpu import find_gpus;"
         "t.Builder; gpu = find_gpus()[0]; ahead = hasattr(t, 'ComputeCapability');"
@@ -185,7 +185,8 @@ def _tensorrt(package: str) -> Fact:
 
 
 def _cpp() -> Fact:
-    # No runtime either: whether it finds ONNX Runtime depends on where it is deployed.
+    # Not listed as a runtime either: the machine that it is deployed to decides whether it finds
+    # ONNX Runtime.
     try:
         program = cpp_program.find_program()
     except RuntimeUnavailableError as error:
@@ -212,7 +213,7 @@ def _loaded(group: str, name: str, use: str, code: str) -> Fact:
 
 
 def _kernels() -> Iterator[Fact]:
-    """Our native operators: found, and loaded by the framework they are for."""
+    """Whether our native operators are found, and whether their framework loads them."""
     for framework, kind in (("onnxruntime", "ort"), ("torch", "torch")):
         name = f"native for {framework}"
         code = (
@@ -222,7 +223,7 @@ def _kernels() -> Iterator[Fact]:
         ok, text = _import(code)
         if not ok:
             absent = f"No module named '{framework}'" in text
-            # The text of our errors is complete.
+            # The message of our own errors is clear without the name of the exception.
             told = text.partition(": ")[2] if text.startswith("reformer_ops.") else text
             yield Fact(KERNEL, name, MISSING if absent else BROKEN, told)
             continue
@@ -232,7 +233,7 @@ def _kernels() -> Iterator[Fact]:
         elif path:
             yield Fact(KERNEL, name, BROKEN, reason)
         else:
-            # No fault: the operators run as standard operations, with the same numbers.
+            # Not an error: the operators run as standard operations, with the same results.
             chosen = os.environ.get(CHOICE_VARIABLE) == "portable"
             yield Fact(KERNEL, name, INFO if chosen else MISSING, reason)
 
@@ -248,18 +249,18 @@ def _compilers() -> Iterator[Fact]:
             continue
         ok, text = _run([path, "--version"])
         lines = text.splitlines() or [""]
-        release = next((line for line in lines if "release" in line), lines[0])  # nvcc's 4th
+        release = next((line for line in lines if "release" in line), lines[0])  # line 4 of nvcc
         yield Fact(COMPILER, name, OK if ok else BROKEN, f"{release.strip()} ({path})")
 
 
 def _import(code: str) -> tuple[bool, str]:
-    """Run Python code that imports something, with this process's search path and no other."""
+    """Run Python code that imports something, with exactly this process's search path."""
     prologue = f"import sys; sys.path[:] = {[p or os.getcwd() for p in sys.path]!r}; "
     return _run([sys.executable, "-I", "-c", prologue + code])
 
 
 def _run(command: list[str]) -> tuple[bool, str]:
-    """(success, stdout), or (failure, the reason in a line)."""
+    """(True, stdout), or (False, the reason in one line)."""
     try:
         done = subprocess.run(
             command,

@@ -40,18 +40,18 @@ _MODEL = (
         type=click.Choice(["fp32", "fp16", "bf16"]),
         default="fp32",
         show_default=True,
-        help="bf16 is for GPUs, and for to-onnx alone.",
+        help="bf16 is for GPUs; only to-onnx supports it.",
     ),
     click.option(
         "--max-length",
         type=click.IntRange(min=1),
         metavar="N",
-        help="Longest sequence to take.  [default: the checkpoint's]",
+        help="Maximum length of a sequence, in tokens.  [default: the checkpoint's]",
     ),
     click.option(
         "--num-buckets",
         type=IntegerList(minimum=2),
-        help="Hash buckets, in one factor or more.  [default: the checkpoint's]",
+        help="Hash buckets, as one or more factors.  [default: the checkpoint's]",
     ),
     click.option(
         "--hash-seed",
@@ -64,15 +64,15 @@ _MODEL = (
         type=click.Choice(["all", "last"]),
         default="all",
         show_default=True,
-        help="last: text-generation gives those of each row's last token alone, in less memory.",
+        help="last: text-generation returns only the logits of each row's last token: less memory.",
     ),
 )
 _OUT = (
-    click.option("--no-verify", is_flag=True, help="Do not run it against the checkpoint."),
+    click.option("--no-verify", is_flag=True, help="Do not compare OUT with the checkpoint."),
     click.option(
         "--force",
         is_flag=True,
-        help="Replace what is at OUT: this format, or an artifact of another model as a whole.",
+        help="Replace this format in OUT, or all of OUT if it is an artifact of another model.",
     ),
     click.option("--revision", metavar="REF", help="Branch, tag or commit of a hub model."),
     click.option(
@@ -95,7 +95,7 @@ compiled_ops_option = click.option(
     type=click.Choice(["native", "portable"]),
     default="native",
     show_default=True,
-    help="native: our operators, whose library must be loaded; portable: torch's alone.",
+    help="native: our operators, whose library must be loaded; portable: only torch's operators.",
 )
 
 
@@ -105,7 +105,7 @@ def model_options(command: Command) -> Command:
 
 
 def out_options(command: Command) -> Command:
-    """Options about OUT and the source of the checkpoint; for the end of the list."""
+    """Options for OUT and the source of the checkpoint; they come last in the help."""
     return _declared(_OUT, command)
 
 
@@ -116,7 +116,7 @@ def _declared(options: tuple[Callable[[Command], Command], ...], command: Comman
 
 
 def show(output: Output, artifact: Artifact, format_name: str) -> int:
-    """Tell what was made; returns the exit code."""
+    """Print a summary of an artifact that was just written; returns the exit code."""
     from reformer_export.artifact.manifest import CUDA
 
     if output.as_json:

@@ -30,7 +30,8 @@ from reformer_ops.core.native import Choice
     type=click.Choice(["auto", "bytes"]),
     default="auto",
     show_default=True,
-    help="auto: the artifact's own, else bytes where they fit; bytes: insist on bytes.",
+    help="auto: the artifact's tokenizer, or bytes if there is none and they fit; bytes: always "
+    "bytes.",
 )
 @click.option(
     "--max-new-tokens",
@@ -38,30 +39,31 @@ from reformer_ops.core.native import Choice
     default=20,
     show_default=True,
     metavar="N",
-    help="Generate at most so many.",
+    help="The maximum number of tokens to generate.",
 )
 @click.option(
     "--temperature",
     type=float,
     metavar="X",
-    help="Sample: below 1 likelier tokens, above 1 less likely ones; 0 takes the likeliest.",
+    help="Sample at this temperature: below 1 prefers likely tokens, above 1 unlikely ones; 0 "
+    "takes the most likely token.",
 )
-@click.option("--top-k", type=int, default=0, metavar="K", help="Sample from the K likeliest.")
+@click.option("--top-k", type=int, default=0, metavar="K", help="Sample from the K most likely.")
 @click.option(
     "--top-p",
     type=float,
     default=1.0,
     metavar="P",
-    help="Sample from the fewest tokens with this probability.",
+    help="Sample from the smallest set of tokens whose probabilities sum to at least P.",
 )
 @click.option(
     "--repetition-penalty",
     type=float,
     default=1.0,
     metavar="R",
-    help="Above 1: tokens that were there are less likely.",
+    help="Above 1: tokens that have already occurred become less likely.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, metavar="S", help="Of sampling.")
+@click.option("--seed", type=int, default=0, show_default=True, metavar="S", help="For sampling.")
 @click.option(
     "--stop",
     type=IntegerList(minimum=0),
@@ -83,8 +85,8 @@ def command(
     """Continue a prompt with ARTIFACT, and show the text while it is generated.
 
     ARTIFACT is made by to-onnx or to-torchscript with --task text-generation-with-past. Give one of
-    --prompt, --prompt-file and --input-ids. The likeliest token is taken, unless --temperature,
-    --top-k or --top-p asks for sampling.
+    --prompt, --prompt-file and --input-ids. Each step takes the most likely token, unless
+    --temperature, --top-k or --top-p selects sampling.
     """
     stdout = sys.stdout
     shown = False
@@ -93,7 +95,7 @@ def command(
         nonlocal shown
         shown = True
         encoding = stdout.encoding or "utf-8"
-        safe = printable_text(piece)  # a model may write what a terminal obeys
+        safe = printable_text(piece)  # the text may contain control characters
         stdout.write(safe.encode(encoding, "backslashreplace").decode(encoding))
         stdout.flush()
 

@@ -15,7 +15,7 @@ from reformer_export.cli.output import Output
 @common_options
 @pass_output
 def command(output: Output, artifact: Path) -> int:
-    """Show what is in ARTIFACT: operators, sizes, axes, provenance. It may be an engine too.
+    """Show what is in ARTIFACT, an artifact or an engine: operators, sizes, axes, provenance.
 
     Every file is checked against its hash first.
     """

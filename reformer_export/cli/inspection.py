@@ -1,4 +1,4 @@
-"""What is in an artifact, for people and programs, after its hashes have been checked."""
+"""Describes the contents of an artifact for people and programs, after checking its hashes."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Inspection:
-    """An artifact and what its graph holds.
+    """An artifact and the contents of its graph.
 
     `ops` counts the nodes of the graph and its subgraphs by type ("Add", "reformer.LshBucket");
     `functions` counts the nodes of each function body; `opsets` are the imported versions by
-    domain; `parameters` counts the elements of all initializers, `external` names their files.
+    domain; `parameters` counts the elements of all initializers; `external` names the files that
+    store them outside the graph.
     """
 
     artifact: Artifact
@@ -51,7 +52,7 @@ class Inspection:
         }
 
     def rows(self) -> Iterator[tuple[str, str]]:
-        """The inspection as (label, text) lines for people; an empty label continues one."""
+        """The inspection as (label, text) lines for people; empty labels continue a line."""
         manifest = self.artifact.manifest
         signature, hashing, source = manifest.signature, manifest.hashing, manifest.source
         yield "artifact", str(self.artifact.path)
@@ -96,12 +97,12 @@ class Inspection:
 
 
 def inspect_folder(path: str | os.PathLike[str]) -> Inspection | Engine:
-    """Inspect a folder that holds an artifact or an engine; ArtifactError."""
+    """Inspect a folder that holds an artifact or an engine; raises ArtifactError."""
     return Engine.open(path) if is_engine(path) else inspect_artifact(path)
 
 
 def inspect_artifact(artifact: str | os.PathLike[str]) -> Inspection:
-    """Open an artifact with all its checks and count what its graph holds; ArtifactError."""
+    """Open an artifact with all checks and count what its graph holds; raises ArtifactError."""
     opened = Artifact.open(artifact)
     if ONNX not in opened.formats:
         return Inspection(opened, {}, {}, {}, 0, ())
@@ -124,7 +125,7 @@ def inspect_artifact(artifact: str | os.PathLike[str]) -> Inspection:
 
 
 def _nodes(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
-    """The nodes and those of their subgraphs."""
+    """The nodes, and the nodes of their subgraphs."""
     for node in nodes:
         yield node
         for attribute in node.attribute:

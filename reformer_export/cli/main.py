@@ -30,17 +30,17 @@ _VERBS = {
     "verify": "Compare an artifact with the checkpoint it came from.",
     "run": "Run an artifact on token ids or a text.",
     "generate": "Continue a text, token by token.",
-    "package": "Pack an artifact and all that runs it for a device.",
+    "package": "Pack an artifact with everything that a device needs to run it.",
     "bench": "Measure an artifact's speed and memory.",
     "inspect": "Show what is in an artifact; check its hashes.",
-    "add-kernels": "Add kernels for NVIDIA GPUs to an artifact; it takes no GPU.",
-    "build-kernels": "Compile GPU kernels ahead of time; it takes no GPU.",
-    "doctor": "Show what is installed and usable here, and why not.",
+    "add-kernels": "Add kernels for NVIDIA GPUs to an artifact; no GPU is needed.",
+    "build-kernels": "Compile GPU kernels ahead of time; no GPU is needed.",
+    "doctor": "Show what is installed and usable here, and why the rest is not.",
 }
 
 
 class _Verbs(click.Group):
-    """A group whose verbs are imported when they are used, so that --help is quick."""
+    """A group that imports a verb only when it is used, so that --help is fast."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_VERBS)
@@ -83,7 +83,7 @@ def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> N
     "-v", "--verbose", is_flag=True, expose_value=False, help="Show the traceback of an error."
 )
 def cli() -> None:
-    """Reformer checkpoints in, verified artifacts out."""
+    """Export Reformer checkpoints to verified artifacts."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -93,9 +93,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run() -> int:
-    """`main` for a process that ends with it: the console script and `python -m`."""
-    # Torch makes millions of objects that live as long as the process. Collecting them takes a
-    # second of an export while it runs, and another second when it ends.
+    """`main` for a process that exits afterwards: the console script and `python -m`."""
+    # Torch creates millions of objects that live as long as the process. Garbage collection of them
+    # takes one second during an export, and another second when the process ends.
     gc.set_threshold(100_000, 50, 50)
     code = main()
     gc.freeze()
@@ -126,7 +126,7 @@ def _main(arguments: list[str]) -> int:
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """SIGTERM unwinds as Ctrl-C does, so that incomplete files are removed."""
+    """Let SIGTERM raise an exception, as Ctrl-C does, so that incomplete files are removed."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -138,7 +138,7 @@ def terminable() -> Iterator[None]:
 
 
 def _report(error: BaseException, output: Output) -> int:
-    """Tell the error, in one line on stderr and with --json as a document; its exit code."""
+    """Print the error in one line on stderr and, with --json, as a document; returns the code."""
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         error.show()
         return error.exit_code
@@ -166,7 +166,7 @@ def _report(error: BaseException, output: Output) -> int:
         traceback.print_exception(error)
     click.echo(f"error: {one_line(message)}", err=True)
     if output.as_json:
-        with suppress(OSError):  # it may be stdout itself that cannot be written
+        with suppress(OSError):  # the error may be that stdout cannot be written
             output.document({"error": one_line(message), "exit_code": code, **details})
     return code
 

@@ -1,4 +1,4 @@
-"""Options that several verbs share, and the kinds of value they take."""
+"""Options that several verbs share, and the types of their values."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ops_option = click.option(
     type=click.Choice(CHOICES),
     default="auto",
     show_default=True,
-    help="native: by our kernels; portable: by standard operations; auto: native where installed.",
+    help="native: our kernels; portable: standard operations; auto: native if installed.",
 )
 
 
@@ -39,7 +39,7 @@ cuda_graph_option = click.option(
     type=click.Choice(GRAPH_CHOICES),
     default="auto",
     show_default=True,
-    help="On a GPU: capture the runs of shapes that come again, or none.",
+    help="On a GPU: auto captures the runs of repeated shapes as CUDA graphs, off captures none.",
 )
 
 
@@ -85,15 +85,15 @@ class NameList(click.ParamType[tuple[str, ...]]):
 
 
 def common_options(command: Command) -> Command:
-    """--json and -v. `main` reads both off the command line, since a parsing error must already
-    have the right form; here they are declared for the parser and the help."""
+    """Declare --json and -v for the parser and the help. `main` itself looks for both in the
+    arguments, because a parsing error must already be reported in the right form."""
     for declare in (
         click.option(
             "-v",
             "--verbose",
             is_flag=True,
             expose_value=False,
-            help="Show the traceback of an error, and what libraries log.",
+            help="Show the traceback of an error, and the log messages of libraries.",
         ),
         click.option(
             "--json",

@@ -1,7 +1,7 @@
 """The output of a command: its result on stdout, everything else on stderr.
 
-With --json stdout is exactly one JSON document. Whatever a library prints while it works goes to
-stderr, so that it never mixes with our output.
+With --json, stdout is exactly one JSON document. Everything that a library prints while it works
+goes to stderr, so that it never mixes with our output.
 """
 
 from __future__ import annotations
@@ -28,38 +28,39 @@ class Output:
 
     @contextmanager
     def working(self) -> Iterator[Progress]:
-        """Around the library call of a verb: yields what reports progress, on stderr."""
+        """Context for the library call of a verb; yields a function that prints progress messages
+        on stderr."""
         with _spinner(sys.stderr) as progress, redirect_stdout(sys.stderr):
             yield progress
 
     def note(self, message: str) -> None:
-        """A note about a success; not with --json, where the document has the notes."""
+        """Print a note about a success. Not for --json, where the document contains the notes."""
         click.echo(f"note: {one_line(message)}", err=True)
 
     def log(self, message: str) -> None:
-        """What a library logs, for those who asked by -v."""
+        """Print additional lines to stderr, such as the log of a library with -v."""
         click.echo(printable(message.rstrip()), err=True)
 
     def rows(self, rows: Iterable[tuple[str, str]]) -> None:
-        """Lines of a label and a text, aligned."""
+        """Print lines of a label and a text, aligned."""
         lines = [(label, printable(text)) for label, text in rows]
         width = max((len(label) for label, _ in lines), default=0)
         for label, text in lines:
             self.line(f"{label:<{width}}  {text}".rstrip())
 
     def line(self, text: str) -> None:
-        """A line of the result; what the stream cannot encode is spelled out."""
+        """Print a line of the result; characters that the stream cannot encode are escaped."""
         encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
         click.echo(text.encode(encoding, "backslashreplace").decode(encoding))
 
     def document(self, value: Mapping[str, Any]) -> None:
-        """The one JSON document; numbers that JSON cannot express become null."""
+        """Print the only JSON document; numbers that JSON cannot express become null."""
         click.echo(json.dumps(jsonable(value), indent=2))
 
 
 @contextmanager
 def _spinner(stream: TextIO) -> Iterator[Progress]:
-    """A spinner on a terminal; elsewhere a line for each message."""
+    """Show a spinner on a terminal; elsewhere print one line for each message."""
     if not stream.isatty():
         yield lambda message: click.echo(one_line(message), file=stream)
         return
@@ -72,7 +73,7 @@ def _spinner(stream: TextIO) -> Iterator[Progress]:
 
 
 def one_line(message: object) -> str:
-    """A message without line breaks or control characters: it may quote a hostile file."""
+    """A message without line breaks or control characters, as it may quote a malicious file."""
     return printable(" ".join(str(message).split()))
 
 
@@ -83,12 +84,12 @@ def printable(text: str) -> str:
 
 
 def printable_text(text: str) -> str:
-    """`printable`, with line breaks and tabs as they are."""
+    """`printable`, but line breaks and tabs stay."""
     return "".join(c if c in "\n\t" else printable(c) for c in text)
 
 
 def jsonable(value: Any) -> Any:
-    """Plain JSON values: NumPy numbers and arrays, paths and tuples converted."""
+    """Convert NumPy numbers and arrays, paths and tuples to plain JSON values."""
     if isinstance(value, Mapping):
         return {str(key): jsonable(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -17,13 +17,14 @@ from reformer_export.cli.output import Output
     "--platform",
     type=click.Choice(["linux-x86_64", "linux-x86_64-cuda", "linux-aarch64"]),
     required=True,
-    help="What the device is.",
+    help="The platform of the device.",
 )
 @click.option(
     "--runtime-dir",
     type=PATH,
     metavar="FOLDER",
-    help="Where the C++ runtime for it was installed to.  [default: the checkout's build folder]",
+    help="The folder with the C++ runtime for that platform.  [default: the checkout's build "
+    "folder]",
 )
 @click.option("--onnxruntime", type=PATH, metavar="FILE", help="The libonnxruntime.so to pack.")
 @common_options
@@ -36,9 +37,9 @@ def command(
     runtime_dir: Path | None,
     onnxruntime: Path | None,
 ) -> int:
-    """Pack ARTIFACT and all that runs it on a device into OUT.tar.gz.
+    """Pack ARTIFACT and everything that a device needs to run it into OUT.tar.gz.
 
-    That is reformer-run, our kernels and ONNX Runtime; no Python is needed there.
+    The archive contains reformer-run, our kernels and ONNX Runtime. The device needs no Python.
     """
     with output.working():
         from reformer_export.cli.packaging import package

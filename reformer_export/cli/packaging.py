@@ -1,4 +1,4 @@
-"""One archive with an artifact and all that runs it on a device: copy, unpack, run."""
+"""Writes one archive with an artifact and everything that a device needs to run it."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ PLATFORMS = {
 are for NVIDIA GPUs. CUDA's own libraries are not packed: they belong to the device."""
 
 PROVIDERS = ("libonnxruntime_providers_shared.so", "libonnxruntime_providers_cuda.so")
-"""Libraries of onnxruntime-gpu beside libonnxruntime.so."""
+"""Libraries of onnxruntime-gpu, in the folder of libonnxruntime.so."""
 
 KERNELS = "libreformer_ops_ort.so"
 ONNXRUNTIME = "libonnxruntime.so"
 SUMS = "SHA256SUMS"
 
-# Whatever the folder is called and whatever is in the environment.
+# It works for every name of the folder and does not depend on the environment.
 _SCRIPT = """#!/bin/sh
 # Runs the artifact in this folder: ./run --text-file FILE, or ./run --help
 here=$(dirname "$(readlink -f "$0")")
@@ -46,7 +46,7 @@ exec "$here/bin/reformer-run" "$here/artifact"{device} "$@"
 
 @dataclass(frozen=True)
 class PackageResult:
-    """The archive; `files` are in it, under one folder of the archive's name."""
+    """The archive; `files` are its files, in a single folder with the name of the archive."""
 
     path: Path
     platform: str
@@ -84,19 +84,19 @@ def package(
 
     Args:
         artifact: the folder.
-        out: NAME.tar.gz; replaced if it is there, written whole or not at all. Unpacks to NAME/.
+        out: NAME.tar.gz, which unpacks to NAME/. An existing file is replaced. The file is written
+            completely or not at all.
         platform: a name of `PLATFORMS`.
-        runtime_dir: what `make cpp` or `make cross-aarch64` made: bin/reformer-run and, for another
-            machine than this, lib/libreformer_ops_ort.so and lib/libonnxruntime.so.*. The build
-            folder of the checkout when left out.
-        onnxruntime: the libonnxruntime to pack instead.
+        runtime_dir: the result of `make cpp` or `make cross-aarch64`: bin/reformer-run and, for a
+            different machine, lib/libreformer_ops_ort.so and lib/libonnxruntime.so.*. The build
+            folder of the checkout if None.
+        onnxruntime: a libonnxruntime to pack instead of the one that is found.
 
     Raises:
-        UsageError: an unknown platform, another name of the archive, or an artifact without kernels
-            for a platform with a GPU.
-        ArtifactError: the folder is no sound artifact.
-        RuntimeUnavailableError: something that belongs into the archive is not here; says what to
-            do about it.
+        UsageError: the platform is unknown, `out` is not a .tar.gz file in an existing folder, or
+            the platform has a GPU and the artifact has no kernels for GPUs.
+        ArtifactError: the folder is not a valid artifact.
+        RuntimeUnavailableError: a file for the archive is missing; the message says how to get it.
         ExportError: the archive cannot be written.
     """
     if platform not in PLATFORMS:
@@ -165,8 +165,8 @@ def _providers(library: Path) -> Iterator[tuple[str, Path]]:
     for name in PROVIDERS:
         if not (library.parent / name).is_file():
             raise RuntimeUnavailableError(
-                f"there is no {name} beside {library}: it is for CPUs; name one of "
-                "onnxruntime-gpu with --onnxruntime"
+                f"there is no {name} beside {library}, so that library is for CPUs: name the one "
+                "of onnxruntime-gpu with --onnxruntime"
             )
         yield f"lib/{name}", library.parent / name
 
@@ -224,9 +224,9 @@ def _licences(root: Path, library: Path) -> Iterator[Path]:
 
 
 def _write(file: IO[bytes], folder: str, contents: dict[str, Path], script: str) -> tuple[str, ...]:
-    """Write the archive; the names in it. Times and owners are left out of it."""
+    """Write the archive, without times and owners; returns the names of its files."""
     sums = []
-    # No name and no time in the header of the compression either.
+    # The header of the gzip file also has no name and no time.
     with (
         gzip.GzipFile("", "wb", fileobj=file, mtime=0, compresslevel=6) as compressed,
         tarfile.open(fileobj=compressed, mode="w", format=tarfile.PAX_FORMAT) as archive,

@@ -31,7 +31,8 @@ from reformer_ops.core.native import Choice
     type=click.Choice(["auto", "bytes"]),
     default="auto",
     show_default=True,
-    help="auto: the artifact's own, else bytes where they fit; bytes: insist on bytes.",
+    help="auto: the artifact's tokenizer, or bytes if there is none and they fit; bytes: always "
+    "bytes.",
 )
 @click.option("--runtime", default="auto", show_default=True, metavar="NAME")
 @click.option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads.")
@@ -42,7 +43,7 @@ from reformer_ops.core.native import Choice
     "--bench",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Then run N times more and tell the time of each run and the memory.",
+    help="Then run N more times; show the time of each run and the memory.",
 )
 @click.option("--output", "destination", type=PATH, metavar="FILE.npz", help="Save the outputs.")
 @common_options

@@ -18,7 +18,7 @@ from reformer_export.cli.output import Output
 @click.option(
     "--isa",
     type=click.Choice(["avx2", "avx512"]),
-    help="Instructions to compile for.  [default: the widest this machine has]",
+    help="Instruction set to compile for.  [default: the widest that this machine has]",
 )
 @out_options
 @common_options
@@ -26,10 +26,11 @@ from reformer_export.cli.output import Output
 def command(
     output: Output, model: str, out: Path, no_verify: bool, force: bool, **options: Any
 ) -> int:
-    """Compile a checkpoint by AOTInductor in the folder OUT and verify it.
+    """Compile a checkpoint with AOTInductor into the folder OUT and verify it.
 
-    OUT may be an artifact of the same checkpoint, which then holds model.pt2 as well. Needs a C++
-    compiler, here and not where the artifact runs. A miss is exit code 3 and leaves OUT as it was.
+    OUT may be an artifact of the same checkpoint: model.pt2 is then added to it. This machine needs
+    a C++ compiler; the machine that runs the artifact does not. If the verification fails, the exit
+    code is 3 and OUT does not change.
     """
     with output.working() as progress:
         from reformer_export import to_aoti

@@ -22,9 +22,9 @@ __all__ = ["TASKS", "command"]
     type=click.Choice(["auto", "portable"]),
     default="auto",
     show_default=True,
-    help="auto: our operators with bodies in standard ones; portable: standard ones only.",
+    help="auto: our operators, with bodies of standard operators; portable: standard ones only.",
 )
-@click.option("--external-data", is_flag=True, help="Keep the weights in model.onnx_data.")
+@click.option("--external-data", is_flag=True, help="Store the weights in model.onnx_data.")
 @click.option(
     "--cuda",
     type=NameList(),
@@ -39,8 +39,8 @@ def command(
 ) -> int:
     """Export a checkpoint to the folder OUT and verify it.
 
-    The numbers of the artifact are compared with the checkpoint's in onnxruntime; a miss is exit
-    code 3 and leaves nothing at OUT.
+    The artifact runs in onnxruntime and its outputs are compared with the checkpoint's. If they
+    differ too much, the exit code is 3 and OUT does not change.
     """
     with output.working() as progress:
         from reformer_export import to_onnx

@@ -27,14 +27,14 @@ _SHAPES = "INPUT:BxL"
     type=click.Choice(["auto", "rtx", "standard"]),
     default="auto",
     show_default=True,
-    help="rtx: TensorRT-RTX, which builds without a GPU; standard: TensorRT, on the GPU it is for.",
+    help="rtx: TensorRT-RTX, builds without a GPU; standard: TensorRT, builds on the target GPU.",
 )
 @click.option(
     "--minShapes",
     "min_shapes",
     multiple=True,
     metavar=_SHAPES,
-    help="Smallest input, as input_ids:1x64; repeat for several profiles.  [default: 1x1]",
+    help="Smallest input, such as input_ids:1x64; repeat for several profiles.  [default: 1x1]",
 )
 @click.option(
     "--optShapes",
@@ -45,39 +45,47 @@ _SHAPES = "INPUT:BxL"
 )
 @click.option(
     "--maxShapes", "max_shapes", multiple=True, metavar=_SHAPES,
-    help="Largest input.  [default: the artifact's longest]",
+    help="Largest input.  [default: the artifact's maximum length]",
 )  # fmt: skip
 @click.option(
     "--dtype",
     type=click.Choice(["fp32", "fp16", "bf16"]),
-    help="Of weights and activations; hashing, norms and softmax stay fp32.  [default: the "
+    help="Type of weights and activations; hashing, norms and softmax stay fp32.  [default: the "
     "artifact's]",
 )
 @click.option(
     "--target",
     "targets",
     type=NameList(),
-    help="GPUs to build for, as sm75,sm89 (rtx).  [default: Ampere and later]",
+    help="GPUs to build for, such as sm75,sm89 (rtx only).  [default: Ampere and later]",
 )
 @click.option(
-    "--workspace", type=click.IntRange(min=1), metavar="MB", help="Most scratch memory on the GPU."
+    "--workspace", type=click.IntRange(min=1), metavar="MB", help="Maximum GPU scratch memory."
 )
 @click.option(
     "--ops",
     type=click.Choice(["portable", "plugin"]),
     default="portable",
     show_default=True,
-    help="portable: our operators as standard ones; plugin: by our kernels (standard).",
+    help="portable: our operators become standard ones; plugin: our kernels (standard only).",
 )
-@click.option("--timing-cache", type=PATH, metavar="FILE", help="Timings to reuse (standard).")
-@click.option("--version-compatible", is_flag=True, help="For later releases too (standard).")
-@click.option("--hardware-compatible", is_flag=True, help="For all GPUs since Ampere (standard).")
+@click.option("--timing-cache", type=PATH, metavar="FILE", help="Timings to reuse (standard only).")
+@click.option(
+    "--version-compatible",
+    is_flag=True,
+    help="Build for later releases of TensorRT too (standard only).",
+)
+@click.option(
+    "--hardware-compatible",
+    is_flag=True,
+    help="Build for all GPUs since Ampere (standard only).",
+)
 @click.option(
     "--against",
     metavar="PATH_OR_HUB_ID",
     help="The checkpoint to compare with.  [default: the one the manifest names]",
 )
-@click.option("--no-verify", is_flag=True, help="Do not run the graph against the checkpoint.")
+@click.option("--no-verify", is_flag=True, help="Do not compare the graph with the checkpoint.")
 @click.option("--force", is_flag=True, help="Replace the engine at OUT.")
 @common_options
 @pass_output
@@ -93,8 +101,8 @@ def command(
 ) -> int:
     """Build a TensorRT engine from ARTIFACT in the folder OUT.
 
-    The graph that TensorRT gets is first compared with the checkpoint, in onnxruntime on the CPU; a
-    miss is exit code 3 and leaves nothing at OUT.
+    First, the graph for TensorRT runs in onnxruntime on the CPU and its outputs are compared with
+    the checkpoint's. If they differ too much, the exit code is 3 and OUT does not change.
     """
     with output.working() as progress:
         from reformer_export import to_tensorrt

@@ -23,8 +23,8 @@ def command(
 ) -> int:
     """Export a checkpoint to TorchScript in the folder OUT and verify it.
 
-    OUT may be an artifact of the same checkpoint, which then holds model.pt as well. A miss is
-    exit code 3 and leaves OUT as it was.
+    OUT may be an artifact of the same checkpoint: model.pt is then added to it. If the verification
+    fails, the exit code is 3 and OUT does not change.
     """
     with output.working() as progress:
         from reformer_export import to_torchscript

@@ -35,14 +35,14 @@ from reformer_ops.core.native import Choice
 @click.option(
     "--matrix",
     is_flag=True,
-    help="Compare all runtimes that run here, with the model and each other; takes several "
+    help="Compare all runtimes that work here with the model and with each other; accepts several "
     "artifacts of one model.",
 )
 @click.option(
     "--out", type=PATH, metavar="DIR", help="With --matrix: write matrix.json and matrix.html."
 )
 @click.option(
-    "--save-io", type=PATH, metavar="DIR", help="Save inputs and outputs there, for Polygraphy."
+    "--save-io", type=PATH, metavar="DIR", help="Save inputs and outputs to DIR, for Polygraphy."
 )
 @common_options
 @pass_output
@@ -61,8 +61,8 @@ def command(
 ) -> int:
     """Compare ARTIFACT with the checkpoint it came from, stage by stage.
 
-    Bucket ids first, then attention with the same buckets, then end to end. A miss is exit
-    code 3.
+    The stages are: bucket ids, attention with the same buckets, end to end. If one fails, the exit
+    code is 3.
     """
     if matrix:
         if (runtime, ops, device) != ("auto", "auto", CPU):

@@ -1,4 +1,5 @@
-"""What a format declares, and what all formats share: options, signature, manifest."""
+"""The declaration of a format, and the parts that all formats share: options, signature,
+manifest."""
 
 from __future__ import annotations
 
@@ -28,10 +29,10 @@ if TYPE_CHECKING:
     from reformer_export.source import Checkpoint, LoadedModel
 
 WITH_PAST = "text-generation-with-past"
-"""The task text-generation, and the graphs that generate with a cache."""
+"""The task text-generation with additional graphs that generate with a cache."""
 
 Progress = Callable[[str], None]
-"""Is told what is going on, one sentence at a time."""
+"""Receives progress messages, one sentence at a time."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +40,13 @@ class Format:
     """A format that a checkpoint is exported to.
 
     Attributes:
-        name: what manifests and users call it.
-        runtime: the runtime that the export is verified in.
-        package: the Python package which that runtime needs.
-        verify_ops: the operators that it is verified with.
-        write: writes the files of the format into a folder that holds the checkpoint's small files
-            already; returns a record of each format it has written, by name. Its arguments are the
-            loaded checkpoint, the signature, the folder, the format's options, and `Progress`.
+        name: the name of the format in manifests and for users.
+        runtime: the runtime that verifies the export.
+        package: the Python package that this runtime needs.
+        verify_ops: the choice of operators for the verification.
+        write: writes the files of the format into a folder that already holds the checkpoint's
+            small files; returns a record of each format it has written, by name. Its arguments are
+            the loaded checkpoint, the signature, the folder, the format's options, and `Progress`.
     """
 
     name: str
@@ -96,11 +97,11 @@ class ExportOptions:
 
     @property
     def with_past(self) -> bool:
-        """True if graphs that generate with a cache are asked for."""
+        """True if the export includes graphs that generate with a cache."""
         return self.task == WITH_PAST
 
     def load(self, checkpoint: str | Path) -> LoadedModel:
-        """The checkpoint as these options want it; raises as `load_source`."""
+        """Load the checkpoint with these options; raises the errors of `load_source`."""
         return load_source(
             checkpoint,
             task="text-generation" if self.with_past else self.task,
@@ -119,7 +120,7 @@ def signature_of(loaded: LoadedModel, options: ExportOptions) -> Signature:
     """Inputs, outputs and limits of the exported model.
 
     Raises:
-        UsageError: more tokens asked for than the model has positions.
+        UsageError: `options.max_length` is larger than the model's maximum length.
     """
     config = loaded.config
     max_length = config.max_length if options.max_length is None else options.max_length
@@ -132,7 +133,7 @@ def signature_of(loaded: LoadedModel, options: ExportOptions) -> Signature:
         "vocab_size": config.vocab_size,
         "num_labels": config.num_labels,
     }
-    # NumPy has no bf16, so a model in that type gives its outputs in fp32.
+    # NumPy has no bf16, so a bf16 model returns its outputs in fp32.
     dtype = "float32" if options.dtype == "bf16" else DTYPES[options.dtype]
     return Signature(
         inputs=tuple(
@@ -149,21 +150,21 @@ def signature_of(loaded: LoadedModel, options: ExportOptions) -> Signature:
 
 
 def draft_manifest(loaded: LoadedModel, options: ExportOptions) -> Manifest:
-    """The manifest of a model before any file of it is written.
+    """The manifest of a model, before any of its files is written.
 
     Raises:
-        UsageError: more tokens asked for than the model has positions.
+        UsageError: `options.max_length` is larger than the model's maximum length.
     """
     config = loaded.config
     return Manifest(
         task=loaded.task,
         architecture=loaded.checkpoint.architecture,
         dtype=options.dtype,
-        # Those of steps are in the record of a decoder; kernels of the rest come with the artifact.
+        # Without STEPS (in the decoder's record) and FUSED (its kernels come with the artifact).
         ops=OpsRecord(DOMAIN, {op.name: op.version for op in (*OPS, *LINEAR)}),
         signature=signature_of(loaded, options),
         hashing=HashingRecord(
-            num_buckets=config.num_buckets or (),  # none without LSH layers
+            num_buckets=config.num_buckets or (),  # empty without LSH layers
             num_hashes=config.num_hashes,
             hash_seed=config.hash_seed,
             notes=loaded.notes,
@@ -181,7 +182,7 @@ def draft_manifest(loaded: LoadedModel, options: ExportOptions) -> Manifest:
 
 
 def _where(checkpoint: Checkpoint) -> str:
-    """The hub id, or the folder in a form that holds wherever the artifact is used later."""
+    """The hub id, or the absolute path of the folder, valid from any working directory."""
     if checkpoint.revision is not None:
         return checkpoint.source
     return str(Path(checkpoint.source).expanduser().absolute())

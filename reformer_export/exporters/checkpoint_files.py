@@ -25,14 +25,14 @@ CHECKPOINT_FILES = (
 
 
 def copy_checkpoint_files(checkpoint: Path, folder: Path) -> None:
-    """Copy those of `CHECKPOINT_FILES` that the folder of a checkpoint has into `folder`.
+    """Copy the `CHECKPOINT_FILES` that exist in the folder `checkpoint` into `folder`.
 
-    A checkpoint may come from somebody else, and artifacts are given to others. So a link in the
-    checkpoint must not copy another file of this machine into the artifact; links into the Hugging
-    Face cache are followed.
+    A checkpoint may come from another person, and other people receive the artifact. So a link in
+    the checkpoint must not copy another file of this machine into the artifact. Links into the
+    Hugging Face cache are followed.
 
     Raises:
-        ExportError: one of them is no file, or a link that leaves the checkpoint.
+        ExportError: one of them is not a file, or is a link to a file outside the checkpoint.
         CheckpointError: one is a Git LFS pointer.
     """
     for name in CHECKPOINT_FILES:
@@ -55,7 +55,7 @@ def copy_checkpoint_files(checkpoint: Path, folder: Path) -> None:
 
 
 def _belongs(target: Path, checkpoint: Path) -> bool:
-    """True if a resolved path is the checkpoint's own: inside it, or a blob of the hub's cache."""
+    """True if a resolved path is inside the checkpoint, or is a blob of the hub's cache."""
     blobs = checkpoint.parent.parent / "blobs"
     cached = checkpoint.parent.name == "snapshots" and target.is_relative_to(blobs)
     return cached or target.is_relative_to(checkpoint)

@@ -1,9 +1,9 @@
-"""Kernels for NVIDIA GPUs beside a model: `model.cuda`, which ONNX Runtime's CUDA provider needs.
+"""Writes `model.cuda`: kernels for NVIDIA GPUs, which ONNX Runtime's CUDA provider needs.
 
-It holds, for each of our operators in model.onnx and each target, a program: which kernels are
-launched, on what, in which order (`reformer_ops.triton_programs`). The file has the layout of
-safetensors. Each kernel is a tensor of bytes, as cubin and as PTX; the programs are JSON in the
-metadata. custom_ops/csrc/cuda/kernel_file.h reads it.
+The file holds a program for each of our operators in model.onnx and each target. A program lists
+kernel launches and their arguments, in order (`reformer_ops.triton_programs`). The file has the
+layout of safetensors. Each kernel is two tensors of bytes, its cubin and its PTX; the programs are
+JSON in the metadata. custom_ops/csrc/cuda/kernel_file.h reads the file.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ SCHEMA_VERSION = 1
 
 _PURPOSE = "compiling kernels for GPUs"
 _PORTABLE = re.compile(r"^\.target sm_\d+\s*$", re.MULTILINE)
-"""sm_90a, with a letter, has instructions of one GPU alone."""
+"""Matches targets without a letter. Those with a letter, such as sm_90a, are for one GPU only."""
 
 Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class _Operator:
-    """An operator of a graph, as far as it decides what is compiled."""
+    """The properties of an operator in a graph that determine its kernels."""
 
     op: OpSpec
     dtype: str
@@ -76,13 +76,13 @@ def add_cuda_kernels(
     Args:
         artifact: the folder.
         targets: GPUs to compile for: "sm90" is an H100 or H200.
-        force: replace the kernels that are there.
-        progress: told what is being compiled.
+        force: replace existing kernels.
+        progress: receives progress messages.
 
     Raises:
-        UsageError: an unknown target, or one that the model's type is not for; kernels are there
-            and not to be replaced; the model has no operators of ours.
-        ArtifactError: the folder is no sound artifact, or holds no model.onnx.
+        UsageError: a target is unknown or does not support the model's type; the artifact already
+            has kernels and `force` is False; or the model has none of our operators.
+        ArtifactError: the folder is not a valid artifact, or has no model.onnx.
         MissingDependencyError: Triton is not installed.
     """
     check_targets(targets)
@@ -106,7 +106,7 @@ def add_cuda_kernels(
 
 
 def check_targets(targets: Sequence[str]) -> None:
-    """UsageError unless kernels can be compiled for all of these; MissingDependencyError."""
+    """UsageError unless all targets can be compiled for; MissingDependencyError without Triton."""
     require("triton", purpose=_PURPOSE, package="reformer-export[triton]")
     if not targets:
         raise UsageError("name at least one GPU to compile kernels for, such as sm90")
@@ -117,7 +117,10 @@ def check_targets(targets: Sequence[str]) -> None:
 def write_cuda_kernels(
     model: Path, folder: Path, targets: Sequence[str], *, progress: Progress | None = None
 ) -> FormatRecord:
-    """Compile what the graph at `model` needs into `folder`/model.cuda; raises as above."""
+    """Compile the kernels for the graph at `model` into `folder`/model.cuda.
+
+    Raises the errors of `add_cuda_kernels`.
+    """
     import onnx_ir as ir
     from safetensors.numpy import save_file
 
@@ -162,9 +165,9 @@ def _tools() -> dict[str, str]:
 
 
 def _operators(graph: ir.Graph) -> Iterator[_Operator]:
-    """Every operator that GPUs have kernels for, with what is compiled into them.
+    """Every operator that has kernels for GPUs, with the constants that are compiled into them.
 
-    Those of `LINEAR` run by their bodies there.
+    GPUs have no kernels for the operators of `LINEAR` and run their bodies.
     """
     from reformer_ops.triton_programs import sizes_of
 
@@ -200,14 +203,14 @@ def _operators(graph: ir.Graph) -> Iterator[_Operator]:
 
 
 class _Images:
-    """Compiled kernels by name; the same kernel for the same GPU is kept once."""
+    """Compiled kernels by name; the same kernel for the same GPU is stored once."""
 
     def __init__(self) -> None:
         self._names: dict[str, str] = {}
         self._bytes: dict[str, bytes] = {}
 
     def add(self, entry: str, target: int, ptx: str, cubin: bytes) -> str:
-        """The name that a kernel is kept under."""
+        """Store a kernel; returns its name."""
         if ptx not in self._names:
             name = f"sm{target}.{entry}.{len(self._names)}"
             self._names[ptx] = name
@@ -216,7 +219,7 @@ class _Images:
         return self._names[ptx]
 
     def tensors(self) -> dict[str, Any]:
-        """As safetensors keeps them."""
+        """The kernels as tensors for safetensors."""
         return {name: np.frombuffer(data, np.uint8) for name, data in self._bytes.items()}
 
 
@@ -236,7 +239,7 @@ def _program_as_json(program: Program, target: int, images: _Images) -> dict[str
             {
                 "entry": compiled.entry,
                 "image": images.add(compiled.entry, target, compiled.ptx, compiled.cubin),
-                # Triton's kernels end in two pointers to memory that ours do not use.
+                # Triton adds two last parameters, pointers to memory that our kernels do not use.
                 "arguments": [*step.arguments(), None, None],
                 "programs": amount(step.launch.grid),
                 "threads": 32 * compiled.num_warps,
@@ -259,7 +262,7 @@ def _program_as_json(program: Program, target: int, images: _Images) -> dict[str
 
 
 def _as_json(attributes: Mapping[str, AttributeValue]) -> dict[str, int | list[int]]:
-    """Integers, and a number as the bits of its fp32."""
+    """Attributes as integers; a float becomes its fp32 bits."""
 
     def plain(value: AttributeValue) -> int | list[int]:
         if isinstance(value, float):

@@ -1,4 +1,4 @@
-"""GPU kernels compiled ahead of time, with no GPU: a folder of PTX and cubin with a manifest."""
+"""Compiles GPU kernels ahead of time, without a GPU: a folder of PTX and cubin with a manifest."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 KIND = "reformer-kernels"
 SHARED_BYTES = 48 * 1024
-"""Shared memory of a launch that needs no permission from the driver, in bytes."""
+"""The most shared memory of a launch, in bytes, that needs no attribute set in the driver."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class KernelSet:
 
     @property
     def notes(self) -> list[str]:
-        """Kernels that spill registers, or need permission from the driver to launch."""
+        """Kernels that spill registers, or need more shared memory than `SHARED_BYTES`."""
         told = []
         for kernel in self.manifest["kernels"]:
             name = f"{kernel['layer']} {kernel['name']} {kernel['dtype']} {kernel['target']}"
@@ -67,10 +67,10 @@ class KernelSet:
 
 
 def layers_of(artifact: str | Path) -> tuple[dict[str, Any], str]:
-    """What `build_kernels` takes for the model in an artifact: (layers, its dtype).
+    """Arguments of `build_kernels` for the model in an artifact: (layers, its dtype).
 
     Raises:
-        ArtifactError: it is no artifact, or is damaged.
+        ArtifactError: the folder is not a valid artifact.
     """
     opened = Artifact.open(artifact)
     config = artifact_config(opened)
@@ -104,9 +104,9 @@ def layers_of(artifact: str | Path) -> tuple[dict[str, Any], str]:
 def layer_of(
     *, num_buckets: Sequence[int] | None = None, num_hashes: int = 1, **shape: Any
 ) -> dict[str, Any]:
-    """What `build_kernels` takes for one layer: an LSH layer where there are buckets.
+    """Arguments of `build_kernels` for one layer: an LSH layer if `num_buckets` is given.
 
-    `shape` are the fields of `LayerShape`.
+    `shape` holds the fields of `LayerShape`.
     """
     require("triton", purpose="building kernels", package="reformer-export[triton]")
     from reformer_ops.triton_kernels import Hashing, LayerShape
@@ -117,7 +117,7 @@ def layer_of(
 
 
 def target(name: str) -> int:
-    """80 for "sm80" or "sm_80"; UsageError for anything else."""
+    """The number of a target, 80 for "sm80" or "sm_80"; UsageError for any other form."""
     number = name.removeprefix("sm").removeprefix("_")
     if not name.startswith("sm") or not number.isdecimal():
         raise UsageError(f"{name!r} is no target: they look like sm80")
@@ -125,7 +125,7 @@ def target(name: str) -> int:
 
 
 def check_target(number: int, dtype: str | None = None) -> None:
-    """UsageError for a GPU that we compile nothing for, or nothing in that type ("bfloat16")."""
+    """UsageError if we do not compile for this GPU, or not in this type, such as "bfloat16"."""
     from reformer_ops.triton.compile import TARGETS
 
     if number not in TARGETS:
@@ -150,24 +150,25 @@ def build_kernels(
     force: bool = False,
     progress: Callable[[str], None] | None = None,
 ) -> KernelSet:
-    """Compile the kernels of a local layer, an LSH layer or both to the folder `out`.
+    """Compile the kernels of a local layer, an LSH layer or both into the folder `out`.
 
-    The same request gives the same bytes, whatever the machine.
+    The same arguments give the same bytes on every machine.
 
     Args:
-        out: the folder to make.
-        local, lsh: what is compiled into the kernels of a layer of this kind.
-        hashing: the same, of the LSH layer's hashing.
-        dtypes: of "fp32", "fp16" and "bf16".
-        targets: compute capabilities, 80 for sm_80; all we know when left out, and then without
-            those that a type is not for.
-        force: replace a folder of ours that is there.
-        progress: told what is being compiled.
+        out: the folder to create.
+        local, lsh: the sizes that are compiled into the kernels of a local and of an LSH layer.
+        hashing: the sizes that are compiled into the hashing kernels of the LSH layer.
+        dtypes: any of "fp32", "fp16" and "bf16".
+        targets: compute capabilities, such as 80 for sm_80. If None, every known target that
+            supports the type.
+        force: replace an existing folder of kernels.
+        progress: receives progress messages.
 
     Raises:
-        UsageError: an unknown type or target, a type that a target has not, or nothing to build.
+        UsageError: a type or target is unknown, a target does not support a type, or there is
+            nothing to build.
         MissingDependencyError: Triton is not installed.
-        ReformerError: a shape that the operators are not defined for; a kernel does not compile.
+        ReformerError: the operators are not defined for a shape, or a kernel does not compile.
     """
     require("triton", purpose="building kernels", package="reformer-export[triton]")
     from reformer_ops.triton.compile import TARGETS, compile_launch
@@ -214,7 +215,7 @@ def build_kernels(
 def _pairs(
     dtypes: Sequence[str], targets: Sequence[int] | None, known: Sequence[int]
 ) -> Iterator[tuple[str, int]]:
-    """Every type with every target; UsageError if one is unknown, or they don't go together."""
+    """Every type with every target; UsageError if one is unknown, or a target lacks a type."""
     for dtype in dtypes:
         if dtype not in DTYPES:
             raise UsageError(f"unknown dtype {dtype!r}: choose of {', '.join(DTYPES)}")
@@ -232,7 +233,7 @@ def _launches(
     dtype: str,
     target: int,
 ) -> Iterator[tuple[str, str, Launch]]:
-    """(layer, name, launch) of all there is to compile."""
+    """(layer, name, launch) of every kernel to compile."""
     from reformer_ops.triton_kernels import local_layer, lsh_layer
 
     if local is not None:

@@ -1,4 +1,4 @@
-"""From a torch module to an ONNX graph that is ready to be written."""
+"""Turns a torch module into an ONNX graph that is ready to be written."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def build(
         module: takes the tensors of `examples` in their order and returns a dict of tensors.
         examples: the inputs, with names and axes.
         outputs: the axes of the outputs by name.
-        name: of the graph.
-        dtype: of the model: "fp32", "fp16" or "bf16".
+        name: the name of the graph.
+        dtype: the type of the model: "fp32", "fp16" or "bf16".
         ops: "auto": our operators are nodes with bodies; "portable": standard operators only.
         opset: the version of ONNX's operators.
-        for_tensorrt: refuse what TensorRT does not take.
-        fuse: the checkpoint's `hidden_act`, if linear layers shall be one node with what is around
-            them, for CPUs.
+        for_tensorrt: refuse nodes that TensorRT does not support; with "auto", also fuse norms.
+        fuse: the checkpoint's `hidden_act`, to fuse linear layers and adjacent operations into
+            nodes that CPUs have kernels for; None to leave them.
 
     Raises:
         ExportError: torch could not trace the model, or the graph breaks a rule of `lint`.
@@ -60,7 +60,7 @@ def build(
     else:
         if fuse is not None:
             fuse_linear(model, fuse)
-        if for_tensorrt:  # only GPUs have a kernel for them
+        if for_tensorrt:  # only GPUs have a kernel for fused norms
             passes.fuse_norms(model)
         passes.attach_bodies(model, _FLOAT_TYPES[dtype])
     model.producer_name = "reformer-export"

@@ -1,4 +1,4 @@
-"""model.onnx: the options of `to_onnx`, and how the file is written."""
+"""Exports model.onnx: `to_onnx`, its options, and the writer of the file."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OPSETS = range(18, 24)
 WEIGHTS = f"{MODEL}_data"
 _TOOLS = ("reformer-export", "torch", "onnx", "onnx-ir", "onnxscript")
 
-_LARGEST_FILE = 2**31 - 2**20  # protobuf ends at 2 GiB; the graph itself needs well under a MiB
+_LARGEST_FILE = 2**31 - 2**20  # protobuf's limit is 2 GiB; the graph itself needs less than 1 MiB
 
 
 @dataclass(frozen=True)
@@ -81,39 +81,41 @@ def to_onnx(
     force: bool = False,
     progress: Progress | None = None,
 ) -> Artifact:
-    """Export a checkpoint to an artifact folder and prove it right before it appears.
+    """Export a checkpoint to an artifact folder, which appears only after it is verified.
 
     Args:
         checkpoint: a Hugging Face directory or hub id.
-        out: the folder to make, or an artifact of the same checkpoint to add model.onnx to.
-        task: such as "text-generation"; "auto" takes the one that the checkpoint was made for.
+        out: the folder to create, or an artifact of the same checkpoint to add model.onnx to.
+        task: such as "text-generation"; "auto" takes the task that the checkpoint was made for.
             "text-generation-with-past" adds the graphs that `open_generator` runs.
         dtype: "fp32", "fp16" or "bf16", of weights and activations.
-        max_length: the longest sequence to take, in tokens; the checkpoint's if None.
-        num_buckets: hash buckets, in one factor or more; the checkpoint's if None.
+        max_length: the maximum length of a sequence, in tokens; the checkpoint's if None.
+        num_buckets: hash buckets, as one or more factors; the checkpoint's if None.
         hash_seed: the seed of the hash rotations; the checkpoint's if None.
-        logits: "all", or "last": text-generation gives the logits of the last token of each row
-            that attention_mask keeps, `[batch, 1, vocab_size]`. Long sequences take less memory.
+        logits: "all", or "last": text-generation returns only the logits of the last token of each
+            row that attention_mask keeps, `[batch, 1, vocab_size]`. This saves memory for long
+            sequences.
         opset: the version of ONNX's operators, 18 to 23; 18 if None.
         ops: "auto" (our operators as nodes with bodies in standard operators) or "portable"
             (standard operators only).
-        external_data: keep the weights in model.onnx_data.
+        external_data: store the weights in model.onnx_data.
         cuda: GPUs to add compiled kernels for, such as "sm90".
         revision: branch, tag or commit of a hub model.
         ignore_config_keys: unknown keys of config.json to ignore.
-        ignore_weights: names of tensors to leave out, as the files spell them; * stands for any
+        ignore_weights: names of tensors to leave out, as written in the files; * matches any
             characters.
-        verify: run the artifact in onnxruntime beside the torch model and transformers' own.
-        force: replace model.onnx in an artifact that is there; all of it, when it was made from
+        verify: run the artifact in onnxruntime and compare it with the torch model and, for fp32,
+            with transformers' model if transformers is installed.
+        force: replace model.onnx in an existing artifact, or the whole artifact if it was made from
             another checkpoint or with other options about the model.
-        progress: is told what is going on, one sentence at a time.
+        progress: receives progress messages, one sentence at a time.
 
     Returns:
         The artifact; with `verify`, its manifest holds the parity record.
 
     Raises:
-        ParityError: the artifact does not give the model's numbers. Nothing is left of it.
-        ReformerError: anything else that went wrong, likewise.
+        ParityError: the artifact's outputs differ too much from the model's. `out` does not change.
+        ReformerError: any other failure. `out` does not change.
     """
     options = OnnxOptions(
         task=task,
@@ -166,8 +168,8 @@ FORMAT = Format(
     runtime="onnxruntime",
     package="onnxruntime",
     write=_write,
-    # The file must be right without our kernels too: the bodies of our operators are verified. The
-    # kernels, where they are installed, run in the torch model that it is compared with.
+    # The file must also be correct without our kernels, so the bodies of our operators are
+    # verified. If our kernels are installed, the torch model that it is compared with runs them.
     verify_ops="portable",
 )
 
@@ -179,7 +181,7 @@ def _graph(loaded: LoadedModel, signature: Signature, opset: int, options: OnnxO
     from reformer_export.exporters.onnx.trace import Example
 
     # Long enough for several chunks, so that no branch for short sequences is taken. Nothing is
-    # computed, so it may even be longer than the model's longest sequence.
+    # computed, so it may even exceed the model's maximum length.
     ids = torch.ones((2, 3 * loaded.config.chunk_multiple - 1), dtype=torch.int64)
     model = build(
         loaded.model,
@@ -189,7 +191,7 @@ def _graph(loaded: LoadedModel, signature: Signature, opset: int, options: OnnxO
         dtype=options.dtype,
         ops=options.ops,
         opset=opset,
-        # Only CPUs have kernels for these.
+        # Only CPUs have kernels for the fused nodes.
         fuse=None if options.cuda or options.dtype == "bf16" else loaded.config.hidden_act,
     )
     _describe(model, loaded, signature)
@@ -197,10 +199,10 @@ def _graph(loaded: LoadedModel, signature: Signature, opset: int, options: OnnxO
 
 
 def _describe(model: ir.Model, loaded: LoadedModel, signature: Signature) -> None:
-    """Write the limits of the inputs where people and programs look for them.
+    """Write the limits of the inputs into the metadata and the doc strings of the graph.
 
-    Nothing in the graph checks them: a sequence that is too long ends in an error of a Gather or
-    Expand node of the position embeddings.
+    The graph does not check them: if a sequence is too long, a Gather or Expand node of the
+    position embeddings fails.
     """
     lengths = f"{signature.min_length} to {signature.max_length}"
     model.metadata_props.update(
@@ -226,7 +228,7 @@ def _describe(model: ir.Model, loaded: LoadedModel, signature: Signature) -> Non
 def save_model(model: ir.Model, folder: Path, *, external_data: bool = False) -> tuple[str, ...]:
     """Write `folder`/model.onnx; returns the names of the files written.
 
-    The weights go into model.onnx_data if `external_data` says so, or if one file cannot hold them.
+    The weights go into model.onnx_data if `external_data` is True, or if one file cannot hold them.
     """
     import onnx_ir as ir
 
@@ -235,13 +237,13 @@ def save_model(model: ir.Model, folder: Path, *, external_data: bool = False) ->
         for value in model.graph.initializers.values()
         if value.const_value is not None
     )
-    # A weight's shape is in the weight. Tools that change weights, such as onnxruntime's quantizer,
-    # trip over a second record of it.
+    # The tensor of a weight already has its shape. A second record of the shape breaks tools that
+    # change weights, such as onnxruntime's quantizer.
     for value in model.graph.initializers.values():
         value.shape = value.type = None
     if external_data or size > _LARGEST_FILE:
         ir.save(model, folder / MODEL, external_data=WEIGHTS)
     else:
-        ir.external_data.load_to_model(model)  # weights that it was read with lie elsewhere
+        ir.external_data.load_to_model(model)  # the weights may be in a file of another folder
         ir.save(model, folder / MODEL)
     return tuple(name for name in (MODEL, WEIGHTS) if (folder / name).exists())

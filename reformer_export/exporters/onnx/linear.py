@@ -1,4 +1,4 @@
-"""Makes one node of a linear layer and what is around it: the operators of
+"""Fuses linear layers and adjacent operations into single nodes: the operators of
 `reformer_ops.registry.LINEAR`."""
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ ACTIVATIONS = {
     "silu": "silu",
     "swish": "silu",
 }
-"""The activation of `FeedForwardAdd` by a checkpoint's `hidden_act`. With another one, the
-feed-forward keeps its standard operators."""
+"""The activation of `FeedForwardAdd` by a checkpoint's `hidden_act`. With any other `hidden_act`,
+the feed-forward keeps its standard operators."""
 
 _PANELS = "_panels"
 _LAYER = r"(?P<layer>.*layers\.\d+)"
@@ -48,13 +48,13 @@ _FEED_FORWARD_NORM = re.compile(rf"{_LAYER}\.feed_forward\.layer_norm/LayerNorma
 
 
 def fuse_linear(model: ir.Model, activation: str) -> None:
-    """Replace the linear layers of each layer, and what is around them, by nodes of ours.
+    """Replace the linear layers of each layer, and adjacent operations, by nodes of ours.
 
-    What does not fit stays: weights whose sizes are no multiples of 16, and a feed-forward whose
-    activation is not in `ACTIVATIONS`.
+    Not replaced are linear layers with a weight whose sizes are not multiples of 16, and a
+    feed-forward whose activation is not in `ACTIVATIONS`.
 
     Args:
-        model: a graph whose nodes are named by their modules.
+        model: a graph whose nodes are named after their modules.
         activation: the checkpoint's `hidden_act`.
     """
     nodes = {node.name: node for node in model.graph}
@@ -71,7 +71,7 @@ def fuse_linear(model: ir.Model, activation: str) -> None:
 
 
 def _fuse_projections(graph: ir.Graph, norm: ir.Node) -> None:
-    """Each projection computes the norm itself: it is little work, and is never stored."""
+    """Let each projection compute the norm: this costs little, and the norm is never stored."""
     uses = norm.outputs[0].uses()
     products = [product for use in uses if (product := _product(use.node)) and not product.bias]
     if len(products) < len(uses):
@@ -112,7 +112,7 @@ def _fuse_feed_forward(
 
 
 def write_linear_out(model: ir.Model) -> None:
-    """The reverse of `fuse_linear`, for runtimes that shall see standard operators."""
+    """The reverse of `fuse_linear`, for runtimes that need standard operators."""
     names = [op.name for op in LINEAR]
     nodes = [node for node in model.graph if node.domain == DOMAIN and node.op_type in names]
     if not nodes:
@@ -124,13 +124,13 @@ def write_linear_out(model: ir.Model) -> None:
     for node in list(model.graph):
         if node.op_type == "Flatten" and not node.domain:
             _fold_panels(model.graph, node)
-    # As weights, numbers follow the type that is given to the model.
+    # Constants become weights, so that a later change of the model's type also converts them.
     common_passes.LiftConstantsToInitializersPass(size_limit=0)(model)
     common_passes.RemoveUnusedNodesPass()(model)
 
 
 def _fold_panels(graph: ir.Graph, flatten: ir.Node) -> None:
-    """Replace a weight's panels and what makes a matrix of them by the matrix."""
+    """Replace a weight's panels, and the nodes that make a matrix of them, by the matrix."""
     transpose = flatten.inputs[0].producer() if flatten.inputs[0] is not None else None
     if transpose is None or transpose.op_type != "Transpose":
         return
@@ -145,12 +145,12 @@ def _fold_panels(graph: ir.Graph, flatten: ir.Node) -> None:
 
 @dataclass(frozen=True)
 class _Product:
-    """`rows @ weight + bias`, or with the weight transposed."""
+    """`rows @ weight + bias`; if `transposed`, `rows @ weight.T + bias`."""
 
     node: ir.Node
     weight: ir.TensorProtocol
     transposed: bool = False
-    bias: ir.Value | None = None  # torch's exporter leaves out zeros
+    bias: ir.Value | None = None  # torch's exporter leaves out a bias of zeros
 
     @property
     def module(self) -> str:
@@ -165,7 +165,7 @@ class _Product:
 
 
 def _product(node: ir.Node | None) -> _Product | None:
-    """The product of a node; None if it is another one, or its weight does not fit into panels."""
+    """The product of a node; None unless it is a plain Gemm or MatMul whose weight fits panels."""
     if node is None or node.op_type not in ("Gemm", "MatMul"):
         return None
     _, weight, *rest = node.inputs
@@ -181,7 +181,7 @@ def _product(node: ir.Node | None) -> _Product | None:
 
 
 def _only_user(norm: ir.Node, scope: str) -> ir.Node | None:
-    """The one node outside of a module that uses what is computed in it; None if there are more."""
+    """The only node outside a module that uses its results; None unless there is exactly one."""
     inside, users = [norm], list[ir.Node]()
     for node in inside:
         for user in (use.node for output in node.outputs for use in output.uses()):
@@ -199,7 +199,7 @@ def _replace(
     attributes: dict[str, Any],
     scope: str,
 ) -> None:
-    """Put a node of ours in place of the last node of what it computes."""
+    """Replace `node`, the last node of a fused group, by a node of ours."""
     old = node.outputs[0]
     output = ir.Value(name=old.name, shape=old.shape, type=old.type)
     old.name = f"{old.name}/before"
@@ -218,7 +218,7 @@ def _replace(
 
 
 def _comes_from(value: ir.Value | None, node: ir.Node) -> bool:
-    """True if a value is the output of `node`, in another shape or not."""
+    """True if a value is the output of `node`, reshaped or not."""
     producer = None if value is None else value.producer()
     while producer is not None and producer.op_type == "Reshape":
         value = producer.inputs[0]

@@ -1,4 +1,4 @@
-"""Refuses graphs that some runtime would reject late or run with different numbers."""
+"""Refuses graphs that some runtime would reject late or run with different results."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from reformer_export.errors import ExportError
 from reformer_ops.core.spec import DOMAIN
 
 MAX_TOPK = 3840
-"""TensorRT's limit. It fails when the engine is built, long after parsing."""
+"""TensorRT's limit. A larger k fails only when the engine is built, long after parsing."""
 
 MAX_RANK = 8
-"""TensorRT's limit as well."""
+"""TensorRT's limit on the number of axes of a tensor."""
 
 _RANDOM = {
     "Bernoulli",
@@ -50,10 +50,10 @@ _REFUSED_TYPES = {
 
 
 def lint(model: ir.Model, *, for_tensorrt: bool = True) -> None:
-    """Check every node of the graph and of the functions in it, as far as types are known there.
+    """Check every node of the graph and of its functions. Unknown types are not checked.
 
     Args:
-        for_tensorrt: refuse what TensorRT does not take, too.
+        for_tensorrt: also refuse nodes that TensorRT does not support.
 
     Raises:
         ExportError: names the first node that breaks a rule, and the rule.
@@ -110,7 +110,7 @@ def _problem_of_tensorrt(node: ir.Node) -> str | None:
 
 
 def _types(node: ir.Node) -> Iterator[ir.DataType]:
-    """Every type the node is known to handle; in a function body only attributes say."""
+    """Every known type that the node handles; in a function body, only attributes tell types."""
     for value in (*node.inputs, *node.outputs):
         if value is not None and value.dtype is not None:
             yield value.dtype

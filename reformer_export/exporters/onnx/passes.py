@@ -18,7 +18,7 @@ from reformer_ops.onnx_bodies import function, write_body
 from reformer_ops.registry import ALL, OPS, by_onnx_name
 
 Write = Callable[..., tuple[ir.Value, ...]]
-"""What writes an operator's body, as `write_body` does."""
+"""A function that writes an operator's body, such as `write_body`."""
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
 
@@ -29,10 +29,10 @@ def tidy(
     inputs: Mapping[str, Sequence[str | int]],
     outputs: Mapping[str, Sequence[str | int]],
 ) -> None:
-    """Fold weights into the form they are used in; name axes and nodes for readers.
+    """Store weights in the layout that nodes use; give axes and nodes readable names.
 
     Args:
-        inputs, outputs: the axes of each, in their order; a number is a size the model fixes.
+        inputs, outputs: the axes of each input and output, in order; a number is a fixed size.
     """
     _fold_weight_transposes(model.graph)
     common_passes.RemoveUnusedNodesPass()(model)
@@ -43,7 +43,7 @@ def tidy(
 
 
 def widen_bf16_outputs(model: ir.Model) -> None:
-    """Give the outputs of a bf16 model in fp32, since NumPy and most callers have no bf16."""
+    """Cast the outputs of a bf16 model to fp32, because NumPy and most callers have no bf16."""
     graph = model.graph
     for index, output in enumerate(graph.outputs):
         if output.dtype != ir.DataType.BFLOAT16:
@@ -78,7 +78,7 @@ def fuse_norms(model: ir.Model) -> None:
 
 
 def _fits(value: ir.Value, total: ir.Value | None) -> bool:
-    """True if `AddNorm` takes a value: a stream like the total, or a vector of its width."""
+    """True if `AddNorm` accepts a value: it has the total's shape, or is a vector of its width."""
     if total is None or total.shape is None or value.shape is None or len(total.shape) != 3:
         return False
     width = total.shape[2]
@@ -109,7 +109,7 @@ def _replace_by_add_norm(graph: ir.Graph, add: ir.Node, norm: ir.Node) -> None:
 
 
 def fixed_sizes(node: ir.Node, op: OpSpec) -> dict[str, int]:
-    """The axes of a node's inputs that have numbers, by the operator's names for them."""
+    """The fixed sizes of a node's inputs, by the operator's names of the axes."""
     return {
         axis: size
         for operand, value in zip(op.inputs, node.inputs, strict=True)
@@ -120,14 +120,14 @@ def fixed_sizes(node: ir.Node, op: OpSpec) -> dict[str, int]:
 
 
 def operator_nodes(model: ir.Model) -> list[ir.Node]:
-    """The nodes of the model's operators, without those that `fuse_norms` makes."""
+    """The nodes of the operators in `OPS`, so without those of `fuse_norms` and `fuse_linear`."""
     names = {op.name for op in OPS}
     return [node for node in model.graph if node.domain == DOMAIN and node.op_type in names]
 
 
 def write_norms_out(model: ir.Model) -> None:
     """The reverse of `fuse_norms`, for passes that treat sums and norms separately."""
-    inline(model, ir.DataType.FLOAT, (ADD_NORM,), write_body)  # the body is one for all types
+    inline(model, ir.DataType.FLOAT, (ADD_NORM,), write_body)  # the body is the same for all types
 
 
 def attach_bodies(model: ir.Model, float_type: ir.DataType) -> None:
@@ -136,8 +136,8 @@ def attach_bodies(model: ir.Model, float_type: ir.DataType) -> None:
     This comes last: optimizers inline functions, which removes the nodes that our kernels need.
 
     Raises:
-        ExportError: two nodes of one operator differ in attributes. TensorRT tells functions apart
-            by name alone, so there can be one body only.
+        ExportError: two nodes of one operator differ in attributes. TensorRT distinguishes
+            functions only by name, so an operator can have only one body.
     """
     opset = model.opset_imports[""]
     for op in ALL:
@@ -158,7 +158,7 @@ def attach_bodies(model: ir.Model, float_type: ir.DataType) -> None:
 def inline_bodies(model: ir.Model, float_type: ir.DataType, write: Write = write_body) -> None:
     """Replace every operator of ours by its body, under the node's own name.
 
-    `write` writes the bodies; it is called as `write_body` is.
+    `write` writes the bodies; it has the parameters of `write_body`.
     """
     inline(model, float_type, ALL, write)
     model.functions.clear()
@@ -186,7 +186,7 @@ def inline(model: ir.Model, float_type: ir.DataType, ops: Sequence[OpSpec], writ
 
 
 def bucket_values(model: ir.Model) -> list[str]:
-    """Names of the buckets each LSH layer computes, in order of layers."""
+    """Names of the values with the buckets of each LSH layer, in the order of the layers."""
     return [str(n.outputs[0].name) for n in model.graph if _op_of(n) == by_onnx_name("LshBucket")]
 
 
@@ -203,8 +203,8 @@ def _attributes(op: OpSpec, node: ir.Node) -> dict[str, Any]:
 
 
 def _fold_weight_transposes(graph: ir.Graph) -> None:
-    """Store each weight in the layout that MatMul takes. torch's optimizer does so for small ones
-    only."""
+    """Store each weight in the layout that MatMul takes. torch's optimizer does so only for small
+    weights."""
     for node in list(graph):
         weight = node.inputs[0] if node.op_type == "Transpose" and not node.domain else None
         if weight is None or weight.const_value is None or not weight.is_initializer():
@@ -227,7 +227,7 @@ def _name_axes(
     inputs: Mapping[str, Sequence[str | int]],
     outputs: Mapping[str, Sequence[str | int]],
 ) -> None:
-    """Name axes by the names users know instead of the symbols of the trace."""
+    """Replace the symbols of the trace by names of axes that users know."""
     if [value.name for value in graph.inputs] != list(inputs):
         raise ExportError(f"the traced graph has inputs {[v.name for v in graph.inputs]}")
     traced: list[tuple[ir.Shape, Sequence[str | int | None]]] = [
@@ -236,7 +236,7 @@ def _name_axes(
         for value in values
         if value.shape is not None
     ]
-    # Our operators know the padded length; every other size computed on the way gets a number.
+    # Inputs of our operators have known names of axes. Any other size is named by a number.
     known = {
         "batch": "batch",
         "length": "padded_sequence",
@@ -264,7 +264,7 @@ def _name_axes(
 
 
 def _name_nodes(graph: ir.Graph) -> None:
-    """Nodes, their values and folded weights by the module they come from."""
+    """Name nodes, their outputs and folded weights after the module they come from."""
     taken: dict[str, int] = {}
 
     def unique(name: str) -> str:
@@ -286,10 +286,10 @@ def _name_nodes(graph: ir.Graph) -> None:
 
 
 def _scope(node: ir.Node) -> str:
-    """The dotted path of the innermost module, as torch's exporter noted it."""
+    """The dotted path of the innermost module, as torch's exporter recorded it."""
     scopes = ast.literal_eval(node.metadata_props.get(_SCOPES, "['']"))
     scope = str(scopes[-2]) if len(scopes) > 1 else ""
-    return "" if scope.startswith("_") else scope  # nodes outside any module get a made-up one
+    return "" if scope.startswith("_") else scope  # torch invents a scope for nodes outside modules
 
 
 def _is_generated(name: str | None) -> bool:
@@ -299,7 +299,7 @@ def _is_generated(name: str | None) -> bool:
 
 
 def _order_attributes(graph: ir.Graph) -> None:
-    """Attributes in the order of the spec: plugins read them by place."""
+    """Sort attributes in the order of the spec, because plugins read them by position."""
     for node in graph:
         op = _op_of(node)
         if op is None:
@@ -311,7 +311,7 @@ def _order_attributes(graph: ir.Graph) -> None:
 
 
 def _drop_trace_metadata(model: ir.Model) -> None:
-    """Stack traces and paths of the exporting machine do not belong in the file."""
+    """Remove stack traces and paths of the exporting machine."""
     common_passes.ClearMetadataAndDocStringPass()(model)
     graph = model.graph
     produced = (value for node in graph for value in node.outputs)

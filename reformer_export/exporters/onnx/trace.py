@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     import torch
 
 Axes = Sequence[str | int]
-"""The axes of a tensor: a name where the size may be any, else the size."""
+"""The axes of a tensor: a name if the size is dynamic, else the size."""
 
 _MODEL_TYPES = ["tensor(float)", "tensor(float16)", "tensor(bfloat16)"]
 
 
 @dataclass(frozen=True)
 class Example:
-    """One input of a trace: a tensor, and which of its axes have names, so may have any size."""
+    """One input of a trace: a tensor and its axes. An axis with a name has a dynamic size."""
 
     name: str
     tensor: torch.Tensor
@@ -34,7 +34,7 @@ class Example:
 
     @property
     def dynamic(self) -> dict[int, Any]:
-        """The axes with names, as torch.export is told."""
+        """The dynamic axes, in the form that torch.export takes."""
         import torch
 
         any_size = torch.export.Dim.DYNAMIC
@@ -52,8 +52,8 @@ def trace(
 
     Args:
         model: takes the tensors of `examples` in their order and returns a dict of tensors.
-        examples: of any sizes that several chunks need; no trace of them is left. Each has a
-            tensor of its own: torch takes one tensor given twice for one input.
+        examples: of any size that has several chunks; the result does not depend on the size. Each
+            needs a separate tensor: torch treats a tensor that is given twice as one input.
 
     Raises:
         ExportError: torch could not trace or translate the model.
@@ -82,7 +82,7 @@ def trace(
 
 
 def _dynamic_shapes(model: torch.nn.Module, examples: Sequence[Example]) -> tuple[Any, ...]:
-    """Those of `examples`, a `*tensors` of the module's being one tuple."""
+    """The dynamic axes of `examples`; those of a `*tensors` parameter are one tuple."""
     shapes = [example.dynamic for example in examples]
     kinds = [each.kind for each in inspect.signature(model.forward).parameters.values()]
     if inspect.Parameter.VAR_POSITIONAL not in kinds:
@@ -92,7 +92,7 @@ def _dynamic_shapes(model: torch.nn.Module, examples: Sequence[Example]) -> tupl
 
 
 def _translations() -> dict[Callable[..., Any], Callable[..., Any]]:
-    """For each torch operator of ours, what writes its ONNX node."""
+    """Functions that write the ONNX node of each torch operator of ours, and of two of torch's."""
     import onnxscript
     import torch
 
@@ -100,8 +100,8 @@ def _translations() -> dict[Callable[..., Any], Callable[..., Any]]:
 
     namespace = getattr(torch.ops, DOMAIN)
     ours = {getattr(namespace, op.torch_name).default: _node_writer(op) for op in (*OPS, *STEPS)}
-    # Only lengths and positions are divided in our models. They are never negative, which spares
-    # the seven nodes that make a truncating Div round down.
+    # Our models divide only lengths and positions. They are never negative, so the seven nodes that
+    # make a truncating Div round down are not necessary.
     ours[torch.ops.aten.floor_divide.default] = onnxscript.opset18.Div
     ours[torch.ops.aten.sort.stable] = _stable_sort
     return ours
@@ -110,7 +110,7 @@ def _translations() -> dict[Callable[..., Any], Callable[..., Any]]:
 def _stable_sort(
     values: Any, *, stable: bool = False, dim: int = -1, descending: bool = False
 ) -> Any:
-    """All of an axis by TopK, which is stable: of equal values, the lower index comes first."""
+    """Sort an axis with TopK, which is stable: of equal values, the lower index comes first."""
     import onnxscript
 
     op: Any = onnxscript.opset18
@@ -136,7 +136,7 @@ def _node_writer(op: OpSpec) -> Callable[..., Any]:
 
 
 def _schema(op: OpSpec) -> Any:
-    """The operator's declaration as the onnx package knows it."""
+    """The operator's declaration in the form of the onnx package."""
     from onnx.defs import OpSchema
 
     kinds: dict[AttributeKind, Any] = {
@@ -164,7 +164,7 @@ def _schema(op: OpSpec) -> Any:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence torch's exporter about optional packages."""
+    """Silence the messages of torch's exporter, for example about optional packages."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
