@@ -1,4 +1,4 @@
-"""Reformer checkpoints in, verified artifacts out.
+"""Exports Reformer checkpoints to verified artifacts.
 
 Importing this package is cheap: torch, onnx and the runtimes load when a name that needs them is
 first used.
@@ -69,7 +69,7 @@ def __dir__() -> list[str]:
 
 
 def _version() -> str:
-    """The installed distribution's version; a checkout used without installing has none."""
+    """The version of the installed distribution; a checkout that is not installed has none."""
     from reformer_export.host.optional import installed_version
 
     return installed_version("reformer-export") or "0+not-installed"

@@ -1,4 +1,4 @@
-"""`python -m reformer_export`, for where the console script is not on the PATH."""
+"""`python -m reformer_export`, for use when the console script is not on the PATH."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The artifact: a folder with a model in one or more formats, and what is recorded of it."""
+"""The artifact: a folder with a model in one or more formats, and its records."""
 
 from reformer_export.artifact.artifact import Artifact
 

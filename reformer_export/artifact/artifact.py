@@ -31,10 +31,10 @@ class Artifact:
     def open(cls, path: str | os.PathLike[str], *, check_hashes: bool = True) -> Artifact:
         """Open the artifact in the folder `path`.
 
-        Names, presence, containment, sizes and external data are always checked;
-        `check_hashes=False` leaves out reading every byte (for a folder just written). Raises
-        ArtifactError naming the file that is wrong; a file the manifest doesn't list is not part
-        of the artifact and is never used.
+        Names, presence, containment, sizes and external data are always checked.
+        `check_hashes=False` skips the hashes, for which every byte is read (for a folder that was
+        just written). Raises ArtifactError, which names the wrong file. A file that the manifest
+        does not list is not part of the artifact and is never used.
         """
         folder = _folder(Path(path))
         manifest = read_manifest(contained_file(folder, MANIFEST, "the manifest"))
@@ -60,28 +60,28 @@ class Artifact:
 
     @property
     def formats(self) -> tuple[str, ...]:
-        """The formats that the model is there in, by name."""
+        """The names of the formats of the model in this artifact."""
         return tuple(self.manifest.formats)
 
     def format_path(self, name: str) -> Path:
-        """The file of one of `formats` that a runtime opens."""
+        """The file of one of `formats`, which a runtime opens."""
         return self.path / self.manifest.formats[name].file
 
     @property
     def signature(self) -> Signature:
-        """What the model takes and gives."""
+        """Inputs, outputs and limits of the model."""
         return self.manifest.signature
 
     def parity(self, name: str) -> Mapping[str, Any] | None:
-        """The record of how one of `formats` was verified; None if it was not."""
+        """The parity record of one of `formats`; None if it was not verified."""
         return self.manifest.formats[name].parity
 
     def file(self, name: str) -> Path | None:
-        """The path of a file the manifest lists; None when it lists none of that name."""
+        """The path of the file `name`; None if the manifest does not list it."""
         return self.path / name if name in self.manifest.files else None
 
     def to_json(self) -> dict[str, Any]:
-        """Where it is and all that its manifest says."""
+        """The path and the whole manifest."""
         return {"artifact": str(self.path), "manifest": self.manifest.to_json()}
 
 

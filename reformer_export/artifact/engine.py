@@ -1,4 +1,4 @@
-"""A TensorRT engine: a folder with model.engine and engine.json, which says what is in it.
+"""A TensorRT engine: a folder with model.engine and engine.json, which describes it.
 
 An engine can be read only on a GPU of the kind it was built for. So its record is written when it
 is built: shapes, targets, layers, source, and what was verified.
@@ -38,7 +38,7 @@ _REMEDY = "build it again with reformer-export to-tensorrt"
 
 @dataclass(frozen=True)
 class Extent:
-    """The shape of an input: sequences and tokens in each."""
+    """The shape of an input: sequences, and tokens in each sequence."""
 
     batch: int
     length: int
@@ -60,7 +60,7 @@ class Profile:
     largest: Extent
 
     def takes(self, batch: int, length: int) -> bool:
-        """True if an input of that shape fits this profile."""
+        """True if an input of this shape fits the profile."""
         low, high = self.smallest, self.largest
         return low.batch <= batch <= high.batch and low.length <= length <= high.length
 
@@ -85,8 +85,7 @@ class Profile:
 class Layer:
     """A layer of the network as TensorRT's parser made it, before any fusion.
 
-    `node` is the ONNX node it belongs to, None for anything that the parser adds of its own
-    (shapes).
+    `node` is the ONNX node that it belongs to; None if the parser itself added the layer (shapes).
     """
 
     name: str
@@ -116,7 +115,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Operator:
-    """How a node of ours was built: `form` is "portable", "convolution" or "plugin"."""
+    """How one of our nodes was built: `form` is "portable", "convolution" or "plugin"."""
 
     node: str
     op: str
@@ -137,7 +136,7 @@ class Operator:
 
 @dataclass(frozen=True)
 class EngineSource:
-    """The artifact an engine was built from, and the graph that TensorRT was given."""
+    """The artifact that an engine was built from, and the graph that was written for TensorRT."""
 
     artifact: str
     manifest_sha256: str
@@ -156,7 +155,7 @@ class EngineSource:
 
 @dataclass(frozen=True)
 class Build:
-    """What building took: seconds, and the peak memory of the process in bytes."""
+    """Seconds and peak memory of the build, and its limit of scratch memory; None if not set."""
 
     seconds: float
     peak_rss_bytes: int
@@ -169,12 +168,12 @@ class EngineRecord:
 
     Attributes:
         flavor: "rtx" or "standard"; `version` is the library's.
-        dtype: of weights and activations. TF32 is off in every engine.
-        targets: GPUs it runs on, "sm80"; empty for the one it was built on.
+        dtype: the type of weights and activations. TF32 is off in every engine.
+        targets: GPUs that it runs on, such as "sm80"; empty for the GPU that it was built on.
         ops: "portable" or "plugin".
-        signature: what it takes; lengths are those of the profiles.
-        evidence: what was proved of its numbers, in words, and the parity record or None.
-        files: all of the folder but the record itself.
+        signature: inputs and outputs, with the lengths of the profiles.
+        evidence: what was verified, in words; `parity` is the parity record or None.
+        files: all files of the folder except the record itself.
     """
 
     flavor: str
@@ -196,7 +195,7 @@ class EngineRecord:
     created: str = field(default_factory=utc_now)
 
     def layer_types(self) -> dict[str, int]:
-        """How many layers there are of each type, the most frequent first."""
+        """The number of layers of each type, the most frequent type first."""
         return dict(Counter(layer.type for layer in self.layers).most_common())
 
     def to_json(self) -> dict[str, Any]:
@@ -225,9 +224,10 @@ class EngineRecord:
 
     @classmethod
     def from_json(cls, raw: object, where: str = RECORD) -> EngineRecord:
-        """Read what `to_json` wrote; keys it does not know are left alone.
+        """Read what `to_json` wrote; unknown keys are ignored.
 
-        Raises ArtifactError for a newer schema, a missing field or a wrong type, naming it.
+        Raises ArtifactError, which names the field, for a newer schema, a missing field or a wrong
+        type.
         """
         fields = Fields(raw, where)
         fields.check_schema(SCHEMA_VERSION)
@@ -269,14 +269,14 @@ class Engine:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], *, check_hashes: bool = True) -> Engine:
-        """Open the engine in the folder `path`; nothing of it is executed.
+        """Open the engine in the folder `path`; nothing in it is executed.
 
-        Names, presence, sizes and the engine's own header are always checked;
-        `check_hashes=False` leaves out reading every byte. Raises ArtifactError naming the file
-        that is wrong.
+        Names, presence, sizes and the engine's own header are always checked.
+        `check_hashes=False` skips the hashes, for which every byte is read. Raises ArtifactError,
+        which names the wrong file.
         """
         if not is_engine(path):
-            raise ArtifactError(f"{path} has no {RECORD}, so it is no engine: {_REMEDY}")
+            raise ArtifactError(f"{path} has no {RECORD}, so it is not an engine: {_REMEDY}")
         folder = Path(path).resolve()
         where = contained_file(folder, RECORD, "the record")
         record = EngineRecord.from_json(read_raw_manifest(where), str(where))
@@ -295,19 +295,19 @@ class Engine:
 
     @property
     def signature(self) -> Signature:
-        """What the engine takes and gives."""
+        """Inputs, outputs and limits of the engine."""
         return self.record.signature
 
     def file(self, name: str) -> Path | None:
-        """The path of a file the record lists; None when it lists none of that name."""
+        """The path of the file `name`; None if the record does not list it."""
         return self.path / name if name in self.record.files else None
 
     def to_json(self) -> dict[str, Any]:
-        """Where it is and all that its record says."""
+        """The path and the whole record."""
         return {"engine": str(self.path), "record": self.record.to_json()}
 
     def rows(self) -> Iterator[tuple[str, str]]:
-        """The engine as (label, text) lines for people; an empty label continues one."""
+        """The engine as (label, text) lines for people; empty labels continue a line."""
         record = self.record
         yield "engine", str(self.path)
         yield "built", f"{record.created} with {record.flavor} {record.version}, {record.dtype}"
@@ -335,12 +335,12 @@ class Engine:
 
 
 def is_engine(path: str | os.PathLike[str]) -> bool:
-    """True if a folder holds an engine's record, sound or not."""
+    """True if a folder holds an engine's record, valid or not."""
     return os.path.lexists(Path(path) / RECORD)
 
 
 def write_record(folder: Path, record: EngineRecord) -> Path:
-    """Write `folder`/engine.json whole or not at all; returns its path."""
+    """Write `folder`/engine.json completely or not at all; returns its path."""
     path = Path(folder) / RECORD
     text = json.dumps(record.to_json(), indent=1, allow_nan=False) + "\n"
     with atomic_file(path) as file:

@@ -1,7 +1,8 @@
 """The header of an engine, which can be read without a GPU.
 
-Seen in engines of TensorRT-RTX 1.7, not documented: `vtrt`, at 16 the size of the file (8 bytes,
-little endian), at 24 the version (major, minor, patch, build), at 32 a bit for each target.
+The layout is not documented, but was observed in engines of TensorRT-RTX 1.7: `vtrt` at offset 0,
+the size of the file at 16 (8 bytes, little endian), the version at 24 (major, minor, patch, build),
+a bit for each target at 32.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ _REMEDY = "build it again with reformer-export to-tensorrt"
 def check_header(path: Path, flavor: str, version: str, targets: Collection[str]) -> None:
     """Compare an engine's header with its record.
 
-    The header of standard TensorRT is not known well enough; such an engine has its hash alone.
+    The header of standard TensorRT is not known well enough; its engines are checked only by hash.
 
     Raises:
-        ArtifactError: it is no engine, was cut, or is another than the record says.
+        ArtifactError: the file is not an engine, is truncated, or differs from the record.
     """
     if flavor != "rtx":
         return
@@ -45,7 +46,7 @@ def check_header(path: Path, flavor: str, version: str, targets: Collection[str]
             f"{path} was built by TensorRT-RTX {found} and its record says {version}: {_REMEDY}"
         )
     built_for = {name for name, bit in _TARGET_BITS.items() if mask & bit}
-    # A target this release has no bit for is beyond what can be checked.
+    # A target without a known bit cannot be checked.
     recorded = {name for name in targets if name in _TARGET_BITS}
     if built_for != recorded:
         raise ArtifactError(

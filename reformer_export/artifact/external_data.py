@@ -1,8 +1,8 @@
 """The files that model.onnx refers to, checked before anything reads them.
 
-A runtime resolves an external tensor's `location` against the model's folder; a hostile model
-names ../../etc/passwd, or a length of a terabyte. Every tensor of the file is looked at, wherever
-it hides: initializers, sparse ones, attributes, subgraphs, function bodies, training graphs.
+A runtime resolves an external tensor's `location` against the model's folder. A malicious model
+may name ../../etc/passwd, or a length of a terabyte. So every tensor of the file is checked:
+initializers, sparse ones, attributes, subgraphs, function bodies, training graphs.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _PACKED_BITS = {"UINT4": 4, "INT4": 4, "FLOAT4E2M1": 4, "UINT2": 2, "INT2": 2}
 
 
 def load_graph(path: Path) -> ModelProto:
-    """Parse model.onnx without its external data; raises ArtifactError when it is no model."""
+    """Parse model.onnx without its external data; raises ArtifactError if it is not a model."""
     onnx = require("onnx", purpose="reading model.onnx")
     message = require("google.protobuf.message", purpose="reading model.onnx", package="protobuf")
     try:
@@ -39,9 +39,9 @@ def load_graph(path: Path) -> ModelProto:
 def check_external_data(model_path: Path, listed: Collection[str] | None = None) -> dict[str, int]:
     """Check every external tensor of a model; returns the external files' names and sizes.
 
-    A location must be the plain name of a regular file of the model's folder (one of `listed`,
-    where given: the manifest's files), reached without leaving the folder through a link, and
-    the tensor's bytes must lie inside the file. Raises ArtifactError naming the tensor.
+    A location must be the plain name of a regular file in the model's folder, and no link to a file
+    outside. If `listed` (the manifest's files) is given, it must be one of them. The tensor's bytes
+    must lie inside the file. Raises ArtifactError, which names the tensor.
     """
     model_path = Path(model_path)
     model = load_graph(model_path)
@@ -65,10 +65,10 @@ def check_external_data(model_path: Path, listed: Collection[str] | None = None)
 
 
 def contained_file(folder: Path, name: str, what: str) -> Path:
-    """`folder`/`name`, a regular file that is in the folder in fact and not only by name.
+    """The path `folder`/`name` of a regular file that, with links resolved, is inside the folder.
 
-    `folder` is already resolved. Raises ArtifactError (`what` says whose file it is) for a name
-    with separators, an absent file, a link that leaves the folder, a folder or a device.
+    `folder` is already resolved. Raises ArtifactError (`what` describes the file) for a name with
+    separators, a missing file, a link to a path outside the folder, a folder or a device.
     """
     if not plain_name(name):
         raise ArtifactError(
@@ -79,7 +79,7 @@ def contained_file(folder: Path, name: str, what: str) -> Path:
         resolved = path.resolve(strict=True)
     except FileNotFoundError as error:
         raise ArtifactError(f"{what} {name!r} is missing from {folder}: export again") from error
-    except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links
+    except (OSError, RuntimeError) as error:  # RuntimeError: links form a loop
         reason = getattr(error, "strerror", None) or error
         raise ArtifactError(f"{what} {name!r} cannot be read: {reason}") from error
     if not resolved.is_relative_to(folder):
@@ -93,7 +93,7 @@ def contained_file(folder: Path, name: str, what: str) -> Path:
 
 
 def plain_name(name: str) -> bool:
-    """True if a name stays in the folder that it is joined to, on any operating system."""
+    """True if a name, joined to a folder, stays in that folder on any operating system."""
     return (
         name not in ("", ".", "..")
         and not any(character in "/\\:" for character in name)
@@ -102,7 +102,7 @@ def plain_name(name: str) -> bool:
 
 
 def tensors(message: Any) -> Iterator[TensorProto]:
-    """Every TensorProto at any depth of a protobuf message, itself included."""
+    """Every TensorProto at any depth of a protobuf message, including the message itself."""
     from onnx import TensorProto
 
     if isinstance(message, TensorProto):
@@ -119,7 +119,7 @@ def tensors(message: Any) -> Iterator[TensorProto]:
 
 
 def tensor_bytes(tensor: TensorProto) -> int:
-    """How many bytes the tensor's raw data takes, from its type and shape."""
+    """The size of the tensor's raw data in bytes, from its type and shape."""
     from onnx import TensorProto, helper
 
     name = TensorProto.DataType.Name(tensor.data_type)
@@ -150,7 +150,7 @@ def _check_extent(tensor: TensorProto, entries: dict[str, str], size: int, where
 
 
 def _count(text: str) -> int:
-    """A decimal count as onnx writes it; int() alone would take signs, spaces and underscores."""
+    """A decimal count as onnx writes it; int() would also accept signs, spaces and underscores."""
     if not (text.isascii() and text.isdigit()):
         raise ValueError(f"{text!r} is not a count of bytes")
     return int(text)

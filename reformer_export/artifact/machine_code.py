@@ -9,7 +9,7 @@ from reformer_export.errors import RuntimeUnavailableError
 
 ARCHITECTURE, INSTRUCTIONS = "architecture", "instructions"
 
-# As torch names them; each takes in those before it.
+# By torch's names; each includes those before it.
 _LADDER = ("default", "avx2", "avx512")
 
 
@@ -22,7 +22,7 @@ def this_machine() -> dict[str, str]:
 
 
 def check_machine(machine: Mapping[str, str], file: str) -> None:
-    """RuntimeUnavailableError if `file`, compiled for `machine`, cannot run on this one."""
+    """RuntimeUnavailableError if `file`, compiled for `machine`, cannot run on this machine."""
     here = this_machine()
     for key, found in here.items():
         wanted = machine.get(key, found)

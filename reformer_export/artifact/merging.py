@@ -1,4 +1,4 @@
-"""Several formats of one model in one artifact, added one by one."""
+"""Adds formats of one model to one artifact, one by one."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from reformer_export.errors import ArtifactError, UsageError
 
 
 def check_room(out: str | Path, name: str, *, force: bool) -> bool:
-    """True if there is a sound artifact at `out` that the format `name` can be added to.
+    """True if there is a valid artifact at `out` that the format `name` can be added to.
 
-    False where there is none, or none that is worth keeping: `stage` says what becomes of that.
+    False if there is none, or if it is damaged and `force` is True; `stage` then decides whether
+    `out` can be replaced.
 
     Raises:
-        UsageError: it holds that format already, and `force` does not say to replace it.
-        ArtifactError: it is damaged, and nothing says to replace it.
+        UsageError: it already has that format, and `force` is False.
+        ArtifactError: it is damaged, and `force` is False.
     """
     if not os.path.lexists(Path(out) / MANIFEST):
         return False
@@ -37,10 +38,10 @@ def check_room(out: str | Path, name: str, *, force: bool) -> bool:
 
 
 def check_same_model(there: Manifest, new: Manifest, out: str | Path, *, force: bool) -> bool:
-    """True if two manifests are of one model.
+    """True if two manifests are of the same model.
 
     Raises:
-        UsageError: they are not, and `force` does not say to replace the artifact at `out`.
+        UsageError: they are not, and `force` is False.
     """
     different = next(
         (what for what, value in _identity(new).items() if value != _identity(there)[what]), None
@@ -54,10 +55,10 @@ def check_same_model(there: Manifest, new: Manifest, out: str | Path, *, force: 
 
 
 def merge(there: Artifact, new: Manifest, folder: Path, name: str) -> Manifest:
-    """Take into `folder`, which holds the new format alone, the other formats of an artifact.
+    """Add the other formats of an artifact to `folder`, which holds only the new format.
 
     Returns:
-        The manifest of both; `new` where the artifact is of another model.
+        The manifest of all formats; `new` if the artifact is of another model.
     """
     old = there.manifest
     if not check_same_model(old, new, there.path, force=True):
@@ -77,7 +78,7 @@ def merge(there: Artifact, new: Manifest, folder: Path, name: str) -> Manifest:
 
 
 def _identity(manifest: Manifest) -> dict[str, object]:
-    """The parts that two manifests of one model have in common, by the user's word for each."""
+    """The parts that manifests of the same model have in common, by names that users know."""
     hashing = dataclasses.replace(manifest.hashing, notes=())
     return {
         "checkpoint": dict(manifest.source.files),
@@ -91,7 +92,7 @@ def _identity(manifest: Manifest) -> dict[str, object]:
 
 
 def _take(source: Path, target: Path) -> None:
-    """Link the file under another name, or copy it if the file system has no links."""
+    """Create a hard link to the file, or copy it if the file system has no links."""
     try:
         os.link(source, target)
     except OSError:

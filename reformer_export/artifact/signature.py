@@ -1,7 +1,7 @@
 """Inputs and outputs of a model: names, dtypes, axes, and limits that the graph cannot state.
 
-A runtime accepts a token id outside the vocabulary, or a sequence beyond the position table, and
-answers with another row's numbers or a crash. `Signature.check` refuses such inputs.
+A runtime accepts a token id outside the vocabulary, or a sequence longer than the position table,
+and returns the values of another row or crashes. `Signature.check` refuses such inputs.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from reformer_export.errors import ArtifactError, InputError
 INPUT_IDS = "input_ids"
 ATTENTION_MASK = "attention_mask"
 PAST, PRESENT = "past_", "present_"
-"""What the names of a cache's tensors begin with, as inputs and as outputs."""
+"""Prefixes of the names of a cache's tensors, as inputs and as outputs."""
 PAST_LENGTH, PROMPT_LENGTH, LOGITS = "past_length", "prompt_length", "logits"
-"""Further names in the graphs that generate."""
+"""Further names of inputs and outputs in the graphs that generate."""
 
 _DTYPES = frozenset({"bool", "int32", "int64", "float16", "bfloat16", "float32", "float64"})
 
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """A tensor's name, NumPy dtype name, and axes: a name where dynamic, a number where fixed."""
+    """A tensor's name, NumPy dtype name, and axes: a name if dynamic, a number if fixed."""
 
     name: str
     dtype: str
@@ -37,7 +37,7 @@ class TensorSpec:
         return f"{self.name}: {self.dtype} [{', '.join(map(str, self.axes))}]"
 
     def shape(self, batch: int, length: int) -> tuple[int, ...]:
-        """Its sizes for `batch` sequences of `length` tokens."""
+        """The sizes of its axes for `batch` sequences of `length` tokens."""
         sizes = {"batch": batch, "sequence": length}
         return tuple(sizes[axis] if isinstance(axis, str) else axis for axis in self.axes)
 
@@ -75,16 +75,16 @@ class Signature:
 
     @property
     def last_logits(self) -> bool:
-        """True if a language model gives the logits of the last token of each row alone."""
+        """True if a language model returns only the logits of the last token of each row."""
         return any(spec.name == LOGITS and spec.axes[1:-1] == (1,) for spec in self.outputs)
 
     def check(self, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """Return all inputs as a runtime takes them, C-contiguous int64 [batch, sequence].
+        """Return all inputs as a runtime needs them, C-contiguous int64 [batch, sequence].
 
-        `inputs` maps names to anything NumPy reads as integers (a mask may be boolean). An absent
-        attention_mask becomes ones. Raises InputError for a wrong name, rank, shape or dtype, an
-        empty batch, a length outside [min_length, max_length], a token id outside the vocabulary
-        and a mask that holds other than 0 and 1.
+        `inputs` maps names to anything that NumPy reads as integers (a mask may be boolean). A
+        missing attention_mask becomes all ones. Raises InputError for a wrong name, rank, shape or
+        dtype, an empty batch, a length outside [min_length, max_length], a token id outside the
+        vocabulary and a mask with values other than 0 and 1.
         """
         known = [spec.name for spec in self.inputs]
         for name in inputs:
@@ -117,7 +117,7 @@ class Signature:
                 f"{INPUT_IDS} holds {found}; the model takes {self.min_length} to "
                 f"{self.max_length}: {'split or cut it' if length else 'give at least one token'}"
             )
-        # Before the cast: a huge uint64 must not wrap round into the vocabulary.
+        # Before the cast: a very large uint64 must not wrap around into the vocabulary.
         outside = (ids < 0) | (ids >= self.vocab_size)
         if outside.any():
             row, column = np.argwhere(outside)[0].tolist()
@@ -140,7 +140,7 @@ class Signature:
 
     @classmethod
     def from_json(cls, raw: object, where: str = "signature") -> Signature:
-        """Read what `to_json` wrote; raises ArtifactError naming the field that is wrong."""
+        """Read what `to_json` wrote; raises ArtifactError, which names the wrong field."""
         fields = Fields(raw, where)
         inputs = tuple(TensorSpec.from_json(item) for item in fields.children("inputs"))
         expected = {(name, "int64", 2) for name in (INPUT_IDS, ATTENTION_MASK)}
@@ -187,7 +187,7 @@ def _integers(name: str, value: Any, *, boolean: bool = False) -> np.ndarray:
     except (TypeError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{name} is not an array of integers: {reason}") from error
-    # NumPy makes float64 of an empty list; the error should be about its length.
+    # NumPy turns an empty list into float64; the error should be about its length.
     empty_list = array.size == 0 and not isinstance(value, np.ndarray)
     if array.dtype.kind not in ("biu" if boolean else "iu") and not empty_list:
         raise InputError(f"{name} must be integers, found {array.dtype}: cast to int64")

@@ -1,7 +1,7 @@
-"""Writing a folder or a file so that it appears complete or not at all.
+"""Writes a folder or a file so that it appears completely or not at all.
 
-The work goes into a hidden sibling, on the same file system, which takes the real name in one
-rename when it is complete and flushed. Anything else (an error, Ctrl-C, a full disk) removes it.
+The contents are written into a hidden sibling on the same file system. When it is complete and
+flushed, one rename gives it its real name. An error, Ctrl-C or a full disk removes it instead.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL}
 
 @contextmanager
 def stage(out: str | os.PathLike[str], *, force: bool = False) -> Iterator[Path]:
-    """Yield a hidden folder beside `out` that becomes `out` when the block ends well.
+    """Yield a hidden folder beside `out` that becomes `out` when the block ends without an error.
 
-    A missing parent is created. An existing `out` is refused; with `force` it is replaced if it
-    is an empty folder or an artifact that holds only what its manifest lists, so no file that
-    somebody else put there is ever deleted. UsageError: `out` cannot be used, or another process is
-    writing it. ExportError: the disk is full, or another OSError in the block. Whatever goes wrong,
-    nothing is left behind, and an artifact that was there still is.
+    A missing parent is created. An existing `out` is refused; with `force` it is replaced if it is
+    an empty folder, or an artifact or engine with only the files of its manifest or record, so no
+    other file is ever deleted. UsageError: `out` cannot be used, or another process is writing it.
+    ExportError: the disk is full, or another OSError in the block. After any failure, no new file
+    remains and an existing artifact is unchanged.
     """
     target = Path(os.path.realpath(out))  # a link to a folder on a larger disk keeps working
     _check_target(target, force=force)
@@ -57,10 +57,10 @@ def stage(out: str | os.PathLike[str], *, force: bool = False) -> Iterator[Path]
 
 @contextmanager
 def _reserved(folder: Path, target: Path) -> Iterator[None]:
-    """Make the working folder of `target`, and lock it against other processes.
+    """Create the working folder of `target`, and lock it against other processes.
 
-    What a process that died has left there is removed; its lock went with it. UsageError: another
-    process has the lock, or the folder cannot be made.
+    Files that remain from a process that died are removed; its lock ended with it. UsageError:
+    another process has the lock, or the folder cannot be created.
     """
     try:
         folder.mkdir(exist_ok=True)
@@ -99,9 +99,9 @@ def _lock(descriptor: int) -> None:
 
 @contextmanager
 def atomic_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
-    """Yield a binary file that becomes `path` (replacing it) when the block ends well.
+    """Yield a binary file that becomes `path` (replacing it) when the block ends without an error.
 
-    OSErrors pass through, with the hidden file removed.
+    After an error, the hidden file is removed. OSErrors are raised unchanged.
     """
     target = Path(os.path.realpath(path))
     temporary = _hidden_sibling(target)
@@ -144,9 +144,10 @@ def _check_target(target: Path, *, force: bool) -> None:
 
 
 def _listed_files(folder: Path) -> set[str] | None:
-    """The names an artifact's manifest accounts for, or an engine's record; None without either.
+    """The files that an artifact's manifest or an engine's record lists; None without either.
 
-    Read loosely on purpose: an artifact of a newer schema, or a damaged one, may be replaced.
+    Few fields are checked on purpose: an artifact of a newer schema, or a damaged one, may be
+    replaced.
     """
     names = ("manifest.json", "engine.json")
     manifest = next((folder / name for name in names if (folder / name).exists()), folder)
@@ -181,12 +182,12 @@ def _make_parents(folder: Path) -> list[Path]:
 
 def _remove_empty(folders: list[Path]) -> None:
     for folder in folders:
-        with suppress(OSError):  # not empty: another process uses it now
+        with suppress(OSError):  # not empty: another process uses the folder now
             folder.rmdir()
 
 
 def _working_folder(target: Path) -> Path:
-    """The hidden folder that becomes `target`: one for all processes that write it."""
+    """The hidden folder that becomes `target`; all processes that write `target` use this name."""
     digest = hashlib.sha256(os.fsencode(target.name)).hexdigest()[:12]
     return target.parent / f".reformer-export-{digest}"
 
@@ -196,7 +197,7 @@ def _hidden_sibling(target: Path) -> Path:
 
 
 def _take_place(temporary: Path, target: Path) -> None:
-    """Rename `temporary` to `target`; the former folder is kept until that has worked."""
+    """Rename `temporary` to `target`; the former folder is kept until the rename succeeds."""
     if not target.exists() or not any(target.iterdir()):
         temporary.rename(target)  # POSIX replaces an empty folder in one step
         return
@@ -214,7 +215,7 @@ def _take_place(temporary: Path, target: Path) -> None:
 
 
 def _flush(folder: Path) -> None:
-    """Put the contents on the disk: some file systems only now find that it is full."""
+    """Flush the contents to the disk: some file systems report only now that it is full."""
     for path in [*folder.iterdir(), folder]:
         descriptor = os.open(path, os.O_RDONLY)
         try:
@@ -239,5 +240,5 @@ def _explain(error: OSError, target: Path, temporary: Path) -> str:
             "nothing was written"
         )
     place = str(error.filename) if error.filename is not None else ""
-    inside = place.startswith(str(temporary))  # a name the user has never seen
+    inside = place.startswith(str(temporary))  # a name that the user does not know
     return f"could not make {target}: {reason}{f': {place}' if place and not inside else ''}"

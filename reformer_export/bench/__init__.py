@@ -1,8 +1,8 @@
 """Measurements of speed and memory that others can repeat.
 
-`models.py` measures an artifact against other ways to run its model, each contender in a process of
-its own; `generation.py` measures steps of generation; `ops.py` measures the operators alone;
-`suite.py` is `make bench`. docs/benchmarks.md says what is measured and how.
+`models.py` compares an artifact with other ways to run its model, each in a separate process;
+`generation.py` measures steps of generation; `ops.py` measures only the operators. `make bench`
+runs the suite in `benchmarks`. docs/benchmarks.md says what is measured and how.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["bench_artifact", "bench_generation", "bench_ops"]
 
-# Loaded when used: child processes of this package have their memory measured.
+# Loaded only when used, because the memory of child processes is measured.
 _HOMES = {"bench_artifact": "models", "bench_generation": "generation", "bench_ops": "ops"}
 
 

@@ -1,4 +1,4 @@
-"""The contenders of a benchmark, as the child process runs them."""
+"""The contenders of a benchmark; a child process runs one of them."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ AGAINST = {
 class Request:
     """The contender that a child process runs, and its input.
 
-    `runtime` runs the artifact. `device` is where it and the others run. `memory` is how many bytes
-    it may allocate; None for as many as are available.
+    `runtime` runs the artifact. `device` is the device of all contenders. `memory` is the number of
+    bytes that it may allocate; all that are available if None.
     """
 
     contender: str
@@ -46,8 +46,8 @@ class Request:
 
 @dataclass(frozen=True)
 class Opened:
-    """A contender that is ready. `work` runs it once and returns further figures beside the time,
-    by name."""
+    """A contender that is ready to run. `work` runs it once and returns figures in addition to the
+    time, by name."""
 
     description: str
     work: Callable[[], dict[str, float]]
@@ -59,7 +59,7 @@ def open_contender(request: Request) -> Opened:
     """Load what the request names.
 
     Raises:
-        ReformerError: it cannot run here; says why.
+        ReformerError: it cannot run here; the message says why.
     """
     openers = {OURS: _ours, PORTABLE: _portable, HF: _hf, FULL: _full, GEMM: _gemm}
     return openers[request.contender](request)
@@ -102,7 +102,7 @@ def _hf(request: Request) -> Opened:
     artifact = Artifact.open(request.artifact)
     loaded = load_original(artifact.manifest, request.checkpoint, option="--checkpoint")
     runner = TransformersRunner(loaded, artifact.signature, parse_device(request.device))
-    del loaded  # its copy of the weights is not transformers'
+    del loaded  # transformers has a separate copy of the weights
     gc.collect()
     return _running(runner, request)
 

@@ -21,7 +21,7 @@ def prepare_folder(folder: Path) -> None:
     """Make the folder and check that plots can be drawn, before anything is measured.
 
     Raises:
-        UsageError: there is a file of that name.
+        UsageError: `folder` is a file.
         MissingDependencyError: matplotlib is not installed.
     """
     if folder.exists() and not folder.is_dir():
@@ -31,7 +31,7 @@ def prepare_folder(folder: Path) -> None:
 
 
 def write_results(folder: Path, document: Mapping[str, Any]) -> Path:
-    """results.json, whole or not at all."""
+    """Write results.json, completely or not at all; returns its path."""
     path = folder / RESULTS
     with atomic_file(path) as file:
         file.write((json.dumps(document, indent=2, allow_nan=False) + "\n").encode())
@@ -39,7 +39,7 @@ def write_results(folder: Path, document: Mapping[str, Any]) -> Path:
 
 
 def write_report(folder: Path, report: BenchReport | GenerationReport | OpsReport) -> list[Path]:
-    """results.json and the plot of one report, if it has one; returns their paths."""
+    """Write results.json and the plot of a report, if it has one; returns their paths."""
     written = [write_results(folder, report.to_json())]
     if isinstance(report, GenerationReport):
         return written

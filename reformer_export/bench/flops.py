@@ -1,21 +1,22 @@
 """The arithmetic of a Reformer: the numerator of "share of the GEMM roofline".
 
-Counted are the multiplications and additions of matrix products, two for each multiply-add: the
+The multiplications and additions of matrix products are counted, two for each multiply-add: the
 projections, the feed-forward layers, the hashing, attention over all keys of the visited chunks,
-and the head. Softmax, norms, sorting and gathering count for nothing, and neither does masking take
-anything off: a kernel that skips what a mask makes void may go beyond the roofline.
+and the head. Softmax, norms, sorting and gathering are not counted. Masked keys are counted, so a
+kernel that skips them may exceed the roofline.
 
 With P the padded length (`ReformerConfig.padded_length`), L the length, H hidden_size,
 W = heads x head_size, F feed_forward_size, R rounds, V the vocabulary:
 
     projections   6 P H W for an LSH layer (query-key, value, output), 8 P H W for a local one
     feed-forward  4 P H F for each layer
-    hashing       P W R sum(num_buckets) for each LSH layer: x R of half as many columns as buckets
-    attention     4 P K W R for an LSH layer and 4 P K W for a local one, where the K keys that a
-                  query meets are those of chunks_before + 1 + chunks_after chunks
+    hashing       P W R sum(num_buckets) for each LSH layer: a product with sum(num_buckets) / 2
+                  columns in each round
+    attention     4 P K W R for an LSH layer and 4 P K W for a local one, where K is the number of
+                  keys of chunks_before + 1 + chunks_after chunks
     head          4 L H V for a language model
 
-A sequence within one chunk is attended as a whole: K = P, one round, no hashing.
+A sequence that fits in one chunk has full attention: K = P, one round, no hashing.
 """
 
 from __future__ import annotations
@@ -39,22 +40,22 @@ class Flops:
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """The sum of all parts."""
         return self.projections + self.feed_forward + self.hashing + self.attention + self.head
 
 
 def chunk_attention_flops(
     length: int, width: int, chunk_length: int, before: int, after: int, rounds: int = 1
 ) -> int:
-    """Attention of `length` queries, each over the keys of its chunk and the neighbours.
+    """Attention of `length` queries, each over the keys of its chunk and the neighbouring chunks.
 
     Args:
         length: queries; at most `chunk_length`, or a multiple of it.
         width: heads x head_dim.
         chunk_length: tokens in a chunk.
-        before: chunks looked back at.
-        after: chunks looked ahead at.
-        rounds: hash rounds; a sequence of one chunk has but one.
+        before: chunks before the query's chunk.
+        after: chunks after the query's chunk.
+        rounds: hash rounds; a sequence of one chunk has only one.
 
     Returns:
         Scores and weighted sum: 2 x 2 x queries x keys x width.
@@ -65,13 +66,13 @@ def chunk_attention_flops(
 
 
 def full_attention_flops(length: int, width: int, *, causal: bool) -> int:
-    """Attention of `length` queries over all keys, or over those not after them."""
+    """Attention of `length` queries over all keys; if `causal`, without keys after the query."""
     pairs = length * (length + 1) // 2 if causal else length * length
     return 4 * pairs * width
 
 
 def hashing_flops(length: int, width: int, rounds: int, factors: tuple[int, ...]) -> int:
-    """Projection of `length` vectors on sum(factors) / 2 columns in every round."""
+    """Product of `length` vectors with sum(factors) / 2 columns in every round."""
     return length * width * rounds * sum(factors)
 
 
@@ -79,8 +80,8 @@ def model_flops(config: ReformerConfig, task: str, length: int) -> Flops:
     """One sequence of `length` tokens through the model.
 
     Args:
-        config: with num_buckets set where there are LSH layers.
-        task: which head is on top.
+        config: with num_buckets set if there are LSH layers.
+        task: determines the head.
         length: tokens, before padding.
     """
     padded, width = config.padded_length(length), _width(config)
@@ -137,7 +138,7 @@ def _head_flops(config: ReformerConfig, task: str, length: int) -> int:
         return 2 * length * both_streams * config.vocab_size
     if task == "question-answering":
         return 2 * length * both_streams * config.num_labels
-    if task == "text-classification":  # of the first token alone
+    if task == "text-classification":  # only of the first token
         return 2 * (both_streams * config.hidden_size + config.hidden_size * config.num_labels)
     return 0
 

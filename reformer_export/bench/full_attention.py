@@ -1,4 +1,5 @@
-"""The same model with ordinary attention, for comparison: every token attends to all before it."""
+"""The same model with full attention, for comparison: every token attends to all tokens, or to
+those up to itself if the model is causal."""
 
 from __future__ import annotations
 
@@ -9,11 +10,11 @@ from torch import nn
 
 
 class FullAttention(nn.Module):
-    """Takes the place of a layer's attention and uses its projections.
+    """Replaces a layer's attention and uses its projections.
 
-    An LSH layer has one projection for query and key; the keys are its normalised queries, as they
-    are there. Padding is not masked and a token may attend to itself, so that torch can use its
-    fastest kernel: the cost is what is compared, and the outputs are another model's anyway.
+    An LSH layer has one projection for query and key; its keys are its normalised queries, here
+    too. Padding is not masked and a token may attend to itself, so that torch can use its fastest
+    kernel: only the cost is compared, and the outputs differ from the Reformer's in any case.
     """
 
     def __init__(self, replaced: Any) -> None:

@@ -1,4 +1,4 @@
-"""The speed of fp32 matrix products here: torch's best is the roofline of models."""
+"""The speed of fp32 matrix products on this machine: torch's best is the roofline of models."""
 
 from __future__ import annotations
 
@@ -10,22 +10,24 @@ from typing import Any
 
 from reformer_export.host.optional import installed_version, require
 
-# (rows, inner, columns). Which shape is fastest depends on the machine; all are big enough that
-# the rate doesn't rise with size any more.
+# (rows, inner, columns). The machine determines which shape is fastest; all are so large that the
+# rate does not rise with the size any more.
 SHAPES = ((1024, 1024, 1024), (2048, 2048, 2048), (4096, 1024, 1024))
 
 
 @dataclass(frozen=True)
 class GemmRate:
-    """1e9 operations a second, and how many cores this process got while it lasted.
+    """Rates in 1e9 operations per second, and the number of cores that this process used.
 
-    Matrix products keep all their threads busy, so less means that other processes were running.
+    Matrix products keep all their threads busy, so fewer cores mean that other processes were
+    running.
 
     Attributes:
-        gflops: torch's.
-        cores: while torch multiplied.
-        onnxruntime: ONNX Runtime's, None if it is not installed. It is no roof, but says how
-            much of what a model does not reach is torch's to lose: on AMD the two are far apart.
+        gflops: torch's rate.
+        cores: cores used while torch multiplied.
+        onnxruntime: ONNX Runtime's rate; None if it is not installed. It is not the roofline, but
+            shows how much of a model's distance to the roofline is due to the difference between
+            the two libraries, which is large on AMD.
     """
 
     gflops: float
@@ -34,7 +36,7 @@ class GemmRate:
 
 
 class Gemm:
-    """Matrix products of several shapes, done over and over."""
+    """Matrix products of several shapes, to be run repeatedly."""
 
     def __init__(self, shapes: tuple[tuple[int, int, int], ...] = SHAPES) -> None:
         self._torch = require("torch", purpose="measuring the GEMM rate")
@@ -52,7 +54,7 @@ class Gemm:
             ]
 
     def measure(self) -> GemmRate:
-        """Do every product once; the rate of the fastest."""
+        """Run every product once; returns the rate of the fastest."""
         began, cpu_began = time.perf_counter(), time.process_time()
         rates = [
             _rate(left, right, partial(self._torch.mm, left, right, out=out))
@@ -76,7 +78,7 @@ def _rate(left: Any, right: Any, product: Callable[[], object]) -> float:
 
 
 def _product_with(right: Any, threads: int) -> Any:
-    """A session that multiplies by a weight, as the products of a model do."""
+    """A session that multiplies by a weight, as the matrix products of a model do."""
     import onnxruntime
     from onnx import TensorProto, helper, numpy_helper
 
@@ -90,7 +92,7 @@ def _product_with(right: Any, threads: int) -> Any:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    # Its threads must not go on spinning while torch multiplies.
+    # Its threads must not spin while torch multiplies.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return onnxruntime.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]

@@ -1,4 +1,4 @@
-"""Exporting in any format: load, write, verify, and only then let the artifact appear."""
+"""Exports in any format: load, write, verify, and only then move the artifact to its place."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def export(
     """Export a checkpoint in one format to an artifact folder; see `reformer_export.to_onnx`.
 
     Raises:
-        ParityError: the artifact does not give the model's numbers. Nothing is left of it.
-        ReformerError: anything else that went wrong, likewise.
+        ParityError: the artifact's outputs differ too much from the model's. `out` does not change.
+        ReformerError: any other failure. `out` does not change.
     """
     say = progress or (lambda message: None)
-    if verify:  # now, and not after all the work
+    if verify:  # fail now, not after all the work
         require(format.package, purpose="verifying the export (--no-verify leaves that out)")
     beside = check_room(out, format.name, force=force)
     with stage(out, force=force or beside) as folder:
@@ -62,7 +62,7 @@ def write_artifact(
     options: ExportOptions,
     say: Progress,
 ) -> Manifest:
-    """Write an artifact that holds this format alone into an empty folder; returns its manifest.
+    """Write an artifact with only this format into an empty folder; returns its manifest.
 
     Raises:
         ReformerError: the format's own errors.
@@ -82,7 +82,7 @@ def _verified(
     checkpoint: str | Path,
     progress: Progress | None,
 ) -> Manifest:
-    """The manifest with the record of its verification; ParityError if that misses."""
+    """Verify the artifact; returns the manifest with the parity record. ParityError if it fails."""
     from reformer_export.verification.parity import verify_against
 
     report = verify_against(

@@ -1,6 +1,6 @@
-"""The formats that a checkpoint is exported to: a further one is a module and an entry here.
+"""The formats that a checkpoint is exported to. A new format needs a module and an entry here.
 
-Importing this costs nothing: a format's module is imported when it is used.
+Importing this module is cheap: a format's module is imported only when it is used.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Entry:
-    """Where a format is made.
+    """The command and the module of a format.
 
     Attributes:
-        verb: the command that makes it; the public function has the same name.
+        verb: the command that creates the format; the public function has the same name.
         summary: what the command does, in one line.
-        module: holds that function, and the format's declaration as `FORMAT`.
+        module: the module with that function and the format's declaration, `FORMAT`.
     """
 
     verb: str
@@ -33,7 +33,7 @@ class Entry:
         return self.verb.replace("-", "_")
 
     def load(self) -> Format:
-        """The declaration."""
+        """Import the module; returns the format's declaration."""
         declared: Format = importlib.import_module(self.module).FORMAT
         return declared
 
@@ -55,4 +55,4 @@ FORMATS: dict[str, Entry] = {
         "reformer_export.exporters.torch.aoti",
     ),
 }
-"""Entry by the format's name, in the order of the command line's help."""
+"""Entries by the format's name, in the order of the command line's help."""

@@ -1,4 +1,4 @@
-"""Builds a serialised engine from an ONNX file: the only part that calls TensorRT."""
+"""Builds a serialised engine from an ONNX file, with TensorRT's parser and builder."""
 
 from __future__ import annotations
 
@@ -33,11 +33,12 @@ class BuildOptions:
     """Options of the builder.
 
     Attributes:
-        targets: GPUs to build for ("sm80"); none for the library's default. RTX only.
-        workspace: MB of scratch memory the engine may use; None leaves it to the library.
-        timing_cache: a file of timings, read where it exists and written after. Standard only.
-        version_compatible: runs in later releases of the library too. Standard only.
-        hardware_compatible: runs on Ampere and every later GPU. Standard only.
+        targets: GPUs to build for, such as "sm80"; the library's default if empty. RTX only.
+        workspace: MB of scratch memory that the engine may use; the library decides if None.
+        timing_cache: a file of timings, read if it exists and written after the build. Standard
+            only.
+        version_compatible: the engine also runs in later releases of the library. Standard only.
+        hardware_compatible: the engine runs on Ampere and every later GPU. Standard only.
     """
 
     targets: tuple[str, ...] = ()
@@ -48,7 +49,7 @@ class BuildOptions:
 
 
 def default_targets(library: Library) -> tuple[str, ...]:
-    """Those it builds for when none is named: Ampere and later."""
+    """The targets of a build that names none: Ampere and later."""
     return tuple(name for name in known_targets(library) if int(name[2:]) >= 80)
 
 
@@ -56,7 +57,7 @@ class EngineBuilder:
     """Parses one graph and builds engines from it."""
 
     def __init__(self, library: Library, log: Log | None = None) -> None:
-        """Raises DeviceUnavailableError if the library needs a GPU to build and none is here."""
+        """Raises DeviceUnavailableError if the library needs a GPU to build and there is none."""
         if library.flavor.name == "standard":
             try:
                 require_gpu("building an engine with the standard TensorRT")
@@ -69,14 +70,14 @@ class EngineBuilder:
         self._logger = make_logger(library, log)
         self._builder = self._trt.Builder(self._logger)
         self._network: Any = None
-        self._parser: Any = None  # it owns the weights the network refers to
+        self._parser: Any = None  # it owns the weights that the network refers to
 
     def parse(self, path: Path, signature: Signature) -> tuple[Layer, ...]:
-        """Read the graph at `path`; returns the layers it has become.
+        """Parse the graph at `path`; returns the layers of the network.
 
         Raises:
-            ExportError: the parser does not take the graph, or made other inputs and outputs of it
-                than `signature` has.
+            ExportError: the parser rejects the graph, or the inputs and outputs of the network
+                differ from those of `signature`.
         """
         trt = self._trt
         typed = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
@@ -96,11 +97,11 @@ class EngineBuilder:
     def build(
         self, profiles: Sequence[Profile], options: BuildOptions, progress: Progress
     ) -> tuple[Any, float]:
-        """The engine, as a buffer, and the seconds it took.
+        """Build the engine; returns it as a buffer, with the seconds of the build.
 
         Raises:
             UsageError: the library refuses a profile.
-            ExportError: the build failed; the message has the library's reason and what to try.
+            ExportError: the build failed; the message has the library's reason and advice.
         """
         config = self._config(options)
         for profile in profiles:
@@ -121,14 +122,14 @@ class EngineBuilder:
         return data, seconds
 
     def _build(self, config: Any, monitor: Any) -> Any:
-        """The library's build, in a separate thread, so that Ctrl-C works meanwhile."""
+        """Run the library's build in a separate thread, so that Ctrl-C works during the build."""
         with ThreadPoolExecutor(1) as pool:
             future = pool.submit(self._builder.build_serialized_network, self._network, config)
             try:
                 data = future.result()
             except BaseException as error:
                 monitor.interruption = error
-                raise  # once the thread has ended, which the library does at its next step
+                raise  # after the thread has ended: the library stops at its next step
         if monitor.interruption is not None:
             raise monitor.interruption
         return data
@@ -136,7 +137,7 @@ class EngineBuilder:
     def _config(self, options: BuildOptions) -> Any:
         trt = self._trt
         config = self._builder.create_builder_config()
-        # TF32 keeps ten bits of the fraction: hashing would fall into other buckets.
+        # TF32 keeps ten bits of the fraction, so hashing would give different buckets.
         config.clear_flag(trt.BuilderFlag.TF32)
         if options.workspace is not None:
             config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace << 20)
@@ -202,7 +203,7 @@ class EngineBuilder:
 
 
 def _monitor(trt: Any, progress: Progress) -> Any:
-    """Tells of a build's main phases, and stops it when telling is interrupted (Ctrl-C)."""
+    """Reports the main phases of a build; stops it after Ctrl-C or an error of `progress`."""
 
     class Monitor(trt.IProgressMonitor):
         def __init__(self) -> None:
@@ -211,7 +212,7 @@ def _monitor(trt: Any, progress: Progress) -> Any:
             self._depths: dict[str | None, int] = {None: 0}
 
         def phase_start(self, phase: str, parent: str | None, steps: int) -> None:
-            # No exception may travel through the library: it is raised when that has returned.
+            # No exception may pass through the library: `_build` raises it after that returns.
             try:
                 depth = self._depths.get(parent, 0) + 1
                 self._depths[phase] = depth

@@ -86,17 +86,17 @@ class EnginePlan:
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """The GPUs the engine will run on; none for the one it is built on."""
+        """The GPUs that the engine runs on; empty if it runs on the GPU that builds it."""
         return self.build.targets or default_targets(self.library)
 
     @property
     def fp32_products(self) -> bool:
-        """True if all targets multiply fp32 matrices; through TensorRT-RTX, SM75 does not."""
+        """True if all targets can multiply fp32 matrices. With TensorRT-RTX, sm75 cannot."""
         return _TURING not in self.targets
 
     @property
     def signature(self) -> Signature:
-        """The artifact's, with the lengths of the profiles."""
+        """The artifact's signature, with the lengths of the profiles."""
         return dataclasses.replace(
             self.artifact.signature,
             min_length=min(profile.smallest.length for profile in self.profiles),
@@ -108,7 +108,7 @@ def plan_engine(artifact: Artifact, options: TensorRTOptions) -> EnginePlan:
     """Check all options before the work begins.
 
     Raises:
-        UsageError: a type, target, shape or way to run the operators that cannot be had.
+        UsageError: a type, target, shape or choice of operators is not possible.
         MissingDependencyError: the library is not installed.
     """
     if ONNX not in artifact.formats:
@@ -136,7 +136,7 @@ def plan_engine(artifact: Artifact, options: TensorRTOptions) -> EnginePlan:
         "--hardware-compatible": options.hardware_compatible,
     }.items():
         if rtx and value:
-            raise UsageError(f"{option} is for --flavor standard; TensorRT-RTX has no such thing")
+            raise UsageError(f"{option} is for --flavor standard; TensorRT-RTX has no such option")
     return EnginePlan(
         artifact=artifact,
         library=library,
@@ -154,9 +154,9 @@ def plan_engine(artifact: Artifact, options: TensorRTOptions) -> EnginePlan:
 
 
 def write_graph(plan: EnginePlan, folder: Path) -> Artifact:
-    """Write the graph that TensorRT will parse, as an artifact of its own, into a new folder.
+    """Write the graph that TensorRT will parse into a new folder, as a separate artifact.
 
-    So it can be run and verified like any other.
+    It can be run and verified like any other artifact.
 
     Raises:
         UsageError: a profile is so large that TensorRT cannot address its tensors.
@@ -201,11 +201,11 @@ def write_engine(
     progress: Progress,
     log: Log | None = None,
 ) -> None:
-    """Build the engine from `write_graph`'s graph into an empty folder, with its record.
+    """Build the engine from the graph of `write_graph`; write it and its record to an empty folder.
 
     Raises:
         DeviceUnavailableError: the library needs a GPU to build, and there is none.
-        ExportError: the library does not take the graph, or cannot build it.
+        ExportError: the library rejects the graph, or cannot build it.
     """
     builder = EngineBuilder(plan.library, log)
     progress("parsing the graph")
@@ -252,7 +252,7 @@ def write_engine(
 
 
 def _write_plugin_graph(plan: EnginePlan, folder: Path) -> Path:
-    """The graph with plugins in the place of our operators, and the plugins made known.
+    """Write the graph with plugins in place of our operators, and register the plugins.
 
     Kernels are compiled for the GPU that the engine is built on.
     """
@@ -278,7 +278,7 @@ def _write_plugin_graph(plan: EnginePlan, folder: Path) -> Path:
 
 
 def _dtype(artifact: Artifact, wanted: str | None) -> str:
-    """The engine's type: the artifact's own unless another is asked for and can be made."""
+    """The engine's type: `wanted`, or else the artifact's. UsageError if it is not possible."""
     own = artifact.manifest.dtype
     dtype = wanted or own
     if dtype not in DTYPES:
@@ -320,7 +320,7 @@ def _targets(library: Library, wanted: Sequence[str], dtype: str) -> tuple[str, 
 
 
 def _check_some_gpu(library: Library, gpus: Sequence[Gpu]) -> None:
-    """UsageError if an engine for the default targets would run on no GPU of this machine."""
+    """UsageError if no GPU of this machine can run an engine for the default targets."""
     refusals = []
     for gpu in gpus:
         try:
@@ -332,7 +332,7 @@ def _check_some_gpu(library: Library, gpus: Sequence[Gpu]) -> None:
 
 
 def _operators(plan: EnginePlan, layers: Sequence[Layer]) -> tuple[Operator, ...]:
-    """What became of each node of ours; a body's nodes carry the node's name and a slash."""
+    """How each of our nodes was built. The names of a body's nodes begin with the node's name."""
     import onnx_ir as ir
 
     from reformer_export.exporters.onnx.passes import operator_nodes

@@ -1,4 +1,4 @@
-"""`to_tensorrt`: prove the graph, then build the engine from it."""
+"""`to_tensorrt`: verify the graph, then build the engine from it."""
 
 from __future__ import annotations
 
@@ -45,17 +45,17 @@ def to_tensorrt(
     progress: Progress | None = None,
     log: Log | None = None,
 ) -> Engine:
-    """Build a TensorRT engine from an artifact, after proving the graph it is built from.
+    """Build a TensorRT engine from an artifact, after verifying the graph that it is built from.
 
-    The graph that TensorRT's parser gets is run in onnxruntime on the CPU and compared with the
-    checkpoint. The engine itself runs on GPUs only, and is not run here; its record says so.
+    The graph for TensorRT's parser is run in onnxruntime on the CPU and compared with the
+    checkpoint. The engine itself runs only on GPUs and is not run here; its record says so.
 
     Args:
         artifact: the folder of an artifact.
-        out: the folder to make: `model.engine`, `engine.json` and the tokenizer.
-        verify: compare the graph with the checkpoint the artifact came from.
-        against: where that checkpoint is now, when it is not where it was.
-        force: replace an engine that is there.
+        out: the folder to create, with `model.engine`, `engine.json` and the tokenizer.
+        verify: compare the graph with the checkpoint that the artifact came from.
+        against: the new location of that checkpoint, if it was moved.
+        force: replace an existing engine.
         flavor: "rtx" (TensorRT-RTX, which builds without a GPU), "standard" (TensorRT, which builds
             on the GPU that the engine is for), or "auto": the one that is installed.
         dtype: "fp32", "fp16" or "bf16", of weights and activations; the artifact's if None.
@@ -63,18 +63,19 @@ def to_tensorrt(
         opt_shapes: the input that each profile is tuned for.
         max_shapes: the largest input of each profile.
         targets: GPUs to build for, such as "sm89" ("rtx" only); Ampere and later if empty.
-        workspace: the most scratch memory on the GPU, in MB.
-        ops: "portable": our operators as standard ones; "plugin": by our kernels ("standard" only).
+        workspace: the maximum scratch memory on the GPU, in MB.
+        ops: "portable": our operators become standard ones; "plugin": our kernels run them
+            ("standard" only).
         timing_cache: a file with timings to reuse ("standard" only).
         version_compatible: build for later releases of TensorRT too ("standard" only).
         hardware_compatible: build for all GPUs since Ampere ("standard" only).
-        progress: is told what is going on, one sentence at a time.
-        log: is told what TensorRT logs, one message at a time.
+        progress: receives progress messages, one sentence at a time.
+        log: receives TensorRT's log messages, one at a time.
 
     Raises:
-        UsageError: what was asked for cannot be built; said before work begins.
-        ParityError: the graph does not give the model's numbers. Nothing is left of it.
-        ReformerError: anything else that went wrong, likewise.
+        UsageError: the options cannot be built; raised before the work begins.
+        ParityError: the graph's outputs differ too much from the model's. `out` does not change.
+        ReformerError: any other failure. `out` does not change.
     """
     choices = TensorRTOptions(
         flavor=flavor,
@@ -111,7 +112,7 @@ def _verify_graph(
     against: str | Path | None,
     progress: Progress | None,
 ) -> Mapping[str, Any]:
-    """The parity record of the graph; ParityError when it misses."""
+    """Verify the graph; returns its parity record. ParityError if it fails."""
     from reformer_export.verification.parity import verify_against
 
     loaded = load_original(graph.manifest, against)
@@ -126,7 +127,7 @@ def _verify_graph(
 
 
 def _evidence(plan: EnginePlan, parity: Mapping[str, Any] | None) -> str:
-    """What is known of the engine's numbers, and what is not."""
+    """A description of what was verified and what was not."""
     ran = "The engine was built and not run: nothing here ran on a GPU."
     if parity is None:
         return f"Its graph was not verified (--no-verify). {ran}"

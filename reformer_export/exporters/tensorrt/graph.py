@@ -1,8 +1,8 @@
-"""From an artifact's graph to the one TensorRT's parser gets.
+"""Turns an artifact's graph into the graph for TensorRT's parser.
 
 A strongly typed engine computes in the types of the graph, so precision is decided here, in ONNX:
-weights and activations in the engine's type; hashing, norms, softmax and logsumexp in fp32. What
-comes out are standard operators, and any runtime can say whether the numbers are right.
+weights and activations in the engine's type; hashing, norms, softmax and logsumexp in fp32. The
+result of `lower` has only standard operators, so that any runtime can verify its outputs.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ IR_TYPES = {
 def lower(model: ir.Model, dtype: str, *, fp32_products: bool = True) -> None:
     """Rewrite an exported model, in place, for an engine of the type `dtype`.
 
-    `set_types`, and our operators become standard ones, each node's under the node's name.
+    Calls `set_types`, then replaces each of our nodes by standard nodes named after it.
 
     Args:
         model: as `to-onnx` writes it, in fp32 or already in `dtype`.
         dtype: "fp32", "fp16" or "bf16".
-        fp32_products: whether the device multiplies fp32 matrices. Without, hashing is a
-            convolution, which needs no such product and has the same numbers.
+        fp32_products: True if the device can multiply fp32 matrices. If False, hashing is a
+            convolution, which needs no such product and has the same results.
 
     Raises:
         ExportError: a weight is beyond the range of `dtype`.
@@ -47,12 +47,12 @@ def lower(model: ir.Model, dtype: str, *, fp32_products: bool = True) -> None:
     set_types(model, dtype)
     write = write_body if fp32_products else _write_without_fp32_products
     inline_bodies(model, IR_TYPES[dtype], write)
-    common_passes.RemoveUnusedNodesPass()(model)  # and weights that another form has replaced
+    common_passes.RemoveUnusedNodesPass()(model)  # and weights that another form replaced
     lint(model)
 
 
 def set_types(model: ir.Model, dtype: str) -> None:
-    """Give weights and values of a model, in place, the engine's type; norms stay fp32.
+    """Convert weights and values of a model to the engine's type, in place; norms stay fp32.
 
     Inputs and outputs keep their names, types and axes. Our operators stay nodes, without bodies.
 
@@ -62,7 +62,7 @@ def set_types(model: ir.Model, dtype: str) -> None:
     float_type = IR_TYPES[dtype]
     write_norms_out(model)
     write_linear_out(model)
-    model.functions.clear()  # written in the type of before
+    model.functions.clear()  # they are written in the former type
     if float_type == ir.DataType.FLOAT:
         return
     outputs = [value.type for value in model.graph.outputs]
@@ -72,7 +72,7 @@ def set_types(model: ir.Model, dtype: str) -> None:
 
 
 def _narrow(graph: ir.Graph, float_type: ir.DataType) -> None:
-    """Every fp32 value and weight in `float_type`, but for what our operators take in fp32."""
+    """Convert all fp32 values and weights to `float_type`, except fp32 inputs of our operators."""
     kept = {
         id(value)
         for node in graph
@@ -105,7 +105,7 @@ def _narrowed(value: ir.Value, float_type: ir.DataType) -> ir.TensorProtocol:
 
 
 def _raise_norms(graph: ir.Graph, float_type: ir.DataType) -> None:
-    """LayerNormalization in fp32, between casts."""
+    """Compute each LayerNormalization in fp32, between casts."""
     for node in list(graph):
         if node.op_type != "LayerNormalization":
             continue
@@ -125,7 +125,7 @@ def _raise_norms(graph: ir.Graph, float_type: ir.DataType) -> None:
 
 
 def _widened(graph: ir.Graph, value: ir.Value | None) -> ir.Value | None:
-    """A norm's scale or bias in fp32: the rounded numbers, as a model of that type has them."""
+    """A norm's scale or bias in fp32, with the values that are rounded to the engine's type."""
     if value is None or value.dtype == ir.DataType.FLOAT:
         return value
     name = f"{value.name}/fp32"
@@ -142,7 +142,7 @@ def _widened(graph: ir.Graph, value: ir.Value | None) -> ir.Value | None:
 
 
 def _restore_outputs(graph: ir.Graph, types: list[Any]) -> None:
-    """Outputs in the types they had, so that every engine of a model is called alike."""
+    """Cast outputs to their former types, so that all engines of a model have one interface."""
     for index, wanted in enumerate(types):
         output = graph.outputs[index]
         if output.dtype == wanted.dtype:

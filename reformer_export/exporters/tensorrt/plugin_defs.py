@@ -1,11 +1,11 @@
-"""What TensorRT must know to run plugin nodes: quickly deployable plugins, compiled ahead of time.
+"""Declares plugins to TensorRT: quickly deployable plugins, compiled ahead of time.
 
     kernels = load_kernels("kernels", target=90)
     define_plugins(kernels)
-    # From here on tensorrt.OnnxParser takes a model that `use_plugins` made with such kernels.
+    # tensorrt.OnnxParser now accepts a model that `use_plugins` made with these kernels.
 
-TensorRT >= 10.10. The definitions are used while an engine is built; the engine holds the kernels
-themselves, so that neither Python nor any library of ours is needed to run it.
+This needs TensorRT >= 10.10. The definitions are used while an engine is built. The engine holds
+the kernels themselves, so running it needs neither Python nor any library of ours.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _PURPOSE = "building an engine with plugins"
 
 
 def define_plugins(kernels: Mapping[str, PluginKernel]) -> None:
-    """Register all plugins with TensorRT, once a process; the kernels may be replaced later.
+    """Register all plugins with TensorRT, once per process. A later call replaces the kernels.
 
     Raises:
         MissingDependencyError: tensorrt is not installed.
@@ -59,7 +59,7 @@ def _define(tensorrt: ModuleType, library: ModuleType, plugin: Plugin) -> None:
 
 
 def shape_function(tensorrt: ModuleType, library: ModuleType, plugin: Plugin) -> Callable[..., Any]:
-    """What `register` takes: from descriptions of inputs to those of outputs."""
+    """The function for `register`: it maps descriptions of inputs to those of outputs."""
 
     def describe(*arguments: Any, **attributes: Any) -> Any:
         tensors = arguments[: len(plugin.inputs)]
@@ -74,7 +74,7 @@ def shape_function(tensorrt: ModuleType, library: ModuleType, plugin: Plugin) ->
         )
         return outputs if len(outputs) > 1 else outputs[0]
 
-    # TensorRT reads signatures. All plugins being alike, theirs are made from the declarations.
+    # TensorRT reads signatures. All plugins are alike, so theirs are made from the declarations.
     one = library.TensorDesc
     count = len(plugin.outputs)
     result = one if count == 1 else GenericAlias(tuple, (one,) * count)
@@ -85,7 +85,7 @@ def shape_function(tensorrt: ModuleType, library: ModuleType, plugin: Plugin) ->
 def launch_function(
     tensorrt: ModuleType, library: ModuleType, plugin: Plugin
 ) -> Callable[..., Any]:
-    """What `aot_impl` takes: the kernel, its grid and block, and `length` as its one scalar."""
+    """The function for `aot_impl`: it returns the kernel, its launch, and `length` as a scalar."""
 
     def implement(*arguments: Any) -> Any:
         count = len(plugin.inputs)
@@ -128,7 +128,7 @@ def _with_signature(
 
 
 def _sizes(plugin: Plugin, tensors: tuple[Any, ...]) -> dict[str, Any]:
-    """Symbolic sizes by axis; the same axis means the same size in all inputs."""
+    """Symbolic sizes by axis; an axis has the same size in all inputs."""
     return {
         axis: size
         for operand, tensor in zip(plugin.inputs, tensors, strict=True)
@@ -139,7 +139,7 @@ def _sizes(plugin: Plugin, tensors: tuple[Any, ...]) -> dict[str, Any]:
 def _kernel(
     tensorrt: ModuleType, plugin: Plugin, number: int, tensors: tuple[Any, ...]
 ) -> PluginKernel:
-    """The kernel a node names, if it is one for the node's tensors.
+    """The kernel that a node names, if it fits the node's tensors.
 
     Raises:
         ExportError: no such kernel, or it was compiled for other types or sizes.
@@ -153,7 +153,7 @@ def _kernel(
     name = kernel.name
     if kernel.plugin != plugin:
         raise ExportError(
-            f"kernel {name} is for {kernel.plugin.name}, and a {plugin.name} names it"
+            f"kernel {name} is for {kernel.plugin.name}, but a {plugin.name} node names it"
         )
     for operand, tensor in zip(plugin.inputs, tensors, strict=True):
         wanted = _type(tensorrt, operand.dtype, _type(tensorrt, kernel.dtype, None))
@@ -172,7 +172,7 @@ def _kernel(
 
 
 def _type(tensorrt: ModuleType, dtype: str, model_type: Any) -> Any:
-    """TensorRT's type for an operand's; "float" is the model's."""
+    """TensorRT's type for the type of an operand; "float" is the model's type."""
     if dtype == "float":
         return model_type
     return {

@@ -1,4 +1,4 @@
-"""Compiled kernels as TensorRT plugins launch them, read from what `build-kernels` wrote.
+"""Reads the kernels that TensorRT plugins launch from a folder of `build-kernels`.
 
 Reading needs neither Triton nor a GPU.
 """
@@ -34,7 +34,7 @@ class PluginKernel:
 
     name: str
     number: int
-    """Unique, of 31 bits; it changes with what the kernel computes, but not with the GPU."""
+    """A unique number of 31 bits; it depends on what the kernel computes, but not on the GPU."""
     plugin: Plugin
     step: str
     """Its name among the launches of a layer: "sort_pass_0"."""
@@ -48,11 +48,11 @@ class PluginKernel:
     divisor: int
     dtype: str
     constants: Mapping[str, Any]
-    """What is compiled in, under the kernel's names."""
+    """The constants that are compiled in, by the kernel's names of them."""
 
     @property
     def sizes(self) -> dict[str, int]:
-        """Axes of the plugin's inputs that are compiled in."""
+        """The compiled-in sizes, by the axes of the plugin's inputs."""
         names = {"HEADS": "heads", "HEAD_DIM": "head_dim", "NUM_HASHES": "num_hashes"}
         names |= {"COLUMNS": "half_factors"}
         return {axis: self.constants[n] for n, axis in names.items() if n in self.constants}
@@ -62,9 +62,9 @@ def load_kernels(folder: str | Path, *, target: int) -> dict[str, PluginKernel]:
     """The kernels in a folder that are for one GPU (80 for sm_80), by name.
 
     Raises:
-        ArtifactError: a file is missing, unreadable, of another schema, or not what it was.
+        ArtifactError: a file is missing, unreadable, of another schema, or changed.
         UsageError: there are no kernels for the GPU.
-        ExportError: a kernel takes more than a plugin passes.
+        ExportError: a kernel needs a parameter that a plugin does not pass.
     """
     path = Path(folder) / MANIFEST
     try:
@@ -135,11 +135,11 @@ def _kernel(record: Mapping[str, Any], ptx: str, target: int) -> PluginKernel:
 def without_scratch(ptx: str, arguments: int) -> str:
     """The kernel with its first `arguments` parameters only.
 
-    Triton adds two pointers to scratch memory. TensorRT would not pass them, and a driver that
-    looked for them would read beyond the arguments.
+    Triton adds two pointers to scratch memory. TensorRT does not pass them, so the driver would
+    read past the end of the arguments.
 
     Raises:
-        ExportError: the kernel has fewer parameters, or uses one of those to be dropped.
+        ExportError: the kernel has fewer parameters, or uses a parameter that is to be removed.
     """
     entry = re.search(r"(\.entry\s+\w+\()(.*?)(\n?\))", ptx, re.DOTALL)
     parameters = [] if entry is None else [each.strip() for each in entry[2].split(",")]

@@ -1,8 +1,8 @@
-"""Our operators as nodes that TensorRT plugins run, one launch of one kernel a node.
+"""Replaces our operators by nodes that TensorRT plugins run; each node launches one kernel once.
 
-What chain of plugins an operator becomes is said in its `tensorrt.py` (`reformer_ops`). Each node
-has the number of its kernel as its only attribute. `reformer-export build-kernels` compiles the
-kernels, `plugin_kernels.py` reads them, `plugin_defs.py` declares the plugins to TensorRT.
+The `tensorrt.py` of an operator (in `reformer_ops`) defines its chain of plugins. The number of the
+kernel is the only attribute of a node. `reformer-export build-kernels` compiles the kernels,
+`plugin_kernels.py` reads them, `plugin_defs.py` declares the plugins to TensorRT.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 
 
 def use_plugins(model: ir.Model, kernels: Mapping[str, PluginKernel]) -> None:
-    """Put plugin nodes in the place of our operators, and drop the operators' bodies.
+    """Replace our operators by plugin nodes, and remove the operators' bodies.
 
     Args:
         model: changed in place. The number of heads and their size must be known for our nodes'
             inputs, as they are in every model that we export with its operators as nodes.
-        kernels: those of this model, as `load_kernels` reads them.
+        kernels: the kernels of this model, from `load_kernels`.
 
     Raises:
-        ExportError: a model without nodes of ours, one whose sizes or types are not known, or
-            kernels that were compiled for another model.
+        ExportError: the model has no nodes of ours, its sizes or types are not known, or the
+            kernels were compiled for another model.
     """
     nodes = operator_nodes(model)
     if not nodes:
@@ -114,7 +114,7 @@ def _replace(graph: ir.Graph, node: ir.Node, chain: Sequence[PluginKernel]) -> N
         for index, axis in enumerate(chain[-1].plugin.outputs[0].axes)
         if axis not in op.outputs[0].axes
     ]
-    if axes_to_go:  # of size 1, or a further kernel would have taken them
+    if axes_to_go:  # these have size 1; for others the chain has one more kernel
         name = f"{node.name}/axes"
         constant = ir.tensor(axes_to_go, dtype=ir.DataType.INT64)
         shape, type_ = ir.Shape([len(axes_to_go)]), ir.TensorType(ir.DataType.INT64)
@@ -131,7 +131,7 @@ def _replace(graph: ir.Graph, node: ir.Node, chain: Sequence[PluginKernel]) -> N
 
 
 def _sizes(node: ir.Node, op: OpSpec) -> dict[str, int]:
-    """The node's axes that have numbers; ExportError unless these are all but batch and length."""
+    """The fixed sizes of the node; ExportError if any but batch and length is not fixed."""
     found = fixed_sizes(node, op)
     wanted = {axis for operand in op.inputs for axis in operand.axes} - {"batch", "length"}
     if missing := sorted(wanted - found.keys()):
@@ -143,14 +143,14 @@ def _sizes(node: ir.Node, op: OpSpec) -> dict[str, int]:
 
 
 def _model_type(node: ir.Node) -> str:
-    """The type of the node's first input that is of the model's type, by its NumPy name."""
+    """The model's type, by its NumPy name, from the node's first input of that type."""
     op = by_onnx_name(node.op_type)
     for operand, value in zip(op.inputs, node.inputs, strict=True):
         if operand.dtype == "float" and value is not None and value.dtype is not None:
             return {"FLOAT": "float32", "FLOAT16": "float16", "BFLOAT16": "bfloat16"}.get(
                 value.dtype.name, value.dtype.name
             )
-    raise ExportError(f"the model does not tell of what type the inputs of {node.name} are")
+    raise ExportError(f"the model does not tell the type of the inputs of {node.name}")
 
 
 def _onnx_type(dtype: str, model_type: str) -> ir.DataType:

@@ -1,7 +1,7 @@
-"""Which shapes an engine is built for: the optimisation profiles, checked before anything is built.
+"""The shapes that an engine is built for: optimisation profiles, checked before the build.
 
-TensorRT accepts a profile that the model cannot run, and fails on the device. So lengths and batch
-sizes are held against the artifact's signature here.
+TensorRT accepts a profile that the model cannot run, and then fails on the device. So this module
+compares lengths and batch sizes with the artifact's signature.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ def make_profiles(
     usual: Sequence[str] = (),
     largest: Sequence[str] = (),
 ) -> tuple[Profile, ...]:
-    """Profiles from what --minShapes, --optShapes and --maxShapes say, the n-th of each together.
+    """Profiles from --minShapes, --optShapes and --maxShapes; the n-th of each form profile n.
 
-    A shape is written as trtexec takes it, "input_ids:1x64"; that of another input may follow after
-    a comma and must be the same. Left out are: the smallest shape, one sequence of the shortest
-    length; the largest, one sequence of the longest; the usual one, 1024 tokens or as near as it
-    gets.
+    A shape is written as for trtexec, "input_ids:1x64". The shape of another input may follow after
+    a comma and must be the same. By default, the smallest shape is one sequence of the minimum
+    length; the largest shape has the maximum length and the largest batch that is given, else one
+    sequence; the usual shape has the batch of the largest and 1024 tokens, or the nearest length.
 
     Raises:
-        UsageError: a shape that cannot be read, an input the model has not, options of which there
-            are not equally many, or shapes the model does not take or that are out of order.
+        UsageError: a shape cannot be read, the model has no such input, the options are not given
+            equally often, or shapes are out of order or beyond the limits of the model.
     """
     given = {"--minShapes": smallest, "--optShapes": usual, "--maxShapes": largest}
     count = max(1, *(len(texts) for texts in given.values()))
@@ -57,7 +57,7 @@ def make_profiles(
     for number in range(count):
         low, middle, high = (found[number] if found else None for found in read.values())
         low = low or Extent(1, signature.min_length)
-        # With a smallest batch alone given, the others follow it.
+        # A batch that is given only for a smaller shape also applies to the larger ones.
         high = high or Extent(max(low.batch, middle.batch if middle else 1), signature.max_length)
         middle = middle or Extent(high.batch, min(max(_USUAL_LENGTH, low.length), high.length))
         _check_order(low, middle, high)
@@ -66,16 +66,16 @@ def make_profiles(
 
 
 def check_volumes(model: ir.Model, profiles: Sequence[Profile]) -> None:
-    """Hold the scores of attention, the largest tensors there are, against TensorRT's limit.
+    """Compare the attention scores, which are the largest tensors, with TensorRT's limit.
 
-    Many of its kernels address with 32 bits, so a tensor has fewer than 2**31 elements.
-    TensorRT-RTX builds larger ones without an error.
+    Many of TensorRT's kernels use 32-bit addresses, so a tensor must have fewer than 2**31
+    elements. TensorRT-RTX builds engines with larger tensors without an error.
 
     Args:
-        model: with our operators as nodes; others are not checked.
+        model: with our operators as nodes; other nodes are not checked.
 
     Raises:
-        UsageError: the largest shape of a profile goes beyond.
+        UsageError: the largest shape of a profile exceeds the limit.
     """
     from reformer_export.exporters.onnx.passes import fixed_sizes
 
@@ -89,7 +89,7 @@ def check_volumes(model: ir.Model, profiles: Sequence[Profile]) -> None:
             continue
         for profile in profiles:
             shape = profile.largest
-            # At most a chunk of padding; other layers' longer chunks do not change the magnitude.
+            # At most a chunk of padding; longer chunks of other layers add only little.
             tokens = -(-shape.length // largest.padded_to) * largest.padded_to
             elements = shape.batch * tokens * largest.per_token
             if elements > _MOST_ELEMENTS:

@@ -1,4 +1,4 @@
-"""model.pt2: machine code for this kind of processor, compiled by AOTInductor."""
+"""Exports model.pt2: machine code for one kind of processor, compiled by AOTInductor."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 FILE = "model.pt2"
 
-# Instructions that can be asked for: bits in a vector, and what they are called to the compiler.
+# Instruction sets to choose from: bits of a vector, and the name that the compiler uses.
 INSTRUCTION_SETS = {"avx2": (256, "x86-64-v3"), "avx512": (512, "x86-64-v4")}
 
 
@@ -80,12 +80,12 @@ def to_aoti(
 
     `ops` is "native" (our operators, whose library must be loaded) or "portable" (torch's
     operators only); `isa` is "avx2" or "avx512", the widest that this machine has if None. The
-    other arguments, the result and the errors are those of `to_onnx`, and besides:
+    other arguments, the result and the errors are those of `to_onnx`. Further errors:
 
     Raises:
         MissingDependencyError: there is no C++ compiler.
-        RuntimeUnavailableError: this machine lacks the instructions asked for, so nothing could
-            be verified.
+        RuntimeUnavailableError: this machine lacks the instructions of `isa`, so nothing could be
+            verified.
         ExportError: torch could not export or compile the model.
     """
     options = AotiOptions(
@@ -133,7 +133,7 @@ FORMAT = Format(
 
 
 def _reason(error: Exception) -> str:
-    """The first line of an error, and of the compiler's own output where there is any."""
+    """The first line of an error and, if there is compiler output, its first line with an error."""
     lines = [" ".join(line.split()) for line in str(error).splitlines() if line.strip()]
     told = lines[0] if lines else type(error).__name__
     output = lines[lines.index("Output:") + 1 :] if "Output:" in lines else []
@@ -150,9 +150,9 @@ def _reason(error: Exception) -> str:
 def exported(loaded: LoadedModel, *, portable: bool) -> torch.export.ExportedProgram:
     """The model with both axes of its inputs dynamic.
 
-    It gives the outputs in the signature's order, then the buckets of all LSH layers where there
-    are any, `[lsh_layers, batch, heads, num_hashes, padded]` int32: the compiled
-    model cannot be inspected, and it is the one that has to be verified.
+    It returns the outputs in the signature's order, then the buckets of all LSH layers, if any:
+    `[lsh_layers, batch, heads, num_hashes, padded]` int32. The verification needs the buckets of
+    the compiled model, which cannot be inspected.
     """
     import torch
 

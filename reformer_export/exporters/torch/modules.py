@@ -1,7 +1,7 @@
 """The model as modules that can be traced or exported for every batch and length.
 
-For TorchScript, what depends on the length by a decision (how far to pad, whether to refuse) is
-scripted. All else is traced: it computes with sizes and never asks for them.
+For TorchScript, the code that branches on the length (how much to pad, whether to refuse) is
+scripted. Everything else is traced: it computes with sizes but does not branch on them.
 """
 
 # No `from __future__ import annotations`: TorchScript reads the annotations themselves.
@@ -25,9 +25,10 @@ class Traced(nn.Module):
         self.model = model
 
     def hidden(self, ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """`[batch, padded]` int64 and bool -> hidden states, and buckets by `stacked`.
+        """`[batch, padded]` int64 and bool -> hidden states, and buckets from `stacked`.
 
-        Hidden states of all tokens, or of one a row where the model gives the last logits alone.
+        The hidden states are of all tokens, or of one token per row if the model returns only the
+        last logits.
         """
         reformer: Any = self.model.reformer
         trace = new_trace()
@@ -47,7 +48,7 @@ class TracedGeneration(Traced):
 
     def __init__(self, loaded: "LoadedModel") -> None:
         super().__init__(loaded.model)
-        # Not as submodules: their weights are those of the model.
+        # Not as submodules, because their weights are those of the model.
         self.generating = decoder_modules(loaded, in_place=True)[:2]
 
     def fill(
@@ -64,13 +65,13 @@ class TracedGeneration(Traced):
         prompt_length: torch.Tensor,
         past: list[torch.Tensor],
     ) -> torch.Tensor:
-        """One token each; writes into `past` and returns the logits."""
+        """Process one token of each row; writes into `past` and returns the logits."""
         _, step = self.generating
         return step.forward(input_ids, past_length, prompt_length, *past)["logits"]
 
 
 class Deployed(nn.Module):
-    """What model.pt holds; `forward` is the model, `probe` shows its buckets as well."""
+    """The module in model.pt; `forward` is the model, `probe` also returns its buckets."""
 
     def __init__(self, traced: torch.jit.ScriptModule, loaded: "LoadedModel", longest: int) -> None:
         super().__init__()
@@ -79,7 +80,7 @@ class Deployed(nn.Module):
         self.pad_token_id = loaded.config.pad_token_id
         self.chunk_multiple = loaded.config.chunk_multiple
         self.min_chunk_length = loaded.config.min_chunk_length
-        # Hash rotations are fp32 in every model: this tells if `half()` has been called.
+        # Hash rotations are fp32 in every model. This buffer shows if `half()` was called.
         self.register_buffer("in_fp32", torch.zeros(0))
 
     def forward(
@@ -87,7 +88,7 @@ class Deployed(nn.Module):
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
     ) -> dict[str, torch.Tensor]:
-        """`[batch, length]` int64 each, the mask of ones when left out -> outputs by name."""
+        """`[batch, length]` int64 each -> outputs by name. Without a mask, it is all ones."""
         return self.probe(input_ids, attention_mask)[0]
 
     @torch.jit.export
@@ -96,7 +97,7 @@ class Deployed(nn.Module):
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
     ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-        """The outputs, and buckets by `stacked`."""
+        """The outputs, and buckets from `stacked`."""
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
         if attention_mask.is_floating_point():
@@ -123,7 +124,7 @@ class Deployed(nn.Module):
 
 
 class DeployedGeneration(Deployed):
-    """What model.pt holds of a model that generates: `prefill` and `step` besides."""
+    """The module in model.pt if the model generates: it also has `prefill` and `step`."""
 
     def __init__(
         self,
@@ -149,9 +150,9 @@ class DeployedGeneration(Deployed):
         prompt_length: torch.Tensor,
         past: dict[str, torch.Tensor],
     ) -> torch.Tensor:
-        """One token more; writes it into `past`, and returns logits `[batch, 1, vocab_size]`.
+        """Process one more token of each row; returns logits `[batch, 1, vocab_size]`.
 
-        `past` must have room for it.
+        Writes the token into `past`, which must have room for it.
         """
         longest = int(past_length.max())
         if longest >= self.longest:
@@ -161,7 +162,7 @@ class DeployedGeneration(Deployed):
 
 
 class Flat(nn.Module):
-    """The model with a tuple of tensors for its result: outputs, then buckets by `stacked`."""
+    """The model with a tuple of tensors as its result: outputs, then buckets from `stacked`."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -170,7 +171,7 @@ class Flat(nn.Module):
     def forward(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor
     ) -> tuple[torch.Tensor, ...]:
-        """`[batch, length]` int64 each -> outputs; no buckets of a model without LSH layers."""
+        """`[batch, length]` int64 each -> outputs, and buckets if the model has LSH layers."""
         trace = new_trace()
         outputs = self.model(input_ids, attention_mask, trace)
         buckets = (stacked(trace.computed),) if trace.computed else ()
@@ -178,5 +179,5 @@ class Flat(nn.Module):
 
 
 def stacked(computed: list[torch.Tensor]) -> torch.Tensor:
-    """`[lsh_layers, batch, heads, num_hashes, padded]` int32; without LSH layers `[0]`."""
+    """All buckets: `[lsh_layers, batch, heads, num_hashes, padded]` int32; `[0]` without any."""
     return torch.stack(computed) if computed else torch.zeros(0, dtype=torch.int32)

@@ -1,4 +1,4 @@
-"""model.pt: TorchScript, for Python and for C++ with plain libtorch."""
+"""Exports model.pt: TorchScript, for Python and for C++ with plain libtorch."""
 
 from __future__ import annotations
 
@@ -108,8 +108,8 @@ def scripted(
 ) -> torch.jit.ScriptModule:
     """The model as TorchScript, for sequences of 1 to `longest` tokens; raises ExportError.
 
-    With `portable` nothing of ours is in it; otherwise `torch.ops.reformer` are, as nodes. With
-    `with_past` it generates too.
+    With `portable` it has none of our operators; otherwise they are nodes, `torch.ops.reformer`.
+    With `with_past` it also generates.
     """
     import torch
 
@@ -117,7 +117,7 @@ def scripted(
     from reformer_ops.core.torch_library import decomposed
 
     config = loaded.config
-    # Several chunks, so that nothing is taken for a constant that is only so for one.
+    # Several chunks, so that the trace does not fix a size that is constant only for one chunk.
     ids = torch.zeros((2, 3 * config.chunk_multiple), dtype=torch.int64)
     mask = torch.ones_like(ids, dtype=torch.bool)
     width = 2 * config.hidden_size
@@ -129,7 +129,7 @@ def scripted(
     inlined = decomposed() if portable else contextlib.nullcontext()
     try:
         with warnings.catch_warnings(), torch.no_grad(), inlined:
-            # Warnings that TorchScript is deprecated, and that sizes of weights become constants.
+            # The warnings: TorchScript is deprecated, and sizes of weights become constants.
             warnings.simplefilter("ignore")
             if with_past:
                 example |= _generating_example(loaded, ids, mask)
@@ -145,7 +145,7 @@ def scripted(
         raise ExportError(
             f"torch could not turn the model into TorchScript: {reason[-1] if reason else error}"
         ) from error
-    # Whoever loads the file needs no gradients.
+    # Users of the file need no gradients.
     for parameter in module.parameters():
         parameter.requires_grad_(False)
     return module
@@ -173,7 +173,7 @@ def _generating_example(
 
 
 def _cache_details(loaded: LoadedModel, dtype: str) -> dict[str, Any]:
-    """What a manifest says of the cache: its tensors in order, and our operators in the steps."""
+    """Details for the manifest: the cache's tensors in order, and our operators in the steps."""
     _, _, tensors = decoder_modules(loaded)
     specs = (
         TensorSpec(each.name, "int32" if each.integers else DTYPES[dtype], each.axes)
