@@ -1,7 +1,7 @@
-"""The C++ runtime beside Python's ONNX Runtime: python -m benchmarks.cpp ARTIFACT
+"""Compares the C++ runtime with Python's ONNX Runtime: python -m benchmarks.cpp ARTIFACT
 
-The same library, kernels, model, input and threads. Whole processes take turns, and ratios are
-taken within a round, so a slow minute of the machine affects both.
+Library, kernels, model, input and threads are the same. Whole processes run by turns, and ratios
+are computed within a round, so a short slowdown of the machine affects both.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _BUSY = 1.0  # minimum seconds of all runs of one turn
 @click.option("--threads", type=click.IntRange(min=1), metavar="N", help="[default: all cores]")
 @click.option("--rounds", type=click.IntRange(min=1), default=7, show_default=True)
 def main(artifact: Path, lengths: str, threads: int | None, rounds: int) -> None:
-    """Time reformer-run and `reformer-export run` by turns; medians, and the ratios' range."""
+    """Time reformer-run and `reformer-export run` by turns; show medians and ranges of ratios."""
     try:
         rows = [
             row
@@ -60,8 +60,8 @@ def compare(artifact: Path, length: int, threads: int, rounds: int) -> Iterator[
     """Rows of the table for inputs of one sequence of `length` tokens.
 
     Raises:
-        RuntimeUnavailableError: there is no `reformer-run`.
-        InferenceError: one of the two failed.
+        RuntimeUnavailableError: `reformer-run` is missing.
+        InferenceError: one of the two programs failed.
     """
     program = str(find_program("onnxruntime").path)
     commands = {"Python": [sys.executable, "-m", "reformer_export", "run"], "C++": [program]}
@@ -83,7 +83,7 @@ def compare(artifact: Path, length: int, threads: int, rounds: int) -> Iterator[
 
 
 def _turn(commands: Mapping[str, list[str]], arguments: list[str]) -> list[dict[str, Any]]:
-    """The output of each program, in order."""
+    """Run each program once; returns their outputs in the same order."""
     told = []
     for name, command in commands.items():
         start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""The options that all `make bench...` commands take."""
+"""Command-line options that all `make bench...` commands share."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ Command = Callable[..., Any]
 
 
 def suite_options(out: str, *, quick: str) -> Callable[[Command], Command]:
-    """Adds --quick, --threads and --out to a command; `quick` is how long that part takes."""
+    """Adds --quick, --threads and --out to a command; `quick` is the time that --quick takes."""
     options = (
-        click.option("--quick", is_flag=True, help=f"A part of it, in {quick}."),
+        click.option("--quick", is_flag=True, help=f"Measure only a part, in {quick}."),
         click.option(
             "--threads", type=click.IntRange(min=1), metavar="N", help="[default: all cores]"
         ),

@@ -1,4 +1,4 @@
-"""`make bench`: makes checkpoints of the published shapes, exports and measures them."""
+"""`make bench`: creates checkpoints of the published shapes, exports them and measures them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from reformer_export.host.machine import describe_machine, usable_cores
 
 MAKE_CHECKPOINT = Path(__file__).parents[1] / "examples" / "make_checkpoint.py"
 
-# enwik8 as published, beside what it shares with the example checkpoint.
+# The fields of the published enwik8 config that differ from the example checkpoint.
 _ENWIK8: dict[str, Any] = {
     "attn_layers": ("local", "local", "lsh", "local") * 3,
     "hidden_size": 1024,
@@ -55,7 +55,7 @@ _SHAPES: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Plan:
-    """One artifact's measurements: its name, shape, lengths and contenders."""
+    """The measurements of one artifact: name, shape, lengths and contenders."""
 
     name: str
     shape: str
@@ -66,7 +66,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Scope:
-    """What is measured: the artifacts, and at which lengths the operators."""
+    """What is measured: the artifacts, and the lengths for the operators."""
 
     plans: tuple[Plan, ...]
     hf_lengths: tuple[int, ...] = HF_LENGTHS
@@ -96,7 +96,7 @@ _PATIENCE = 120.0
 
 @dataclass(frozen=True)
 class SuiteReport:
-    """Everything `make bench` measured."""
+    """All results of `make bench`."""
 
     machine: Mapping[str, Any]
     seconds: float
@@ -107,23 +107,23 @@ class SuiteReport:
 
     @property
     def parts(self) -> dict[str, BenchReport | OpsReport]:
-        """What was measured, by name."""
+        """The reports of all parts, by name."""
         return {**self.models, **({} if self.ops is None else {"operators": self.ops})}
 
     @property
     def failed(self) -> bool:
-        """True if something broke; a bar that is missed is no failure."""
+        """True if a measurement failed; a missed bar is not a failure."""
         return bool(self.failures) or any(part.failed for part in self.parts.values())
 
     def notes(self) -> list[str]:
-        """Notes for the reader of the numbers, and failures."""
+        """All failures, and notes that help to read the numbers."""
         found = list(self.failures)
         for name, part in self.parts.items():
             found += [f"{name}: {note}" for note in (*part.troubles(), *part.notes())]
         return found
 
     def to_json(self) -> dict[str, Any]:
-        """The report as a document."""
+        """The report as a JSON document."""
         return {
             "schema_version": SCHEMA_VERSION,
             "machine": dict(self.machine),
@@ -142,20 +142,20 @@ def run_suite(
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> SuiteReport:
-    """Measure everything that the project promises; write results.json, table.md and plots into
-    `folder`.
+    """Measure everything that the project promises; write results and plots into `folder`.
 
-    Checkpoints and artifacts are made in `folder`, anew each time. Failures are in the report; the
-    rest is measured.
+    The files are results.json, table.md and the plots. Checkpoints and artifacts are created in
+    `folder`, again in each run. If a part fails, the report says so and the other parts are still
+    measured.
 
     Args:
-        folder: made if need be.
-        scope: all of it, or the part that takes minutes (`QUICK`).
-        threads: of every contender; all usable cores when left out.
-        progress: told what is going on.
+        folder: created if it is missing.
+        scope: everything, or the part that takes minutes (`QUICK`).
+        threads: the number for every contender; by default all usable cores.
+        progress: receives progress messages.
 
     Raises:
-        UsageError: this is no checkout, so there is nothing to make checkpoints with.
+        UsageError: this is not a checkout, so the program that creates checkpoints is missing.
         MissingDependencyError: matplotlib or torch is not installed.
     """
     say = progress or (lambda message: None)
@@ -200,14 +200,14 @@ def run_suite(
 
 
 def make_artifact(folder: Path, changes: Mapping[str, Any]) -> Path:
-    """A checkpoint with random weights, exported as a user would; returns the artifact.
+    """Create a checkpoint with random weights and export it as a user would; returns the artifact.
 
     Args:
-        folder: gets both, in place of what it held.
-        changes: fields in which the config differs from the example's.
+        folder: receives both; its former content is deleted.
+        changes: fields of the config that differ from those of the example.
 
     Raises:
-        UsageError: the example is not there.
+        UsageError: the example is missing.
         ReformerError: the export failed.
     """
     if not MAKE_CHECKPOINT.is_file():
@@ -217,7 +217,7 @@ def make_artifact(folder: Path, changes: Mapping[str, Any]) -> Path:
     example = runpy.run_path(str(MAKE_CHECKPOINT))
     example["make_checkpoint"](checkpoint, dataclasses.replace(example["CONFIG"], **changes))
     command = [sys.executable, "-m", "reformer_export", "to-onnx", "--no-verify", "--json"]
-    # Weights in a file of their own are mapped; inside the graph they are parsed and copied.
+    # Weights in a separate file are memory-mapped; inside the graph they are parsed and copied.
     command.append("--external-data")
     done = subprocess.run(
         [*command, "-m", str(checkpoint), str(artifact)],
@@ -233,7 +233,7 @@ def make_artifact(folder: Path, changes: Mapping[str, Any]) -> Path:
 
 
 def _ops_in_own_process(scope: Scope, threads: int) -> OpsReport:
-    """A kernel that crashes must not end the other measurements."""
+    """Measure in a separate process, so that a crash does not stop the other measurements."""
     measure = partial(
         bench_ops,
         threads=threads,

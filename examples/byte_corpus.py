@@ -6,7 +6,7 @@ Taken from Debian's package bible-kjv-text 4.38, file /usr/lib/bible.data, whose
 of the text: "The copyright for the King James Version text of the Bible is expired since the
 translation was done in 1611 under King James the first of Great Britain." 4,404,475 bytes of ASCII,
 a verse a line ("Ge1:1 In the beginning ..."). In the United Kingdom printing the text is a right of
-the Crown; this is no edition to print.
+the Crown; do not print this copy.
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ The King James Version of the Bible, from Debian's package bible-kjv-text 4.38, 
 package's copyright file, "The copyright for the King James Version text of the Bible is expired
 since the translation was done in 1611". (In the United Kingdom printing it is a right of the
 Crown.)"""
-"""Of the Bible, for a model card."""
+"""Describes the Bible's text in a model card."""
 
 HELD_OUT_BYTES = 131072
-"""How much of a text's end is not trained on; of the Bible that is Hebrews 11:29 to Revelation."""
+"""Bytes at the end of a text that are not trained on: in the Bible, Hebrews 11:29 to the end."""
 
 
 class CorpusError(Exception):
-    """There is no text to train on; the message says why, and what to do."""
+    """There is no text to train on; the message states the reason and what to do."""
 
 
 def read_text(data: Path | None = None) -> bytes:
-    """The text of a file, or the Bible: as fetched before, else fetched now (2.4 MB).
+    """Read the text of a file or, by default, the Bible, which is fetched once (2.4 MB).
 
     Raises:
-        CorpusError: the file can't be read, or the package can't be fetched.
+        CorpusError: the file cannot be read, or the package cannot be fetched.
     """
     if data is None and not CACHED.exists():
         CACHED.parent.mkdir(parents=True, exist_ok=True)
@@ -60,28 +60,28 @@ def read_text(data: Path | None = None) -> bytes:
     except OSError as error:
         raise CorpusError(f"cannot read {path}: {error.strerror}; name another file") from error
     if data is None and hashlib.sha256(text).hexdigest() != SHA256:
-        raise CorpusError(f"{path} is not what was written there: remove it to have it fetched")
+        raise CorpusError(f"{path} was changed or is incomplete: remove it to have it fetched")
     return text
 
 
 def split(text: bytes, held_out: int = HELD_OUT_BYTES) -> tuple[bytes, bytes]:
-    """What is trained on, and the last `held_out` bytes, which are not.
+    """Returns the text to train on, and the last `held_out` bytes.
 
     Raises:
-        CorpusError: the text is less than twice as long.
+        CorpusError: the text is shorter than twice `held_out`.
     """
     if len(text) < 2 * held_out:
         raise CorpusError(
-            f"the text has {len(text):,} bytes, and the last {held_out:,} are held out: give one "
-            f"of {2 * held_out:,} bytes at least, or hold out less with --held-out"
+            f"the text has {len(text):,} bytes, and the last {held_out:,} are held out: give a "
+            f"text of at least {2 * held_out:,} bytes, or hold out less with --held-out"
         )
     return text[:-held_out], text[-held_out:]
 
 
 def xz_bits_per_byte(text: bytes, before: bytes = b"") -> float:
-    """What `xz -9e` makes of a text; with `before`, of what it adds to an archive of that.
+    """Bits per byte of a text in `xz -9e`; with `before`, what the text adds to an archive of that.
 
-    By Python's lzma at the same preset, which gives the same bytes as the xz tool.
+    Python's lzma with the same preset gives the same bytes as the xz tool.
     """
     sizes = [_xz_size(before + text), _xz_size(before) if before else 0]
     return 8 * (sizes[0] - sizes[1]) / len(text)
@@ -92,10 +92,10 @@ def _xz_size(data: bytes) -> int:
 
 
 def fetch() -> bytes:
-    """The Bible's text from the package, from the mirror that this machine's apt uses.
+    """Fetch the Bible's text in Debian's package, from the mirror that this machine's apt uses.
 
     Raises:
-        CorpusError: there is no apt, no network, no such package, or another text in it.
+        CorpusError: apt, the network or the package is missing, or the package has another text.
     """
     with tempfile.TemporaryDirectory() as folder:
         tool = ROOT / "custom_ops/cmake/fetch_debian.sh"
@@ -116,15 +116,16 @@ def fetch() -> bytes:
 
 
 def unpack(archive: bytes) -> bytes:
-    """The text in a bible.data: windows of 64 KiB, each as `compress` packs it, less its header.
+    """The text in bible.data: windows of 64 KiB, packed by `compress` and without its header.
 
-    Big-endian: at 0x54 a window's size and how many there are, then where each begins and ends.
+    Numbers are big-endian. At 0x54 are the size of a window and the number of windows; then the
+    start of each window and the end of the last.
 
     Raises:
-        CorpusError: that is not what it holds.
+        CorpusError: the file has another format.
     """
     if not archive.startswith(b"EC02Compressed Data File"):
-        raise CorpusError(_remedy(f"{MEMBER} is not a compressed text as we know it"))
+        raise CorpusError(_remedy(f"{MEMBER} is not a compressed text in the known format"))
     _, count = struct.unpack_from(">II", archive, 0x54)
     bounds = struct.unpack_from(f">{count + 1}I", archive, 0x5C)
     windows = []

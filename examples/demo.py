@@ -1,9 +1,8 @@
-"""The main job on real input: a trained model is exported, verified, and run on text it never saw;
-then it writes on itself.
+"""The main tasks on real input: a trained model is exported, verified, run and continues a text.
 
     make demo
 
-Everything below is what you would type yourself; the lines after `$` are the commands.
+The texts are not from its training data. The lines after `$` are the commands that you would type.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ console = Console()
 
 
 def command(*arguments: str, may_fail: bool = False) -> dict[str, Any]:
-    """Run `reformer-export` as a user would and give back what `--json` prints."""
+    """Run `reformer-export` as a user would; returns the document that `--json` prints."""
     shown = " ".join(argument.replace(f"{ROOT}/", "") for argument in arguments)
     console.print(f"[bold]$ reformer-export {shown}[/bold]")
     start = time.perf_counter()
@@ -68,12 +67,12 @@ def command(*arguments: str, may_fail: bool = False) -> dict[str, Any]:
 
 
 def logits_of(runner: Runner, ids: np.ndarray) -> np.ndarray:
-    """Token ids `[batch, length]` -> logits, by a runner."""
+    """Token ids `[batch, length]` -> logits of a runner."""
     return runner.run({"input_ids": ids})["logits"]
 
 
 def compressed(artifact: Path) -> list[tuple[str, str, str]]:
-    """How well each runtime predicts text that was held out in training: rows of the summary."""
+    """Bits per byte of the held-out text in each runtime: rows of the summary."""
     text, bits = HELD_OUT.read_bytes(), []
     xz = f"{len(text):,} bytes; xz -9e needs {xz_bits_per_byte(text):.4f} bits for each"
     rows = [("held-out text", xz, "")]
@@ -97,7 +96,7 @@ def compressed(artifact: Path) -> list[tuple[str, str, str]]:
 
 
 def write_on(artifact: Path, text: bytes) -> None:
-    """Let the model write on after a text, and show it while it does."""
+    """Let the model continue a text, and show the new text while it is generated."""
     prompt = FOLDER / "prompt.txt"
     prompt.write_bytes(text)
     arguments = ["generate", str(artifact), "--prompt-file", str(prompt), *SAMPLING]
@@ -108,7 +107,7 @@ def write_on(artifact: Path, text: bytes) -> None:
 
 
 def without_python(artifact: Path) -> tuple[str, str, str]:
-    """Pack the artifact for this machine, unpack it, run it, compare: a row of the summary."""
+    """Pack the artifact for this machine, unpack it, run it, compare; returns a summary row."""
     name = "without Python"
     console.print("[bold]$ make cpp[/bold]")
     start = time.perf_counter()
@@ -136,7 +135,7 @@ def without_python(artifact: Path) -> tuple[str, str, str]:
 
 
 def main() -> None:
-    """Export and verify the model, run it on texts, build an engine, say what happened."""
+    """Export and verify the model, run it on texts, build an engine, show a summary."""
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir(parents=True)
     artifact, engine = FOLDER / "artifact", FOLDER / "engine"

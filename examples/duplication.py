@@ -1,11 +1,12 @@
-"""The duplication task of the Reformer paper (arXiv 2001.04451, section 5, Table 2), small.
+"""A small version of the Reformer paper's duplication task (arXiv 2001.04451, sec. 5, Table 2).
 
-A sequence is 0 w 0 w, where w are random symbols: whoever knows the first half knows the second, if
-it can look back by the length of w. A model of one layer learns that with full attention or with
-LSH attention of some rounds of hashing, and is then asked with others: rounds are no parameters.
+A sequence is 0 w 0 w, where w is a string of random symbols. A model that can look back by half a
+sequence can predict the second w. A model of one layer is trained with full attention, or with LSH
+attention of some number of rounds of hashing. Then it is evaluated with other kinds of attention;
+this is possible because the number of rounds does not change the parameters.
 
-    python examples/duplication.py            # four trainings, the table, the paper's beside it
-    python examples/duplication.py --quick    # two short ones
+    python examples/duplication.py            # four trainings, a table with the paper's numbers
+    python examples/duplication.py --quick    # two short trainings
 """
 
 from __future__ import annotations
@@ -38,9 +39,9 @@ PAPER = {  # accuracy in percent: trained with -> evaluated with
 
 @dataclass(frozen=True)
 class Recipe:
-    """The task, the model and its training; the same for every kind of attention."""
+    """The task, the model and its training; all kinds of attention use the same."""
 
-    length: int = 256  # of a sequence: 0 w 0 w
+    length: int = 256  # of a whole sequence 0 w 0 w
     symbols: int = 127
     hidden_size: int = 128
     chunk_length: int = 16
@@ -50,13 +51,13 @@ class Recipe:
     warmup: int = 50
     seed: int = 0
     test_sequences: int = 64
-    test_rotations: int = 8  # an accuracy is the mean over so many draws
+    test_rotations: int = 8  # an accuracy is the mean over this number of draws
 
     def config(self, attention: str, hash_seed: int | None = None) -> ReformerConfig:
-        """A model with "full" attention, or with so many rounds of LSH attention ("1", "2", ...).
+        """A model with "full" attention or with LSH attention of 1, 2, ... rounds ("1", "2", ...).
 
-        Full attention is LSH attention whose only chunk is the sequence: queries and keys are one
-        there, too.
+        Full attention is LSH attention with the whole sequence as its only chunk, so it shares
+        queries and keys, too.
         """
         full = attention == FULL
         return ReformerConfig(
@@ -64,7 +65,7 @@ class Recipe:
             num_hashes=1 if full else int(attention),
             lsh_attn_chunk_length=self.length if full else self.chunk_length,
             lsh_num_chunks_before=0 if full else 1,
-            hash_seed=hash_seed,  # None: other rotations at every step of training
+            hash_seed=hash_seed,  # None: new rotations at every training step
             vocab_size=self.symbols + 1,
             max_position_embeddings=self.length,
             axial_pos_embds=False,
@@ -90,7 +91,7 @@ def duplicated(recipe: Recipe, count: int, generator: torch.Generator) -> torch.
 
 
 def train(recipe: Recipe, model: ReformerForTask) -> Iterator[float]:
-    """Train a model in place; gives its loss after every step."""
+    """Train a model in place; yields the loss of every step."""
     torch.manual_seed(recipe.seed)  # the rotations are drawn from the global generator
     generator = torch.Generator().manual_seed(recipe.seed)
     optimizer = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate)
@@ -100,7 +101,7 @@ def train(recipe: Recipe, model: ReformerForTask) -> Iterator[float]:
     for _ in range(recipe.steps):
         ids = duplicated(recipe, recipe.batch, generator)
         labels = ids.clone()
-        labels[:, : recipe.length // 2 + 1] = IGNORED  # only the second w can be known
+        labels[:, : recipe.length // 2 + 1] = IGNORED  # only the second w can be predicted
         loss = language_model_loss(model, ids, labels)
         optimizer.zero_grad()
         loss.backward()
@@ -112,7 +113,7 @@ def train(recipe: Recipe, model: ReformerForTask) -> Iterator[float]:
 
 @torch.no_grad()
 def accuracy(recipe: Recipe, trained: ReformerForTask, attention: str) -> float:
-    """How much of the second w the model knows with such attention, in percent."""
+    """The share of the second w that the model predicts with this attention, in percent."""
     generator = torch.Generator().manual_seed(recipe.seed + 1)
     ids = duplicated(recipe, recipe.test_sequences, generator)
     start = recipe.length // 2 + 1
@@ -131,7 +132,7 @@ def name(attention: str) -> str:
 
 
 def table(accuracies: dict[str, dict[str, float]]) -> Table:
-    """What was measured, the paper's number in brackets where it has one."""
+    """The measured accuracies, with the paper's number in brackets if there is one."""
     evaluated = list(next(iter(accuracies.values())))
     shown = Table(title="accuracy on the second w in %, the paper's in brackets")
     shown.add_column("trained \\ evaluated")
@@ -165,14 +166,14 @@ POSITIVE = click.IntRange(min=1)
 @click.command()
 @click.option("--quick", is_flag=True, help="Shorter sequences; full and 2 only.")
 @click.option(
-    "--length", type=POSITIVE, help=f"Of a sequence, in tokens. [default: {FULL_SIZE.length}]"
+    "--length", type=POSITIVE, help=f"Tokens of a sequence. [default: {FULL_SIZE.length}]"
 )
-@click.option("--steps", type=POSITIVE, help=f"Of each training. [default: {FULL_SIZE.steps}]")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of everything random.")
+@click.option("--steps", type=POSITIVE, help=f"Steps of a training. [default: {FULL_SIZE.steps}]")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of all random numbers.")
 @click.option("--train", "trained", type=Kinds(), help="[default: full,4,2,1]")
 @click.option("--eval", "evaluated", type=Kinds(), default="full,8,4,2,1", show_default=True)
 @click.option(
-    "--json", "results", type=click.Path(path_type=Path, dir_okay=False), help="The same as data."
+    "--json", "results", type=click.Path(path_type=Path, dir_okay=False), help="Write results here."
 )
 def main(
     quick: bool,
@@ -183,7 +184,7 @@ def main(
     evaluated: tuple[str, ...],
     results: Path | None,
 ) -> None:
-    """Train with some kinds of attention, evaluate with others, show the table."""
+    """Train with some kinds of attention, evaluate with others, and show a table."""
     recipe = QUICK if quick else FULL_SIZE
     recipe = replace(recipe, length=length or recipe.length, steps=steps or recipe.steps, seed=seed)
     halves = 2 * recipe.chunk_length

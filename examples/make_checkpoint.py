@@ -1,7 +1,7 @@
-"""Makes a Reformer checkpoint with random weights, in the layout Hugging Face saves.
+"""Makes a Reformer checkpoint with random weights, in Hugging Face's layout.
 
-The shape is that of google/reformer-crime-and-punishment: six layers, local and LSH by turns,
-byte-sized tokens. Use it where you have no trained model at hand:
+The shape is that of google/reformer-crime-and-punishment: six layers, alternately local and LSH,
+and a vocabulary of 320 tokens. Use it if you have no trained model:
 
     python examples/make_checkpoint.py my-reformer
 """
@@ -40,8 +40,8 @@ CONFIG = ReformerConfig(
 def make_checkpoint(folder: Path, config: ReformerConfig = CONFIG, seed: int = 0) -> Path:
     """Write config.json and model.safetensors; returns the folder.
 
-    Weights are scaled so that every layer changes its input by about as much as the input itself:
-    with smaller ones attention would be nearly uniform, and any mistake in it nearly invisible.
+    Weights are scaled so that the change that a layer makes is about as large as its input. With
+    smaller weights attention would be nearly uniform, and mistakes in it nearly invisible.
     """
     model = TextGeneration(config)
     generator = torch.Generator().manual_seed(seed)

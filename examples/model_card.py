@@ -1,4 +1,4 @@
-"""The model card of a byte model: what it is, what it learned from, how good it is."""
+"""The model card of a byte model: the model, its training data and its quality."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Facts:
-    """What a card is written from."""
+    """The data for a card."""
 
     name: str
     source: str
-    """The text and its licence, in a sentence or two of Markdown."""
+    """One or two sentences of Markdown about the text and its licence."""
     license: str
-    """Of the weights, by the hub's name for it."""
+    """The hub's name of the weights' licence."""
     text_sha256: str
     trained_bytes: int
     held_out_bytes: int
@@ -30,21 +30,21 @@ class Facts:
     command: str
     losses: list[float]
     held_out: list[tuple[int, float]]
-    """Bits per byte of the held-out text, after so many steps."""
+    """(Steps, bits per byte of the held-out text after them)."""
     xz: float
     xz_primed: float
     excerpt_bytes: int
     excerpt: float
-    """Bits per byte of the first so many bytes of the held-out text on their own."""
+    """Bits per byte of the first `excerpt_bytes` bytes of the held-out text alone."""
 
     @property
     def bits_per_byte(self) -> float:
-        """At the end."""
+        """The final value for the held-out text."""
         return self.held_out[-1][1]
 
 
 def summary(facts: Facts) -> str:
-    """The result in a line."""
+    """The result in one line."""
     return (
         f"held-out bits per byte: {facts.bits_per_byte:.4f}; xz -9e of the same "
         f"{facts.held_out_bytes:,} bytes: {facts.xz:.4f}, and {facts.xz_primed:.4f} with the "
@@ -53,7 +53,7 @@ def summary(facts: Facts) -> str:
 
 
 def curve(facts: Facts) -> list[tuple[int, float, float]]:
-    """At each evaluation: steps done, training bits per byte since the one before, held-out."""
+    """For each evaluation: steps, mean training bits per byte since the previous one, held-out."""
     rows, before = [], 0
     for step, value in facts.held_out:
         rows.append((step, float(np.mean(facts.losses[before:step])) / math.log(2), value))
@@ -62,7 +62,7 @@ def curve(facts: Facts) -> list[tuple[int, float, float]]:
 
 
 def model_card(facts: Facts) -> str:
-    """README.md, with the header that the hub reads."""
+    """The content of README.md, with the header for the hub."""
     rows = "\n".join(
         f"| {step:,} | {train:.3f} | {held:.4f} |" for step, train, held in curve(facts)
     )
@@ -80,7 +80,7 @@ tags:
 # {facts.name}
 
 A causal Reformer over bytes (token id = byte) with {facts.parameters:,} parameters, for up to
-{facts.window:,} bytes at once. Small on purpose: it is there to be exported, run and compared.
+{facts.window:,} bytes at once. It is small on purpose: its use is to be exported, run and compared.
 
 ## Data
 
@@ -97,17 +97,17 @@ Trained on its first {facts.trained_bytes:,} bytes; the last {facts.held_out_byt
 | `xz -9e` | {facts.xz:.4f} |
 | `xz -9e`, the training text packed before it | {facts.xz_primed:.4f} |
 
-Windows of {facts.window:,} bytes, each half a window after the one before; of every window the
-second half counts, of the first all, and 8 bits for the first byte. In fp32. `held_out.txt` is
-the first {facts.excerpt_bytes:,} bytes of the held-out text;
-of these alone it is {facts.excerpt:.4f}.
+The text is read in windows of {facts.window:,} bytes, in fp32. Each starts half a window after the
+previous one. The second half of a window counts; the first window counts completely, and the
+first byte costs 8 bits. `held_out.txt` is the first {facts.excerpt_bytes:,} bytes of the
+held-out text; of these alone it is {facts.excerpt:.4f}.
 
 ## Training
 
     {facts.command}
 
 {facts.steps:,} steps of {facts.batch} × {facts.window:,} bytes in {facts.seconds / 60:.0f} minutes,
-{facts.threads} thread(s) of {facts.machine}. "Training" is the mean since the row before.
+{facts.threads} thread(s) of {facts.machine}. "Training" is the mean since the previous row.
 
 | steps | training | held-out |
 |---|---|---|

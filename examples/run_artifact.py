@@ -1,4 +1,4 @@
-"""Runs an artifact on token ids, in whichever runtime is fastest of those that are here.
+"""Runs an artifact on token ids, in the fastest runtime that is available.
 
 python examples/run_artifact.py ARTIFACT
 """

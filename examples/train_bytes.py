@@ -1,11 +1,12 @@
-"""Trains a byte-level Reformer on a text and says how well it compresses text it has not seen.
+"""Trains a byte-level Reformer on a text and measures how well it compresses unseen text.
 
     python examples/train_bytes.py --out my-byte-model                      # the King James Bible
     python examples/train_bytes.py --out my-byte-model --data my-book.txt
 
-Ctrl-C or SIGTERM saves and stops; the same command goes on exactly where it stopped, and from the
-last save after a crash: weights, optimizers, generators and the place in the schedule are all in
-OUT/state.pt. In the end OUT is a checkpoint in Hugging Face's layout, with a model card.
+Ctrl-C or SIGTERM saves and stops. The same command then resumes exactly where the run stopped, or
+from the last save after a crash: weights, optimizers, generators and the position in the schedule
+are all in OUT/state.pt. At the end, OUT is a checkpoint in Hugging Face's layout, with a model
+card.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ from reformer_models.training.losses import language_model_loss
 from reformer_models.training.saving import save_checkpoint
 
 VOCABULARY = 256
-"""A token id is a byte, as `reformer-export run --tokenizer bytes` has it."""
+"""A token id is a byte, as in `reformer-export run --tokenizer bytes`."""
 
 CONFIG = ReformerConfig(
     attn_layers=("local", "lsh", "local", "lsh"),
@@ -62,7 +63,7 @@ CONFIG = ReformerConfig(
     axial_norm_std=0.1,
     initializer_range=0.05,
     max_position_embeddings=1024,
-    # The text is seen but a few times, and is more than the model can learn by heart.
+    # The model sees the text only a few times, and the text is too large to be memorized.
     hidden_dropout_prob=0.0,
     local_attention_probs_dropout_prob=0.0,
     vocab_size=VOCABULARY,
@@ -70,14 +71,14 @@ CONFIG = ReformerConfig(
 )
 
 EXCERPT_BYTES = 32768
-"""How much of the held-out text is put beside the model, to compare runtimes on."""
+"""Bytes of the held-out text that are stored with the model, to compare runtimes."""
 
 console = Console(stderr=True)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a run trains; it goes on under the same only."""
+    """The settings of a run; it can be resumed only with the same settings."""
 
     steps: int
     batch: int
@@ -87,24 +88,24 @@ class Recipe:
     held_out: int
 
     def rate(self, step: int) -> float:
-        """The learning rate of a step: up in a line, then down along half a cosine."""
+        """The learning rate of a step: it rises linearly, then falls along half a cosine."""
         up = (step + 1) / max(1.0, 0.05 * self.steps)
         down = 0.02 + 0.98 * (1 + math.cos(math.pi * step / self.steps)) / 2
         return self.learning_rate * min(1.0, up) * down
 
 
 class Training:
-    """A run, with all that a step changes, which is all that is saved.
+    """A run. Everything that a step changes is saved.
 
     Attributes:
-        losses: of every step so far, in nats a byte.
-        held_out: steps done and bits per byte, at each evaluation.
-        seconds: spent in steps, in all processes that the run had.
+        losses: the loss of every step so far, in nats per byte.
+        held_out: the number of steps and the bits per byte, for each evaluation.
+        seconds: total time of all steps, in all processes of the run.
     """
 
     def __init__(self, config: ReformerConfig, recipe: Recipe, text: bytes) -> None:
         if config.vocab_size != VOCABULARY:
-            raise UsageError(f"a model of bytes has vocab_size 256, found {config.vocab_size}")
+            raise UsageError(f"a byte-level model has vocab_size 256, found {config.vocab_size}")
         self.recipe = recipe
         self.text_sha256 = hashlib.sha256(text).hexdigest()
         train, self.held_out_text = split(text, recipe.held_out)
@@ -119,18 +120,18 @@ class Training:
             )
         self.optimizers = optimizers(self.model)
         self.sampler = torch.Generator().manual_seed(recipe.seed)
-        torch.manual_seed(recipe.seed)  # of dropout, and of rotations where they are redrawn
+        torch.manual_seed(recipe.seed)  # for dropout, and for rotations if they are redrawn
         self.losses: list[float] = []
         self.held_out: list[tuple[int, float]] = []
         self.seconds = 0.0
-        # What a run can't change in the middle, by name.
+        # Settings that must not change during a run, by name.
         self.settings = {
             **dataclasses.asdict(recipe), "model": config.to_hf(), "text": self.text_sha256,
             "threads": torch.get_num_threads(),
         }  # fmt: skip
 
     def step(self) -> None:
-        """One step, on pieces of the text from random places."""
+        """One step, on pieces of the text from random positions."""
         begin = time.perf_counter()
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
@@ -162,7 +163,7 @@ class Training:
         return value
 
     def save(self, path: Path) -> None:
-        """Write everything; what was there before stays until it is whole."""
+        """Write the state; the old file stays until the new one is complete."""
         state = {
             "settings": json.dumps(self.settings),
             "model": self.model.state_dict(),
@@ -177,21 +178,21 @@ class Training:
             torch.save(state, file)
 
     def resume(self, path: Path) -> None:
-        """Go on from what was saved.
+        """Continue from a saved state.
 
         Raises:
-            UsageError: that was another run, or is no state of one.
+            UsageError: the file is from another run, or is not a saved run.
         """
         try:
             state = torch.load(path, weights_only=True)
             before = json.loads(state["settings"])
-        except Exception as error:  # whatever a damaged file makes torch raise
+        except Exception as error:  # torch raises many types for damaged files
             raise UsageError(f"{path} is no saved run: choose another --out") from error
         for name, value in json.loads(json.dumps(self.settings)).items():
             if before.get(name) != value:
                 raise UsageError(
                     f"the run in {path.parent} was begun with {name} {before.get(name)}, not "
-                    f"{value}: go on with the same, or begin another with another --out"
+                    f"{value}: use the same value, or another --out for a new run"
                 )
         self.model.load_state_dict(state["model"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
@@ -202,7 +203,7 @@ class Training:
         self.seconds = state["seconds"]
 
     def facts(self, name: str, source: str, license: str) -> Facts:
-        """The run in numbers, for its card and for --json."""
+        """The data of the run, for its card and for --json."""
         excerpt = self.held_out_text[:EXCERPT_BYTES]
         return Facts(
             name=name,
@@ -229,10 +230,11 @@ class Training:
 
 
 def spread_positions(model: ReformerForTask) -> None:
-    """Begin with the Fourier basis of each axis as position embeddings, as far as they are wide.
+    """Set the position embeddings to the Fourier basis of each axis, up to their width.
 
-    Then to attend n bytes back is the same rotation at every place, which a small model otherwise
-    has to find first. From here on they are trained like all weights.
+    Then attention to the byte n positions back is the same rotation at every position. A small
+    model would have to learn this first. Afterwards the embeddings are trained like all other
+    weights.
     """
     for module in model.modules():
         if not isinstance(module, AxialPositionEmbeddings):
@@ -246,7 +248,7 @@ def spread_positions(model: ReformerForTask) -> None:
 
 
 def optimizers(model: ReformerForTask) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices of the layers, AdamW for all else, at one learning rate."""
+    """Muon for the matrices of the layers, AdamW for all other weights; both at the same rate."""
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     inner = [p for name, p in named if ".encoder." in name and p.dim() == 2]
     outer = [p for name, p in named if not (".encoder." in name and p.dim() == 2)]
@@ -257,7 +259,7 @@ def optimizers(model: ReformerForTask) -> list[torch.optim.Optimizer]:
 
 
 class Stop:
-    """Notes SIGINT and SIGTERM, so that the loop can end after its step; the second one kills."""
+    """Records SIGINT and SIGTERM, so that the loop ends after its step; a repeated signal kills."""
 
     def __init__(self) -> None:
         self.signal = 0
@@ -270,7 +272,7 @@ class Stop:
 
 
 def train(training: Training, state: Path, save_every: int, evaluate_every: int) -> int:
-    """Train to the end, or until a signal, and save; returns the signal, 0 without one."""
+    """Train to the end or until a signal, and save; returns the signal, or 0."""
     stop = Stop()
     recipe = training.recipe
     columns = (
@@ -301,7 +303,7 @@ def train(training: Training, state: Path, save_every: int, evaluate_every: int)
 
 
 def read_config(path: Path) -> ReformerConfig:
-    """The configuration in a config.json. Raises UsageError if it is none."""
+    """The configuration in a config.json. Raises UsageError if the file has none."""
     try:
         return ReformerConfig.from_hf(json.loads(path.read_bytes()))
     except (OSError, ValueError) as error:
@@ -309,15 +311,15 @@ def read_config(path: Path) -> ReformerConfig:
 
 
 def publish(training: Training, facts: Facts, out: Path) -> None:
-    """Make `out` a checkpoint like any other, with its card and an excerpt of what it never saw."""
-    redraw_rotations(training.model, False)  # who loads it shall hash as was evaluated
+    """Make `out` a normal checkpoint, with a card and an excerpt of the held-out text."""
+    redraw_rotations(training.model, False)  # so that users hash as in the evaluation
     save_checkpoint(training.model, out)
     write(out / "held_out.txt", training.held_out_text[: facts.excerpt_bytes])
     write(out / "README.md", model_card(facts).encode())
 
 
 def write(path: Path, content: bytes) -> None:
-    """A file, whole or not at all."""
+    """Write a file completely or not at all."""
     with atomic_file(path) as file:
         file.write(content)
 
@@ -331,21 +333,21 @@ POSITIVE = click.IntRange(min=1)
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
     required=True,
-    help="The run, and in the end the checkpoint. A run that is there goes on.",
+    help="Folder of the run, later of the checkpoint. An existing run is resumed.",
 )
 @click.option("--data", type=FILE, help="A text of your own. [default: the Bible, fetched]")
 @click.option("--config", "config_file", type=FILE, help="A config.json of another model.")
 @click.option("--steps", type=POSITIVE, default=2400, show_default=True)
-@click.option("--batch", type=POSITIVE, default=2, show_default=True, help="Pieces a step.")
+@click.option("--batch", type=POSITIVE, default=2, show_default=True, help="Pieces in a step.")
 @click.option("--learning-rate", type=float, default=6e-3, show_default=True, help="The highest.")
 @click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--bf16/--fp32", default=True, show_default=True, help="What products are made in.")
+@click.option("--bf16/--fp32", default=True, show_default=True, help="Type of matrix products.")
 @click.option(
     "--threads",
     type=POSITIVE,
     default=1,
     show_default=True,
-    help="A run can be repeated to the bit with as many.",
+    help="The same number gives the same bits.",
 )
 @click.option(
     "--held-out", type=POSITIVE, default=HELD_OUT_BYTES, show_default=True, metavar="BYTES"
@@ -368,7 +370,7 @@ def main(
     evaluate_every: int,
     results: Path | None,
 ) -> None:
-    """Train a byte-level Reformer; the same command goes on where the last one stopped."""
+    """Train a byte-level Reformer; the same command resumes a stopped run."""
     torch.set_num_threads(threads)
     state = out / "state.pt"
     try:
@@ -377,10 +379,10 @@ def main(
         training = Training(config, recipe, read_text(data))
         if state.exists():
             training.resume(state)
-            console.print(f"{out} goes on after step {len(training.losses)}", highlight=False)
+            console.print(f"{out} continues after step {len(training.losses)}", highlight=False)
         stopped = train(training, state, save_every, evaluate_every)
         if stopped:
-            console.print(f"stopped and saved in {state}: the same command goes on from there")
+            console.print(f"stopped and saved in {state}: the same command continues from there")
             sys.exit(128 + stopped)
         about = (DESCRIPTION, "apache-2.0") if data is None else (f"`{data.name}`.", "other")
         facts = training.facts(out.resolve().name, *about)

@@ -1,10 +1,10 @@
-"""What each attention learns in the same time: a small version of the Reformer paper's duplication
-task.
+"""What each attention learns in the same number of steps, on a small duplication task.
 
-A sequence is `0 w 0 w` with a random `w` of the symbols 1 to n (arXiv 2001.04451, section 5). Only
-the second `w` counts; predicting it needs a look half a sequence back. A causal model predicts each
-of its symbols from all before. One that cannot be causal gets the second `w` masked out, and fills
-it in all at once.
+The task is a small version of the one in the Reformer paper (arXiv 2001.04451, section 5). A
+sequence is `0 w 0 w`, where `w` is random and consists of the symbols 1 to n. Only the second `w`
+counts; to predict it, a model must look back half a sequence. A causal model predicts each symbol
+from all symbols before it. For an attention that cannot be causal the second `w` is masked, and the
+model fills in all of it at once.
 """
 
 from __future__ import annotations
@@ -44,8 +44,10 @@ def skeleton(rounds: int = 1) -> Skeleton:
 
 @dataclass(frozen=True)
 class Training:
-    """The training budget of all: Adam, with a rate that rises over `warm_up` steps and then falls
-    to 0."""
+    """The training budget of every attention.
+
+    The optimizer is Adam. Its rate rises over `warm_up` steps and then falls to 0.
+    """
 
     steps: int
     batch: int = 16
@@ -61,9 +63,9 @@ class Learned:
     """The training of one attention.
 
     Attributes:
-        task: "causal", or "fill in" where the second `w` was masked.
-        accuracy: (step, share of the second `w` that is right) on sequences never trained on.
-        seconds: of the training, without measuring accuracy.
+        task: "causal", or "fill in" if the second `w` was masked.
+        accuracy: (step, share of the second `w` that is right) on sequences that no training uses.
+        seconds: time of the training, without the measurements of accuracy.
     """
 
     name: str
@@ -107,13 +109,15 @@ def learn(
     skeleton: Skeleton,
     progress: Progress | None = None,
 ) -> Learned:
-    """Train the skeleton with this attention; the same data and first weights for every choice.
+    """Train the skeleton with this attention; all choices have the same data and initial weights.
 
     Args:
-        label: what it is called in the report.
-        threads: torch computes with; set back afterwards, as is the global generator.
-        causal: or the form of the task in which the second `w` is filled in.
-        skeleton: draws new hash rotations at every step, as the paper does in training.
+        label: its name in the report.
+        threads: the number of threads of torch during the training. Afterwards the old number and
+            the state of the global generator are restored.
+        causal: True for the causal form of the task; False if the second `w` is filled in.
+        skeleton: the model. It draws new hash rotations at every step, as the paper does in
+            training.
     """
     say = progress or (lambda message: None)
     task = "text-generation" if causal else "fill-mask"
@@ -154,7 +158,7 @@ def learn(
 
 
 def draw(count: int, generator: torch.Generator, causal: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    """Sequences and the target of each position, both `[count, LENGTH]` int64."""
+    """Returns sequences and the target of each position, both `[count, LENGTH]` int64."""
     word = torch.randint(1, SYMBOLS + 1, (count, LENGTH // 2 - 1), generator=generator)
     half = pad(word, (1, 0), value=_SEPARATOR)
     ids = torch.cat([half, half], dim=1)

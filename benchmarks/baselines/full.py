@@ -1,4 +1,4 @@
-"""Softmax attention over the whole sequence: the standard Transformer's.
+"""Softmax attention over the whole sequence, as in the standard Transformer.
 
 Source: "Attention Is All You Need", arXiv 1706.03762, section 3.2.
 """

@@ -16,11 +16,11 @@ from benchmarks.baselines.self_attention import SelfAttention, softmax_attention
 
 
 class LinformerAttention(SelfAttention):
-    """A mixture holds keys of every position, so this cannot be causal.
+    """A mixture contains keys of every position, so this attention cannot be causal.
 
     Attributes:
-        mixture: `[rank, max_length]`: the weights of each position in each mixture. A shorter
-            sequence uses the first columns, a longer one has no weights.
+        mixture: `[rank, max_length]`: the weight of each position in each mixture. A shorter
+            sequence uses the first columns. A longer one is not possible: it would have no weights.
     """
 
     one_way = False

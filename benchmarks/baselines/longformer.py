@@ -1,8 +1,8 @@
-"""Attention to the nearest tokens and to a few that all see.
+"""Attention to the nearest tokens and to a few global tokens, which all tokens see.
 
 Source: "Longformer: The Long-Document Transformer", arXiv 2004.05150, section 3.1: the sliding
-window, causal, and global tokens. Global tokens are the first ones and have no projections of their
-own; being first they see nothing but each other. There is no dilation.
+window, causal, and global tokens. The first tokens are the global ones, without projections of
+their own. As this form is causal, they see only each other. There is no dilation.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class LongformerAttention(SelfAttention):
     """Each query sees the `window` tokens that end with its own, and the first `num_global`.
 
     Raises:
-        UsageError: more global tokens than the window has.
+        UsageError: there are more global tokens than tokens in the window.
     """
 
     both_ways = False
@@ -43,7 +43,7 @@ class LongformerAttention(SelfAttention):
             return pad(rows, (0, 0, 0, padding)).unflatten(2, (chunks, window))
 
         def seen(rows: torch.Tensor) -> torch.Tensor:
-            """By each chunk: the global rows, those of the chunk before, its own."""
+            """For each chunk: the global rows, the rows of the previous chunk, its own rows."""
             own = chunked(rows)
             before = pad(own, (0, 0, 0, 0, 1, 0))[:, :, :-1]
             everywhere = own[:, :, :1, :first].expand(-1, -1, chunks, -1, -1)
@@ -56,7 +56,7 @@ class LongformerAttention(SelfAttention):
     def _visible(self, chunks: int, device: torch.device) -> torch.Tensor:
         """`[chunks, window, num_global + 2 * window]` bool: which of the rows a query attends to.
 
-        A global token is seen as such, and not once more within the window.
+        A global token is seen once, in its own column, and not again within the window.
         """
         window, first = self.window, self.num_global
         start = window * torch.arange(chunks, device=device)[:, None, None]

@@ -1,4 +1,4 @@
-"""What all baselines share: the projections of the layer that they replace."""
+"""The base class of all baselines: it keeps the projections of the layer that it replaces."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from reformer_export.errors import UsageError
 
 
 class SelfAttention(nn.Module, ABC):
-    """Takes the place of a local layer's self-attention, with its projections and its heads.
+    """Replaces the self-attention of a local layer; keeps its projections and heads.
 
-    Padding stands at the end of a sequence, as everywhere in this project. So only a bidirectional
-    attention needs the mask: to a causal one padding is future.
+    Padding is at the end of a sequence, as everywhere in this project. So only a bidirectional
+    attention needs the mask: a causal one never sees later positions.
 
     Raises:
         UsageError: the model is bidirectional and the attention can only be causal, or the reverse.
@@ -42,7 +42,7 @@ class SelfAttention(nn.Module, ABC):
     ) -> torch.Tensor:
         """`[batch, length, hidden]` and `[batch, length]` bool -> `[batch, length, width]`.
 
-        `source` is for layers that hash.
+        `source` is not used; only layers that hash need it.
         """
         query, key, value = (
             projection(hidden).unflatten(-1, self.head_shape).transpose(1, 2)
@@ -62,8 +62,9 @@ def softmax_attention(
 ) -> torch.Tensor:
     """`[.., queries, head_dim]` and twice `[.., keys, head_dim]` -> `[.., queries, head_dim]`.
 
-    All scores are computed: `[.., queries, keys]`, like `visible`; a weight is 0 if `visible` is
-    False. An exported graph has no other way; `reformer_export.bench` measures torch's own kernel.
+    All scores are computed, `[.., queries, keys]`; `visible` has the same shape, and where it is
+    False the weight is 0. Standard operators of an exported graph allow no other way;
+    `reformer_export.bench` measures torch's own kernel.
     """
     scores = (query / math.sqrt(query.shape[-1])) @ key.transpose(-1, -2)
     if visible is not None:

@@ -1,4 +1,4 @@
-"""All of `make bench-attention`: cost and learning of every attention."""
+"""The whole of `make bench-attention`: cost and learning of every attention."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ PUPILS: tuple[tuple[Choice, int, bool], ...] = (
     (LINFORMER, 1, False),
     (PERFORMER, 1, False),
 )
-"""Who is trained: the attention, its rounds of hashing if it hashes, and whether it is causal."""
+"""The trainings: the attention, its rounds of hashing (if it hashes), and True if it is causal."""
 
 
 @dataclass(frozen=True)
 class Scope:
-    """How much is measured: at which lengths, how often; who is trained, and how long."""
+    """Lengths and repetitions of the speed measurement; which attentions are trained, and how."""
 
     lengths: tuple[int, ...]
     repeat: int
@@ -58,7 +58,7 @@ QUICK = Scope((1024, 4096), 1, Training(200), (PUPILS[0], PUPILS[2], PUPILS[8]))
 
 @dataclass(frozen=True)
 class BaselinesReport:
-    """Everything that was measured; `speed` is None and `learned` empty if left out."""
+    """All results; `speed` is None, and `learned` is empty, if that part was not measured."""
 
     machine: Mapping[str, Any]
     seconds: float
@@ -68,12 +68,12 @@ class BaselinesReport:
 
     @property
     def failed(self) -> bool:
-        """True if a contender failed; running out of memory or of time does not count."""
+        """True if a contender failed; a lack of memory or time does not count."""
         found = () if self.speed is None else self.speed.results
         return any(result.status == "failed" for result in found)
 
     def to_json(self) -> dict[str, Any]:
-        """The report as a document."""
+        """The report as a JSON document."""
         return {
             "machine": dict(self.machine),
             "seconds": self.seconds,
@@ -91,12 +91,13 @@ def run_suite(
     parts: tuple[str, ...] = ("speed", "learning"),
     progress: Progress | None = None,
 ) -> BaselinesReport:
-    """Measure, and write results.json, table.md and the plots into `folder`.
+    """Measure, then write results.json, table.md and the plots into `folder`.
 
     Args:
-        folder: made if need be; artifacts lie in it, too, made anew each time.
-        threads: of every contender and training; all usable cores when left out.
-        parts: what is measured.
+        folder: created if it is missing. It also holds the artifacts, which are exported again each
+            time.
+        threads: the number for every contender and training; by default all usable cores.
+        parts: the parts to measure.
 
     Raises:
         ReformerError: an export failed.

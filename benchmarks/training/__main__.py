@@ -14,7 +14,7 @@ from reformer_export.errors import ReformerError
 @click.command("python -m benchmarks.training")
 @suite_options("build/bench-train", quick="half a minute")
 def main(quick: bool, threads: int | None, out: Path) -> None:
-    """Measure a training step: memory against depth and length, and time beside others."""
+    """Measure a training step: memory by depth and length, and time compared with others."""
     from benchmarks.training.measure import FULL_SCOPE, QUICK_SCOPE, bench_training
     from benchmarks.training.report import tables, write_report
     from reformer_export.bench.files import prepare_folder

@@ -1,4 +1,4 @@
-"""`make bench-train`: memory against depth and length, time beside others."""
+"""`make bench-train`: memory by depth and length, and time compared with others."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ class Scope:
     """What is measured.
 
     Attributes:
-        depths: numbers of layers, at `depth_length` tokens.
-        lengths: tokens, in six layers. Who is beyond `longest` is not measured there.
-        timed: lengths at which steps are timed by turns, `repeat` of each.
+        depths: numbers of layers, measured at `depth_length` tokens.
+        lengths: numbers of tokens, measured with six layers. A contender is not measured at lengths
+            above its `longest`.
+        timed: lengths at which steps are timed by turns, with `repeat` steps of each contender.
     """
 
     depths: tuple[int, ...] = (2, 4, 6, 12, 24)
@@ -31,7 +32,8 @@ class Scope:
     lengths: tuple[int, ...] = (1024, 4096, 16384, 65536)
     timed: tuple[int, ...] = (1024, 4096, 16384)
     repeat: int = 5
-    # Stored activations grow beyond this machine, full attention beyond patience.
+    # Above these lengths stored activations need too much memory, and full attention takes too
+    # long.
     longest: tuple[tuple[str, int], ...] = ((STORING, 16384), (HF, 16384), (FULL, 16384))
 
 
@@ -41,7 +43,7 @@ QUICK_SCOPE = Scope(depths=(2, 6, 12), depth_length=1024, lengths=(1024, 4096), 
 
 @dataclass(frozen=True)
 class Memory:
-    """Peak bytes of activations in a step, and the seconds of one step."""
+    """Peak bytes of activations in a step, and the seconds of a step."""
 
     who: str
     layers: int
@@ -52,7 +54,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class Time:
-    """Seconds of a step by round, beside ours in the same round."""
+    """Seconds of a step in each round, and their ratios to our seconds in the same round."""
 
     who: str
     length: int
@@ -62,7 +64,7 @@ class Time:
 
     @property
     def median(self) -> float:
-        """Seconds of a step."""
+        """The median seconds of a step."""
         return statistics.median(self.seconds)
 
     @property
@@ -73,7 +75,7 @@ class Time:
 
 @dataclass
 class TrainingReport:
-    """All that was measured."""
+    """All results."""
 
     threads: int
     machine: dict[str, Any]
@@ -83,19 +85,19 @@ class TrainingReport:
     notes: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
-        """The report as a document."""
+        """The report as a JSON document."""
         return asdict(self)
 
 
 def bench_training(
     scope: Scope = FULL_SCOPE, *, threads: int | None = None, progress: Progress | None = None
 ) -> TrainingReport:
-    """Measure training steps of the crime-and-punishment shape, one sequence a step.
+    """Measure training steps of the crime-and-punishment shape, with one sequence in each step.
 
     Args:
-        scope: what of it.
-        threads: of torch; all usable cores when left out.
-        progress: told what is going on.
+        scope: what to measure.
+        threads: the number of torch's threads; by default all usable cores.
+        progress: receives progress messages.
 
     Raises:
         MissingDependencyError: torch or transformers is not installed.

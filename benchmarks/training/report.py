@@ -1,4 +1,4 @@
-"""What was measured as tables, plots and promises."""
+"""The results as tables and plots, and compared with our promises."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def tables(report: TrainingReport) -> dict[str, Rows]:
 
 
 def promises(report: TrainingReport) -> list[Bar]:
-    """What is expected of training, beside what was measured."""
+    """Our promises for training, compared with the measured values."""
     ours = [memory.activation_bytes for memory in report.depth if memory.who == OURS]
     storing = [memory for memory in report.depth if memory.who == STORING]
     bars = []
@@ -48,7 +48,7 @@ def promises(report: TrainingReport) -> list[Bar]:
 
 
 def write_report(folder: Path, report: TrainingReport) -> None:
-    """results.json, table.md and training.png."""
+    """Write results.json, table.md and training.png into `folder`."""
     write_results(folder, report.to_json())
     parts = (f"{title}\n\n{markdown(*rows)}" for title, rows in tables(report).items())
     (folder / "table.md").write_text("\n".join(parts), encoding="utf-8")

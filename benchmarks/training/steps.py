@@ -1,4 +1,4 @@
-"""Training steps to measure: of our model, of Hugging Face's, and with full attention."""
+"""Training steps to measure: our model, Hugging Face's model, and our model with full attention."""
 
 from __future__ import annotations
 
@@ -37,9 +37,10 @@ _SHAPE = ReformerConfig(
 def config_for(length: int, *, layers: int = 6, dropout: float = 0.0) -> ReformerConfig:
     """The crime-and-punishment shape for sequences of exactly `length` tokens, a power of two.
 
-    Transformers trains axial positions at no other length than that of their grid. `num_buckets`
-    are those that it picks. `dropout` is of hidden states and of local layers' probabilities: 0.05
-    in the published config, which drops none of the LSH layers'.
+    With axial positions, Transformers trains only at the length of their grid. `num_buckets` has
+    the values that Transformers chooses. `dropout` applies to hidden states and to the
+    probabilities of local layers. It is 0.05 in the published config, which has no dropout for the
+    probabilities of LSH layers.
     """
     first = 1 << (length.bit_length() - 1) // 2
     config = replace(
@@ -59,7 +60,7 @@ class Step:
 
     Args:
         who: one of `LABELS`.
-        config: of the model, as `config_for` makes it.
+        config: the config of the model, from `config_for`.
     """
 
     def __init__(self, who: str, config: ReformerConfig) -> None:

@@ -1,4 +1,4 @@
-/* The likeliest token after a text, by a byte-level model: next_token_c ARTIFACT TEXT */
+/* Prints the likeliest token after a text, with a byte-level model: next_token_c ARTIFACT TEXT */
 #include <reformer/c_api.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,7 +25,7 @@ int main(int count, char** arguments) {
   length = (int64_t)strlen(arguments[2]);
   ids = malloc((size_t)(length + 1) * sizeof *ids);
   if (ids == NULL) return 1;
-  /* A vocabulary of 258 has two ids for other purposes before the bytes. */
+  /* In a vocabulary of 258, two special ids precede the bytes. */
   for (i = 0; i < length; ++i)
     ids[i] =
         (unsigned char)arguments[2][i] + (reformer_limits_of(session).vocab_size == 258 ? 2 : 0);

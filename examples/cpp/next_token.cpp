@@ -1,4 +1,4 @@
-// The likeliest token after a text, by a byte-level model: next_token ARTIFACT TEXT
+// Prints the likeliest token after a text, with a byte-level model: next_token ARTIFACT TEXT
 #include <reformer/reformer.h>
 
 #include <algorithm>
@@ -15,7 +15,7 @@ int main(int count, char** arguments) {
     std::cerr << session.description() << "\n";
 
     const std::string text = arguments[2];
-    // A vocabulary of 258 has two ids for other purposes before the bytes.
+    // In a vocabulary of 258, two special ids precede the bytes.
     const int offset = artifact.signature().vocab_size == 258 ? 2 : 0;
     std::vector<std::int64_t> ids;
     for (unsigned char byte : text) ids.push_back(byte + offset);
