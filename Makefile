@@ -1,7 +1,6 @@
-# Every target that needs it sets up $(VENV) first, once. It takes a python3 >= 3.11 with pip or
-# venv, and installs from wherever this machine's pip is told to look.
-#
-#   make test ARGS='-k padding -x'    hands ARGS to pytest
+# Every target that needs $(VENV) sets it up first, once. This needs python3 >= 3.11 with pip or
+# venv, and installs from the index that pip uses on this machine.
+#   make test ARGS='-k padding -x'    passes ARGS to pytest
 #   make test WORKERS=8               tests in 8 processes
 
 SHELL := /bin/bash
@@ -14,25 +13,26 @@ VENV ?= .venv
 WORKERS ?= 2
 ARGS ?=
 
-# Always `python -m tool`: the scripts in bin/ name the folder they were installed in.
+# Always use `python -m tool`: the scripts in bin/ contain the path where they were installed.
 PYTHON := $(VENV)/bin/python
-# worksteal starts with the halves in order, so a module's costly fixtures are mostly made once.
+# worksteal first gives each process a contiguous part of the tests, so the expensive fixtures of a
+# module are mostly made once.
 PYTEST := $(PYTHON) -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
-# Installed before the project is, since build isolation would fetch them anew for every install.
+# Installed before the project, because build isolation would download them again for every install.
 # The kernels are compiled with torch's headers.
 BUILD_REQUIRES := scikit-build-core cmake ninja torch
 
-# 1: the native kernels must build. 0: do without. Empty: try. See pyproject.toml.
+# 1: the native kernels must build. 0: do not build them. Empty: try to. See pyproject.toml.
 REFORMER_NATIVE ?= $(if $(shell command -v "$${CXX:-c++}"),1)
 export REFORMER_NATIVE
 
-# As `python -m` would run it, had it a __main__.
+# clang_format has no __main__, so `python -m` cannot run it.
 CLANG_FORMAT := $(PYTHON) -c 'from clang_format import clang_format; clang_format()'
 
-# The editable install notes where each module lies, so it is stale once a module moves, or the
-# checkout. The stamp holds a checksum of both. The kernels are stale once a source of theirs is
-# newer than the stamp.
+# The editable install records the path of each module, so it is stale after a module or the
+# checkout has moved. The stamp contains a checksum of both. The kernels are stale if one of their
+# sources is newer than the stamp.
 READY := $(VENV)/.ready
 LAYOUT := $(shell { pwd; find reformer_export custom_ops models -name '*.py' | LC_ALL=C sort; } | cksum)
 KERNELS := $(shell find custom_ops -name '*.cpp' -o -name '*.h')
@@ -48,7 +48,7 @@ help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: venv
-venv: $(READY)  ## set up the virtual environment (the others do it when needed)
+venv: $(READY)  ## set up the virtual environment (other targets do it when needed)
 
 .PHONY: demo
 demo: RUNTIME_TOO := 1
@@ -71,7 +71,7 @@ lint: $(READY)  ## check style, format and types
 	@$(PYTHON) -m mypy
 
 .PHONY: format
-format: $(READY)  ## format the code and mend what ruff can mend
+format: $(READY)  ## format the code and fix what ruff can fix
 	@$(PYTHON) -m ruff check --fix .
 	@$(PYTHON) -m ruff format .
 	@$(CLANG_FORMAT) -i $(CPP)
@@ -81,7 +81,7 @@ cpp: $(READY)  ## build the C++ runtime into build/runtime/linux-<this machine>
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(SHELL) $(RUNTIME)/build.sh
 
 .PHONY: cpp-torch
-cpp-torch: $(READY)  ## the same with TorchScript, by the libtorch of torch's wheel, in linux-...-torch
+cpp-torch: $(READY)  ## the same with TorchScript, from the libtorch of torch's wheel, in linux-...-torch
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(SHELL) $(RUNTIME)/build.sh --torch
 
 .PHONY: cross-aarch64
@@ -89,31 +89,31 @@ cross-aarch64: $(READY)  ## build the kernels and the C++ runtime for aarch64 Li
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(SHELL) $(RUNTIME)/cross_aarch64.sh $(CURDIR)/$(PYTHON)
 
 .PHONY: bench
-bench: $(READY)  ## measure speed and memory (ARGS=--quick: a part, in minutes)
+bench: $(READY)  ## measure speed and memory (ARGS=--quick: only a part, in minutes)
 	@$(PYTHON) -m benchmarks $(ARGS)
 
 .PHONY: bench-train
-bench-train: $(READY)  ## measure training: memory against depth and length, time (ARGS=--quick)
+bench-train: $(READY)  ## measure training: memory by depth and length, time (ARGS=--quick)
 	@$(PYTHON) -m benchmarks.training $(ARGS)
 
 .PHONY: bench-attention
-bench-attention: $(READY)  ## compare with other attentions (ARGS=--quick: a part, in minutes)
+bench-attention: $(READY)  ## compare with other attentions (ARGS=--quick: only a part, in minutes)
 	@$(PYTHON) -m benchmarks.baselines $(ARGS)
 
-# Without $(VENV): by the packages that the GPU's machine has, or that WHEELS brings.
+# Does not use $(VENV): it uses the packages of the GPU machine and those in WHEELS.
 .PHONY: gpu-check
-gpu-check:  ## check all that needs a GPU: OUT=folder for the report [WHEELS=folder] (docs/gpu.md)
+gpu-check:  ## check everything that needs a GPU: OUT=folder for the report [WHEELS=folder] (docs/gpu.md)
 	@test -n "$(OUT)" || { echo "name a folder for the report: make gpu-check OUT=..." >&2; exit 2; }
 	@PYTHONPATH="$(CURDIR):$(CURDIR)/custom_ops:$(CURDIR)/models$${PYTHONPATH:+:$$PYTHONPATH}" \
 		$(PYTHON3) -m tests.gpu.check --out "$(OUT)" $(if $(WHEELS),--wheels "$(WHEELS)") $(ARGS)
 
 .PHONY: clean
-clean:  ## remove everything that make made, the virtual environment too
+clean:  ## remove everything that make created, including the virtual environment
 	rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# Debian's python3 comes without ensurepip (it is in python3-venv), but its pip can install a pip
-# into an environment that has none.
+# Debian's python3 has no ensurepip (it is in python3-venv), but its pip can install pip into an
+# environment without pip.
 define MAKE_VENV
 $(PYTHON3) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
 	echo "$(PYTHON3) is missing or older than 3.11: name another with 'make PYTHON3=...'" >&2; exit 1; }
@@ -128,12 +128,13 @@ fi
 endef
 export MAKE_VENV
 
-# $(call INSTALL,what): from the pinned versions; pip's output goes to a file, its end is shown on failure.
+# $(call INSTALL,what): install with the pinned versions. pip's output goes to a file; its end is
+# shown after a failure.
 INSTALL = $(PYTHON) -m pip install --constraint constraints.txt $(1) >>$(VENV)/pip.log 2>&1 || { \
 	tail -n 20 $(VENV)/pip.log >&2; echo "Setting up failed; all of it is in $(VENV)/pip.log" >&2; exit 1; }
 
-# With RUNTIME_TOO the C++ runtime is built at the same time, while packages download. If that fails,
-# the command that needs the runtime builds it again and says why.
+# With RUNTIME_TOO the C++ runtime is built at the same time, while packages are downloaded. If this
+# fails, the command that needs the runtime builds it again and reports the reason.
 $(READY): pyproject.toml constraints.txt $(NATIVE)
 	@echo "Setting up $(VENV): two to four minutes the first time (details in $(VENV)/pip.log)"
 	@$(PYTHON) -m pip --version >/dev/null 2>&1 || $(SHELL) $(.SHELLFLAGS) "$$MAKE_VENV"
