@@ -1,4 +1,4 @@
-"""ONNX function bodies of all operators: what a runtime without our kernels runs."""
+"""ONNX function bodies of all operators, which runtimes without our kernels run."""
 
 from __future__ import annotations
 
@@ -48,8 +48,9 @@ def write_body(
 def function(op: OpSpec, float_type: ir.DataType, opset: int, **attributes: Any) -> ir.Function:
     """A model-local function for nodes of `op` that all have these attributes.
 
-    The body's structure depends on the attributes (digits to sort, neighbours to join), so their
-    values are written into it; they are declared so that a node may carry them for the kernels.
+    The structure of the body depends on the attributes (digits to sort, neighbours to join), so
+    their values are written into it. They are declared so that nodes can have them, because kernels
+    read them.
     """
     inputs = [ir.Value(name=operand.name) for operand in op.inputs]
     writer = OnnxWriter(float_type, taken=[operand.name for operand in op.inputs])

@@ -1,4 +1,4 @@
-"""All operators. A new one is a folder beside the others and an entry here."""
+"""All operators. To add one, add a folder next to the others and an entry here."""
 
 from __future__ import annotations
 
@@ -17,20 +17,26 @@ OPS: tuple[OpSpec, ...] = (LSH_BUCKET, SORTED_CHUNK_ATTENTION, CHUNK_ATTENTION)
 """Operators of every Reformer."""
 
 STEPS: tuple[OpSpec, ...] = (SORTED_CHUNK_ATTENTION_STEP, CHUNK_ATTENTION_STEP)
-"""Operators that generate one token more, with a cache of the tokens before it. The CPU has kernels
-for ONNX Runtime, and for torch if the cache is changed in place."""
+"""Operators that generate one more token, with a cache of the previous tokens.
+
+The CPU has kernels for ONNX Runtime, and for torch if the cache is changed in place.
+"""
 
 FUSED: tuple[OpSpec, ...] = (ADD_NORM,)
-"""Operators that the exporter makes of adjacent standard operators. Only ONNX has these, and only
-GPUs have kernels for them; all other runtimes run their bodies."""
+"""Operators by which the exporter replaces adjacent standard operators.
+
+Only ONNX has these, and only GPUs have kernels for them; all other runtimes run their bodies.
+"""
 
 LINEAR: tuple[OpSpec, ...] = (LAYER_NORM_LINEAR, LINEAR_ADD, FEED_FORWARD_ADD)
-"""Linear layers with what is around them, which the exporter makes of standard operators. Only ONNX
-has these, and only CPUs have kernels for them; all other runtimes run their bodies."""
+"""Linear layers fused with adjacent operations, by which the exporter replaces standard operators.
+
+Only ONNX has these, and only CPUs have kernels for them; all other runtimes run their bodies.
+"""
 
 ALL: tuple[OpSpec, ...] = (*OPS, *STEPS, *FUSED, *LINEAR)
 
 
 def by_onnx_name(name: str) -> OpSpec:
-    """The operator whose ONNX node type is `name`; KeyError when there is none."""
+    """The operator whose ONNX node type is `name`; KeyError if there is none."""
     return {op.name: op for op in ALL}[name]

@@ -1,4 +1,4 @@
-"""What an operator is, independent of any framework: names, operands, attributes, version."""
+"""The declaration of an operator for all frameworks: names, operands, attributes, version."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _TORCH_TYPES: dict[AttributeKind, str] = {
 
 @dataclass(frozen=True)
 class Operand:
-    """A tensor that goes into or comes out of an operator.
+    """An input or output tensor of an operator.
 
-    `axes` are symbolic names; equal names mean equal sizes within one operator.
-    `dtype` is "float" for the model's own type (fp32, fp16 or bf16), "wide" for the type of its
-    sums (fp32), otherwise a NumPy name. `changed` says that the operator writes into it.
+    `axes` are symbolic names; equal names mean equal sizes within one operator. `dtype` is "float"
+    for the model's own type (fp32, fp16 or bf16), "wide" for the type of its sums (fp32), otherwise
+    a NumPy name. `changed` is True if the operator writes into the tensor.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Operand:
 
 @dataclass(frozen=True)
 class Attribute:
-    """A compile-time argument. ONNX knows no booleans: there a "bool" is an int of 0 or 1.
+    """A compile-time argument. ONNX has no booleans: there a "bool" is an int of 0 or 1.
 
     A number is at least `minimum`, less than `limit`, and even if `even` is set. An "ints" holds at
     least one such number. A "text" is one of `choices`.
@@ -87,7 +87,7 @@ class OpSpec:
 
     @property
     def torch_schema(self) -> str:
-        """The schema as `torch.library` reads it."""
+        """The schema in the syntax of `torch.library`."""
         marks = iter("abcdefgh")
         arguments = [
             f"Tensor{f'({next(marks)}!)' if operand.changed else ''} {operand.name}"
@@ -100,11 +100,11 @@ class OpSpec:
 
     @cached_property
     def with_lse(self) -> OpSpec:
-        """An attention as training runs it; only torch has it.
+        """The form of an attention for training; only torch has it.
 
-        It drops a share `dropout` of the probabilities, chosen by `seed`. Besides the output it
-        returns what gradients need: the logsumexp of each query's scores, of all keys it sees, in
-        all rounds.
+        It drops a share `dropout` of the probabilities, chosen by `seed`. In addition to the output
+        it returns the logsumexp of each query's scores for all keys that it sees in all rounds,
+        which the backward pass needs.
         """
         lse = Operand("lse", ("batch", "heads", "length"), "wide")
         return replace(
@@ -120,7 +120,7 @@ class OpSpec:
     def backward(self) -> OpSpec:
         """The gradients of an attention's float inputs; only torch has it.
 
-        It takes inputs and outputs of `with_lse` and the output's gradient.
+        Its inputs are the inputs and outputs of `with_lse` and the output's gradient.
         """
         gradient = replace(self.outputs[0], name="gradient")
         floats = [operand for operand in self.inputs if operand.dtype == "float"]
@@ -135,8 +135,9 @@ class OpSpec:
 
     @cached_property
     def in_place(self) -> OpSpec:
-        """A step that writes the new token into the cache it is given, and returns its output
-        alone; only torch has it.
+        """A step that writes the new token into the given cache; only torch has it.
+
+        It returns only its output.
         """
         pasts = {operand.name.replace("present_", "past_") for operand in self.outputs}
         return replace(
@@ -148,7 +149,7 @@ class OpSpec:
         )
 
     def check_attributes(self, **values: AttributeValue) -> None:
-        """OpError naming the first attribute the operator is not defined for."""
+        """Raises OpError, which names the first attribute with an invalid value."""
         for attribute in self.attributes:
             value = values[attribute.name]
             if not attribute.takes(value):

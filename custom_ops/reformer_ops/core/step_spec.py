@@ -1,4 +1,4 @@
-"""What the declarations of both decoding steps have in common."""
+"""The common parts of the declarations of both decoding steps."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What TensorRT has to know of an operator; each operator's `tensorrt.py` defines it.
+"""The form of an operator for TensorRT; each operator's `tensorrt.py` defines its own.
 
-A plugin has no memory of its own and launches one kernel once, so an operator is run by a chain of
-plugins. `TensorRTForm.steps` names the kernels of the chain.
+A plugin has no working memory and launches one kernel once, so an operator is a chain of plugins.
+`TensorRTForm.steps` names the kernels of the chain.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Sizes = Mapping[str, int]
 class Plugin:
     """A node type that a TensorRT plugin runs.
 
-    Operands in the order of the kernel's arguments; `length` comes between inputs and outputs. All
+    Operands are in the order of the kernel's arguments; `length` is between inputs and outputs. All
     axes of outputs are axes of inputs. "float" is the model's own type.
     """
 
@@ -44,11 +44,11 @@ class Plugin:
 
 
 class CompiledStep(Protocol):
-    """A compiled kernel, as far as an operator checks it."""
+    """The attributes of a compiled kernel that an operator checks."""
 
     @property
     def name(self) -> str:
-        """How messages call it."""
+        """Its name in messages."""
         ...
 
     @property
@@ -58,17 +58,17 @@ class CompiledStep(Protocol):
 
     @property
     def times(self) -> int:
-        """How many rows its grid has."""
+        """The number of rows of its grid."""
         ...
 
     @property
     def constants(self) -> Mapping[str, Any]:
-        """What is compiled in, under the kernel's names."""
+        """The constants that are compiled in, under the kernel's names."""
         ...
 
 
 class LargestTensor(NamedTuple):
-    """How large the largest tensor of an operator's standard form is."""
+    """The size of the largest tensor in an operator's standard form."""
 
     per_token: int
     """Elements for each token of each sequence."""
@@ -77,15 +77,15 @@ class LargestTensor(NamedTuple):
 
 
 class TensorRTForm(ABC):
-    """How TensorRT runs an operator, by plugins or as standard operators."""
+    """The form of an operator in TensorRT: plugins or standard operators."""
 
     op: OpSpec
     plugins: tuple[Plugin, ...]
     without_fp32_products: str = "portable"
-    """What the form without fp32 products of matrices is called in an engine's record."""
+    """The name, in an engine's record, of the form without fp32 matrix products."""
 
     def steps(self, compiled: Collection[str], sizes: Sizes) -> list[str]:
-        """The kernels that compute a node, in order; `compiled` are those that are there."""
+        """The kernels that compute a node, in order; `compiled` are the existing kernels."""
         return [plugin.name for plugin in self.plugins]
 
     def plugin_of(self, step: str, arguments: Collection[str]) -> str | None:
@@ -94,12 +94,12 @@ class TensorRTForm(ABC):
 
     @abstractmethod
     def constants(self, attributes: Attributes, sizes: Sizes) -> dict[str, Any]:
-        """What must be compiled into the kernels of a node, by the kernels' names for it."""
+        """The constants that the kernels of a node must have, under the kernels' names."""
 
     def misfit(
         self, chain: Sequence[CompiledStep], attributes: Attributes, sizes: Sizes
     ) -> str | None:
-        """Why these kernels do not compute a node, beyond their constants; None if they do."""
+        """Why these kernels do not fit a node, apart from constants; None if they fit."""
         return None
 
     def largest_tensor(self, attributes: Attributes, sizes: Sizes) -> LargestTensor | None:
@@ -114,7 +114,7 @@ class TensorRTForm(ABC):
 
 
 def sizes_compiled_in(sizes: Sizes, *axes: str) -> dict[str, int]:
-    """Axes that kernels are compiled for, by the kernels' names: HEADS for "heads"."""
+    """Axes that are compiled into kernels, under the kernels' names: HEADS for "heads"."""
     return {axis.upper(): sizes[axis] for axis in axes}
 
 
@@ -124,7 +124,7 @@ def integer(attributes: Attributes, name: str) -> int:
 
 
 def attention_constants(attributes: Attributes) -> dict[str, Any]:
-    """Attributes that both attentions compile in, by the kernels' names."""
+    """Attributes that are compiled into both attentions, under the kernels' names."""
     return {
         "CHUNK_LENGTH": attributes["chunk_length"],
         "CHUNKS_BEFORE": attributes["num_chunks_before"],

@@ -19,27 +19,26 @@ from reformer_ops.core.native import CHOICE_VARIABLE, load_into_torch, requested
 from reformer_ops.core.spec import DOMAIN, OpSpec
 
 MODEL_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
-"""The types a model may come in; hashing, norms and sums are fp32 in all of them."""
+"""The types of a model; hashing, norms and sums are fp32 in all of them."""
 
 ATTENTION_DTYPES = (*MODEL_DTYPES, torch.float64)
-"""The types of the portable attentions. In float64 no part is fp32, which numeric derivatives
-need."""
+"""The types of the portable attentions. With float64 everything is float64, for numeric
+derivatives."""
 
 PORTABLE: dict[str, Callable[..., Any]] = {}
-"""Portable kernels by torch name, for devices without a kernel of their own."""
+"""Portable kernels by torch name, for devices without their own kernel."""
 
 _LIBRARY = torch.library.Library(DOMAIN, "FRAGMENT")
 
 _logger = logging.getLogger(__name__)
 _DECOMPOSED: ContextVar[bool] = ContextVar("reformer_ops_decomposed", default=False)
 
-load_into_torch()  # before anything is defined: a library of kernels brings the schemas along
+load_into_torch()  # first, because a library of kernels also defines the schemas
 
 
 @dataclass(frozen=True)
 class Gradients:
-    """Portable implementations of `op.with_lse` and `op.backward`, which training an attention
-    needs."""
+    """Portable `op.with_lse` and `op.backward`, which the training of an attention needs."""
 
     with_lse: Callable[..., tuple[torch.Tensor, torch.Tensor]]
     backward: Callable[..., tuple[torch.Tensor, ...]]
@@ -52,18 +51,18 @@ def register(
     fake: Callable[..., torch.Tensor],
     gradients: Gradients | None = None,
 ) -> None:
-    """Define `torch.ops.reformer.<torch_name>`, unless the native library has.
+    """Define `torch.ops.reformer.<torch_name>`, unless the native library has defined it.
 
-    `check` raises an OpError for what the operator does not take. `portable` serves every device
-    that has no kernel of its own. On CUDA the Triton kernels run, unless REFORMER_OPS=portable.
-    `fake` gives the output's shape and type, so that torch.export and torch.compile keep the
-    operator as one node.
+    `check` raises an OpError for invalid arguments. `portable` runs on every device without its own
+    kernel. On CUDA the Triton kernels run, unless REFORMER_OPS=portable. `fake` returns an output
+    of the right shape and type, so that torch.export and torch.compile keep the operator as one
+    node.
 
-    With `gradients` the operator is differentiable: where a gradient is wanted, `op.with_lse` runs
-    in its place, whose own gradient is `op.backward`. Both are operators of the library too.
+    With `gradients` the operator is differentiable: if a gradient is needed, `op.with_lse` runs
+    instead, and its gradient is `op.backward`. Both are also operators of the library.
 
     Raises:
-        NativeLibraryError: the library that is loaded lacks the operator, or has another schema.
+        NativeLibraryError: the loaded library does not have the operator, or has another schema.
     """
     kernel = _implement(op, check, portable, fake)
     if requested() != "portable":
@@ -109,7 +108,7 @@ def register_step(
 ) -> None:
     """Define an operator of `registry.STEPS`, and `op.in_place`, which has a native kernel.
 
-    The first is there to be exported, and to be compared with. They have no gradients.
+    The first is for export and for comparisons. They have no gradients.
     """
     _implement(op, check, portable, fake, native=False)
 
@@ -135,14 +134,14 @@ def _implement(
     fake: Callable[..., Any],
     native: bool = True,
 ) -> Callable[..., Any]:
-    """Define the operator with its portable kernel, which is returned.
+    """Define the operator with its portable kernel, and return this kernel.
 
-    `native` says that the native library has the operator too.
+    `native`: True if the native library has the operator too.
     """
 
     def kernel(*arguments: Any) -> Any:
         check(*arguments)
-        # Autocast would round what must be computed in fp32.
+        # Autocast would round values that must be fp32.
         with torch.autocast(arguments[0].device.type, enabled=False):
             return portable(*arguments)
 
@@ -162,7 +161,7 @@ def _on_cuda(
     portable: Callable[..., torch.Tensor],
     *arguments: Any,
 ) -> torch.Tensor:
-    """By the Triton kernels where Triton is installed, as it is with torch for CUDA."""
+    """Run the Triton kernels if Triton is installed; torch for CUDA installs it."""
     kernels = None if arguments[0].dtype == torch.float64 else _triton_kernels(op)
     if kernels is None:
         return portable(*arguments)
@@ -172,8 +171,10 @@ def _on_cuda(
 
 @cache
 def _triton_kernels(op: OpSpec) -> Callable[..., torch.Tensor] | None:
-    """The function in `<op>/triton_op.py`; None without Triton, or an error if
-    REFORMER_OPS=native."""
+    """The function in `<op>/triton_op.py`.
+
+    Without Triton this is None, or an error if REFORMER_OPS=native.
+    """
     try:
         importlib.import_module("triton")
     except ImportError as error:
@@ -200,7 +201,7 @@ def _define(op: OpSpec) -> None:
             )
         _LIBRARY.define(op.torch_schema, tags=(torch.Tag.pt2_compliant_tag,))
         return
-    if requested() == "portable":  # a library that was loaded by hand has defined it
+    if requested() == "portable":  # a library that was loaded by the user has defined it
         raise OpError(f"{CHOICE_VARIABLE}=portable, but this process has loaded native operators")
     declared = torch._C.parse_schema(f"{DOMAIN}::{op.torch_schema}")
     if packet.default._schema != declared:
@@ -227,7 +228,7 @@ def _autograd(op: OpSpec, keyset: Any, *arguments: Any) -> torch.Tensor:
 
 
 def _with_dropout(op: OpSpec, dropout: float, *arguments: Any) -> torch.Tensor:
-    """By `op.with_lse`, with a seed from the generator of the tensors' device."""
+    """Run `op.with_lse`, with a seed from the generator of the tensors' device."""
     tensors, attributes = arguments[: len(op.inputs)], arguments[len(op.inputs) :]
     seed = draw_seed(dropout, tensors[0].device)
     output: torch.Tensor
@@ -258,8 +259,10 @@ def _second_derivative(op: OpSpec, ctx: Any, *gradients: torch.Tensor | None) ->
 
 @contextmanager
 def decomposed() -> Iterator[None]:
-    """Within this context our operators run as standard torch operators, so a trace holds no node
-    of ours."""
+    """Within this context our operators run as standard torch operators.
+
+    So a trace contains none of our nodes.
+    """
     token = _DECOMPOSED.set(True)
     try:
         yield
@@ -268,9 +271,9 @@ def decomposed() -> Iterator[None]:
 
 
 def call_step(op: OpSpec, *arguments: Any, in_place: bool) -> tuple[torch.Tensor, ...]:
-    """`call` for an operator of `registry.STEPS`: the output and the cache with the new token.
+    """`call` for an operator of `registry.STEPS`; returns the output and the new cache.
 
-    With `in_place` that is the cache that was given.
+    With `in_place` this is the given cache.
     """
     if in_place:
         return call(op.in_place, *arguments), *_changed(op.in_place, arguments)
@@ -279,9 +282,8 @@ def call_step(op: OpSpec, *arguments: Any, in_place: bool) -> tuple[torch.Tensor
 
 
 def call(op: OpSpec, *arguments: Any) -> torch.Tensor:
-    """Run the operator; OpError for inputs that it does not take, from Python or from the native
-    library."""
-    # torch.compile does not know context variables.
+    """Run the operator; invalid inputs give an OpError, from Python or from the native library."""
+    # torch.compile does not support context variables.
     if not torch.compiler.is_dynamo_compiling() and _DECOMPOSED.get():
         decomposition: torch.Tensor = PORTABLE[op.torch_name](*arguments)
         return decomposition
@@ -289,9 +291,9 @@ def call(op: OpSpec, *arguments: Any) -> torch.Tensor:
 
 
 def call_with_dropout(op: OpSpec, dropout: float, *arguments: Any) -> torch.Tensor:
-    """`call`, with a share `dropout` of the attention probabilities set to 0, the rest scaled up.
+    """`call` with a share `dropout` of the attention probabilities set to 0 and the rest scaled up.
 
-    A seed from torch's generator chooses which.
+    A seed from torch's generator chooses the share.
     """
     if dropout == 0:
         return call(op, *arguments)
@@ -303,7 +305,7 @@ def _refusing_with_op_error(function: Callable[..., torch.Tensor], *arguments: A
         return function(*arguments)
     except OpError:
         raise
-    except ValueError as error:  # as the native library tells it
+    except ValueError as error:  # the native library's error
         raise OpError(str(error)) from error
 
 
@@ -313,7 +315,7 @@ def wide(dtype: torch.dtype) -> torch.dtype:
 
 
 def check_attention(op: OpSpec, *arguments: Any) -> None:
-    """OpError for what an attention, or its backward, is not defined for."""
+    """Raises OpError if an attention or its backward is not defined for these arguments."""
     tensors, values = arguments[: len(op.inputs)], arguments[len(op.inputs) :]
     check_operands(op, *tensors, dtypes=ATTENTION_DTYPES)
     attributes = {a.name: value for a, value in zip(op.attributes, values, strict=True)}
@@ -324,7 +326,7 @@ def check_attention(op: OpSpec, *arguments: Any) -> None:
 def check_operands(
     op: OpSpec, *tensors: torch.Tensor, dtypes: Sequence[torch.dtype] = MODEL_DTYPES
 ) -> None:
-    """OpError if ranks, sizes or types do not fit the spec; floats are of one of `dtypes`.
+    """Raises OpError if ranks, sizes or types do not fit the spec; floats have one of `dtypes`.
 
     Symbolic sizes of a tracer are not compared.
     """
@@ -348,7 +350,7 @@ def check_operands(
             fits = tensor.dtype == model_dtype and tensor.dtype in dtypes
             wanted = "float32, float16 or bfloat16, the same for all its float inputs,"
         else:
-            # A wide operand comes after the float ones, which say how wide.
+            # A wide operand comes after the float ones, which determine its type.
             if operand.dtype == "wide" and model_dtype is not None:
                 dtype = wide(model_dtype)
             else:
@@ -359,7 +361,7 @@ def check_operands(
 
 
 def check_chunking(op: OpSpec, length: int, chunk_length: int) -> None:
-    """OpError unless `length`, where it is known, is at most one chunk or several whole ones."""
+    """Raises OpError if a known `length` exceeds one chunk but is not a number of whole chunks."""
     if type(length) is int and length > chunk_length and length % chunk_length:
         raise OpError(
             f"{op.torch_name} takes a length of at most chunk_length or a multiple of it; got "
@@ -368,6 +370,6 @@ def check_chunking(op: OpSpec, length: int, chunk_length: int) -> None:
 
 
 def whole_chunks(length: int, chunk_length: int) -> tuple[int, int]:
-    """How many chunks a sequence takes, and how many slots of the last one it leaves empty."""
+    """The number of chunks of a sequence, and the number of empty slots in the last one."""
     chunks = (length + chunk_length - 1) // chunk_length
     return chunks, chunks * chunk_length - length

@@ -1,4 +1,4 @@
-"""Weights as the CPU kernels of linear layers read them."""
+"""The layout of weights for the CPU kernels of linear layers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Inputs that `FeedForwardAdd` is tested on."""
+"""Test inputs of `FeedForwardAdd`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def make_case(
     activation: str = "relu",
     offset: float = 0.0,
 ) -> Case:
-    """Normally distributed numbers; weights are scaled so that all outputs are of one size."""
+    """Normally distributed numbers; weights are scaled so that outputs of all cases are similar."""
     rng = np.random.default_rng((batch, length, hidden, feed_forward))
     stream = (batch, length, hidden)
     shapes = {

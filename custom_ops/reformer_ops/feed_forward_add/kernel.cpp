@@ -60,12 +60,12 @@ class FeedForwardAdd {
   }
 
  private:
-  // The rows of a call whose tasks share them; 0 if each task has its own.
+  // The rows of a call if its tasks share the intermediate rows; 0 if each task has its own.
   static std::int64_t few_rows(const FeedForwardAddArguments& a) {
     return RowBlocks(a.rows).are_many() ? 0 : a.rows;
   }
 
-  // All of it for one block of rows. The outputs are summed over segments of the features.
+  // Computes everything for one block of rows. The outputs are summed over segments of features.
   void run_block(std::int64_t first) const {
     Scratch& scratch = Scratch::of_this_thread();
     const std::int64_t rows = blocks_.rows_from(first);
@@ -83,8 +83,8 @@ class FeedForwardAdd {
     }
   }
 
-  // These features: the first linear layer and the activation. `activated` begins at feature
-  // `start`.
+  // Computes the first linear layer and the activation for these features. `activated` begins at
+  // feature `start`.
   void go_up(const Segments& normalised, Range features, const Segments& activated,
              std::int64_t start) const {
     multiply_segments(
@@ -102,7 +102,8 @@ class FeedForwardAdd {
                    });
   }
 
-  // Adds the products of some features to the sums, [rows, hidden]; the last ones write the output.
+  // Adds the products of some features to the sums, [rows, hidden]; the last features write the
+  // output.
   void come_down(RowBlock activated, std::int64_t first, Range features, float* sums) const {
     const bool is_last = features.last == a_.feed_forward;
     down_.multiply(
@@ -144,7 +145,7 @@ class FeedForwardAdd {
   const RowBlocks blocks_;
   const RowNorm<Stored> norm_;
   const float *up_bias_, *down_bias_;
-  // Of a few rows:
+  // Intermediate rows that tasks share if there are few rows:
   float *normalised_, *activated_;
 };
 

@@ -25,8 +25,8 @@ def body(
 ) -> tuple[ir.Value]:
     """The output `[batch, length, hidden]`."""
     normed = w.layer_norm(input, norm_weight, norm_bias, epsilon)
-    # As matrices: runtimes have one kernel for a product, its bias and its activation, but only for
-    # matrices.
+    # Flattened to matrices, because runtimes have a fused kernel for product, bias and activation
+    # only for matrices.
     rows = w.op("Flatten", normed, name="rows", axis=2)
     up = w.op("Gemm", rows, w.matrix(up_weight, "up_weight"), up_bias, name="up")
     activated = _activated(w, up, activation)

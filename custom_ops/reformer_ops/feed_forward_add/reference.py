@@ -43,17 +43,17 @@ def feed_forward_add(
 
     Args:
         residual, input: `[batch, length, hidden]`.
-        norm_weight, norm_bias: `[hidden]`. Variances are of the whole row, not of a sample.
+        norm_weight, norm_bias: `[hidden]`. The variance divides by `hidden`, not by `hidden - 1`.
         up_weight: `[feed_forward / 16, hidden, 16]`: the columns of a matrix `[hidden,
             feed_forward]`, 16 at a time.
         up_bias: `[feed_forward]`.
-        down_weight: `[hidden / 16, feed_forward, 16]`, likewise.
+        down_weight: `[hidden / 16, feed_forward, 16]`, in the same layout.
         down_bias: `[hidden]`.
-        epsilon: of the norm.
-        activation: a name of `FUNCTIONS`.
+        epsilon: the epsilon of the norm.
+        activation: a key of `FUNCTIONS`.
 
-    Source: the second half of a reversible layer (Reformer, section 3), as Hugging Face's
-    `ReformerLayer` and `ChunkReformerFeedForward` have it.
+    Source: the second half of a reversible layer (Reformer, section 3), as in Hugging Face's
+    `ReformerLayer` and `ChunkReformerFeedForward`.
     """
     normed = layer_norm(input, norm_weight, norm_bias, epsilon=epsilon)
     up = normed @ matrix(up_weight).astype(np.float64) + up_bias

@@ -1,4 +1,4 @@
-"""Inputs that `LayerNormLinear` is tested on."""
+"""Test inputs of `LayerNormLinear`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from reformer_ops.core.weight_panels import PANEL
 
 
 def make_case(batch: int, length: int, hidden: int, columns: int, *, offset: float = 0.0) -> Case:
-    """Normally distributed numbers; weights are scaled so that all outputs are of one size."""
+    """Normally distributed numbers; weights are scaled so that outputs of all cases are similar."""
     rng = np.random.default_rng((batch, length, hidden, columns))
     shapes = {
         "input": (batch, length, hidden),

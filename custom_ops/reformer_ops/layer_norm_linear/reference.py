@@ -20,16 +20,16 @@ def layer_norm_linear(
 
     Args:
         input: `[batch, length, hidden]`.
-        norm_weight, norm_bias: `[hidden]`. Variances are of the whole row, not of a sample.
+        norm_weight, norm_bias: `[hidden]`. The variance divides by `hidden`, not by `hidden - 1`.
         weight: `[columns / 16, hidden, 16]`: the columns of a matrix `[hidden, columns]`, 16 at a
             time.
-        epsilon: of the norm.
+        epsilon: the epsilon of the norm.
 
     Returns:
         `[batch, length, columns]`.
 
-    Source: the norm and a projection of an attention layer, as Hugging Face's `ReformerAttention`
-    has them.
+    Source: the norm and a projection of an attention layer, as in Hugging Face's
+    `ReformerAttention`.
     """
     normed = layer_norm(input, norm_weight, norm_bias, epsilon=epsilon)
     result: NDArray[np.float64] = normed @ matrix(weight).astype(np.float64)

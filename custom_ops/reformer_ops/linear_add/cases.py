@@ -1,4 +1,4 @@
-"""Inputs that `LinearAdd` is tested on."""
+"""Test inputs of `LinearAdd`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from reformer_ops.core.weight_panels import PANEL
 
 
 def make_case(batch: int, length: int, depth: int, hidden: int) -> Case:
-    """Normally distributed numbers; weights are scaled so that all outputs are of one size."""
+    """Normally distributed numbers; weights are scaled so that outputs of all cases are similar."""
     rng = np.random.default_rng((batch, length, depth, hidden))
     shapes = {
         "residual": (batch, length, hidden),
@@ -25,7 +25,7 @@ def make_case(batch: int, length: int, depth: int, hidden: int) -> Case:
 
 
 def cases() -> Iterator[Case]:
-    """All sizes; depths that are no multiples of vectors."""
+    """All sizes; depths that are not multiples of a vector."""
     for sizes in SIZES:
         yield make_case(*sizes)
     yield make_case(1, 1, 7, 256)

@@ -21,7 +21,7 @@ def linear_add(residual: Array, input: Array, weight: Array) -> NDArray[np.float
         weight: `[hidden / 16, depth, 16]`: the columns of a matrix `[depth, hidden]`, 16 at a time.
 
     Source: the output projection of an attention layer and the sum of a reversible layer (Reformer,
-    section 3), as Hugging Face's `ReformerSelfOutput` and `ReformerLayer` have them.
+    section 3), as in Hugging Face's `ReformerSelfOutput` and `ReformerLayer`.
     """
     product = input.astype(np.float64) @ matrix(weight).astype(np.float64)
     result: NDArray[np.float64] = residual + product

@@ -1,5 +1,5 @@
-// The declaration of LshBucket, and how its operands become the kernel's arguments, for all
-// bindings.
+// The declaration of LshBucket, and the conversion of its operands to the kernel's arguments, for
+// all bindings.
 #pragma once
 
 #include <cstdint>
@@ -38,7 +38,7 @@ struct LshBucket {
   // invalid factors, or if they do not fit the axes.
   static LshBucketArguments arguments(Axes& axes, const void* const* inputs,
                                       const std::vector<std::int64_t>& factors) {
-    bucket_count(factors.data(), factors.size());  // so that their sum does not overflow
+    bucket_count(factors.data(), factors.size());  // the sum of valid factors does not overflow
     check_columns(axes, factors);
     LshBucketArguments arguments{};
     arguments.query = inputs[0];

@@ -1,4 +1,4 @@
-"""Inputs that `LshBucket` is tested on, on every backend."""
+"""Test inputs of `LshBucket`, for every backend."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ def cases() -> Iterator[Case]:
     )
     yield make_case(batch=1, length=160, heads=1, head_dim=128, num_hashes=2, factors=(512,))
     tied = make_case(batch=1, length=32, heads=2, head_dim=8, num_hashes=2, factors=(8, 4))
-    # A query of zeros ties all buckets: the lowest index must win, everywhere.
+    # For a query of zeros all buckets are equal: the lowest index must win on every backend.
     tied.inputs["query"][:, ::2] = 0.0
     yield Case("ties", tied.inputs, tied.attributes)
-    # Only the ratios of projections count, beyond the range of fp16 as well.
+    # Only the ratios of projections count, also outside the range of fp16.
     for name, scale in (("large", 2.0**40), ("small", 2.0**-40)):
         scaled = make_case(batch=1, length=96, heads=2, head_dim=16, num_hashes=2, factors=(16, 6))
         scaled.inputs["rotations"] *= np.float32(scale)

@@ -26,24 +26,24 @@ struct HashSegment {
 
 // Segments that are multiplied as one matrix, so that narrow segments fill a register tile, too.
 struct HashGroup {
-  std::int64_t start;                      // of its matrix in the packed rotations of a head
+  std::int64_t start;                      // offset of its matrix in the packed rotations of a head
   std::int64_t width;                      // columns of that matrix, [head_dim][width]
-  std::size_t first_segment, end_segment;  // which segments
+  std::size_t first_segment, end_segment;  // its segments
 };
 
 constexpr std::int64_t kPackedColumns = 16;  // the widest vector: one packing serves every ISA
 constexpr std::int64_t kGroupColumns =
-    64;  // the widest panel: a group with so many columns is complete
+    64;  // the widest panel: a group with this many columns is complete
 
 // Blocks of positions of one head, and the packed rotations.
 struct HashBlocks {
   const LshBucketArguments* arguments;
-  const float* packed;          // [heads][head_size], each the groups' matrices
+  const float* packed;          // [heads][head_size]: the matrices of all groups
   const HashSegment* segments;  // [num_hashes, num_factors]
   const HashGroup* groups;
   std::size_t num_groups;
   std::int64_t head_size;
-  std::int64_t widest;  // group
+  std::int64_t widest;  // width of the widest group
   std::int32_t padding_bucket;
   std::int64_t positions_per_block, blocks_per_head;
 };
@@ -55,7 +55,7 @@ struct HashBlocks {
 namespace reformer::REFORMER_ISA {
 namespace {
 
-constexpr std::int64_t kRows = 48;  // hashed at a time: a multiple of register tiles and of vectors
+constexpr std::int64_t kRows = 48;  // hashed together: a multiple of register tiles and of vectors
 static_assert(kRows % kTileRows == 0 && kRows % kLanes == 0);
 
 // For kLanes rows of x R (`stride` apart): the index of the largest number of [x R, -x R]; if
@@ -82,7 +82,7 @@ REFORMER_INLINE Ints winners(const float* rotated, std::int64_t stride, std::int
   return most >= -least ? highest : lowest + broadcast(static_cast<std::int32_t>(half));
 }
 
-// rotated[row][column] = the rows times the group's matrix.
+// Writes the rows times the group's matrix to rotated[row][column].
 void rotate(const HashGroup& group, const float* matrix, const float* const* rows,
             std::int64_t count, std::int64_t head_dim, float* rotated) {
   for (std::int64_t panel = 0; panel < group.width; panel += kPanel) {
@@ -221,7 +221,7 @@ struct HashLayout {
 
   std::vector<HashSegment> segments;
   std::vector<HashGroup> groups;
-  std::int64_t columns = 0;  // of the given rotations
+  std::int64_t columns = 0;  // in the given rotations
   std::int64_t head_size = 0, widest = 0;
 };
 

@@ -41,9 +41,9 @@ def convolution_body(
     *,
     factors: Sequence[int],
 ) -> ir.Value:
-    """The same with the projections as a convolution of width 1, a head being a group.
+    """The same with the projections as a convolution of width 1, in which a head is a group.
 
-    For devices without fp32 products of matrices. The rotations must be known:
+    For devices without fp32 matrix products. The rotations must be constant:
     `[heads, head_dim, num_hashes, half_factors]`.
     """
     heads, head_dim, num_hashes, _ = rotations.shape
@@ -64,7 +64,7 @@ def convolution_body(
 def _numbered(
     w: OnnxWriter, winner: Callable[[int, int], ir.Value], mask: ir.Value, factors: Sequence[int]
 ) -> ir.Value:
-    """One number from the winners among each factor's columns; padding gets its own."""
+    """One bucket number from the winners of all factors; padding gets its own number."""
     terms: list[ir.Value] = []
     start, stride = 0, 1
     for factor in factors:
@@ -77,7 +77,7 @@ def _numbered(
 
 
 def _winner(w: OnnxWriter, rotated: ir.Value, half: int, *, axis: int) -> ir.Value:
-    """The index of the largest of `[x R, -x R]`, lowest first, without building the second half."""
+    """The lowest index of the largest of `[x R, -x R]`, without computing the second half."""
     high = w.op("ReduceMax", rotated, w.ints(axis), keepdims=0)
     low = w.op("ReduceMin", rotated, w.ints(axis), keepdims=0)
     high_index = w.op("ArgMax", rotated, axis=axis, keepdims=0)

@@ -21,12 +21,12 @@ def lsh_bucket(
         query: `[batch, length, heads, head_dim]`, any float type.
         rotations: `[heads, head_dim, num_hashes, sum(factors) / 2]`, the random projections.
         mask: `[batch, length]` bool, False for padding.
-        factors: even numbers whose product is the number of buckets. Each factor hashes on its
-            own: the index of the largest of `[x R, -x R]`, the lowest index among equals.
+        factors: even numbers whose product is the number of buckets. Each factor is a separate
+            hash: the index of the largest of `[x R, -x R]`; of equal values, the lowest index.
 
     Returns:
-        `[batch, heads, num_hashes, length]` int32: `b0 + n0 * (b1 + n1 * ...)`, and the number
-        `prod(factors)`, one bucket more, for padding.
+        `[batch, heads, num_hashes, length]` int32: `b0 + n0 * (b1 + n1 * ...)`. Padding has an
+        extra bucket with the number `prod(factors)`.
 
     Source: Reformer (arXiv 2001.04451) section 2; the factorised form and the padding bucket are
     Hugging Face's `LSHSelfAttention._hash_vectors`.
@@ -43,13 +43,13 @@ def lsh_bucket(
 def bucket_margins(
     query: Array, rotations: Array, *, factors: Sequence[int]
 ) -> NDArray[np.float64]:
-    """The margin of each decision: `best - second best`, the smallest over the factors.
+    """The margin of each decision: the smallest `best - second best` of all factors.
 
     It is relative to the size of a usual projection: the length of the query times the root mean
-    square of the rotations. (Not to the best: of a factor of 2 the second best is its negative,
-    which would make every decision a clear one.) Rounding can move a query to another bucket only
-    if this is tiny. Same arguments as `lsh_bucket`; returns `[batch, heads, num_hashes, length]`
-    fp64.
+    square of the rotations. (It is not relative to the best: for a factor of 2 the second best is
+    the negative of the best, so every decision would seem clear.) Rounding can move a query to
+    another bucket only if the margin is tiny. Same arguments as `lsh_bucket`; returns
+    `[batch, heads, num_hashes, length]` fp64.
     """
     if not factors:
         raise ValueError("factors is empty: there is no hash to take a margin of")

@@ -23,10 +23,10 @@ LSH_BUCKET = OpSpec(
 
 
 def bucket_count(factors: Sequence[int]) -> int:
-    """The number of buckets without the one for padding; it is also the number of that one.
+    """The number of buckets without the one for padding; the padding bucket has this number.
 
     Raises:
-        OpError: there are no buckets, or more than int32 can number.
+        OpError: factors are missing or invalid, or the bucket numbers do not fit into int32.
     """
     LSH_BUCKET.check_attributes(factors=factors)
     count = math.prod(factors)

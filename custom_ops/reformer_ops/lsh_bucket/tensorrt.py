@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class LshBucketForm(TensorRTForm):
-    """One plugin; without fp32 products of matrices, a convolution."""
+    """One plugin; without fp32 matrix products, a convolution."""
 
     op = LSH_BUCKET
     plugins = (Plugin("lsh_bucket", LSH_BUCKET.inputs, LSH_BUCKET.outputs),)
@@ -39,7 +39,7 @@ class LshBucketForm(TensorRTForm):
     def write_without_fp32_products(
         self, writer: OnnxWriter, *inputs: ir.Value, **attributes: Any
     ) -> tuple[ir.Value, ...] | None:
-        """The projections as a convolution; the rotations must be a weight."""
+        """Write the projections as a convolution; the rotations must be a weight."""
         from reformer_ops.lsh_bucket.onnx_body import convolution_body
 
         query, rotations, mask = inputs

@@ -28,7 +28,7 @@ def _portable(
     query: torch.Tensor, rotations: torch.Tensor, mask: torch.Tensor, factors: Sequence[int]
 ) -> torch.Tensor:
     num_buckets = bucket_count(factors)
-    # Which bucket wins must not depend on the model's type: hashing is fp32 throughout.
+    # Hashing is always fp32, so that the bucket does not depend on the model's type.
     query = query.to(torch.float32)
     stride, start = 1, 0
     buckets = torch.zeros((), dtype=torch.int64, device=query.device)
@@ -36,7 +36,7 @@ def _portable(
         half = factor // 2
         columns = rotations[..., start : start + half]
         rotated = torch.einsum("blhd,hdrf->bhrlf", query, columns)
-        # The argmax over [xR, -xR] without building it. Equals go to the lower index: xR.
+        # The argmax of [xR, -xR] without computing -xR. Of equal values, the lower index wins: xR.
         high, high_index = rotated.max(dim=-1)
         low, low_index = rotated.min(dim=-1)
         index = torch.where(high >= -low, high_index, low_index + half)
@@ -59,7 +59,7 @@ register(LSH_BUCKET, _check, _portable, _fake)
 def lsh_bucket(
     query: torch.Tensor, rotations: torch.Tensor, mask: torch.Tensor, factors: Sequence[int]
 ) -> torch.Tensor:
-    """The bucket of every query in every round: `reference.lsh_bucket` says exactly which.
+    """The bucket of every query in every round, as defined by `reference.lsh_bucket`.
 
     Args:
         query: `[batch, length, heads, head_dim]` fp32, fp16 or bf16; hashed in fp32.

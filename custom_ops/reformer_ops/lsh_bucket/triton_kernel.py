@@ -1,4 +1,4 @@
-"""`LshBucket` in Triton: projections and their argmax in one launch, to fp32's accuracy."""
+"""`LshBucket` in Triton: projections and their argmax in one launch, with fp32's accuracy."""
 
 import math
 from functools import cache
@@ -11,18 +11,18 @@ from reformer_ops.triton.launch import Argument, Grid, Launch, padded, triton_ty
 from reformer_ops.triton.tiles import hash_tile
 
 _LOW = tl.constexpr(2.0**11)
-"""Of fp16: what rounding to it leaves of a number is scaled by this, so as not to be subnormal."""
+"""Scale of the remainder after rounding to fp16, so that the remainder is not subnormal."""
 
 _EXPONENT = tl.constexpr(0xFF << 23)
-"""The bits of an fp32 that hold its exponent."""
+"""The bits of the exponent in an fp32 number."""
 
 
 @triton.jit
 def power_of_two(tile):
-    """(the largest power of two that is no larger than the largest |element|, 1 by it).
+    """Returns the largest power of two that is at most the largest |element|, and its inverse.
 
-    By it a tile fits into fp16 whatever its numbers are, and no bit is lost. At the ends of fp32 it
-    is a power of two nearby, so that both are normal numbers.
+    Divided by it, any tile fits into fp16, and no bit is lost. At the limits of fp32 the function
+    returns a power of two nearby, so that both results are normal numbers.
     """
     largest = tl.max(tl.max(tl.abs(tile), axis=1), axis=0)
     bits = largest.to(tl.int32, bitcast=True) & _EXPONENT
@@ -33,10 +33,11 @@ def power_of_two(tile):
 
 @triton.jit
 def project(x, rotations, total, PRECISION: tl.constexpr):
-    """`total` and the products of `x` [tokens, depth] and `rotations` [depth, columns] fp32.
+    """`total` plus the products of `x` [tokens, depth] and `rotations` [depth, columns] fp32.
 
-    To fp32's accuracy. In a half type `x` is what it is; rotations are then a sum of two numbers of
-    fp16, or three of bf16, whose products with it are exact and are summed in fp32.
+    The result has fp32's accuracy. If `x` has a half type, it is used unchanged, and the rotations
+    are written as a sum of two fp16 or three bf16 numbers. Their products with `x` are exact and
+    are summed in fp32.
     """
     if PRECISION == "float16":
         size, one_by_size = power_of_two(rotations)
@@ -69,7 +70,7 @@ def hash_once(
     BLOCK_K: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """`[BLOCK_M]` indices of the largest of [x R, -x R] with R of HALF columns, STRIDE apart in d.
+    """`[BLOCK_M]` indices of the largest of [x R, -x R]; R has HALF columns and row stride STRIDE.
 
     query      [BLOCK_M, 1] pointers to rows of HEAD_DIM
     rotations  pointer to the first column
@@ -90,8 +91,8 @@ def hash_once(
                 other=0.0,
             )
             projected = project(x, r, projected, PRECISION)
-        # The largest of [p, -p] is the largest |p|; p itself has the lower index. The larger of a
-        # number and NaN is the number: so NaN has a bucket too, if a meaningless one.
+        # The largest of [p, -p] is the largest |p|; p itself has the lower index. The maximum of a
+        # number and NaN is the number, so NaN also gets a bucket, but a meaningless one.
         strength = tl.where(exists[None, :], tl.maximum(tl.abs(projected), 0.0), -1.0)
         index = tl.where(projected >= 0.0, column[None, :], column[None, :] + HALF)
         top = tl.max(strength, axis=1)
@@ -122,7 +123,7 @@ def lsh_bucket_kernel(
     BLOCK_K: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """A program hashes BLOCK_M tokens of one head in one round, a tile of columns at a time.
+    """A program hashes BLOCK_M tokens of one head in one round, one tile of columns at a time.
 
     query      [batch, length, HEADS, HEAD_DIM]
     rotations  [HEADS, HEAD_DIM, NUM_HASHES, COLUMNS] fp32
@@ -130,14 +131,14 @@ def lsh_bucket_kernel(
     buckets    [batch, HEADS, NUM_HASHES, length] i32
 
     HALVES, STARTS, WEIGHTS and WIDTHS have a number for each factor: half of it, its first column,
-    what its index is multiplied by, and the columns of a tile. Rounds are neighbours in the grid,
-    since they read the same queries.
+    the multiplier of its index, and the columns of a tile. Rounds are neighbours in the grid,
+    because they read the same queries.
     """
     tiles = tl.cdiv(length, BLOCK_M)
     program = tl.program_id(0)
     hash_round = program % NUM_HASHES
     tile = program // NUM_HASHES % tiles
-    row = program // NUM_HASHES // tiles  # of the sequences' heads
+    row = program // NUM_HASHES // tiles  # among all heads of all sequences
     sequence = (row // HEADS).to(tl.int64)
     head = row % HEADS
 

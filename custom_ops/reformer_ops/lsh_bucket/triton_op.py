@@ -13,7 +13,7 @@ from reformer_ops.triton.torch import as_bytes, on_device_of, target_of, type_of
 def lsh_bucket(
     query: torch.Tensor, rotations: torch.Tensor, mask: torch.Tensor, factors: Sequence[int]
 ) -> torch.Tensor:
-    """As the torch operator; operands are already checked."""
+    """Same as the torch operator, but operands are already checked."""
     batch, length, heads, head_dim = query.shape
     num_hashes = rotations.shape[2]
     launch = triton_kernel.lsh_bucket(

@@ -1,5 +1,5 @@
-// The declaration of SortedChunkAttention, and how its operands become the kernel's arguments, for
-// all bindings.
+// The declaration of SortedChunkAttention, and the conversion of its operands to the kernel's
+// arguments, for all bindings.
 #pragma once
 
 #include "operands.h"
@@ -24,7 +24,7 @@ struct SortedChunkAttention {
   static constexpr auto* kForward = &sorted_chunk_attention;
   static constexpr auto* kBackward = &sorted_chunk_attention_backward;
 
-  // For the forward or the backward arguments; `inputs` in the order of kInputs.
+  // For the forward or the backward arguments; `inputs` are in the order of kInputs.
   template <typename Arguments>
   static void set_inputs(Arguments& arguments, const void* const* inputs) {
     using Numbers = decltype(arguments.query);

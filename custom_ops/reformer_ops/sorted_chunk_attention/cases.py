@@ -1,4 +1,4 @@
-"""Inputs that `SortedChunkAttention` is tested on, on every backend."""
+"""Test inputs of `SortedChunkAttention`, for every backend."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def make_case(
     mask: str = "full",
     seed: int = 0,
 ) -> Case:
-    """Normally distributed queries and values, uniform buckets, padding in the last one."""
+    """Normally distributed queries and values, uniform buckets, padding in the last bucket."""
     rng = np.random.default_rng(seed)
     shape = (batch, length, heads, head_dim)
     valid = random_mask(rng, batch, length, mask)
@@ -90,14 +90,15 @@ def cases() -> Iterator[Case]:
                     causal=causal,
                     mask=mask,
                 )
-    # Thousands of buckets: several digits of the radix sort; one bucket: nothing to sort.
+    # Thousands of buckets need several digits of the radix sort; with one bucket nothing is sorted.
     yield make_case(
         batch=1, length=512, heads=2, head_dim=64, num_hashes=1, num_buckets=8192, chunk_length=64
     )
     yield make_case(
         batch=1, length=128, heads=2, head_dim=8, num_hashes=4, num_buckets=1, chunk_length=32
     )
-    # What GPUs have tiles of their own for: long heads, long chunks, and both where they are not.
+    # GPUs have special tiles for these: wide heads with chunks of 128, and wide heads with shorter
+    # chunks (here a head that must be padded).
     for head_dim, chunk_length in ((128, 128), (72, 64)):
         yield make_case(
             batch=1,
@@ -112,8 +113,8 @@ def cases() -> Iterator[Case]:
     edges = make_case(
         batch=1, length=192, heads=3, head_dim=8, num_hashes=2, num_buckets=4, chunk_length=96
     )
-    # Zeros have no direction, and squares of the second head leave the range of fp16. So would a
-    # sum of the third's values over unnormalised weights.
+    # Zeros have no direction. Squares of the second head exceed the range of fp16; so would a sum
+    # of the third head's values with weights that are not normalised.
     edges.inputs["query_key"] *= np.array([[0.0], [1000.0], [1e-4]], np.float32)
     edges.inputs["value"][:, :, 2] += 1000.0
     yield Case("edges-of-the-range", edges.inputs, edges.attributes)

@@ -31,14 +31,15 @@ struct SortedRound : ChunkBlocks {
 namespace reformer::REFORMER_ISA {
 namespace {
 
-// The chunks of one task, gathered when they are needed and kept while later chunks see them.
+// The chunks of one task. A chunk is gathered when it is first needed and kept while later chunks
+// see it.
 template <typename Stored>
 class GatheredChunks {
  public:
   GatheredChunks(const SortedRound& round, const ChunkShape& shape, std::int64_t width)
       : round_(round), arguments_(*round.arguments), shape_(shape), width_(width) {}
 
-  // Rows of fp32 tensors are used in place, unless vectors would read past their end.
+  // fp32 rows are used in place, unless vectors would read past their end.
   bool copies_queries() const {
     return sizeof(Stored) != sizeof(float) || shape_.head_dim % kLanes != 0;
   }
@@ -130,8 +131,9 @@ class GatheredChunks {
   const std::uint8_t* mask_ = nullptr;
 };
 
-// Adds one round's results to those of the rounds before. The weight of a round is the exponential
-// of its logsumexp, which is fp32. Earlier results are scaled down when a larger logsumexp comes.
+// Adds the results of one round to those of the previous rounds. The weight of a round is the
+// exponential of its logsumexp, which is fp32. Earlier results are scaled down if the new logsumexp
+// is larger.
 template <typename Stored>
 class RoundSum {
  public:
@@ -156,7 +158,7 @@ class RoundSum {
     prefetch.add(output_, stride_ * sizeof(Stored), positions, count);
   }
 
-  // `weights` must have room for four times the rows, rounded up to kLanes.
+  // `weights` must have space for four times the rows, rounded up to kLanes.
   void add(Attention& attention, const std::int32_t* positions, std::int64_t count) {
     const AttentionArguments& a = *round_.arguments;
     const bool first = round_.round == 0, last = round_.round + 1 == a.num_hashes;
@@ -318,7 +320,7 @@ void sorted_chunk_attention(const AttentionArguments& given, const Parallel& par
   round.sums = weights.get() + queries;
   round.accumulator = accumulator.get();
   const auto block = active_sorted_chunk_block();
-  // One round after another: each adds to the output of the rounds before.
+  // Rounds run one after another, because each adds to the output of the previous rounds.
   for (round.round = 0; round.round < a.num_hashes; ++round.round)
     parallel_for(parallel, lines * round.blocks_per_head,
                  [&](std::size_t task) { block(round, task); });

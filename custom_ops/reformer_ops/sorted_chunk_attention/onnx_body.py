@@ -9,7 +9,7 @@ from reformer_ops.core.attention_masks import ABSENT, KEY_NORM_EPSILON, MASKED, 
 from reformer_ops.core.onnx_writer import OnnxWriter
 from reformer_ops.sorted_chunk_attention.onnx_sort import stable_sort
 
-_NEVER = int(np.iinfo(np.int32).max)  # a position no query reaches: the key is masked
+_NEVER = int(np.iinfo(np.int32).max)  # no query has a position this large: the key is masked
 
 
 def body(
@@ -27,9 +27,9 @@ def body(
 ) -> ir.Value:
     """The attended values, `[batch, length, heads, head_dim]` in the model's type.
 
-    Chunks have a static length. A sequence shorter than one is padded to it, and then only the
-    first round counts and no neighbour is seen; the padded slots need no more than `MASKED`, since
-    every query has itself at `SELF`, beside which they weigh nothing.
+    Chunks have a static length. A shorter sequence is padded to one chunk; then only the first
+    round counts and no neighbour is seen. The padded slots may have the score `MASKED`, because
+    every query has its own score `SELF`, so their weight is 0.
     """
     length = w.size(buckets, 3)
     padded = w.op("Max", length, w.ints(chunk_length))
@@ -39,11 +39,12 @@ def body(
 
     rows = w.op("Reshape", buckets, w.shape(-1, length))
     order, rank = stable_sort(w, rows, length, num_buckets + 1)
-    # Slots past the end repeat the last position: any that can be gathered will do.
+    # Slots past the end repeat the last position: any valid index works.
     last = w.op("Sub", length, w.ints(1))
     slots = w.op("Min", w.iota(padded, "slots"), w.scalar_int32(last))
     order = w.op("Gather", order, slots, axis=1)
-    # Not -1: a length that is no multiple must fail here, even where all rounds together are one.
+    # The size is not -1: a length that is not a multiple must fail here, even if the sum of all
+    # rounds is a multiple.
     chunks = w.op("Mul", num_hashes, w.op("Div", padded, w.ints(chunk_length)))
     order = w.op("Reshape", order, w.shape(batch, heads, chunks, chunk_length), name="order")
 
@@ -58,7 +59,7 @@ def body(
             absent=None if absent is None else w.int32(absent),
         )
 
-    # Rows of [batch * length * heads, head_dim]: no transpose of the tensors themselves.
+    # Gather rows of [batch * length * heads, head_dim], to avoid a transpose of the tensors.
     token = _offset(w, order, batch, w.scalar_int32(length), axis=0)
     head = w.op("Mul", token, w.scalar_int32(heads))
     head = _offset(w, head, heads, None, axis=1)
@@ -85,7 +86,7 @@ def body(
     scores = w.op("Where", is_self, w.float32(SELF), scores, name="scores")
     attended, lse = w.softmax_attend(scores, values)
 
-    # Undo the sort: for each (batch, length, head, round) the row its result stands in.
+    # Undo the sort: for each (batch, length, head, round) the row of its result.
     rank = w.op("Reshape", rank, w.shape(batch, heads, num_hashes, length))
     place = _offset(w, rank, num_hashes, w.scalar_int32(padded), axis=2)
     per_head = w.op("Mul", num_hashes, padded)
@@ -121,7 +122,7 @@ def _gather_rows(
 
 
 def _normalised(w: OnnxWriter, queries: ir.Value) -> ir.Value:
-    """Keys: queries over their root mean square and the square root of head_dim, in fp32."""
+    """Keys: queries divided by their root mean square and the square root of head_dim, in fp32."""
     rows = w.to_float32(queries)
     mean_square = w.op("ReduceMean", w.op("Mul", rows, rows), w.ints(-1), keepdims=1)
     head_dim = w.op("Cast", w.size(queries, 4), to=ir.DataType.FLOAT)
@@ -131,9 +132,9 @@ def _normalised(w: OnnxWriter, queries: ir.Value) -> ir.Value:
 
 
 def _sum_rounds(w: OnnxWriter, attended: ir.Value, lse: ir.Value) -> ir.Value:
-    """Rounds weighed by a softmax over their logsumexps, itself held in fp32.
+    """The rounds, weighted by a softmax over their logsumexps; the softmax is fp32.
 
-    `attended` is `[batch, length, heads, num_hashes, head_dim]`, `lse` the same less head_dim.
+    `attended` is `[batch, length, heads, num_hashes, head_dim]`, `lse` the same without head_dim.
     """
     last = w.ints(-1)
     top = w.op("ReduceMax", lse, last, keepdims=1)

@@ -1,8 +1,9 @@
-"""A stable sort of bucket numbers in standard ONNX operators that every runtime takes.
+"""A stable sort of bucket numbers in standard ONNX operators that every runtime supports.
 
-TopK stops at 3,840 elements in TensorRT and ONNX has no argsort. A radix sort needs neither: four
-bits at a time, least significant first, each element's new place is the number of elements before
-it in (digit, position) order, which an exclusive cumulative sum over one-hot digits gives.
+TensorRT limits TopK to 3,840 elements, and ONNX has no argsort. A radix sort needs neither. It
+sorts four bits at a time, the least significant first. The new place of an element is the number of
+elements before it in (digit, position) order; an exclusive cumulative sum over one-hot digits gives
+it.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ def stable_sort(
         length: one-element int64 tensor.
 
     Returns:
-        `order` (which position stands in each slot) and `rank` (in which slot each position
-        stands), both `[rows, length]` int32.
+        `order` (the position in each slot) and `rank` (the slot of each position), both
+        `[rows, length]` int32.
     """
     positions = w.iota(length, "positions")
     order = w.op("Expand", positions, w.op("Shape", keys), name="order")
@@ -46,14 +47,14 @@ def stable_sort(
 
 
 def _digit_widths(num_keys: int) -> list[int]:
-    """How many bits each pass sorts: as few passes as possible, of nearly equal width."""
+    """The bits that each pass sorts: as few passes as possible, of nearly equal width."""
     bits = max(1, (num_keys - 1).bit_length())
     passes = -(-bits // DIGIT_BITS)
     return [bits // passes + (number < bits % passes) for number in range(passes)]
 
 
 def _digit(w: OnnxWriter, keys: ir.Value, shift: int, width: int, *, last: bool) -> ir.Value:
-    """Bits `shift..shift + width` by division: not every runtime has bitwise operators."""
+    """Bits `shift..shift + width`, by division, because not every runtime has bitwise operators."""
     if shift:
         keys = w.op("Div", keys, w.int32(1 << shift))
     if last:
@@ -65,7 +66,7 @@ def _digit(w: OnnxWriter, keys: ir.Value, shift: int, width: int, *, last: bool)
 def _place(
     w: OnnxWriter, digit: ir.Value, positions: ir.Value, length: ir.Value, radix: int
 ) -> ir.Value:
-    """The slot each element moves to: `[rows, length]` int32."""
+    """The new slot of each element: `[rows, length]` int32."""
     values = w.int32(np.arange(radix).reshape(1, radix, 1))
     hot = w.op("Equal", w.op("Unsqueeze", digit, w.ints(1)), values)
     hot = w.op("Cast", hot, name="one_hot", to=ir.DataType.INT32)

@@ -25,19 +25,19 @@ def sorted_chunk_attention(
     num_chunks_after: int,
     causal: bool,
 ) -> NDArray[np.float64]:
-    """Sort by bucket, attend within chunks of the sorted sequence, undo the sort, sum over the
-    rounds.
+    """Sort by bucket, attend within chunks of the order, undo the sort, sum over the rounds.
 
     Args:
         query_key, value: `[batch, length, heads, head_dim]`. `length` is at most `chunk_length`
-            (then `buckets` is not looked at and every query sees the whole sequence, once) or a
-            multiple of it.
+            (then `buckets` is ignored and every query sees the whole sequence, once) or a multiple
+            of it.
         buckets: `[batch, heads, num_hashes, length]`, values in `0..num_buckets` inclusive.
         mask: `[batch, length]` bool, False for padding.
         num_buckets: number of hash buckets, not counting the one for padding.
-        num_chunks_before, num_chunks_after: neighbouring chunks seen. The chunks of all rounds
-            form one ring: the first chunk of a round is preceded by the last of the round before.
-        causal: forbid keys that lie after the query in the unsorted sequence.
+        num_chunks_before, num_chunks_after: neighbouring chunks that a query sees. The chunks of
+            all rounds form one ring: before the first chunk of a round is the last of the previous
+            round.
+        causal: mask keys that are after the query in the unsorted sequence.
 
     Returns:
         `[batch, length, heads, head_dim]` fp64.
@@ -49,7 +49,7 @@ def sorted_chunk_attention(
         order = np.broadcast_to(np.arange(length), (batch, heads, 1, length))
         before, after = 0, 0
     else:
-        # Stable within a bucket: ties keep their order of position.
+        # The sort is stable: within a bucket, positions keep their order.
         order = np.argsort(buckets, axis=-1, kind="stable")
         before, after = num_chunks_before, num_chunks_after
     rounds, size = order.shape[2], min(chunk_length, length)

@@ -1,5 +1,8 @@
-"""`SortedChunkAttention` in TensorRT: sort_first_pass [sort_next_pass ...] attend_rounds
-[combine_rounds], where a single round of hashing needs no combining."""
+"""`SortedChunkAttention` in TensorRT.
+
+The chain is sort_first_pass [sort_next_pass ...] attend_rounds [combine_rounds]; a single round of
+hashing needs no combining.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ _SORT_PASS = "sort_pass_"
 
 
 class SortedChunkAttentionForm(TensorRTForm):
-    """A plugin for each pass of the sort, one for all rounds, one that combines them."""
+    """A plugin for each pass of the sort, one for all rounds, and one that combines the rounds."""
 
     op = SORTED_CHUNK_ATTENTION
     plugins = (
@@ -40,13 +43,13 @@ class SortedChunkAttentionForm(TensorRTForm):
     )
 
     def steps(self, compiled: Collection[str], sizes: Sizes) -> list[str]:
-        """Every pass of the sort that is compiled, attention, and combining if there are rounds."""
+        """Every compiled pass of the sort, attention, and combining if there are several rounds."""
         passes = sorted(step for step in compiled if step.startswith(_SORT_PASS))
         combine = ["combine_rounds"] if sizes["num_hashes"] > 1 else []
         return [*passes, "attend_rounds", *combine]
 
     def plugin_of(self, step: str, arguments: Collection[str]) -> str | None:
-        """The first pass of the sort reads no order."""
+        """As in the base class; the first pass of the sort is the one that reads no order."""
         if step.startswith(_SORT_PASS):
             return "sort_next_pass" if "order" in arguments else "sort_first_pass"
         return super().plugin_of(step, arguments)
@@ -61,7 +64,7 @@ class SortedChunkAttentionForm(TensorRTForm):
     def misfit(
         self, chain: Sequence[CompiledStep], attributes: Attributes, sizes: Sizes
     ) -> str | None:
-        """The passes must sort every bucket, also padding's, of all heads and rounds."""
+        """The passes must sort all buckets, including padding's, of all heads and rounds."""
         rows = sizes["heads"] * sizes["num_hashes"]
         bits = 0
         for kernel in chain:

@@ -24,11 +24,11 @@ from reformer_ops.sorted_chunk_attention.spec import SORTED_CHUNK_ATTENTION
 
 
 class _SortedChunks:
-    """The operands sorted and cut into chunks, and the scores of each query for the keys it sees.
+    """The operands, sorted and cut into chunks, and the scores of each query for the keys it sees.
 
-    The heads join the batch, so that axis 1 counts chunks: those of all rounds form one ring. A
-    short sequence is padded to a chunk of which only its own slots exist, and only the first round
-    of it counts. The order does not matter within one chunk.
+    Heads are part of the batch axis, so that axis 1 is the chunks; the chunks of all rounds form
+    one ring. A short sequence is padded to one chunk, in which only its own slots exist, and only
+    its first round counts. Within one chunk the order does not matter.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class _SortedChunks:
         return rows.reshape(self.lines, -1, self.size, self.head_dim)
 
     def scatter(self, chunks: torch.Tensor) -> torch.Tensor:
-        """The sum over the rounds, of what `gather` gives a shape to."""
+        """The inverse of `gather`; results of all rounds are added."""
         index = self.slots[..., None].expand(-1, -1, self.head_dim)
         rows = chunks.new_zeros((self.lines, self.length, self.head_dim))
         rows.scatter_add_(1, index, chunks.reshape(index.shape))
@@ -100,7 +100,7 @@ class _SortedChunks:
         return rows.transpose(1, 2).contiguous()  # as `_fake` promises
 
     def dropped(self, seed: torch.Tensor, dropout: float) -> torch.Tensor | None:
-        """For `softmax_attend`; docs/ops.md numbers rows and columns."""
+        """The dropout factors for `softmax_attend`; docs/ops.md defines rows and columns."""
         if dropout == 0:
             return None
         lines = torch.arange(self.lines, device=seed.device)[:, None]
@@ -112,7 +112,7 @@ class _SortedChunks:
         return factors(seed, rows, columns, dropout, self.scores.dtype)
 
     def attend(self, dropped: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-        """The output, and `[lines, 1, length]` the logsumexp over all rounds."""
+        """Returns the output, and the logsumexp over all rounds, `[lines, 1, length]`."""
         output, lse = softmax_attend(self.scores, self.values, dropped)
         places = torch.arange(self.length, device=self.order.device).expand_as(self.order)
         undo = torch.empty_like(self.order).scatter_(2, self.order, places)
@@ -128,9 +128,9 @@ class _SortedChunks:
         return self._join(output.sum(dim=1).to(self.values.dtype)), lse
 
     def query_lse(self, lse: torch.Tensor) -> torch.Tensor:
-        """`[lines, rounds * count, size, 1]` of every query's `lse`, inf where it counts no more.
+        """The `lse` of every query, `[lines, rounds * count, size, 1]`; inf for unused slots.
 
-        That is past the end of a short sequence, and in its rounds after the first.
+        Slots are unused past the end of a short sequence, and in its rounds after the first.
         """
         gathered = torch.gather(lse.reshape(self.lines, self.length), 1, self.slots)
         gathered = gathered.reshape(self.lines, -1, self.size)
@@ -189,7 +189,7 @@ def _portable_backward(
     value_gradients = chunks.ring.sum_adjacent(value_gradients.to(lse.dtype), 1)
     as_query = (score_gradients @ chunks.keys).to(lse.dtype)
     key_gradients = (score_gradients.transpose(-1, -2) @ chunks.queries).to(lse.dtype)
-    # What a gradient has along a key only changes the norm, which a key does not have.
+    # Keys are normalised, so the component of a gradient along its key has no effect.
     scale = chunks.inverse_norm / math.sqrt(chunks.head_dim)
     as_key = chunks.ring.sum_adjacent(key_gradients, 1) * scale
     queries = chunks.queries.to(lse.dtype)
@@ -234,7 +234,7 @@ def sorted_chunk_attention(
             rounds are fp32.
         buckets: `[batch, heads, num_hashes, length]` int32 in `0..num_buckets`.
         mask: `[batch, length]` bool, False for padding.
-        dropout: of the probabilities, in training (`call_with_dropout`).
+        dropout: the share of probabilities to drop in training (`call_with_dropout`).
 
     Returns:
         `[batch, length, heads, head_dim]` of the inputs' type.
