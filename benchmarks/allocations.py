@@ -1,15 +1,15 @@
-"""Memory of tensors, counted from every allocation, so it is the same in every run."""
+"""Memory of tensors, counted from every allocation, so that every run gives the same value."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-# What PyTorch's profiler calls an event of its allocators; its bytes are negative where freed.
+# The name of an allocator event in PyTorch's profiler; its bytes are negative if memory is freed.
 _MEMORY_EVENT = "[memory]"
 
 
 def peak_allocated(function: Callable[[], object]) -> int:
-    """The most bytes that tensors held at once while `function` ran, beyond those of before it.
+    """The largest increase in the bytes of all tensors while `function` runs.
 
     Memory that kernels allocate without PyTorch is not counted.
     """

@@ -16,12 +16,12 @@ from reformer_export.errors import ReformerError
 @click.option(
     "--only",
     type=click.Choice(["speed", "learning"]),
-    help="One part; without it both.",
+    help="Measure one part. [default: both]",
 )
 def main(quick: bool, only: str | None, threads: int | None, out: Path) -> None:
     """Compare the Reformer's attention with others in the same model: time, memory, learning.
 
-    Exit code 1 when something could not be measured because it broke.
+    The exit code is 1 if a measurement failed.
     """
     from benchmarks.baselines import duplication, speed
     from benchmarks.baselines.suite import QUICK, WHOLE, run_suite

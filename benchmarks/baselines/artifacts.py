@@ -1,4 +1,4 @@
-"""A choice as an artifact, exported by the path that every model of ours takes."""
+"""Exports a choice to an artifact, by the same path as all our models."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from reformer_export.source import create_model, save_checkpoint
 
 
 def export_choice(choice: Choice, skeleton: Skeleton, folder: Path, *, seed: int = 0) -> Path:
-    """Make a checkpoint of the skeleton with random weights, and export it with this attention.
+    """Make a checkpoint of the skeleton with random weights and export it with this attention.
 
-    The artifact's manifest says that the attention was exchanged. The weights that a choice has
-    beyond the skeleton's are in `model.onnx_data` alone.
+    The artifact's manifest notes that the attention was exchanged. Additional weights of a choice
+    are only in `model.onnx_data`.
 
     Args:
-        folder: gets "checkpoint" and "artifact", in place of what it held.
-        seed: of the weights.
+        folder: receives "checkpoint" and "artifact"; its former content is deleted.
+        seed: the seed of the weights.
 
     Returns:
         The artifact.

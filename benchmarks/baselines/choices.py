@@ -1,4 +1,4 @@
-"""The attentions that are compared, and the skeleton they share."""
+"""The attentions that are compared, and their common skeleton."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _PERFORMER_CHUNK = 128
 
 @dataclass(frozen=True)
 class Skeleton:
-    """Sizes of the model; `keys` is what a query of any choice but full attention may meet.
+    """Sizes of the model; `keys` is the number of keys for a query of any choice except full.
 
-    That many keys, mixtures of keys, or random features: so each does about the same arithmetic.
-    Without an `axial_shape` there is an embedding for every position.
+    These are keys, mixtures of keys, or random features, so all choices do about the same
+    arithmetic. Without an `axial_shape` there is an embedding for every position.
 
     Raises:
         ConfigError: as `ReformerConfig`.
@@ -65,13 +65,13 @@ class Skeleton:
 
 @dataclass(frozen=True)
 class Choice:
-    """An attention: its name, and how it replaces the skeleton's own.
+    """An attention: its name, and a function that replaces the skeleton's attention.
 
     Attributes:
-        kind: of layer that the skeleton has.
-        replace: makes the attention of a layer from the one it replaces and the layer's number;
-            None if the skeleton's own is kept.
-        causal: False for what cannot be.
+        kind: the kind of the skeleton's layers.
+        replace: makes the attention of a layer from the skeleton's attention, the skeleton and the
+            layer's number; None if the skeleton's attention is kept.
+        causal: False if the attention cannot be causal.
     """
 
     name: str
@@ -114,4 +114,4 @@ PERFORMER = Choice(
 )
 
 CHOICES = (REFORMER, LOCAL, FULL, LINFORMER, LONGFORMER, PERFORMER)
-"""All of them, in the order of tables."""
+"""All choices, in the order of tables."""

@@ -1,4 +1,4 @@
-"""What TensorRT has to know of all operators."""
+"""The TensorRT forms of all operators."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from reformer_ops.sorted_chunk_attention.tensorrt import SortedChunkAttentionFor
 _FORMS = (LshBucketForm(), SortedChunkAttentionForm(), ChunkAttentionForm())
 
 FORMS: dict[str, TensorRTForm] = {form.op.name: form for form in _FORMS}
-"""By the operator's ONNX name."""
+"""All forms, by the operator's ONNX name."""
 
 PLUGINS: dict[str, Plugin] = {
     plugin.name: plugin for form in FORMS.values() for plugin in form.plugins
@@ -19,7 +19,7 @@ PLUGINS: dict[str, Plugin] = {
 
 
 def plugin_of(step: str, arguments: tuple[str, ...]) -> Plugin:
-    """The plugin that launches a compiled kernel; KeyError when there is none."""
+    """The plugin that launches a compiled kernel; KeyError if there is none."""
     for form in FORMS.values():
         name = form.plugin_of(step, arguments)
         if name is not None:

@@ -1,4 +1,4 @@
-"""Every launch that an attention layer consists of, by name: what is compiled ahead of time."""
+"""All launches of an attention layer, by name; they are compiled ahead of time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from reformer_ops.triton.launch import Launch
 
 @dataclass(frozen=True)
 class LayerShape:
-    """What is compiled into a layer's kernels: everything but batch and length."""
+    """The values that are compiled into a layer's kernels: everything except batch and length."""
 
     heads: int
     head_dim: int
@@ -30,7 +30,7 @@ class LayerShape:
 
 @dataclass(frozen=True)
 class Hashing:
-    """What LSH layers have besides."""
+    """Additional values of LSH layers."""
 
     num_hashes: int
     factors: tuple[int, ...]
@@ -62,11 +62,11 @@ def local_layer(shape: LayerShape, *, dtype: str, target: int) -> dict[str, Laun
 
 
 def lsh_layer(shape: LayerShape, hashing: Hashing, *, dtype: str, target: int) -> dict[str, Launch]:
-    """The launches of an LSH layer, in order: a chain in which each takes what came before.
+    """The launches of an LSH layer, in order; each reads outputs of earlier launches.
 
-    lsh_bucket -> sort_pass_0 (-> sort_pass_1 ...) -> attend_rounds -> combine_rounds, the last only
-    where there is more than one round: of one, `attend_rounds` gives the output. Each pass of the
-    sort is one launch.
+    lsh_bucket -> sort_pass_0 (-> sort_pass_1 ...) -> attend_rounds -> combine_rounds. With one
+    round there is no combine_rounds: `attend_rounds` gives the output. Each pass of the sort is one
+    launch.
 
     Raises:
         OpError: the operators are not defined for the shape.

@@ -1,7 +1,7 @@
-"""An operator as a program: the launches that compute it, and the buffers they pass on.
+"""An operator as a program: the launches that compute it, and the buffers between them.
 
-Whoever runs a program needs no knowledge of the operator. Its inputs and outputs have the names of
-the spec; what one launch leaves to a later one is a scratch buffer of the program.
+Code that runs a program does not need to know the operator. Inputs and outputs have the names of
+the spec; an output of a launch that a later launch reads is a scratch buffer of the program.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ LONGEST = 2**31 - 1
 
 @dataclass(frozen=True)
 class Step:
-    """One launch. It is left out of a run whose length is not in `shortest..longest`.
+    """One launch. It is skipped if the length of a run is not in `shortest..longest`.
 
     `buffers` gives the program's name of an argument that has another name in the kernel.
     """
@@ -42,7 +42,7 @@ class Step:
     longest: int = LONGEST
 
     def arguments(self) -> list[str]:
-        """The kernel's arguments by the program's names, "length" among them."""
+        """The kernel's arguments under the program's names, including "length"."""
         names = [a.name for a in self.launch.inputs]
         names += ["length"]
         names += [a.name for a in self.launch.outputs]
@@ -51,14 +51,14 @@ class Step:
 
 @dataclass(frozen=True)
 class Program:
-    """How an operator is computed on one GPU, for one type and shape.
+    """The computation of an operator on one GPU, for one type and shape.
 
     Attributes:
         op: the operator.
         dtype: the model's type, "float16".
         attributes: the node's attributes.
-        sizes: the axes that are compiled in, such as heads; batch and length are open.
-        scratch: buffers by name. Their size in bytes is what `Grid.programs` gives.
+        sizes: the axes that are compiled in, such as heads; batch and length are set in each run.
+        scratch: buffers by name. `Grid.programs` gives their size in bytes.
         steps: the launches, in order.
     """
 
@@ -71,7 +71,7 @@ class Program:
 
 
 def sizes_of(op: OpSpec, shapes: Mapping[str, tuple[Any, ...]]) -> dict[str, Any]:
-    """The axes that a program for `op` has compiled in, from the shapes of inputs by name."""
+    """The axes that are compiled into a program for `op`, from the shapes of inputs by name."""
     axes: dict[str, Any] = {}
     for operand in op.inputs:
         if operand.name in shapes:
@@ -93,7 +93,7 @@ def make_program(
         op: the operator.
         dtype: "float32", "float16" or "bfloat16".
         attributes: every attribute of the spec.
-        sizes: every axis that `sizes_of` names.
+        sizes: every axis that `sizes_of` returns.
         target: the GPU's compute capability, 90 for sm_90.
 
     Raises:
@@ -137,8 +137,8 @@ def _sorted_chunk_attention(
 ) -> tuple[dict[str, Grid], list[Step]]:
     """Sort by bucket, attend in every round, sum the rounds.
 
-    A run with one chunk needs no sort. Up to one segment
-    of the sort a pass is one launch; beyond, counting first is less work than counting all again.
+    A run with one chunk needs no sort. Up to one segment of the sort, a pass is one launch. For
+    longer sequences it is less work to count first than to count everything in every program.
     """
     rounds = heads * num_hashes
     element = 4 if dtype == "float32" else 2
@@ -185,11 +185,11 @@ def _sorted_chunk_attention(
 
 @dataclass(frozen=True)
 class _Recipe:
-    """How an operator's program is made.
+    """The construction of an operator's program.
 
     Attributes:
         sizes: the axes that are compiled in.
-        make: gives the scratch buffers and the steps, for a type, a target, the sizes and the
+        make: returns the scratch buffers and the steps, for a type, a target, the sizes and the
             attributes.
     """
 

@@ -8,7 +8,7 @@ import triton.language as tl
 from reformer_ops.triton.launch import Argument, Grid, Launch, padded, triton_type
 
 _ELEMENTS = 1024
-"""Of a program's tile: 8 a thread, in flight at once; more would spill where rows are padded."""
+"""Elements of a program's tile: 8 loads per thread at a time; more would spill for padded rows."""
 
 
 @triton.jit(do_not_specialize=["length"])
@@ -24,14 +24,15 @@ def combine_rounds_kernel(
     BLOCK_M: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
-    """A program has BLOCK_M rows of the output; tokens and heads are one axis of rows here.
+    """A program computes BLOCK_M rows of the output; tokens and heads are one axis of rows here.
 
     outputs  [batch, NUM_HASHES, length, HEADS, HEAD_DIM]
     lse      [batch, NUM_HASHES, length, HEADS] fp32
     output   [batch, length, HEADS, HEAD_DIM]
 
-    Bound by memory: every element is read once, in order. Of a short sequence only round 0 is
-    there. The logsumexps are read twice, since their own logsumexp is rounded before it is used.
+    The kernel is bound by memory: it reads every element once, in order. A short sequence has only
+    round 0. The logsumexps are read twice, because their own logsumexp must be rounded before it is
+    used.
     """
     rows = length * HEADS
     tiles = tl.cdiv(rows, BLOCK_M)

@@ -1,4 +1,4 @@
-"""Attention of every round in Triton: sorted chunks in, output and logsumexp of each round out."""
+"""Attention of every round in Triton: output and logsumexp of each round, from sorted chunks."""
 
 import math
 from functools import cache
@@ -29,7 +29,7 @@ from reformer_ops.triton.tiles import attention_tile
 _SELF = tl.constexpr(SELF)
 
 _DESCRIBED = 64
-"""Slots that one program describes."""
+"""Slots that one program of `describe_keys` processes."""
 
 
 @triton.jit(do_not_specialize=["length"])
@@ -59,18 +59,18 @@ def attend_rounds_kernel(
     PRECISION: tl.constexpr,
     STAGES: tl.constexpr,
 ):
-    """A program has BLOCK_M queries of one chunk and goes over the keys of the chunks they see.
+    """A program has BLOCK_M queries of one chunk and iterates over the keys of the chunks they see.
 
     query_key, value  [batch, length, HEADS, HEAD_DIM]
-    order             [batch, HEADS, NUM_HASHES, length] i32: positions, sorted; not read if short
+    order             [batch, HEADS, NUM_HASHES, length] i32: sorted positions; not read if short
     mask              [batch, length] u8
-    codes, scales     [batch, HEADS, NUM_HASHES, length] i32, fp32: what `describe_keys` says, then
-                      order and mask are None; or None
+    codes, scales     [batch, HEADS, NUM_HASHES, length] i32, fp32: outputs of `describe_keys` (then
+                      order and mask are None), or None
     outputs           [batch, NUM_HASHES, length, HEADS, HEAD_DIM], in the order of the sequence
     lse               [batch, NUM_HASHES, length, HEADS] fp32
 
-    The sort is undone by storing each row where its query stands. With one round `outputs` is the
-    operator's output. Of a short sequence round 0 is written and no other.
+    To undo the sort, each row is stored at the position of its query. With one round `outputs` is
+    the operator's output. For a short sequence only round 0 is written.
     """
     tiles: tl.constexpr = (CHUNK_LENGTH + BLOCK_M - 1) // BLOCK_M
     chunks_a_round = tl.cdiv(length, CHUNK_LENGTH)
@@ -78,7 +78,7 @@ def attend_rounds_kernel(
     program = tl.program_id(0)
     tile = program % tiles
     chunk = program // tiles % ring
-    row = program // tiles // ring  # of the sequences' heads
+    row = program // tiles // ring  # among all heads of all sequences
 
     is_sorted = length > CHUNK_LENGTH
     in_order = tl.where(is_sorted, NUM_HASHES * length, 0)
@@ -193,13 +193,13 @@ def describe_keys_kernel(
     codes   [batch, HEADS, NUM_HASHES, length] i32: see `key_codes`
     scales  [batch, HEADS, NUM_HASHES, length] fp32: see `key_scale`
 
-    A key is read by the queries of several chunks, and each would gather its position, its mask
-    and its norm anew. Of a short sequence only round 0 is there.
+    Queries of several chunks read a key, and each would gather its position, mask and norm again. A
+    short sequence has only round 0.
     """
     tiles = tl.cdiv(NUM_HASHES * length, BLOCK_M)
     program = tl.program_id(0)
     tile = program % tiles
-    row = program // tiles  # of the sequences' heads
+    row = program // tiles  # among all heads of all sequences
     sequence = (row // HEADS).to(tl.int64)
     head = row % HEADS
     is_sorted = length > CHUNK_LENGTH
@@ -262,7 +262,7 @@ def attend_rounds(
 ) -> Launch:
     """The launch for one model type ("float32", "float16", "bfloat16"), shape and GPU.
 
-    With `described` it takes what `describe_keys` gives, in place of order and mask.
+    With `described` its inputs are the outputs of `describe_keys` instead of order and mask.
     """
     element = triton_type(dtype)
     tile = attention_tile(dtype, head_dim, chunk_length, target, is_sorted=True)

@@ -16,14 +16,14 @@ def sort_by_bucket(buckets: torch.Tensor, *, num_buckets: int, alone: bool = Fal
 
     Args:
         buckets: `[batch, heads, num_hashes, length]` int32 in `0..num_buckets`.
-        alone: each pass in one launch, as plugins have it, instead of two.
+        alone: True for one launch per pass, as in plugins, instead of two.
 
     Returns:
         The same shape, int32.
     """
     batch, heads, num_hashes, length = buckets.shape
     buckets = buckets.contiguous()
-    order = buckets  # the first pass reads none
+    order = buckets  # the first pass does not read it
     for step in triton_sort.sort_passes(
         heads=heads, num_hashes=num_hashes, num_buckets=num_buckets
     ):
@@ -51,7 +51,7 @@ def sorted_chunk_attention(
     num_chunks_after: int,
     causal: bool,
 ) -> torch.Tensor:
-    """As the torch operator; operands are already checked."""
+    """Same as the torch operator, but operands are already checked."""
     batch, length, heads, head_dim = query_key.shape
     is_short = length <= chunk_length
     num_hashes = 1 if is_short else buckets.shape[2]

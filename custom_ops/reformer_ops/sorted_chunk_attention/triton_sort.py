@@ -1,16 +1,17 @@
-"""The sort by bucket in Triton: a stable radix sort, a digit of the bucket at a time.
+"""The sort by bucket in Triton: a stable radix sort, one digit of the bucket at a time.
 
-A pass orders positions by one digit and keeps the order they came in, so passes from the lowest
-digit to the highest sort by (bucket, position). One pass does for fewer than 2**10 buckets, two for
-2**20. No result depends on timing: ranks are counted, and integers are added in any order.
+A pass sorts positions by one digit and keeps the order of equal digits, so passes from the lowest
+digit to the highest sort by (bucket, position). One pass is enough for fewer than 2**10 buckets,
+two for 2**20. No result depends on timing: ranks are counted, and integers may be added in any
+order.
 
 A pass is one launch or two:
 
 - One: every program counts the whole row of buckets itself and then places its own segment. It
-  needs no memory but the output, which is all that a TensorRT plugin has. The counting is
-  length / SEGMENT times what it need be.
-- Two: `count_digits_kernel` counts each segment once, and the programs that place add up the
-  counts. It is what torch runs.
+  needs no memory except the output; a TensorRT plugin has no other memory. The counting is done
+  length / SEGMENT times instead of once.
+- Two: `count_digits_kernel` counts each segment once, and the programs that place positions add the
+  counts. Torch uses this form.
 """
 
 from dataclasses import dataclass
@@ -22,14 +23,14 @@ import triton.language as tl
 from reformer_ops.triton.launch import Argument, Grid, Launch
 
 MAX_DIGIT_BITS = 10
-"""2**10 counters are eight registers of each of 128 threads, and 4 KB of shared memory."""
+"""2**10 counters need eight registers in each of 128 threads, and 4 KB of shared memory."""
 
 SEGMENT = 2048
-"""Positions that one program places where it also counts."""
+"""Positions in the segment of one program."""
 
 _COUNT_TILE = 1024
 _PLACE_TILE = 128
-"""A tile's ranks are a square of comparisons: 128 of them a thread and tile."""
+"""The ranks of a tile need a square of comparisons: 128 for each thread and tile."""
 
 
 @triton.jit
@@ -42,7 +43,7 @@ def load_digits(
     DIGITS: tl.constexpr,
     TILE: tl.constexpr,
 ):
-    """(positions, digits, which exist) of TILE places; whatever the bucket, digits are in range."""
+    """(positions, digits, existence) of TILE places; digits are in range for any bucket."""
     place = start + tl.arange(0, TILE)
     present = place < length
     position = place
@@ -66,7 +67,7 @@ def count_digits_kernel(
     """A program counts the digits of one segment of a row.
 
     buckets  [rows, length] i32; a row is one round of one head of one sequence
-    order    [rows, length] i32: positions as the pass before left them; None: as they stand
+    order    [rows, length] i32: positions in the order of the previous pass; None: unsorted
     counts   [rows, segments, DIGITS] i32
     """
     segments = tl.cdiv(length, SEGMENT)
@@ -97,7 +98,7 @@ def sort_pass_kernel(
     COUNT_TILE: tl.constexpr,
     PLACE_TILE: tl.constexpr,
 ):
-    """A program moves one segment of a row to where its digits belong.
+    """A program moves one segment of a row to its sorted places.
 
     buckets, order  as above
     counts          [rows, segments, DIGITS] i32, or None: count here
@@ -129,7 +130,7 @@ def sort_pass_kernel(
             found = tl.load(counts + other * DIGITS + tl.arange(0, DIGITS))
             in_row += found
             in_segments_before += tl.where(other < segment, found, 0)
-    # Where the next position of each digit goes.
+    # The place for the next position with each digit.
     free = tl.cumsum(in_row, axis=0) - in_row + in_segments_before
 
     lane = tl.arange(0, PLACE_TILE)
@@ -137,7 +138,7 @@ def sort_pass_kernel(
         position, digit, present = load_digits(
             buckets, order, start, length, SHIFT, DIGITS, PLACE_TILE
         )
-        # Lanes that do not exist come last, so they are in no rank.
+        # Unused lanes are last, so they are not counted in any rank.
         ahead = (digit[:, None] == digit[None, :]) & (lane[:, None] > lane[None, :])
         rank = tl.sum(ahead.to(tl.int32), axis=1)
         place = tl.gather(free, digit, axis=0) + rank
@@ -147,12 +148,12 @@ def sort_pass_kernel(
 
 @dataclass(frozen=True)
 class Pass:
-    """One pass of the sort over `2**bits` digits: the launches that do it."""
+    """The launches of one pass of the sort, over `2**bits` digits."""
 
     shift: int
     bits: int
     count: Launch
-    """Into the counts that `place` takes."""
+    """Writes the counts that `place` reads."""
     place: Launch
     place_alone: Launch
     """Without counts, in one launch."""
@@ -160,10 +161,10 @@ class Pass:
 
 @cache
 def sort_passes(*, heads: int, num_hashes: int, num_buckets: int) -> tuple[Pass, ...]:
-    """The passes that sort buckets 0 ... num_buckets, the last one being padding's.
+    """The passes that sort buckets 0 to num_buckets; the last bucket is that of padding.
 
-    The first reads no order, since positions are in theirs. The passes after the first take the
-    order that the one before gave.
+    The first pass reads no order, because positions are unsorted. Each later pass reads the order
+    of the previous pass.
     """
     bits = num_buckets.bit_length()
     passes = -(-bits // MAX_DIGIT_BITS)

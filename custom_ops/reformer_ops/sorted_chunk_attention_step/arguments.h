@@ -1,4 +1,5 @@
-// The declaration of SortedChunkAttentionStep, and how its operands become the kernel's arguments.
+// The declaration of SortedChunkAttentionStep, and the conversion of its operands to the kernel's
+// arguments.
 #pragma once
 
 #include "operands.h"
@@ -31,7 +32,7 @@ struct SortedChunkAttentionStep {
   };
   static constexpr Attribute kAttributes[] = {{"chunk_length"}, {"num_chunks_before"}};
 
-  // `inputs` in the order of kInputs, `outputs` in that of kOutputs.
+  // `inputs` are in the order of kInputs, `outputs` in that of kOutputs.
   static void set(SortedStepArguments& a, Axes& axes, const void* const* inputs,
                   void* const* outputs) {
     a.query_key = inputs[0];

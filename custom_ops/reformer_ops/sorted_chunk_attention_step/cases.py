@@ -1,4 +1,4 @@
-"""Inputs that `SortedChunkAttentionStep` is tested on, on every backend."""
+"""Test inputs of `SortedChunkAttentionStep`, for every backend."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def make_case(
     block_length: int = 8,
     seed: int = 0,
 ) -> Case:
-    """Sequences with so many tokens before the new one; normally distributed numbers.
+    """Sequences with `past_length` tokens before the new one; normally distributed numbers.
 
-    The unused end of the cache holds numbers too: they must not count. Without `attend_all`,
-    sequences of less than a chunk attend all, as in a model.
+    The unused end of the cache also contains numbers, which must have no effect. Without
+    `attend_all`, sequences of less than a chunk attend all, as in a model.
     """
     rng = np.random.default_rng(seed)
     batch, capacity = len(past_length), capacity or max(past_length) + 3
@@ -64,15 +64,14 @@ def make_case(
 
 
 def cases() -> Iterator[Case]:
-    """Lengths around whole chunks, windows that see a token twice, many and few buckets, sizes of
-    vectors."""
+    """Lengths around whole chunks, windows with repeated tokens, numbers of buckets, head sizes."""
     yield make_case([0])
     yield make_case([0, 1, 3, 4, 5, 7, 8, 9, 12, 31])
     yield make_case([4, 4, 2], attend_all=[True, False, True])
     yield make_case([4, 4, 5, 16], attend_all=[True, False, False, False], before=0)
     yield make_case([5, 9, 13, 40], before=3)
     yield make_case([3, 17], num_buckets=1, num_hashes=1)  # all in one bucket
-    yield make_case([60, 33], num_buckets=1000, num_hashes=3)  # mostly alone in theirs
+    yield make_case([60, 33], num_buckets=1000, num_hashes=3)  # mostly one token in a bucket
     yield make_case([0, 1, 6, 7], chunk_length=1, before=2)
     yield make_case([0, 1, 5, 31, 32, 33], block_length=1)
     yield make_case([7, 20, 22, 23, 24], block_length=3, capacity=27)

@@ -16,9 +16,9 @@
 namespace reformer::REFORMER_ISA {
 namespace {
 
-// The tokens of one round of one head, in order. Block b holds the ranks from b * block_length on.
-// It is a ring: its first rank is at starts[b]. So a token moves all those after it by one rank,
-// but only in its own block the numbers move; a later block gives up its last slot for its new
+// The tokens of one round of one head, in order. Block b contains the ranks from b * block_length
+// on. It is a ring: its first rank is at starts[b]. A new token moves all tokens after it by one
+// rank, but numbers move only in its own block; in each later block the last slot becomes the
 // first.
 class Round {
  public:
@@ -31,10 +31,10 @@ class Round {
     bucket_ = a.buckets[line];
   }
 
-  // Adds the new token after all of its bucket and of those below; returns its rank.
+  // Inserts the new token after all tokens of its bucket and of lower buckets; returns its rank.
   std::int64_t insert() {
     std::int64_t rank = 0, rest = length_;
-    while (rest > 0) {  // a binary search for the first token of a bucket above
+    while (rest > 0) {  // binary search for the first token of a higher bucket
       const std::int64_t half = rest / 2;
       if (buckets_[token(rank + half)] <= bucket_) {
         rank += half + 1;
@@ -72,7 +72,7 @@ class Round {
   std::int64_t length() const { return length_; }
 
  private:
-  // The line of the present, which is that of the past.
+  // The present's line, with the content of the past's line.
   static std::int32_t* present(std::int32_t* present, const std::int32_t* past, std::int64_t line,
                                std::int64_t size) {
     if (present != past) std::copy_n(past + line * size, size, present + line * size);
@@ -94,8 +94,8 @@ class Round {
     return start;
   }
 
-  // Moves the ranks `rank` to `last - 1` of a block on by one, and writes `token` at `rank`.
-  // Returns what was at the rank `last`.
+  // Moves the ranks `rank` to `last - 1` of a block up by one, and writes `token` at `rank`.
+  // Returns the number that was at rank `last`.
   std::int32_t insert_into(std::int64_t block, std::int32_t rank, std::int32_t last,
                            std::int32_t token) {
     std::int32_t* const tokens = ring(block);
@@ -121,7 +121,8 @@ class Round {
   std::int32_t *buckets_, *order_, *starts_, block_length_, bucket_;
 };
 
-// Writes the rounds' mean by the softmax of their logsumexps. `outputs` has `count` rows of `dim`.
+// Writes the mean of the rounds, weighted by the softmax of their logsumexps. `outputs` has `count`
+// rows of `dim`.
 void sum_rounds(const float* outputs, const float* lses, std::int64_t count, std::int64_t dim,
                 float* sum) {
   const float top = *std::max_element(lses, lses + count);
@@ -164,7 +165,7 @@ void run(const SortedStepArguments& a, std::size_t task) {
     Round sorted(a, batch, head, round);
     const std::int64_t rank = sorted.insert();
     const bool all = a.attend_all[batch] != 0;
-    if (all && round > 0) continue;  // it would be the same once more
+    if (all && round > 0) continue;  // every round would give the same result
     attention.clear();
     const std::int64_t count = all ? sorted.length() : reach;
     std::int64_t next = 0;

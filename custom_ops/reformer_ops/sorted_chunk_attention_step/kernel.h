@@ -8,7 +8,7 @@
 
 namespace reformer {
 
-// `present` may be `past`: then nothing is copied, and the new token is written into its place.
+// `present` may be `past`: then nothing is copied, and only the new token is written.
 struct SortedStepArguments {
   const void *query_key, *value;      // [batch, heads, head_dim] of dtype
   const std::int32_t* buckets;        // [batch, heads, num_hashes]
@@ -19,15 +19,15 @@ struct SortedStepArguments {
   const std::int32_t* past_length;    // [batch]
   const std::uint8_t* attend_all;     // [batch]
   void* output;                       // [batch, heads, head_dim] of dtype
-  void *present_key, *present_value;  // as the pasts
+  void *present_key, *present_value;  // as their pasts
   std::int32_t *present_buckets, *present_order, *present_starts;
   std::int64_t batch, heads, head_dim, num_hashes, capacity, blocks, block_length;
   std::int64_t chunk_length, num_chunks_before;
   DType dtype;
 };
 
-// Throws Error if the cache is full, its blocks are too few, a length is negative, the order names
-// a token or a place that is not there, or a token is to attend all of more than one chunk.
+// Throws Error if the cache is full, if it has too few blocks, if a length is negative, if an order
+// or a start is out of range, or if attend_all is set for more than one chunk.
 void sorted_chunk_attention_step(const SortedStepArguments& arguments, const Parallel& parallel);
 
 }  // namespace reformer

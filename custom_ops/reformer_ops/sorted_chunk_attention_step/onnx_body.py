@@ -39,14 +39,14 @@ def body(
     bucket = w.op("Unsqueeze", buckets, w.ints(3), name="bucket")
     present_buckets = w.op("Where", is_new, bucket, past_buckets, name="present_buckets")
 
-    # The new token's rank, and the order with it in there.
+    # The new token's rank, and the order that includes it.
     is_past = w.op("Less", tokens, position)
     before = w.op("And", w.op("LessOrEqual", past_buckets, bucket), is_past)
     before = w.op("Cast", before, to=ir.DataType.INT32)
     rank = w.op("ReduceSum", before, w.ints(3), name="rank", keepdims=1)
     present_order, present_starts = _inserted(w, past_order, past_starts, position, rank)
 
-    # The tokens that are seen: [batch, heads, num_hashes, slots].
+    # The tokens that the new token sees: [batch, heads, num_hashes, slots].
     reach = (num_chunks_before + 1) * chunk_length
     count = max(reach, chunk_length + 1)  # attend_all is for at most one chunk and the new token
     slots = w.iota(w.ints(count), "slots")
@@ -84,7 +84,7 @@ def body(
     scores = w.op("Unsqueeze", scores, w.ints(3))
     attended, lse = w.softmax_attend(scores, gathered(present_value, "values"))
 
-    # Rounds weighed by a softmax over their logsumexps. A token that attends all has one round.
+    # Rounds are weighted by a softmax over their logsumexps. With attend_all there is one round.
     later_round = w.op("Greater", w.iota(w.size(buckets, 2)), w.int32(0))
     unused = w.op("And", w.op("Unsqueeze", later_round, w.ints(1)), everything)
     lse = w.op("Where", w.op("Unsqueeze", unused, w.ints(4)), w.float32(ABSENT), lse)
@@ -116,7 +116,7 @@ def _inserted(
     grows = w.op("Cast", w.op("And", later, used), to=ir.DataType.INT32)
     moved = w.op("Add", w.op("Sub", starts, grows), block_length)
     present_starts = w.op("Mod", moved, block_length, name="present_starts")
-    # The rank at each slot, and the token that was at this rank, or at the one before.
+    # The rank at each slot, and the past token at this rank or at the previous one.
     slots = w.op("Add", w.iota(w.size(order, 4), "slots_of_block"), block_length)
     within = w.op("Sub", slots, w.op("Unsqueeze", present_starts, w.ints(4)))
     within = w.op("Mod", within, block_length)

@@ -28,31 +28,34 @@ def sorted_chunk_attention_step(
     chunk_length: int,
     num_chunks_before: int,
 ) -> tuple[NDArray[np.float64], Array, Array, Array, Array, Array]:
-    """One new token finds its place among the sorted tokens of each round and attends its chunk
-    and those before.
+    """One new token is inserted into the sorted tokens of each round and attends to its chunk.
+
+    It also attends to `num_chunks_before` chunks before its chunk.
 
     Args:
         query_key, value: `[batch, heads, head_dim]`, of the new token.
         buckets: `[batch, heads, num_hashes]` int32, of the new token.
-        past_key, past_value: `[batch, capacity, heads, head_dim]`, by position. Keys are as
-            projected; this operator normalises them.
+        past_key, past_value: `[batch, capacity, heads, head_dim]`, by position. Keys are not
+            normalised; this operator normalises them.
         past_buckets: `[batch, heads, num_hashes, capacity]` int32, by position.
         past_order: `[batch, heads, num_hashes, blocks, block_length]` int32: the positions sorted
             by bucket, and by position within a bucket, in rings. Block `b` has the ranks from
             `b * block_length` on; `blocks * block_length` is at least `capacity`.
-        past_starts: `[batch, heads, num_hashes, blocks]` int32, where the first rank of a block is.
-        past_length: `[batch]` int32, the tokens in the cache, less than `capacity`. It is also the
-            position of the new token. What the cache holds from there on does not count.
-        attend_all: `[batch]` bool: True if the token attends all tokens instead, in one round. That
-            is defined for at most `chunk_length` tokens in the cache.
+        past_starts: `[batch, heads, num_hashes, blocks]` int32: the slot of the first rank of a
+            block.
+        past_length: `[batch]` int32, the number of tokens in the cache, less than `capacity`. It is
+            also the position of the new token. The content of the cache from there on has no
+            effect.
+        attend_all: `[batch]` bool: True if the token attends to all tokens instead, in one round.
+            This is defined for at most `chunk_length` tokens in the cache.
 
     Returns:
         The output `[batch, heads, head_dim]` fp64, and the cache with the new token in it: keys,
         values, buckets, order, starts.
 
-    The chunk of a token is its rank, its place in the sorted sequence, divided by `chunk_length`.
-    The ranks of the chunk and of those before it are taken modulo the length, so a token may be
-    seen more than once. The new token scores itself by -1e5, every time.
+    The chunk of a token is its rank (its place in the sorted sequence) divided by `chunk_length`.
+    The ranks of its chunk and of the chunks before are taken modulo the length, so a token may be
+    seen more than once. The new token has the score -1e5 for itself each time.
 
     Source: Hugging Face's `LSHSelfAttention` with a cache, for one sequence.
     """

@@ -1,5 +1,4 @@
-"""`torch.ops.reformer.sorted_chunk_attention_step`: the portable implementation and its
-registration."""
+"""`torch.ops.reformer.sorted_chunk_attention_step`: portable implementation and registration."""
 
 from __future__ import annotations
 
@@ -52,7 +51,7 @@ def _portable(
     rank = before.sum(dim=-1, keepdim=True, dtype=torch.int32)
     present_order, present_starts = _inserted(past_order, past_starts, position, rank)
 
-    # The tokens that are seen: [batch, heads, num_hashes, slots].
+    # The tokens that the new token sees: [batch, heads, num_hashes, slots].
     reach = (num_chunks_before + 1) * chunk_length
     slots = torch.arange(max(reach, chunk_length + 1), dtype=torch.int32, device=device)
     first = (rank // chunk_length - num_chunks_before) * chunk_length
@@ -92,7 +91,7 @@ def _inserted(
     blocks = torch.arange(order.shape[-2], dtype=torch.int32, device=order.device)
     grows = (blocks > rank // block_length) & (blocks <= position // block_length)
     present_starts = (starts + block_length - grows.to(torch.int32)) % block_length
-    # The rank at each slot, and the token that was at this rank, or at the one before.
+    # The rank at each slot, and the past token at this rank or at the previous one.
     slots = torch.arange(block_length, dtype=torch.int32, device=order.device)
     within = (slots + block_length - present_starts[..., None]) % block_length
     ranks = (blocks[:, None] * block_length + within).flatten(-2)
@@ -131,8 +130,9 @@ def sorted_chunk_attention_step(
     num_chunks_before: int,
     in_place: bool = False,
 ) -> tuple[torch.Tensor, ...]:
-    """One new token attends around its place in the sorted sequence:
-    `reference.sorted_chunk_attention_step`.
+    """One new token attends to the tokens around its place in the sorted sequence.
+
+    `reference.sorted_chunk_attention_step` is the definition.
 
     Args:
         query_key, value: `[batch, heads, head_dim]` fp32, fp16 or bf16.
@@ -143,8 +143,8 @@ def sorted_chunk_attention_step(
         past_starts: `[batch, heads, num_hashes, blocks]` int32.
         past_length: `[batch]` int32.
         attend_all: `[batch]` bool.
-        in_place: write into the cache that is given, and return that. The native kernels take it
-            contiguous, in fp32 or fp16.
+        in_place: write into the given cache and return it. The native kernels need a contiguous
+            cache in fp32 or fp16.
 
     Returns:
         The output `[batch, heads, head_dim]`, and the cache with the new token in it: keys, values,

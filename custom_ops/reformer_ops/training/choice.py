@@ -1,4 +1,4 @@
-"""Conditions under which training uses native kernels for the layers beside attention.
+"""Conditions under which training uses native kernels for layers other than attention.
 
 Export and eval mode never use them: there torch's own operators run.
 """
@@ -12,7 +12,7 @@ from reformer_ops.core.native import native_status
 _FEATURES = 16
 """Numbers of features must be a multiple of this."""
 
-# Products with fewer multiply-adds than this gain nothing.
+# For products with fewer multiply-adds the native kernels are not faster.
 _SMALLEST = 2**20
 
 
@@ -21,14 +21,13 @@ def runs_natively(*tensors: torch.Tensor) -> bool:
     return (
         all(t.device.type == "cpu" and t.dtype == torch.float32 for t in tensors)
         and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()  # which chooses by itself
+        and not torch.compiler.is_compiling()  # the compiler chooses kernels itself
         and native_status("torch").available
     )
 
 
 def serves(input: torch.Tensor, *weights: torch.Tensor) -> bool:
-    """True if the native kernels support the products of `input` and these weights, and are
-    faster."""
+    """True if native kernels support the products of `input` with these weights and are faster."""
     return (
         all(weight.shape[1] % _FEATURES == 0 for weight in weights)
         and input.shape[:-1].numel() * weights[0].numel() >= _SMALLEST

@@ -1,7 +1,7 @@
-"""What the Triton kernels of both attentions share: rows, the ring of chunks, the softmax.
+"""Common parts of the Triton kernels of both attentions: rows, the ring of chunks, the softmax.
 
-Everything here is inlined into a kernel. `length` is the one size that a kernel learns when it is
-launched; all others are compiled in, so that strides are constants and loads are vectors.
+Everything here is inlined into a kernel. `length` is the only size that is set at launch; all
+others are compiled in, so that strides are constants and loads are vectors.
 """
 
 import triton
@@ -15,15 +15,15 @@ _SELF = tl.constexpr(SELF)
 _EPSILON = tl.constexpr(KEY_NORM_EPSILON)
 _NOBODY = tl.constexpr(2**31 - 1)
 _HIDDEN = tl.constexpr(-(2**31))
-"""The bit by which the code of a key says that it is padding. The other bits are its position."""
+"""The bit that marks padding in the code of a key. The other bits are the key's position."""
 
 
 @triton.jit
 def row_offsets(position, first, HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK: tl.constexpr):
-    """`[len(position), BLOCK]` offsets into one head of a `[length, HEADS, HEAD_DIM]` tensor, of
-    the elements from `first` on.
+    """Offsets `[len(position), BLOCK]` of elements from `first` on in rows of one head.
 
-    64 bits: a long sequence of many heads has more than 2**31 elements.
+    The tensor is `[length, HEADS, HEAD_DIM]`. Offsets are 64-bit, because a long sequence with many
+    heads has more than 2**31 elements.
     """
     start = position.to(tl.int64) * (HEADS * HEAD_DIM) + first
     return start[:, None] + tl.arange(0, BLOCK)[None, :]
@@ -31,7 +31,7 @@ def row_offsets(position, first, HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, BL
 
 @triton.jit
 def row_mask(present, first, HEAD_DIM: tl.constexpr, BLOCK: tl.constexpr):
-    """Which of these elements there are."""
+    """True for each of these elements that exists."""
     inside = present[:, None]
     if HEAD_DIM % BLOCK != 0:
         inside = inside & (first + tl.arange(0, BLOCK) < HEAD_DIM)[None, :]
@@ -48,9 +48,9 @@ def load_rows(
     HEAD_DIM: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """The rows at `position`, gathered; zeros where a row or an element does not exist.
+    """The gathered rows at `position`; zeros if a row or an element does not exist.
 
-    A row is contiguous, so neighbouring threads read one cache line of it whatever the positions.
+    A row is contiguous, so neighbouring threads read one of its cache lines for any positions.
     """
     offsets = row_offsets(position, first, HEADS, HEAD_DIM, BLOCK)
     return tl.load(base + offsets, mask=row_mask(present, first, HEAD_DIM, BLOCK), other=0.0)
@@ -70,11 +70,11 @@ def multiply(
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):
-    """(`[BLOCK_M, BLOCK_N]` products of queries and keys, `[BLOCK_N]` sums of the keys' squares).
+    """Products of queries and keys `[BLOCK_M, BLOCK_N]`, and sums of the keys' squares `[BLOCK_N]`.
 
-    Without tensor cores: everything is fp32, a thread holds what it multiplies, and whole rows
-    would not fit: they are taken BLOCK_K elements at a time, those of the queries anew from the
-    cache.
+    This is for GPUs or types without tensor cores. Everything is fp32, and a thread holds its
+    factors in registers. Whole rows would not fit, so BLOCK_K elements are read at a time; those of
+    the queries are read again from the cache for each tile of keys.
     """
     squares = tl.zeros((BLOCK_N,), tl.float32)
     products = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
@@ -89,7 +89,7 @@ def multiply(
 
 @triton.jit
 def neighbour(chunk, shift, chunks):
-    """The chunk that is `shift` after this one in the ring of all; itself beyond the whole ring."""
+    """The chunk `shift` places after this one in the ring; this one if `shift` exceeds the ring."""
     shift = tl.where(tl.abs(shift) < chunks, shift, 0)
     other = chunk + shift
     other = tl.where(other < 0, other + chunks, other)
@@ -100,10 +100,10 @@ def neighbour(chunk, shift, chunks):
 def key_slots(
     start, window, chunk, chunks, before, CHUNK_LENGTH: tl.constexpr, BLOCK_N: tl.constexpr
 ):
-    """Where the keys from the `start`-th of a chunk's window on stand: (slots, which exist).
+    """(slots, existence) of BLOCK_N keys, from the `start`-th key of a chunk's window on.
 
-    The window is one row of keys: tiles may straddle the borders of chunks, so none is wasted on
-    chunks that no tile divides.
+    The window is one row of keys. Tiles may cross the borders of chunks, so no part of a tile is
+    wasted if chunks are not a multiple of tiles.
     """
     number = start + tl.arange(0, BLOCK_N)
     shift = number // CHUNK_LENGTH - before
@@ -113,7 +113,7 @@ def key_slots(
 
 @triton.jit
 def tile_slots(start, chunk, chunks, before, CHUNK_LENGTH: tl.constexpr, BLOCK_N: tl.constexpr):
-    """`key_slots` of a whole tile; where chunks are made of tiles, all from one chunk."""
+    """`key_slots` of a whole tile; if chunks are a multiple of tiles, all are from one chunk."""
     if CHUNK_LENGTH % BLOCK_N == 0:
         shift = start // CHUNK_LENGTH - before
         other = neighbour(chunk, shift, chunks)
@@ -126,10 +126,11 @@ def tile_slots(start, chunk, chunks, before, CHUNK_LENGTH: tl.constexpr, BLOCK_N
 
 @triton.jit
 def key_codes(position, valid, present):
-    """A number for each key that says all that decides who sees it.
+    """A number for each key that determines which queries see it.
 
-    Its position; with _HIDDEN, which makes it larger than any, where it is padding. A key that is
-    not there has all bits set: it is in the future of every query, and no query's own.
+    It is the key's position. For padding, the bit _HIDDEN makes it larger than any position. An
+    absent key has all bits set: it is in the future of every query, and not the own key of any
+    query.
     """
     code = tl.where(valid, position, position | _HIDDEN)
     return tl.where(present, code, -1)
@@ -137,17 +138,17 @@ def key_codes(position, valid, present):
 
 @triton.jit
 def position_of(code):
-    """The position that a code of `key_codes` has, of a key that is there."""
+    """The position in a code of `key_codes`, for a key that exists."""
     return code & ~_HIDDEN
 
 
 @triton.jit
 def key_scale(squares, HEAD_DIM: tl.constexpr, ROOT: tl.constexpr):
-    """What a key of LSH attention is multiplied by, from the sum of its squares.
+    """The factor that normalises a key of LSH attention, from the sum of its squares.
 
-    Normalising a key is scaling its column of the scores: so keys go to the tensor cores as they
-    are, unrounded, and fp32 sums hold what fp16 would not. Rounded division and root: they are one
-    a key, and large scores show every bit of them.
+    To normalise a key, its column of the scores is scaled. So the tensor cores get the unrounded
+    keys, and fp32 sums hold values that fp16 could not. Division and root are correctly rounded:
+    they are computed once for each key, and in large scores every bit of them matters.
     """
     norm = tl.sqrt_rn(tl.div_rn(squares, 1.0 * HEAD_DIM) + _EPSILON) * ROOT
     return tl.div_rn(1.0, norm)
@@ -155,9 +156,9 @@ def key_scale(squares, HEAD_DIM: tl.constexpr, ROOT: tl.constexpr):
 
 @triton.jit
 def hide_by_code(scores, query_position, query_code, code, CAUSAL: tl.constexpr, OWN: tl.constexpr):
-    """`hide` by the keys' codes. With OWN a query's own key gets SELF.
+    """`hide` with the keys' codes. With OWN a query's own key gets SELF.
 
-    A key that is not there counts as padding: `without_absent` takes it out of the sums again.
+    An absent key counts as padding: `without_absent` removes it from the sums again.
     """
     if CAUSAL:
         seen = query_position.to(tl.uint32)[:, None] >= code.to(tl.uint32)[None, :]
@@ -171,16 +172,16 @@ def hide_by_code(scores, query_position, query_code, code, CAUSAL: tl.constexpr,
 
 @triton.jit
 def without_absent(top, total, window, BLOCK_N: tl.constexpr):
-    """The sum of weights without those of keys beyond the window. Their values were zeros."""
+    """The sum of weights without those of keys beyond the window, whose values were zeros."""
     absent = (tl.cdiv(window, BLOCK_N) * BLOCK_N - window).to(tl.float32)
     return total - absent * tl.exp(-(top - _MASKED))
 
 
 @triton.jit
 def hide(scores, query_position, key_position, valid, present, CAUSAL: tl.constexpr):
-    """Scores with the keys replaced that are padding, in the future, or absent.
+    """Scores, with those of keys replaced that are padding, in the future, or absent.
 
-    Padding is a key that no query is late enough for, so both rules are one comparison a score.
+    Padding is treated as a key after every query, so both rules need one comparison for each score.
     """
     instead = tl.where(present, _MASKED, _ABSENT)
     if CAUSAL:
@@ -193,11 +194,11 @@ def hide(scores, query_position, key_position, valid, present, CAUSAL: tl.conste
 
 @triton.jit
 def attend(scores, values, top, total, output, PRECISION: tl.constexpr):
-    """One step of the online softmax: (top, total, output) with these keys taken in.
+    """One step of the online softmax: (top, total, output) including these keys.
 
     Weights are at most 1 and rounded to the values' type for the tensor cores; all sums are fp32.
-    Natural exponents, not powers of two: next to SELF and MASKED the rounding of fp32 scores is
-    part of the definition, and a scaled score would be rounded elsewhere.
+    The exponential is natural, not a power of two: near SELF and MASKED the rounding of fp32 scores
+    is part of the definition, and a scaled score would be rounded differently.
     """
     new_top = tl.maximum(top, tl.max(scores, axis=1))
     fade = tl.exp(top - new_top)
@@ -212,8 +213,8 @@ def attend(scores, values, top, total, output, PRECISION: tl.constexpr):
 def finish(top, total, output):
     """(output, lse) after the last key.
 
-    Scaled by exp(top - lse) and not by 1 / total: where all is MASKED fp32 swallows the logarithm,
-    and the output is then the sum of the values, as docs/ops.md defines.
+    The output is scaled by exp(top - lse) and not by 1 / total: if all scores are MASKED, fp32
+    rounds the logarithm away, and the output is then the sum of the values, as docs/ops.md defines.
     """
     lse = top + tl.log(total)
     return output * tl.exp(top - lse)[:, None], lse

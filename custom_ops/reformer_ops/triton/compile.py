@@ -1,4 +1,4 @@
-"""Launches compiled ahead of time, with no GPU: PTX, cubin, and the resources they take."""
+"""Launches compiled ahead of time, without a GPU: PTX, cubin, and the resources that they need."""
 
 from __future__ import annotations
 
@@ -29,10 +29,11 @@ class CompilationError(ReformerError):
 
 @dataclass(frozen=True)
 class Compiled:
-    """A kernel for one target, and what it takes to launch it.
+    """A kernel for one target, with the data for its launch.
 
-    `shared_bytes` is what the launch has to ask for. `registers` and `stack_bytes` are those of a
-    thread; `spill_bytes` are what it stores and loads because registers ran out.
+    `shared_bytes` is the shared memory that the launch must request. `registers` and `stack_bytes`
+    are those of a thread; `spill_bytes` are the bytes that a thread stores and loads because of
+    missing registers.
     """
 
     entry: str
@@ -49,16 +50,16 @@ class Compiled:
 def compile_launch(launch: Launch, target: int) -> Compiled:
     """Compile for a GPU of compute capability `target`.
 
-    Pointers are taken to be aligned to 16 bytes, as every allocator of device memory aligns them.
-    The result depends on the launch, the target and Triton's version and on nothing else: no
-    environment variable, no cache, no path of this machine.
+    Pointers are assumed to be aligned to 16 bytes; every allocator of device memory does this. The
+    result depends only on the launch, the target and Triton's version, not on environment
+    variables, a cache or paths of this machine.
 
-    The entry takes `launch.inputs`, `length` as i32, `launch.outputs` and two pointers more to
-    scratch memory, which these kernels don't use: pass null.
+    The entry takes `launch.inputs`, `length` as i32, `launch.outputs` and two additional pointers
+    to scratch memory, which these kernels do not use: pass null.
 
     Raises:
-        OpError: no such target, or the target has no such type.
-        CompilationError: Triton is not installed, or refuses.
+        OpError: the target is unknown, or does not support the type.
+        CompilationError: Triton is not installed, or does not compile the kernel.
     """
     check_target(launch, target)
     try:
@@ -109,7 +110,7 @@ def compile_launch(launch: Launch, target: int) -> Compiled:
 
 
 def check_target(launch: Launch, target: int) -> None:
-    """OpError unless we compile for the target and it computes in the launch's types."""
+    """Raises OpError if the target is not supported or does not have the launch's types."""
     if target not in TARGETS:
         raise OpError(
             f"kernels are compiled for {', '.join(f'sm{t}' for t in TARGETS)}; got sm{target}"
@@ -119,15 +120,15 @@ def check_target(launch: Launch, target: int) -> None:
 
 
 def _ptx_version(target: int) -> int:
-    """The oldest version of PTX that knows the target: so old drivers take it, too."""
+    """The oldest version of PTX that supports the target, so that old drivers accept it too."""
     return 80 if target <= 90 else 86 if target == 100 else 87
 
 
 @contextmanager
 def _on_our_terms() -> Iterator[StringIO]:
-    """Triton without settings from the environment, its cache in a folder that goes away again.
+    """Run Triton without settings from the environment, with its cache in a temporary folder.
 
-    Yields what it prints: what ptxas tells of resources, since we ask for that.
+    Yields its output, which contains ptxas's report of resources.
     """
     former = dict(os.environ)
     for name in former:
@@ -135,7 +136,7 @@ def _on_our_terms() -> Iterator[StringIO]:
             del os.environ[name]
     with tempfile.TemporaryDirectory(prefix="reformer-triton-") as folder:
         os.environ["TRITON_CACHE_DIR"] = folder
-        os.environ["TRITON_DISABLE_LINE_INFO"] = "1"  # it would name this machine's files
+        os.environ["TRITON_DISABLE_LINE_INFO"] = "1"  # it would contain paths of this machine
         os.environ["TRITON_DUMP_PTXAS_LOG"] = "1"
         try:
             with redirect_stdout(StringIO()) as printed:
@@ -149,6 +150,6 @@ def _resources(log: str) -> tuple[int, int, int]:
     """(registers, bytes of stack, bytes spilled) of a thread, as ptxas reports them."""
     frame, used = _FRAME.search(log), _USED.search(log)
     if frame is None or used is None:
-        raise CompilationError(f"ptxas told nothing of a kernel's resources: {log.strip()!r}")
+        raise CompilationError(f"ptxas did not report the resources of a kernel: {log.strip()!r}")
     stack, stores, loads = map(int, frame.groups())
     return int(used[1]), stack, stores + loads

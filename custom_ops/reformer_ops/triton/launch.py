@@ -1,7 +1,7 @@
-"""What a launch of a Triton kernel consists of, for torch, plugins and tests.
+"""The description of a launch of a Triton kernel, for torch, plugins and tests.
 
-The order of arguments is that of TensorRT's ahead-of-time plugins: pointers read, then `length`,
-then pointers written. Whatever else a kernel needs is compiled in.
+The order of arguments is that of TensorRT's ahead-of-time plugins: pointers to read, `length`,
+pointers to write. Everything else that a kernel needs is compiled in.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _TYPES = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 
 @dataclass(frozen=True)
 class Argument:
-    """A pointer that a kernel takes; `type` in Triton's spelling: "*fp16", "*i32"."""
+    """A pointer argument of a kernel; `type` in Triton's notation: "*fp16", "*i32"."""
 
     name: str
     type: str
@@ -25,9 +25,9 @@ class Argument:
 
 @dataclass(frozen=True)
 class Grid:
-    """How many programs: `times * batch * ceil(length * multiplier / divisor)`, on one axis.
+    """The number of programs: `times * batch * ceil(length * multiplier / divisor)`, on one axis.
 
-    One axis, since the others end at 65535.
+    There is one axis because the limit of the others is 65535.
     """
 
     times: int
@@ -44,7 +44,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Launch:
-    """A kernel with all that is compiled into it; `inputs`, `length`, `outputs` are left open."""
+    """A kernel and all compiled-in values; `inputs`, `length`, `outputs` are set at launch."""
 
     kernel: Any
     inputs: tuple[Argument, ...]
@@ -64,7 +64,7 @@ class Launch:
 
     @property
     def options(self) -> dict[str, Any]:
-        """Triton's compilation options, whatever the environment says."""
+        """Triton's compilation options; they do not depend on the environment."""
         return {
             "num_warps": self.num_warps,
             "num_stages": self.num_stages,
@@ -73,7 +73,7 @@ class Launch:
         }
 
     def run(self, tensors: Mapping[str, Any], *, batch: int, length: int) -> None:
-        """Launch on torch tensors, by argument's name: contiguous, on the current device."""
+        """Launch on torch tensors, by argument name: contiguous ones on the current device."""
         arguments = {a.name: tensors[a.name] for a in (*self.inputs, *self.outputs)}
         programs = self.grid.programs(batch, length)
         if programs >= 2**31:
@@ -93,5 +93,5 @@ def triton_type(dtype: str) -> str:
 
 
 def padded(size: int) -> int:
-    """The next power of two, and what a tensor core takes at least: 16."""
+    """The next power of two, but at least 16, the minimum of a tensor core."""
     return max(16, 1 << (size - 1).bit_length())

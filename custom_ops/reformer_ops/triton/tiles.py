@@ -1,7 +1,7 @@
 """Tile sizes of the GPU kernels by type, shape and GPU.
 
-The numbers for sm_90 were measured on an H200, as docs/gpu.md tells; the others are bounded by what
-a compiler shows: registers, spills, and 48 KB of shared memory. Nothing is tuned at run time.
+The numbers for sm_90 were measured on an H200 (docs/gpu.md). The others follow from the compiler's
+output: registers, spills, and a limit of 48 KB of shared memory. Nothing is tuned at run time.
 """
 
 from __future__ import annotations
@@ -13,30 +13,30 @@ from reformer_ops.triton.launch import padded
 
 IEEE = "ieee"
 TF32X3 = "tf32x3"
-"""fp32 products by three of TF32 on tensor cores: each factor is the sum of two TF32 numbers."""
+"""An fp32 product as three TF32 products on tensor cores: a factor is a sum of two TF32 numbers."""
 
 _TENSOR_CORES = 80
-"""The oldest GPU on which Triton uses the tensor cores; on sm_75 it does not."""
+"""The oldest GPU on which Triton uses tensor cores; on sm_75 it does not use them."""
 
 _HOPPER = 90
 """The GPU that was measured."""
 
 _LONGEST_ROW = 128
-"""The widest head that a program can hold for the tensor cores."""
+"""The widest head for which a program with tensor cores is possible."""
 
 
 @dataclass(frozen=True)
 class Tile:
-    """How much of an attention a program has: `queries` x `keys` scores at a time.
+    """The part of an attention that a program computes: `queries` x `keys` scores at a time.
 
     Attributes:
         queries, keys: rows and columns of a tile of scores.
-        depth: elements of a row that are multiplied at a time, where `wide`.
-        wide: fp32 products without tensor cores; otherwise these take whole rows.
-        precision: of products of fp32 on tensor cores.
-        described: what is to know of a sorted key is written by a launch before, once for all
-            programs that read it.
-        num_warps, num_stages, max_registers: how it is compiled.
+        depth: elements of a row that are multiplied at a time, if `wide`.
+        wide: True for fp32 products without tensor cores; tensor cores multiply whole rows.
+        precision: the method for fp32 products on tensor cores.
+        described: True if an earlier launch writes the properties of each sorted key, once for all
+            programs that read the key.
+        num_warps, num_stages, max_registers: compilation options.
     """
 
     queries: int
@@ -50,7 +50,7 @@ class Tile:
     described: bool = False
 
     def constants(self, head_dim: int) -> dict[str, Any]:
-        """What a kernel of either attention must have compiled in of it."""
+        """The constants that a kernel of either attention must have for this tile."""
         return {
             "BLOCK_M": self.queries,
             "BLOCK_N": self.keys,
@@ -67,14 +67,14 @@ def attention_tile(
 ) -> Tile:
     """The tile for a model type, a shape and a GPU (80 for sm_80), of either attention.
 
-    `is_sorted`: for attention of sorted chunks, whose rows are gathered; otherwise for that of
+    `is_sorted`: True for attention of sorted chunks, whose rows are gathered; False for chunks of
     neighbours in the sequence.
     """
     width = padded(head_dim)
     queries = min(64, padded(chunk_length))
     slow = dtype == "float32" and target != _HOPPER
     if target < _TENSOR_CORES or width > _LONGEST_ROW or slow:
-        # A thread multiplies out of registers, and eight warps hide what it waits for.
+        # A thread multiplies from registers, and eight warps hide its waiting times.
         return Tile(
             queries=queries,
             keys=32 if width <= 128 else 16,
@@ -84,7 +84,7 @@ def attention_tile(
             wide=True,
         )
     if dtype == "float32":
-        # Three products of TF32 spill registers everywhere; here they are faster all the same.
+        # Three TF32 products spill registers on every GPU, but here they are faster anyway.
         return Tile(
             queries=queries,
             keys=64 if width <= 64 else 32,
@@ -95,12 +95,12 @@ def attention_tile(
         )
     if target == _HOPPER and queries == 64:
         return _on_hopper(width, chunk_length, is_sorted=is_sorted)
-    # A warp has 16 queries, as many as an instruction multiplies; on sm_90 and sm_100 four warps
-    # are one group that has 64. With 32 keys at a time three programs fit an SM and hide each
-    # other's gathers. While one tile is multiplied the next is on its way, where there is shared
-    # memory for two.
+    # A warp has 16 queries, the number that an instruction multiplies; on sm_90 and sm_100 four
+    # warps are one group with 64. With 32 keys at a time three programs fit an SM and hide each
+    # other's gathers. If there is shared memory for two tiles, the next is loaded while one is
+    # multiplied.
     if chunk_length % 128 == 0:
-        queries = 128  # twice the work on every key that is read
+        queries = 128  # each key that is read is used for twice as many queries
     return Tile(
         queries=queries,
         keys=32,
@@ -111,7 +111,7 @@ def attention_tile(
 
 
 def _on_hopper(width: int, chunk_length: int, *, is_sorted: bool) -> Tile:
-    """For half types on sm_90, and chunks of at least 33."""
+    """The tile for half types on sm_90 and chunks of at least 33."""
     if width <= 64:
         if is_sorted:
             return Tile(64, 128, num_warps=4, num_stages=1, max_registers=168)
@@ -123,14 +123,15 @@ def _on_hopper(width: int, chunk_length: int, *, is_sorted: bool) -> Tile:
 
 @dataclass(frozen=True)
 class HashTile:
-    """How many tokens and columns of rotations a program multiplies at a time.
+    """The number of tokens and columns of rotations that a program multiplies at a time.
 
     Attributes:
-        tokens, columns: of a tile of projections.
+        tokens, columns: the size of a tile of projections.
         depth: elements of a head that are multiplied at a time.
-        precision: how products reach fp32's accuracy: by themselves ("ieee"), by "tf32x3", or by
-            rotations as a sum of numbers of the queries' own type, "float16" or "bfloat16".
-        num_warps, max_registers: how it is compiled.
+        precision: the method by which products reach fp32's accuracy: fp32 products ("ieee"),
+            "tf32x3", or rotations as a sum of numbers of the queries' own type, "float16" or
+            "bfloat16".
+        num_warps, max_registers: compilation options.
     """
 
     tokens: int
@@ -151,6 +152,6 @@ def hash_tile(dtype: str, head_dim: int, target: int) -> HashTile:
     if dtype == "float32":
         return HashTile(64, 64, min(32, width), TF32X3, num_warps=4, max_registers=255)
     if target != _HOPPER:
-        # Three parts of a rotation, as bf16 has, would spill with 64.
+        # In bf16 a rotation has three parts, which would spill with 64 columns.
         width = min(32 if dtype == "bfloat16" else 64, width)
     return HashTile(128, 64, width, dtype, num_warps=8, max_registers=255)

@@ -1,4 +1,4 @@
-"""The Triton kernels on torch tensors: what `torch.ops.reformer` runs on CUDA."""
+"""Helpers for the Triton kernels on torch tensors, which `torch.ops.reformer` runs on CUDA."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _NO_GPU = 80
 
 
 def target_of(tensor: torch.Tensor) -> int:
-    """The compute capability of the GPU a tensor is on: 80 for sm_80."""
+    """The compute capability of a tensor's GPU: 80 for sm_80."""
     if not tensor.is_cuda:
         return _NO_GPU
     major, minor = torch.cuda.get_device_capability(tensor.device)
@@ -24,10 +24,10 @@ def type_of(tensor: torch.Tensor) -> str:
 
 
 def on_device_of(tensor: torch.Tensor) -> AbstractContextManager[object]:
-    """Triton launches on the current device, which need not be the tensor's."""
+    """Make the tensor's device current, because Triton launches on the current device."""
     return torch.cuda.device_of(tensor)
 
 
 def as_bytes(mask: torch.Tensor) -> torch.Tensor:
-    """A mask as kernels read it: a byte a token."""
+    """A mask in the layout of the kernels: one byte for each token."""
     return mask.contiguous().view(torch.uint8)

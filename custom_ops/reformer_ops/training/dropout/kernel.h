@@ -8,7 +8,8 @@
 
 namespace reformer {
 
-// Sets `output` to `input`, both [rows, columns], with elements set to 0 and the rest scaled up.
+// Sets `output` to `input` with some elements set to 0 and the rest scaled up; both are [rows,
+// columns].
 void drop(const Dropout& dropout, std::int64_t rows, std::int64_t columns, const float* input,
           float* output, const Parallel& parallel);
 

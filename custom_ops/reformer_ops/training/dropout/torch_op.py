@@ -13,8 +13,7 @@ from reformer_ops.core.dropout_masks import draw_seed
 def dropout(input: torch.Tensor, share: float) -> torch.Tensor:
     """`input` with a share of its elements set to 0 and the rest scaled up, by the native kernel.
 
-    A seed from torch's generator chooses which. Rows are what the axes before the
-    last one count.
+    A seed from torch's generator chooses the elements. All axes before the last are rows.
 
     Args:
         input: `[.., columns]` fp32 on the CPU.

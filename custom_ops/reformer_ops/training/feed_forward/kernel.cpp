@@ -91,7 +91,7 @@ class Forward {
   Panels up_, down_;
 };
 
-// The sums over one block of rows, stored one after another.
+// The gradient sums of one block of rows, stored one after another.
 struct BlockSums {
   float *norm_weight, *norm_bias, *up_bias, *down_bias;
 
@@ -183,8 +183,8 @@ class Backward {
                                            : to_.output + (first + start) * a_.hidden;
   }
 
-  // All of the backward pass for one block of rows, except the gradients of the two matrices. The
-  // span begins at row `first`, the block at row `first + start`.
+  // The backward pass for one block of rows, except the gradients of the two matrices. The span
+  // begins at row `first`, the block at row `first + start`.
   void differentiate(std::int64_t first, std::int64_t start, std::int64_t rows) {
     const std::int64_t hidden = a_.hidden, inner = a_.feed_forward, row = first + start;
     float* normalised = normalised_ + start * hidden;
@@ -241,7 +241,7 @@ class Backward {
   LayerNorm norm_;
   Forward forward_;
   Panels down_, up_;
-  // Of the rows of one span:
+  // For the rows of one span:
   float* normalised_;    // [rows, hidden]
   float* dropped_;       // [rows, hidden] gradients before dropout; unused without dropout
   float* activated_;     // [rows, feed_forward] output of the ReLU

@@ -1,5 +1,5 @@
-// The feed-forward half of a reversible layer on the CPU, for training: norm, up, dropout, ReLU,
-// down, dropout, a block of rows at a time.
+// The feed-forward half of a reversible layer on the CPU, for training: norm, first linear layer,
+// dropout, ReLU, second linear layer, dropout; for a block of rows at a time.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +15,7 @@ struct FeedForwardArguments {
   const float *up_weight, *up_bias;      // [feed_forward, hidden], [feed_forward]
   const float *down_weight, *down_bias;  // [hidden, feed_forward], [hidden]
   float epsilon;
-  Dropout dropout;  // its first `rows` rows: after the first linear layer; then: after the second
+  Dropout dropout;  // rows 0 to `rows` - 1: first linear layer; then the second
   std::int64_t rows, hidden, feed_forward;
 };
 

@@ -1,4 +1,4 @@
-"""The feed-forward half of a layer, a block of positions at a time, for training on the CPU.
+"""The feed-forward half of a layer, one block of positions at a time, for training on the CPU.
 
 The tensor between the two linear layers is never stored for a whole sequence; the backward pass
 computes it again.
@@ -32,14 +32,14 @@ def feed_forward(
 ) -> torch.Tensor:
     """Layer norm, linear, dropout, ReLU, linear, dropout: `[.., hidden]` fp32 -> the same.
 
-    For inputs and weights for which `serves` is true. Results do not depend on the
-    number of threads.
+    Only for inputs and weights for which `serves` is true. Results do not depend on the number of
+    threads.
 
     Args:
         input: `[.., hidden]`.
-        weights: of the layers.
-        epsilon: of the norm.
-        dropout: the share that is dropped, in [0, 1), by a seed from torch's generator.
+        weights: the weights of the norm and of the linear layers.
+        epsilon: the epsilon of the norm.
+        dropout: the share to drop, in [0, 1); a seed from torch's generator chooses the elements.
     """
     seed = draw_seed(dropout, input.device)
     result: torch.Tensor = _FeedForward.apply(
@@ -56,7 +56,7 @@ def feed_forward_with_gradients(
     epsilon: float,
     dropout: float,
 ) -> tuple[torch.Tensor, torch.Tensor, FeedForwardWeights]:
-    """`feed_forward` and, from the gradient of its output, those of `input` and of the weights."""
+    """The output of `feed_forward`, and the gradients of `input` and weights from its gradient."""
     seed = draw_seed(dropout, input.device)
     output, of_input, *of_weights = torch.ops.reformer.feed_forward_backward(
         input.flatten(0, -2), *weights, seed, gradient.flatten(0, -2), epsilon, dropout, True

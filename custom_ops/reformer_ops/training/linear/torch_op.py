@@ -1,7 +1,7 @@
-"""Linear layers that train at the speed of the processor.
+"""Linear layers for training that use the full speed of the processor.
 
-PyTorch multiplies fp32 matrices on x86-64 with MKL, which on other processors than Intel's runs at
-a third of what they can do (docs/training.md has figures).
+On x86-64 PyTorch multiplies fp32 matrices with MKL. On processors that are not from Intel, MKL
+reaches a third of the possible speed (docs/training.md has figures).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 def linear(input: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """`input @ weight.T` by the native kernels, `[.., in_features]` -> `[.., out_features]` fp32.
 
-    For inputs and weights for which `serves` is true. Results do not depend on the number of
+    Only for inputs and weights for which `serves` is true. Results do not depend on the number of
     threads.
     """
     result: torch.Tensor = _Linear.apply(input.flatten(0, -2), weight)

@@ -52,8 +52,8 @@ void projections_backward(const ProjectionsArguments& a, const ProjectionsGradie
                Scratch::bytes_of<float>(spans.longest * a.hidden) +
                Scratch::bytes_of<float>(spans.longest * joined_width) +
                Scratch::bytes_of<float>(blocks_of(spans.longest) * 2 * a.hidden));
-  // The weights and their gradients are stacked vertically, the gradients of the outputs
-  // horizontally.
+  // The weights and their gradients are joined as rows of one matrix, the gradients of the outputs
+  // as columns.
   const Panels panels = Panels::take(joined_width, a.hidden, shared);
   float* weight_sums = shared.take<float>(joined_width * a.hidden);
   float* normalised = shared.take<float>(spans.longest * a.hidden);

@@ -18,7 +18,7 @@ struct ProjectionsArguments {
 };
 
 struct ProjectionsGradients {
-  std::vector<const float*> outputs;  // each [rows, width]: given, the others are results
+  std::vector<const float*> outputs;  // inputs, each [rows, width]; all others are results
   float* input;                       // [rows, hidden]
   float *norm_weight, *norm_bias;     // [hidden]
   std::vector<float*> weights;        // each [width, hidden]

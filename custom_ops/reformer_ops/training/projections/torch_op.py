@@ -1,5 +1,4 @@
-"""Layer norm and projections before attention, in one pass over the positions, for training on the
-CPU."""
+"""Layer norm and projections before attention in one pass, for training on the CPU."""
 
 from __future__ import annotations
 
@@ -18,16 +17,16 @@ def projections(
     *,
     epsilon: float,
 ) -> tuple[torch.Tensor, ...]:
-    """Layer norm, then a product with each weight: `[.., hidden]` -> `[.., width]` each.
+    """Layer norm, then a product with each weight: `[.., hidden]` -> several `[.., width]`.
 
-    For inputs and weights for which `serves` is true. Results do not depend on the
-    number of threads.
+    Only for inputs and weights for which `serves` is true. Results do not depend on the number of
+    threads.
 
     Args:
         input: `[.., hidden]` fp32.
         norm_weight, norm_bias: `[hidden]`.
-        weights: `[width, hidden]` each.
-        epsilon: of the norm.
+        weights: each `[width, hidden]`.
+        epsilon: the epsilon of the norm.
     """
     found = _Projections.apply(input.flatten(0, -2), norm_weight, norm_bias, epsilon, *weights)
     return tuple(output.unflatten(0, input.shape[:-1]) for output in found)
