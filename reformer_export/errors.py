@@ -26,13 +26,13 @@ __all__ = [
 
 
 class UsageError(ReformerError):
-    """The request cannot be met: another argument is needed."""
+    """The request is not possible with these arguments."""
 
     exit_code = 2
 
 
 class ParityError(ReformerError):
-    """The exported model's numbers differ from the reference's; `report` is the record, as JSON."""
+    """The exported model's outputs differ from the reference's; `report` is the record, as JSON."""
 
     exit_code = 3
 
@@ -46,33 +46,33 @@ class ArtifactError(ReformerError):
 
 
 class ExportError(ReformerError):
-    """The artifact could not be made or written."""
+    """The artifact could not be created or written."""
 
 
 class InputError(ReformerError):
-    """Token ids, a mask or a text that the model does not take."""
+    """The model does not accept the token ids, the mask or the text."""
 
 
 class InferenceError(ReformerError):
-    """A runtime that took the model could not run it on an input that fits its signature."""
+    """A runtime opened the model but could not run it on an input that matches its signature."""
 
 
 class GenerationLimitError(ReformerError):
-    """A sequence has reached the longest that the model takes.
+    """A sequence has reached the maximum length of the model.
 
-    `tokens` are those generated until there, `[batch, new]` int64; None where they were streamed.
+    `tokens` are the tokens generated before, `[batch, new]` int64; None if they were streamed.
     """
 
     tokens: Any = None
 
 
 class MissingDependencyError(ReformerError):
-    """An optional package is absent or does not load; the message has the pip command."""
+    """An optional package is missing or does not load; the message contains the pip command."""
 
 
 class RuntimeUnavailableError(ReformerError):
-    """The runtime that was asked for cannot run here."""
+    """The requested runtime cannot run here."""
 
 
 class DeviceUnavailableError(ReformerError):
-    """The device that the request needs, an NVIDIA GPU, is not here or cannot be used."""
+    """The request needs an NVIDIA GPU that is missing or cannot be used."""

@@ -1,4 +1,4 @@
-"""The rules of the house that no linter knows: who imports whom, and what importing costs."""
+"""House rules that no linter checks: which modules may import which, and the cost of imports."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ PACKAGES = {
     "benchmarks": ROOT / "benchmarks",
 }
 
-# What each package consists of, top floor first: a module or folder imports from lower floors only,
-# and not from its neighbours. `__init__` holds the public names and stands above all floors.
+# The parts of each package, top floor first: a module or folder imports from lower floors only, and
+# not from its own floor. `__init__` holds the public names and is above all floors.
 FLOORS: dict[str, tuple[set[str], ...]] = {
     "reformer_ops": (
         {
@@ -34,7 +34,7 @@ FLOORS: dict[str, tuple[set[str], ...]] = {
             "triton_programs",
         },
         {"sorted_chunk_attention_step"},
-        {"chunk_attention_step", "sorted_chunk_attention"},  # are chunk_attention in parts
+        {"chunk_attention_step", "sorted_chunk_attention"},  # import parts of chunk_attention
         {
             "add_norm",
             "chunk_attention",
@@ -72,7 +72,7 @@ FLOORS: dict[str, tuple[set[str], ...]] = {
         {"allocations", "bars", "options"},
     ),
 }
-# Not allowed although the floors would let it pass.
+# Imports that are not allowed, although the floors allow them.
 FORBIDDEN = {
     ("cli", "source"): "a verb is arguments in, one library call, an exit code out",
     ("exporters", "runtimes"): "an export is run by verification only",
@@ -92,7 +92,7 @@ HEAVY = {
 
 @dataclass(frozen=True)
 class Source:
-    """A source file, under the name it is imported by."""
+    """A source file, with the name by which it is imported."""
 
     module: str
     path: Path
@@ -132,7 +132,7 @@ def sources() -> tuple[Source, ...]:
 
 @cache
 def imports() -> tuple[Import, ...]:
-    """Every import in our packages, wherever it stands: in a function or for types alone, too."""
+    """Every import in our packages, including imports in functions and imports for types only."""
     return tuple(
         Import(source.module, target, source.where(node))
         for source in sources()
@@ -176,7 +176,7 @@ def _unit(module: str) -> str:
 
 
 def _floor(package: str, unit: str) -> int | None:
-    """Its floor, counted from the top; None if no floor lists it."""
+    """The floor of a unit, counted from the top; None if no floor lists it."""
     floors = enumerate(FLOORS[package])
     return next((number for number, floor in floors if unit in floor), None)
 
@@ -265,14 +265,14 @@ def test_the_document_shows_the_floors() -> None:
 
 
 def test_no_import_cycles() -> None:
-    """Between modules; that a submodule imports its package is how Python works."""
+    """Between modules; Python itself imports the package of every submodule."""
     known = {source.module for source in sources()}
     graph: dict[str, set[str]] = {module: set() for module in known}
     for found in imports():
         if found.target in known and not f"{found.module}.".startswith(f"{found.target}."):
             graph[found.module].add(found.target)
     for package in PACKAGES:
-        graph[package] = set()  # the public names point everywhere
+        graph[package] = set()  # the public names come from everywhere
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
@@ -290,7 +290,7 @@ def test_no_import_cycles() -> None:
     ],
 )
 def test_importing_is_cheap(module: str, banned: set[str], tmp_path: Path) -> None:
-    """In a process of its own: this one has imported everything."""
+    """In a new process, because this one has imported everything."""
     code = f"import sys, {module}; print(*sorted(sys.modules.keys() & {banned!r}))"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
@@ -300,7 +300,7 @@ def test_importing_is_cheap(module: str, banned: set[str], tmp_path: Path) -> No
 
 
 def test_no_assert_statements() -> None:
-    """`python -O` drops them, and they tell a user nothing: raise one of our errors."""
+    """`python -O` removes them, and they do not help a user: raise one of our errors instead."""
     wrong = [
         source.where(node)
         for source in sources()

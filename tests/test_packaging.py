@@ -1,4 +1,4 @@
-"""What `pip install` puts on a user's machine."""
+"""The files that `pip install` puts on a user's machine."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def build_wheel(
     command = [sys.executable, "-m", "pip", "wheel", str(ROOT), "--wheel-dir", str(folder)]
     command += ["--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check"]
     with (ROOT / "pyproject.toml").open() as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # the build folder is one for all who test at this time
+        fcntl.flock(file, fcntl.LOCK_EX)  # all test processes share one build folder
         return subprocess.run(
             [*command, *options],
             env=os.environ | environment,
@@ -43,7 +43,7 @@ def build_wheel(
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from the checkout with what is installed here: no network."""
+    """Built from the checkout with the tools that are installed, without network."""
     folder = tmp_path_factory.mktemp("wheel")
     done = build_wheel(folder)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -95,7 +95,7 @@ def test_the_wheel_holds_both_libraries_or_serves_every_machine(
 
 @pytest.mark.parametrize(("native", "builds"), [("", True), ("0", True), ("1", False)])
 def test_without_a_compiler(native: str, builds: bool, tmp_path: Path) -> None:
-    """What was asked for must not fail in silence; what was not must not be in the way."""
+    """A native build fails if it was requested; otherwise the wheel has no native libraries."""
     environment = {"CXX": shutil.which("false") or "", "REFORMER_NATIVE": native}
     done = build_wheel(tmp_path, f"--config-settings=build-dir={tmp_path}/build", **environment)
     wheels = [path.name for path in tmp_path.glob("*.whl")]
@@ -148,5 +148,5 @@ def test_the_runtime_is_for_the_user_to_choose(metadata: Message) -> None:
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_the_tests_run_the_checkout(package: str) -> None:
-    """Not a copy that was installed from it some time ago, nor another checkout's."""
+    """They do not run an installed copy of it, nor another checkout."""
     assert str(PACKAGES[package]) in importlib.import_module(package).__path__

@@ -1,4 +1,4 @@
-"""README's commands do what README says: each block is run as it stands, in order."""
+"""The commands of README.md work: each block runs unchanged, in order."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_every_block_runs(tmp_path: Path) -> None:
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     for language, code in BLOCKS:
         if code.startswith("pip install"):
-            continue  # test_packaging builds the wheel and installs it
+            continue  # test_packaging builds the wheel
         interpreter = ["bash", "-eu"] if language == "bash" else [sys.executable]
         done = subprocess.run(
             interpreter,

@@ -1,7 +1,7 @@
-"""The time of a step of generation after contexts of several lengths, beside Hugging Face's cache.
+"""The time of one generation step after contexts of several lengths, compared with Hugging Face.
 
-The caches are filled with random numbers, since only their size decides how long a step takes: so
-that 256,000 tokens are there at once, and equally for all contenders.
+The caches are filled with random numbers, because the time of a step depends only on their size.
+This makes a context of 256,000 tokens available without a prefill, for all contenders alike.
 """
 
 from __future__ import annotations
@@ -35,23 +35,23 @@ Progress = Callable[[str], None]
 
 CONTEXTS = (1024, 16384, 262144)
 BATCHES = (1, 8)
-_MOST_STEPS = 500  # in a turn
-_LARGEST_SHARE = 0.4  # of the memory that is free, for one cache
-_READINGS = 10  # in a turn
+_MOST_STEPS = 500  # per turn
+_LARGEST_SHARE = 0.4  # the largest part of the free memory that one cache may take
+_READINGS = 10  # per turn
 _WEIGHTS = "reading the weights"
 
 
 @dataclass(frozen=True)
 class GenerationResult:
-    """A step of one contender after so many tokens.
+    """The step times of one contender after `context` tokens, for `batch` rows.
 
     Attributes:
-        status: "ok", "failed" or "refused" (it would not fit in memory).
-        seconds: of a step, all rows together, by round.
-        cache_bytes: of the cache that the step reads and extends.
-        speedup: the contender's seconds over ours, at the median of the rounds; None for ours.
-        growth: its seconds over those after the first context, likewise.
-        weight_share: the seconds of reading all weights once over its own, likewise.
+        status: "ok", "failed" or "refused" (its cache would not fit in memory).
+        seconds: the time of one step for all rows, for each round.
+        cache_bytes: the size of the cache that the step reads and extends.
+        speedup: the contender's time divided by ours, median of the rounds; None for ours.
+        growth: its time divided by its time after the first context, median of the rounds.
+        weight_share: the time to read all weights once, divided by its time, median of the rounds.
     """
 
     contender: str
@@ -78,7 +78,7 @@ class GenerationResult:
 
 @dataclass(frozen=True)
 class GenerationReport:
-    """Steps after several contexts, and the time of reading the weights once."""
+    """The step times after several contexts, and the time to read the weights once."""
 
     artifact: str
     machine: dict[str, Any]
@@ -106,7 +106,7 @@ class GenerationReport:
 
     @property
     def failed(self) -> bool:
-        """True if a contender failed; running out of memory does not count."""
+        """True if a contender failed; one that was refused does not count."""
         return any(result.status == FAILED for result in self.results)
 
     def rows(self) -> Iterator[Sequence[str]]:
@@ -138,8 +138,8 @@ class GenerationReport:
         milliseconds, megabytes = 1e3 * self.weight_seconds, self.weight_bytes / 1e6
         yield (
             f"reading {megabytes:,.0f} MB of weights once takes {milliseconds:.2f} ms; "
-            "'of reading weights' is that time over the time of a step, 'growth' the time of a "
-            "step over that after the first context: medians of the rounds"
+            "'of reading weights' is that time divided by the time of a step; 'growth' is the time "
+            "of a step divided by its time after the first context; both are medians of the rounds"
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -170,20 +170,23 @@ def bench_generation(
 ) -> GenerationReport:
     """Time a step after each context, for each number of rows.
 
-    All contexts and contenders take turns. "ours" is the best runtime of the artifact; others that
-    it is exported for are contenders by their names.
+    All contexts and contenders take turns. "ours" is the best runtime of the artifact. The other
+    runtimes that can run it are contenders under their own names.
 
     Args:
-        artifact: the folder, with a decoder.
-        contexts: tokens in the cache; those of `CONTEXTS` that the model takes if None.
+        artifact: the folder of an artifact that can generate.
+        contexts: tokens in the cache; if None, those of `CONTEXTS` that the model accepts.
+        batches: numbers of rows.
+        threads: the number of threads; if None, one for each usable core.
         against: "hf" for Hugging Face's cache, in eager torch; "portable" for the artifact without
             our kernels.
-        repeat: rounds.
-        checkpoint: where "hf" finds the weights; what the manifest names if None.
-        patience: seconds that a contender may take for one context.
+        repeat: the number of rounds.
+        checkpoint: the weights for "hf"; if None, the checkpoint that the manifest names.
+        patience: the maximum seconds of a contender for one context.
+        progress: receives progress messages.
 
     Raises:
-        UsageError: the artifact cannot generate, or a contender or context is none.
+        UsageError: the artifact cannot generate, or a contender or a context is not valid.
     """
     say = progress or (lambda message: None)
     if unknown := set(against) - {"hf", "portable"}:
@@ -233,13 +236,13 @@ def bench_generation(
 
 
 def _decoders(artifact: Artifact, threads: int, *, portable: bool) -> dict[str, Decoder]:
-    """Those that the artifact has, by the name of the contender."""
+    """The decoders that can run the artifact, by the name of the contender."""
     runtimes = [
         name
         for name, entry in DECODERS.items()
         if entry.can_run(artifact) and installed(entry.module)
     ]
-    best, *others = runtimes or ["auto"]  # without any, opening it says what is missing
+    best, *others = runtimes or ["auto"]  # if there is none, open_decoder raises with the reason
     decoders = {"ours": open_decoder(artifact, runtime=best, threads=threads)}
     for name in others:
         decoders[name] = open_decoder(artifact, runtime=name, threads=threads)
@@ -249,13 +252,13 @@ def _decoders(artifact: Artifact, threads: int, *, portable: bool) -> dict[str, 
 
 
 def _weight_file(artifact: Artifact) -> Path:
-    """About as large as what a step has to read."""
+    """The file with the weights: its size is about the amount of data that a step reads."""
     formats = artifact.manifest.formats
     return artifact.path / formats[DECODER if DECODER in formats else TORCHSCRIPT].files[-1]
 
 
 class _Contender:
-    """One contender after one context, or why it cannot take part."""
+    """One contender after one context, or the reason why it is refused."""
 
     def __init__(
         self,
@@ -275,11 +278,11 @@ class _Contender:
 
     @property
     def turn(self) -> str:
-        """Its name among those that take turns."""
+        """The name of its turn."""
         return _turn_of(self.name, self.batch, self.context)
 
     def result(self, found: Turns, first_context: int) -> GenerationResult:
-        """What the rounds after the first say."""
+        """The result of the rounds after the first."""
         if self.steps is None:
             return GenerationResult(self.name, self.context, self.batch, REFUSED, self.reason)
 
@@ -308,7 +311,7 @@ def _turn_of(name: str, batch: int, context: int) -> str:
 
 
 class _DoesNotFitError(Exception):
-    """The cache takes more memory than is free."""
+    """The cache needs more memory than one cache may take."""
 
 
 def _check_room(needed: int) -> None:
@@ -324,7 +327,7 @@ class _Steps(ABC):
 
     cache_bytes: int
     most = _MOST_STEPS
-    """Steps in a turn."""
+    """The maximum number of steps in a turn."""
 
     def turn(self) -> float:
         """The median seconds of a step."""
@@ -360,7 +363,7 @@ class _OurSteps(_Steps):
                     bucket_count, size=(*tensor.shape[:3], context), dtype=np.int32
                 )
             elif not name.startswith(("order.", "starts.")):
-                for row in tensor:  # row by row: this is the most memory
+                for row in tensor:  # row by row, because these tensors are the largest
                     row[...] = random.standard_normal(row.shape, dtype=np.float32)
         for name, tensor in self._cache.tensors.items():
             if name.startswith("order."):
@@ -383,7 +386,8 @@ class _OurSteps(_Steps):
 
 
 class _HuggingFaceSteps(_Steps):
-    """Its caches hold layer-normed hidden states, which it projects anew in every step."""
+    """Steps of Hugging Face's model. Its caches hold normalized hidden states, and every step
+    projects them again."""
 
     def __init__(self, model: Any, batch: int, context: int, bucket_count: int) -> None:
         import torch
@@ -410,7 +414,7 @@ class _HuggingFaceSteps(_Steps):
         self._tokens = torch.ones((batch, 1), dtype=torch.int64)
 
     def reset(self) -> None:
-        """Every step starts from the same tensors."""
+        """Nothing to do: every step starts from the same tensors."""
 
     def step(self) -> None:
         cache = self._make_cache(self._layers)

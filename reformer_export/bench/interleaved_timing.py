@@ -1,4 +1,4 @@
-"""Interleaved timing: A B C, A B C, ... so that a slow minute of the machine affects all alike."""
+"""Interleaved timing: A B C, A B C, ... so that a slow phase of the machine affects all alike."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 Turn = Callable[[], float]
-"""Does the work and returns the seconds it takes."""
+"""Does the work and returns its time in seconds."""
 
-# A shorter turn would measure the caches that another contender left behind.
+# In a shorter turn, the state in which another contender left the CPU's caches would matter.
 _SHORTEST_TURN = 0.2
 
-# Enough rounds to see if they agree.
+# The rounds that no contender skips: enough to see whether the times agree.
 _ROUNDS_FOR_ALL = 2
 
 
@@ -22,7 +22,8 @@ _ROUNDS_FOR_ALL = 2
 class Turns:
     """Seconds of every contender by round, and the failures.
 
-    `seconds[name][round]` is None for a round that it skipped, and missing after a failure.
+    `seconds[name][round]` is None for a round that the contender skipped. There are no entries from
+    its failure on.
     """
 
     seconds: dict[str, list[float | None]] = field(default_factory=dict)
@@ -39,9 +40,9 @@ class Turns:
 
 
 def timed(work: Callable[[], object], *, most: float = math.inf) -> float:
-    """The seconds `work` takes: of one run, or the median of several where it is short.
+    """The time of `work` in seconds: of one run, or the median of several runs if a run is short.
 
-    It is run at most `most` times.
+    At most `most` runs are made.
     """
     seconds: list[float] = []
     while sum(seconds) < _SHORTEST_TURN and len(seconds) < most:
@@ -60,8 +61,9 @@ def take_turns(
 ) -> Turns:
     """Run every contender once in each of `repeat` rounds, in the same order.
 
-    A contender that has used up `budget` seconds skips the rounds after its second. One that raises
-    is not run again: its exception is kept, and the others continue.
+    After its second round, a contender skips every round with which it would exceed `budget`
+    seconds in total. A contender that raises is not run again: its exception is kept, and the
+    others continue.
     """
     result = Turns({name: [] for name in turns})
     for number in range(repeat):
@@ -82,5 +84,5 @@ def take_turns(
 
 
 def median(values: list[float]) -> float | None:
-    """The median; None of nothing."""
+    """The median; None if there are no values."""
     return statistics.median(values) if values else None

@@ -1,4 +1,4 @@
-"""Measures an artifact against other ways to run its model."""
+"""Measures an artifact and compares it with other ways to run its model."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ DEFAULT_LENGTHS = (1024, 4096, 16384)
 DEFAULT_REPEAT = 5
 DEFAULT_PATIENCE = 120.0
 
-# Reading weights from a slow disk, importing torch on a cold machine: not what is measured.
+# Seconds. Opening may include reading weights from a slow disk and the first import of torch. It is
+# not part of the measured time.
 _OPENING = 600.0
 _SLACK = 60.0
 
@@ -48,28 +49,29 @@ def bench_artifact(
 
     Args:
         artifact: the folder.
-        lengths: tokens in a sequence; those of `DEFAULT_LENGTHS` that the model takes.
-        threads: of every contender; all usable cores when left out.
+        lengths: tokens in a sequence; if None, those of `DEFAULT_LENGTHS` that the model accepts.
+        threads: the number of threads of each contender; if None, one for each usable core.
         against: names of `AGAINST`.
-        runtime: what runs the artifact, see `open_runner`.
-        device: where it and the others run.
-        repeat: runs of each contender after its warm-up.
-        checkpoint: where "hf" and "full" find the weights; by default where the artifact was
+        runtime: the runtime of the artifact, see `open_runner`.
+        device: the device of the artifact and the other contenders.
+        repeat: the number of runs of each contender after its warm-up.
+        checkpoint: the weights for "hf" and "full"; if None, the checkpoint that the artifact was
             exported from.
-        patience: seconds. A run expected to take longer is refused, and who has spent half as much
-            at a length gets no more than two runs.
-        progress: told what is going on.
+        patience: seconds. A run expected to take longer is refused. After two runs at a length, a
+            contender skips every run with which it would exceed half of this time in total.
+        progress: receives progress messages.
 
     Returns:
-        The report. A contender that broke or did not fit is in it, with the reason.
+        The report. It contains every contender that failed or was refused, with the reason.
 
     Raises:
-        UsageError: a length the model does not take, an unknown contender, no repetitions.
+        UsageError: the model does not accept a length, a contender is unknown, or `repeat` is
+            less than 1.
         ArtifactError: the artifact is damaged.
     """
     opened = Artifact.open(artifact)
     if runtime != "auto":
-        check_runtime(opened, runtime)  # here, rather than as every contender's failure
+        check_runtime(opened, runtime)  # one error here instead of a failure of every contender
     bench = _Bench(
         opened, lengths, threads, against, runtime, device, repeat, checkpoint, patience, progress
     )
@@ -106,7 +108,7 @@ class _Bench:
         self.say: Progress = progress or (lambda message: None)
         self.rates: list[GemmRate] = []
         self.no_gemm: str | None = None
-        self.speed: dict[str, float] = {}  # of each contender at the last length, in FLOP/s
+        self.speed: dict[str, float] = {}  # FLOP/s of each contender at its last measured length
         self.results: list[Result] = []
         self.ratios: list[Ratio] = []
 
@@ -114,7 +116,7 @@ class _Bench:
         """Measure every length, the shortest first."""
         with Contender(self._request(GEMM)) as gemm:
             if self.device != CPU:
-                self.no_gemm = "it is that of the CPU, and the model runs elsewhere"
+                self.no_gemm = "it applies to the CPU, and the model runs on another device"
             else:
                 try:
                     gemm.open(_OPENING)
@@ -165,7 +167,7 @@ class _Bench:
     ) -> None:
         """Open a contender and warm it up, or record why it failed."""
         self.say(f"{length:,} tokens: opening {name}")
-        # The other contenders will need the memory that they needed before.
+        # The other contenders will need their peak memory again when they run.
         reserved = sum(max(0, c.peak_rss() - c.idle_rss()) for c in ready.values())
         allowance = max(0, memory.available() - reserved)
         contender = stack.enter_context(Contender(self._request(name, length, allowance)))
@@ -182,7 +184,7 @@ class _Bench:
     def _conclude(
         self, contender: Contender, seconds: tuple[float, ...], error: Exception | None
     ) -> None:
-        """The result of a contender."""
+        """Record the result of a contender."""
         name, length = contender.request.contender, contender.request.length
         result = Result(
             contender=name,
@@ -207,7 +209,7 @@ class _Bench:
 
     @property
     def _timeout(self) -> float:
-        """Seconds for one run. What is expected may be wrong by some factor, not by more."""
+        """The maximum seconds of one run: well above `patience`, as expected times are guesses."""
         return _SLACK + 5 * self.patience
 
     def _turn(self, contender: Contender) -> Turn:
@@ -222,9 +224,10 @@ class _Bench:
         return turn
 
     def _hopeless(self, name: str, length: int) -> str | None:
-        """The reason to refuse a contender: its expected time, from the length before.
+        """The reason to refuse a contender if it would take too long, else None.
 
-        At the first length the expected time comes from the GEMM rate.
+        The expected time is computed from its rate at the last measured length, and without one
+        from the GEMM rate.
         """
         speed = self.speed.get(name) or (GemmRates(tuple(self.rates)).best or 0.0) * 1e9
         if not speed:

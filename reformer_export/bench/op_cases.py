@@ -1,4 +1,4 @@
-"""The operators at several sizes, as functions to be timed, beside what they replace."""
+"""The operators at several sizes and the operations they replace, as functions to be timed."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _HASH_SEED = 0
 
 @dataclass(frozen=True)
 class Layer:
-    """An attention layer without its linear layers, causal, one sequence.
+    """A causal attention layer without its linear layers, for one sequence.
 
-    `num_buckets` is None if they go by the length, as Hugging Face picks them.
+    `num_buckets` is None if the bucket factors depend on the length, as Hugging Face chooses them.
     """
 
     name: str
@@ -31,11 +31,12 @@ class Layer:
 
     @property
     def width(self) -> int:
-        """Of a token's queries over all heads."""
+        """The number of query values of a token, over all heads."""
         return self.heads * self.head_dim
 
     def factors(self, length: int) -> tuple[int, ...]:
-        """Bucket factors: two buckets a chunk, a power of two, in two factors when large."""
+        """The bucket factors. By default their product is a power of two, about two buckets for
+        each chunk; a large product is split into two factors."""
         if self.num_buckets is not None:
             return self.num_buckets
         exponent = (2 * max(length // self.chunk_length, 1)).bit_length() - 1
@@ -44,16 +45,16 @@ class Layer:
         return (2 ** (exponent // 2), 2 ** (exponent - exponent // 2))
 
     def attention_flops(self, length: int) -> int:
-        """Of attention within chunks, over all rounds."""
+        """The FLOPs of attention within chunks, for all rounds."""
         return chunk_attention_flops(length, self.width, self.chunk_length, 1, 0, self.rounds)
 
     def lsh_flops(self, length: int) -> int:
-        """Of hashing and attention."""
+        """The FLOPs of hashing and attention."""
         hashing = hashing_flops(length, self.width, self.rounds, self.factors(length))
         return hashing + self.attention_flops(length)
 
     def full_flops(self, length: int) -> int:
-        """Of causal attention over the whole sequence."""
+        """The FLOPs of causal attention over the whole sequence."""
         return full_attention_flops(length, self.width, causal=True)
 
 
@@ -62,7 +63,7 @@ ENWIK8 = Layer("enwik8 size: d=128, chunk 256, 4 rounds, 8 heads", 8, 128, 256, 
 
 
 class Operands:
-    """Random tensors of a layer, and the layer's operators over them."""
+    """Random tensors for a layer, and the layer's operators applied to them."""
 
     def __init__(self, layer: Layer, length: int) -> None:
         self.layer, self.length = layer, length
@@ -75,7 +76,7 @@ class Operands:
         shape = (1, length, layer.heads, layer.head_dim)
         self.query_key, self.key, self.value = normal(*shape), normal(*shape), normal(*shape)
         self.factors = layer.factors(length)
-        # As Hugging Face draws them for this seed, so that both have the same buckets to attend in.
+        # Drawn as Hugging Face does for this seed, so that both attend within the same buckets.
         self.rotations = self._torch.randn(
             (layer.heads, layer.head_dim, layer.rounds, sum(self.factors) // 2),
             generator=self._torch.Generator().manual_seed(_HASH_SEED),
@@ -89,13 +90,13 @@ class Operands:
         }
 
     def buckets(self) -> Any:
-        """`lsh_bucket`."""
+        """Run `lsh_bucket`."""
         from reformer_ops.torch_ops import lsh_bucket
 
         return lsh_bucket(self.query_key, self.rotations, self.mask, self.factors)
 
     def attention(self, buckets: Any) -> Any:
-        """`sorted_chunk_attention`."""
+        """Run `sorted_chunk_attention`."""
         from reformer_ops.torch_ops import sorted_chunk_attention
 
         return sorted_chunk_attention(
@@ -108,17 +109,17 @@ class Operands:
         )
 
     def lsh(self) -> Any:
-        """Hashing and attention: an LSH layer without its linear layers."""
+        """Run hashing and attention: an LSH layer without its linear layers."""
         return self.attention(self.buckets())
 
     def local(self) -> Any:
-        """`chunk_attention`."""
+        """Run `chunk_attention`."""
         from reformer_ops.torch_ops import chunk_attention
 
         return chunk_attention(self.query_key, self.key, self.value, self.mask, **self._chunks)
 
     def sdpa(self) -> Any:
-        """torch's causal attention over the whole sequence."""
+        """Run torch's causal attention over the whole sequence."""
         query, key, value = (
             tensor.transpose(1, 2) for tensor in (self.query_key, self.key, self.value)
         )
@@ -126,7 +127,8 @@ class Operands:
         return attend(query, key, value, is_causal=True)
 
     def huggingface(self) -> Work:
-        """Hugging Face's LSHSelfAttention on the same tensors, its linear layers taken out."""
+        """A function that runs Hugging Face's LSHSelfAttention, without its linear layers, on the
+        same tensors."""
         transformers = require("transformers", purpose="comparing with Hugging Face's layer")
         modeling = require(
             "transformers.models.reformer.modeling_reformer",
@@ -148,7 +150,7 @@ class Operands:
         value = self.value.flatten(-2)
 
         class GivenValue(torch.nn.Module):  # type: ignore[name-defined]
-            """In place of the value's projection."""
+            """Replaces the projection of the value."""
 
             def forward(self, hidden: Any) -> Any:
                 return value

@@ -1,4 +1,4 @@
-"""Plots of time and memory against length, on logarithmic axes: the slope is the order of
+"""Plots of time and memory against length. The axes are logarithmic, so the slope is the order of
 growth."""
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _LABELS = {
     FULL: "full attention (torch SDPA)",
 }
 _WIDTH, _HEIGHT, _DPI = 5.0, 4.2, 150
-_MANY = 5  # more lines than that would be hidden by their own legend
+_MANY = 5  # with more lines than this, a legend inside the panel would hide some of them
 
 
 def check_plotting() -> None:
-    """Raises MissingDependencyError: better now than after the measurements."""
+    """Raises MissingDependencyError if plots cannot be drawn. Call it before measuring."""
     _figure_class()
 
 
@@ -49,7 +49,7 @@ def plot_models(results: Iterable[Result], path: Path, title: str) -> Path:
 def plot_learning(
     curves: Mapping[str, Sequence[tuple[int, float]]], path: Path, title: str
 ) -> Path:
-    """Write a PNG with shares of right answers against steps of training."""
+    """Write a PNG with the accuracy against training steps."""
     figure = _figure_class()(figsize=(1.6 * _WIDTH, _HEIGHT), layout="constrained")
     axes = figure.add_subplot()
     for label, points in curves.items():
@@ -62,7 +62,8 @@ def plot_learning(
 
 
 def plot_ops(results: Iterable[OpResult], path: Path, title: str) -> Path:
-    """Write a PNG with the time of hashing and attention beside torch's SDPA, a panel a layer."""
+    """Write a PNG that compares the time of hashing and attention with torch's SDPA, with one panel
+    for each layer."""
     panels: dict[str, dict[str, list[tuple[int, float]]]] = {}
     for result in results:
         if result.against != "sdpa" or result.status != OK:
@@ -84,14 +85,14 @@ def draw(
     units: Sequence[str],
     along: Sequence[str] = (),
 ) -> Path:
-    """Write a PNG: a panel for each group of lines, all axes logarithmic.
+    """Write a PNG with one panel for each group of lines; all axes are logarithmic.
 
     Args:
-        path: of the file.
-        title: above all panels.
+        path: the file to write.
+        title: the title above all panels.
         panels: title of a panel -> label of a line -> its points.
-        units: of the panels' vertical axes.
-        along: what is on their horizontal axes; "tokens" when left out.
+        units: the units of the vertical axes, one for each panel.
+        along: the labels of the horizontal axes, one for each panel; "tokens" if empty.
     """
     figure = _figure_class()(figsize=(_WIDTH * max(1, len(panels)), _HEIGHT), layout="constrained")
     figure.suptitle(title)
@@ -103,7 +104,7 @@ def draw(
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")
         values = [value for points in lines.values() for _, value in points]
-        if values:  # whole decades, so that there are numbers at the axis
+        if values:  # limits at whole decades, so that the axis has numbered ticks
             axes.set_ylim(10 ** floor(log10(min(values))), 10 ** ceil(log10(max(values))))
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter("")

@@ -1,4 +1,4 @@
-"""A contender as a child process: start, run, observe and end it."""
+"""A contender as a child process: functions to start, run, observe and end it."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class ContenderFailure(ReformerError):
 
 
 class DoesNotFit(ContenderFailure):
-    """It needs more memory than there is."""
+    """A contender needs more memory than is available."""
 
 
 class Contender:
     """One contender in its own process, so that its memory can be measured.
 
-    Use it as a context manager: leaving ends the process.
+    Use it as a context manager: leaving the context ends the process.
     """
 
     def __init__(self, request: Request) -> None:
@@ -58,11 +58,11 @@ class Contender:
 
     @property
     def pid(self) -> int:
-        """The process."""
+        """The id of the process."""
         return self._process.pid
 
     def open(self, timeout: float) -> None:
-        """Wait until it is ready; raises ContenderFailure."""
+        """Send the request and wait until the contender is ready; raises ContenderFailure."""
         answer = self._ask(json.dumps(asdict(self.request)), timeout)
         self.description, self.native = answer["description"], answer["native"]
         self.notes, self.open_seconds = tuple(answer["notes"]), answer["seconds"]
@@ -73,14 +73,13 @@ class Contender:
         self.warm_up_seconds = self.run(timeout)["seconds"]
 
     def run(self, timeout: float) -> dict[str, float]:
-        """Run once; returns `seconds` and the contender's further figures. Raises
-        ContenderFailure."""
+        """Run once; returns `seconds` and other figures by name. Raises ContenderFailure."""
         answer: dict[str, float] = self._ask("run", timeout)
         return answer
 
     def peak_rss(self) -> int:
         """Its peak memory so far, in bytes."""
-        with contextlib.suppress(ReformerError):  # the process has ended: use the last value
+        with contextlib.suppress(ReformerError):  # if the process has ended, use the last value
             self._peak = memory.peak_rss(self.pid)
         return self._peak
 
@@ -96,7 +95,7 @@ class Contender:
             if stream is not None:
                 with contextlib.suppress(OSError):
                     stream.close()
-        # Kill it: in the middle of a run it would not react to a request.
+        # Kill the process: during a run it does not react to requests.
         self._process.kill()
         self._process.wait()
         self._stderr.close()
@@ -114,10 +113,10 @@ class Contender:
 
     def _ask(self, order: str, timeout: float) -> dict[str, Any]:
         if self._process.stdin is None:
-            raise ContenderFailure("it was started without a way to talk to it")
+            raise ContenderFailure("its process has no pipe for stdin")
         with contextlib.suppress(
             BrokenPipeError
-        ):  # the process has ended: reading its output says why
+        ):  # if the process has ended, _line raises with the reason
             self._process.stdin.write(f"{order}\n".encode())
             self._process.stdin.flush()
         answer: dict[str, Any] = json.loads(self._line(timeout))
@@ -129,10 +128,10 @@ class Contender:
         return answer
 
     def _line(self, timeout: float) -> bytes:
-        """The next line it says; ContenderFailure when none comes."""
+        """The next line of its output; raises ContenderFailure if none comes in time."""
         stream = self._process.stdout
         if stream is None:
-            raise ContenderFailure("it was started without a way to hear it")
+            raise ContenderFailure("its process has no pipe for stdout")
         with selectors.DefaultSelector() as selector:
             selector.register(stream, selectors.EVENT_READ)
             while b"\n" not in self._pending:
@@ -149,11 +148,11 @@ class Contender:
     def _death(self) -> ContenderFailure:
         code = self._process.wait()
         if code == -signal.SIGKILL:
-            return DoesNotFit("was killed by the system, which does that when memory runs out")
+            return DoesNotFit("was killed by the system, as happens when memory runs out")
         self._stderr.seek(0)
         said = self._stderr.read().decode(errors="replace").strip().splitlines()
         last = f": {said[-1]}" if said else ""
-        if "bad_alloc" in last:  # raised where no caller catches it
+        if "bad_alloc" in last:  # C++ code raised it and nothing caught it
             return DoesNotFit(f"needs more memory than is free{last}")
         how = f"crashed with signal {-code}" if code < 0 else f"ended with exit code {code}"
         return ContenderFailure(f"{how}{last}")

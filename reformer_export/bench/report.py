@@ -1,4 +1,4 @@
-"""Results as values, as JSON and as rows."""
+"""The results of benchmarks as Python objects, as JSON and as rows of a table."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ class Result:
     """One contender at one length.
 
     Attributes:
-        status: "ok", "failed" (it broke) or "refused" (it would not fit in memory or time).
-        reason: why, where not ok.
-        seconds: of each run after the warm-up.
-        peak_rss: the peak memory of its process in bytes, opening included.
-        open_rss: the same at the end of opening: what is above it is the runs'.
-        flops: arithmetic of one run, as `flops.py` counts it.
+        status: "ok", "failed" (an error occurred) or "refused" (it would exceed the memory or the
+            time).
+        reason: the reason if the status is not "ok".
+        seconds: the time of each run after the warm-up.
+        peak_rss: the peak memory of its process in bytes, including opening.
+        open_rss: the peak memory at the end of opening; the difference is due to the runs.
+        flops: the floating-point operations of one run, as `flops.py` counts them.
     """
 
     contender: str
@@ -43,17 +44,17 @@ class Result:
 
     @property
     def median_seconds(self) -> float | None:
-        """The time of a run."""
+        """The median time of a run."""
         return median(list(self.seconds))
 
     @property
     def tokens_per_second(self) -> float | None:
-        """Tokens through the model in a second, at the median."""
+        """Tokens per second at the median time."""
         seconds = self.median_seconds
         return None if seconds is None else self.length / seconds
 
     def share(self, gflops: float | None) -> float | None:
-        """Its rate of arithmetic as a share of `gflops`, the GEMM roofline."""
+        """Its FLOP rate divided by `gflops`, the GEMM roofline."""
         seconds = self.median_seconds
         return None if seconds is None or not gflops else self.flops / seconds / 1e9 / gflops
 
@@ -80,7 +81,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Ratio:
-    """How many times faster the artifact was: paired runs of the same round, at the median."""
+    """The speed-up of the artifact over a contender: one value for each round in which both ran."""
 
     contender: str
     length: int
@@ -88,7 +89,7 @@ class Ratio:
 
     @property
     def speedup(self) -> float | None:
-        """The other's seconds over ours."""
+        """The contender's time divided by ours, median of the rounds."""
         return median(list(self.pairs))
 
     def to_json(self) -> dict[str, Any]:
@@ -103,25 +104,25 @@ class Ratio:
 
 @dataclass(frozen=True)
 class GemmRates:
-    """The rates measured in between; `reason` says why there are no more."""
+    """The GEMM rates measured between the contenders; `reason` says why none or no more exist."""
 
     rates: tuple[GemmRate, ...] = ()
     reason: str | None = None
 
     @property
     def best(self) -> float | None:
-        """The roof, in GFLOP/s."""
+        """The best rate, used as the roofline, in GFLOP/s."""
         return max((rate.gflops for rate in self.rates), default=None)
 
     @property
     def onnxruntime(self) -> float | None:
-        """The best of ONNX Runtime, in GFLOP/s."""
+        """The best rate of ONNX Runtime, in GFLOP/s."""
         rates = [rate.onnxruntime for rate in self.rates if rate.onnxruntime is not None]
         return max(rates, default=None)
 
     @property
     def cores(self) -> float | None:
-        """The number of cores that were available, at the median."""
+        """The median of the numbers of available cores."""
         return median([rate.cores for rate in self.rates])
 
     def to_json(self) -> dict[str, Any]:
@@ -158,19 +159,19 @@ class BenchReport:
 
     @property
     def failed(self) -> bool:
-        """True if something broke, or the artifact itself could not be measured."""
+        """True if a contender failed, or the artifact itself could not be measured."""
         return any(
             result.status == FAILED or (result.contender == "ours" and result.status != OK)
             for result in self.results
         )
 
     def result(self, contender: str, length: int) -> Result | None:
-        """One contender at one length."""
+        """The result of one contender at one length."""
         found = (r for r in self.results if (r.contender, r.length) == (contender, length))
         return next(found, None)
 
     def speedup(self, contender: str, length: int) -> float | None:
-        """How many times faster than `contender` the artifact was."""
+        """The speed-up of the artifact over `contender` at one length."""
         found = (r.speedup for r in self.ratios if (r.contender, r.length) == (contender, length))
         return next(found, None)
 
@@ -215,35 +216,35 @@ class BenchReport:
             )
 
     def troubles(self) -> Iterator[str]:
-        """The contenders that were not measured completely, with reasons."""
+        """The contenders that failed or were refused, with reasons."""
         for result in self.results:
             if result.status != OK:
                 yield f"{result.contender} at {result.length:,}: {result.status}: {result.reason}"
 
 
 def gemm_notes(gemm: GemmRates, threads: int) -> Iterator[str]:
-    """What the matrix products say about the machine."""
+    """Notes about the machine that follow from the GEMM rates."""
     if gemm.reason is not None:
         yield f"the GEMM rate could not be measured: {gemm.reason}"
     if gemm.best is not None and (gemm.onnxruntime or 0.0) > (1 + _NOISY) * gemm.best:
         yield (
-            f"torch's GEMM, which shares are of, does {gemm.best:,.0f} GFLOP/s here, and ONNX "
-            f"Runtime's {gemm.onnxruntime:,.0f}: a share can exceed 1"
+            f"shares refer to torch's GEMM, which reaches {gemm.best:,.0f} GFLOP/s here; ONNX "
+            f"Runtime's GEMM reaches {gemm.onnxruntime:,.0f}, so a share can exceed 1"
         )
     if gemm.cores is not None and gemm.cores <= (1 - _NOISY) * threads:
         yield (
-            f"of {threads} cores only {gemm.cores:.1f} were to be had, something else was running: "
-            "measure again on a quiet machine"
+            f"only {gemm.cores:.1f} of {threads} cores were available, because other processes "
+            "were running: measure again on a quiet machine"
         )
 
 
 def number_text(value: float | None, form: str) -> str:
-    """A number in a table; a dash for none."""
+    """A number as text for a table; a dash for None."""
     return "-" if value is None else form.format(value)
 
 
 def seconds_text(seconds: float | None) -> str:
-    """A time with three digits or so."""
+    """A time as text, in ms or s; a dash for None."""
     if seconds is None:
         return "-"
     return f"{seconds * 1e3:.1f} ms" if seconds < 1 else f"{seconds:.2f} s"

@@ -2,8 +2,8 @@
 
     python -m reformer_export.bench.worker
 
-The first line on stdin is a `Request`, every further line asks for a turn. Answers go to what was
-stdout; whatever else is printed goes to stderr. The end of stdin is the end.
+The first line on stdin is a `Request`. Every further line requests a turn. Answers go to the
+original stdout; everything else that is printed goes to stderr. The process ends when stdin ends.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ def serve(orders: TextIO, answers: TextIO) -> None:
             for _ in orders:
                 seconds = timed(lambda: figures.update(opened.work()))
                 answer(seconds=seconds, **figures)
-    except Exception as error:  # the parent reports it, and goes on
+    except Exception as error:  # the parent reports it and continues
         said = " ".join(str(error).split()) or type(error).__name__
         answer(error=said, out_of_memory=memory.ran_out(error))
 
 
 def main() -> None:
-    """Keep the real stdout for answers, and give libraries stderr."""
+    """Use the original stdout for answers; redirect all other output to stderr."""
     with os.fdopen(os.dup(1), "w") as answers:
         os.dup2(2, 1)
         serve(sys.stdin, answers)

@@ -1,4 +1,4 @@
-"""`open_generator`: an artifact that continues sequences of tokens."""
+"""`open_generator` opens an artifact that continues sequences of tokens."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from reformer_export.runtimes.decoders import open_decoder
 from reformer_ops.core.native import Choice
 
 Prompts = NDArray[Any] | Sequence[Any]
-"""A prompt or several, as an array or as lists."""
+"""One prompt or several, as an array or as lists."""
 
 Tokens = NDArray[np.int64]
 
@@ -36,17 +36,18 @@ def open_generator(
     """Open an artifact for generation.
 
     Args:
-        artifact: the folder, made by `to_onnx` or `to_torchscript` with the task
-            "text-generation-with-past".
+        artifact: the folder, exported by `to_onnx` or `to_torchscript` with the task
+            "text-generation-with-past", or an artifact that is already open.
         runtime: "onnxruntime", "torchscript", or "auto" for the first of them that is installed and
-            that the artifact is made for.
-        threads: at most this many; the runtime's own choice when left out.
-        ops: "native" runs the operators by our kernels, "portable" by their standard bodies; "auto"
-            does what REFORMER_OPS says, else what is installed.
+            whose format the artifact holds.
+        threads: the maximum number of threads; if None, the runtime chooses.
+        ops: "native" runs the operators with our kernels, "portable" with their standard bodies.
+            "auto" follows REFORMER_OPS; if that is not set, it uses our kernels if they are
+            installed.
 
     Raises:
         UsageError: the artifact cannot generate, or the native operators cannot run it.
-        ArtifactError: the folder is no sound artifact.
+        ArtifactError: the folder is not a valid artifact.
         MissingDependencyError: the runtime's package is not installed.
         NativeLibraryError: `ops` is "native", and the kernels do not load.
     """
@@ -55,12 +56,12 @@ def open_generator(
 
 
 class Generator:
-    """Continues sequences. Use `generate` for all tokens at once, `stream` for one after another.
+    """Continues sequences. `generate` returns all tokens at once, `stream` yields them one by one.
 
     Attributes:
         decoder: runs the model; the caller keeps the cache.
-        stop: the ids that end a sequence, unless others are given: the eos_token_id of the
-            checkpoint's generation_config.json, else of its config.json.
+        stop: the default ids that end a sequence: the eos_token_id of the checkpoint's
+            generation_config.json, else of its config.json.
     """
 
     def __init__(self, artifact: Artifact, decoder: Decoder) -> None:
@@ -88,12 +89,12 @@ class Generator:
     ) -> Tokens:
         """The tokens that follow each prompt: `[batch, new]` int64.
 
-        The arguments are those of `stream`. A row that ended before the others is filled up with
-        the pad token.
+        The arguments are those of `stream`. A row that ends before the others is filled with the
+        pad token.
 
         Raises:
-            GenerationLimitError: a sequence has reached the longest that the model takes; the error
-                has the tokens until there.
+            GenerationLimitError: a sequence has reached the maximum length of the model; the error
+                contains the tokens generated before.
         """
         steps: list[Tokens] = []
         try:
@@ -126,23 +127,24 @@ class Generator:
         stop: Sequence[int] | None = None,
         cache: Cache | None = None,
     ) -> Iterator[Tokens]:
-        """The next token of each sequence, `[batch]` int64, again and again.
+        """Yield the next token of each sequence, `[batch]` int64, step by step.
 
-        Stopping early, by leaving the loop, breaks nothing.
+        The caller may leave the loop early.
 
         Args:
             input_ids: prompts, `[batch, length]` or `[length]`, or a list of prompts of different
                 lengths.
-            max_new_tokens: at most so many for each prompt.
+            max_new_tokens: the maximum number of new tokens for each prompt.
             temperature, top_k, top_p, repetition_penalty, seed: see `Sampling`; greedy by default.
-            stop: ids that end a sequence, instead of `self.stop`. They are among the tokens.
-            cache: what `decoder.prefill` has made of all tokens of the prompts but the last. It is
-                changed: the generated tokens are added.
+            stop: ids that end a sequence, instead of `self.stop`. The id that ends a sequence is
+                also yielded.
+            cache: the cache that `decoder.prefill` returned for the prompts without their last
+                tokens. It may be changed: do not use it again.
 
         Raises:
             UsageError: a setting has a value that is not allowed.
-            InputError: the model does not take a prompt, or the cache is not of these prompts.
-            GenerationLimitError: a sequence has reached the longest that the model takes.
+            InputError: the model does not accept a prompt, or the cache is not of these prompts.
+            GenerationLimitError: a sequence has reached the maximum length of the model.
         """
         sampling = Sampling(repetition_penalty, temperature, top_k, top_p, seed)
         if max_new_tokens < 1:
@@ -152,7 +154,7 @@ class Generator:
         return self._stream(prompts, max_new_tokens, sampling, ends, cache)
 
     def close(self) -> None:
-        """Give back the memory. The generator is of no use afterwards."""
+        """Free the memory. The generator cannot be used afterwards."""
         self.decoder.close()
 
     def _stream(
@@ -164,7 +166,7 @@ class Generator:
         cache: Cache | None,
     ) -> Iterator[Tokens]:
         longest = max(map(len, prompts))
-        # The last token that is chosen is not put into the cache.
+        # The last new token is not added to the cache.
         capacity = min(longest + max_new_tokens - 1, self.signature.max_length)
         if cache is None:
             logits, cache = self.decoder.prefill(prompts, capacity=capacity)
@@ -172,7 +174,7 @@ class Generator:
             logits, cache = self._continued(prompts, cache, capacity)
         sequences = [prompt.tolist() for prompt in prompts]
         random = sampling.generators(len(prompts))
-        rows = list(range(len(prompts)))  # those that have not ended, in the order of the cache
+        rows = list(range(len(prompts)))  # rows that have not ended, in the order of the cache
         for count in range(max_new_tokens):
             tokens = np.full(len(prompts), self._filler, np.int64)
             for row, scores in zip(rows, logits, strict=True):
@@ -194,12 +196,12 @@ class Generator:
     def _continued(
         self, prompts: list[Tokens], cache: Cache, capacity: int
     ) -> tuple[NDArray[np.float32], Cache]:
-        """The logits after the last token of each prompt, the others being in the cache."""
+        """The logits after the last token of each prompt; the cache holds the other tokens."""
         lengths = [len(prompt) for prompt in prompts]
         if cache.batch != len(prompts) or (cache.past_length + 1 != lengths).any():
             raise InputError(
-                f"the cache is of {cache.past_length.tolist()} tokens, and the prompts have "
-                f"{lengths}: it must be of all but the last token of each"
+                f"the cache holds {cache.past_length.tolist()} tokens, and the prompts have "
+                f"{lengths}: it must hold all tokens of each prompt except the last"
             )
         if cache.capacity is not None and cache.capacity < capacity:
             cache = cache.with_capacity(capacity)
@@ -207,7 +209,7 @@ class Generator:
         return self.decoder.step(last, cache), cache
 
     def _prompts(self, input_ids: Prompts) -> list[Tokens]:
-        """Each prompt `[length]`, checked."""
+        """The checked prompts, each `[length]`."""
         rows: list[Any]
         if isinstance(input_ids, np.ndarray):
             rows = [input_ids] if input_ids.ndim == 1 else list(input_ids)
@@ -227,7 +229,7 @@ class Generator:
 
 
 def _special_ids(artifact: Artifact) -> tuple[frozenset[int], int]:
-    """The ids that end a sequence, and the one that fills up."""
+    """The ids that end a sequence, and the id that fills rows that have ended."""
     found: dict[str, Any] = {}
     for name in ("config.json", "generation_config.json"):
         path = artifact.file(name)

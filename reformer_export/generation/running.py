@@ -24,13 +24,14 @@ Tokens = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class GenerationResult:
-    """What was generated, and how long it took.
+    """The generated tokens, and the time it took.
 
     Attributes:
         tokens: `[batch, new]`.
-        text: of the first row, where the prompt was a text.
-        first_token_s: the time until the first token: the prompt.
-        ms_per_token: the time of a further step, all rows together; None if there was none.
+        text: the text of the first row; None if the prompt was not a text.
+        first_token_s: the time until the first token, which includes processing the prompt.
+        ms_per_token: the mean time of a further step for all rows; None if there was only one
+            step.
     """
 
     description: str
@@ -83,14 +84,14 @@ def generate_artifact(
 ) -> GenerationResult:
     """Continue one of `prompt`, `prompt_file` and `input_ids` (a .npy file of [batch,] length).
 
-    The settings are those of `Generator.stream`. `write` gets the new text, piece by piece, as soon
-    as it is there. `output` is a .npy file for the new tokens, written whole or not at all.
+    The settings are those of `Generator.stream`. `write` receives the new text piece by piece, as
+    soon as it is generated. `output` is a .npy file for the new tokens, written atomically.
 
     Raises:
-        UsageError: the arguments do not go together, or the artifact cannot generate.
-        InputError: the model does not take the prompt.
-        GenerationLimitError: the sequence has reached the longest that the model takes. What was
-            generated until there is written, and in the error.
+        UsageError: the arguments contradict each other, or the artifact cannot generate.
+        InputError: the model does not accept the prompt.
+        GenerationLimitError: the sequence has reached the maximum length of the model. The tokens
+            generated before are written to `output`, and the error contains them.
         ExportError: `output` cannot be written.
     """
     if sum(source is not None for source in (prompt, prompt_file, input_ids)) != 1:
@@ -156,7 +157,7 @@ def generate_artifact(
 
 
 class _Text:
-    """Collects the text, and hands it on."""
+    """Collects the new text and passes it to `write`."""
 
     def __init__(
         self, codec: TextCodec, prompt: Sequence[int], write: Callable[[str], None] | None

@@ -1,4 +1,4 @@
-"""From the logits of the next token to a token."""
+"""Chooses the next token from its logits."""
 
 from __future__ import annotations
 
@@ -15,18 +15,20 @@ Logits = NDArray[np.floating]
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token is chosen, in the order of the fields, as Hugging Face's `generate` does.
+    """The settings for choosing the next token, applied in this order, as Hugging Face's `generate`
+    does.
 
     Attributes:
-        repetition_penalty: divides the positive scores of tokens that the sequence has, and
+        repetition_penalty: divides the positive scores of tokens that the sequence contains, and
             multiplies the negative ones (CTRL, arXiv 1909.05858).
-        temperature: divides the scores; 0 takes the highest.
+        temperature: divides the scores; 0 chooses the highest score.
         top_k: keep the k highest scores; 0 keeps all.
-        top_p: keep the fewest tokens whose probabilities sum to at least this (arXiv 1904.09751).
-        seed: of the random numbers. The same seed gives the same tokens.
+        top_p: keep the smallest set of the most probable tokens whose probabilities sum to at least
+            this (arXiv 1904.09751).
+        seed: the seed of the random numbers. The same seed gives the same tokens.
 
-    Without temperature, top_k and top_p the highest score is taken ("greedy"). Of equal scores, the
-    lower id counts as higher.
+    Without temperature, top_k and top_p the highest score is chosen ("greedy"). Among equal scores,
+    the token with the lower id ranks first.
     """
 
     repetition_penalty: float = 1.0
@@ -59,13 +61,13 @@ class Sampling:
 
     @property
     def greedy(self) -> bool:
-        """True if nothing is left to chance."""
+        """True if the choice uses no random numbers."""
         if self.temperature is None:
             return self.top_k == 0 and self.top_p == 1.0
         return self.temperature == 0
 
     def generators(self, batch: int) -> list[np.random.Generator]:
-        """A source of random numbers for each row: rows differ, and do not depend on the others."""
+        """A random generator for each row; its numbers do not depend on the other rows."""
         return [np.random.default_rng([self.seed, row]) for row in range(batch)]
 
     def choose(
@@ -75,8 +77,8 @@ class Sampling:
 
         Args:
             logits: `[vocab_size]`.
-            tokens: of the sequence so far, the prompt included.
-            random: needed unless `greedy`.
+            tokens: the sequence so far, including the prompt.
+            random: the row's random generator; if None, the highest score is chosen.
         """
         scores = self.scores(logits, tokens)
         if self.greedy or random is None:
@@ -86,7 +88,7 @@ class Sampling:
         return int(np.searchsorted(cumulated, random.random() * cumulated[-1], side="right"))
 
     def scores(self, logits: Logits, tokens: Sequence[int]) -> NDArray[np.float64]:
-        """The logits after all of the settings, `[vocab_size]`; -inf for what is not kept."""
+        """The scores after all settings, `[vocab_size]`; -inf for tokens that are not kept."""
         scores = logits.astype(np.float64)
         if self.repetition_penalty != 1.0:
             used = np.unique(np.asarray(tokens, np.intp))
@@ -98,7 +100,7 @@ class Sampling:
         if self.temperature is not None:
             scores = scores / self.temperature
         if 0 < self.top_k < len(scores):
-            # As Hugging Face: scores equal to the last that is kept are kept too.
+            # As in Hugging Face: scores equal to the k-th highest are also kept.
             least = np.partition(scores, -self.top_k)[-self.top_k]
             scores = np.where(scores < least, -np.inf, scores)
         if self.top_p < 1.0:

@@ -1,4 +1,4 @@
-"""`reformer-run`, the program of the C++ runtime: where it is, and which runtimes it has."""
+"""Finds `reformer-run`, the program of the C++ runtime, and the runtimes it was built with."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _REMEDY = (
     "make it with `make cpp` in a checkout of reformer-export (`make cpp-torch`: with TorchScript "
     f"too), or name it in {VARIABLE}"
 )
-_PATIENCE = 60.0  # seconds to tell its version; libtorch on a slow disk takes some
+_PATIENCE = 60.0  # seconds for --version; loading libtorch from a slow disk takes time
 
 
 @dataclass(frozen=True)
 class Program:
-    """A `reformer-run` that starts: its version, and the runtimes it was built with."""
+    """A working `reformer-run`: its version, and the runtimes it was built with."""
 
     path: Path
     version: str
@@ -37,18 +37,20 @@ class Program:
 
 
 def built_folder(name: str) -> Path:
-    """Where a checkout installs the C++ runtime: `name` is the platform, "linux-x86_64"."""
+    """The folder into which a checkout installs the C++ runtime for the platform `name`, such as
+    "linux-x86_64"."""
     return Path(__file__).resolve().parents[2] / "build" / "runtime" / name
 
 
 def find_program(runtime: str | None = None) -> Program:
-    """The first program that has a runtime, or that just starts.
+    """The first working program that has `runtime`; any working program if `runtime` is None.
 
-    REFORMER_RUN names the one to take. Else it is one that this checkout has built, or one on PATH.
+    If REFORMER_RUN is set, only that program is considered. Otherwise the programs that this
+    checkout has built are tried, then the one on PATH.
 
     Raises:
-        RuntimeUnavailableError: there is none; says where it was looked for, and what was wrong
-            with those that are there.
+        RuntimeUnavailableError: there is none; the message says where it was searched, and what was
+            wrong with the programs that were found.
     """
     given = os.environ.get(VARIABLE)
     reasons = []
@@ -78,7 +80,7 @@ def _places() -> Iterator[Path]:
 
 
 def _ask(path: Path) -> Program:
-    """What a program says of itself."""
+    """The version and runtimes that a program reports."""
     try:
         done = subprocess.run(
             [str(path), "--version"],

@@ -1,4 +1,4 @@
-"""The NVIDIA GPUs of this machine, from the driver; no framework is needed."""
+"""Lists the NVIDIA GPUs of this machine through the driver; no framework is needed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, _MINOR
 
 @dataclass(frozen=True)
 class Gpu:
-    """A device: its name and compute capability, 89 for 8.9."""
+    """The name and compute capability of a GPU; the capability is 89 for 8.9."""
 
     name: str
     capability: int
@@ -23,10 +23,10 @@ class Gpu:
 
 
 def require_gpu(purpose: str, *, index: int = 0) -> Gpu:
-    """The GPU that CUDA numbers `index`; `purpose` ("running an engine") is what needs it.
+    """The GPU with CUDA's number `index`. `purpose` ("running an engine") is for the message.
 
     Raises:
-        DeviceUnavailableError: there is no driver, it does not start, or it sees no such device.
+        DeviceUnavailableError: there is no driver, it does not start, or it sees no such GPU.
     """
     gpus, reason = find_gpus()
     if not gpus:
@@ -40,7 +40,7 @@ def require_gpu(purpose: str, *, index: int = 0) -> Gpu:
 
 
 def find_gpus() -> tuple[list[Gpu], str]:
-    """The GPUs that CUDA programs see here; if there are none, why."""
+    """The GPUs that CUDA programs see here, and the reason if there are none."""
     try:
         driver = ctypes.CDLL(_DRIVER)
     except OSError:

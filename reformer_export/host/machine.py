@@ -1,4 +1,4 @@
-"""The machine that numbers were measured on."""
+"""Describes the machine on which figures are measured."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _PACKAGES = ("reformer-export", "onnxruntime", "torch", "transformers", "numpy")
 
 
 def usable_cores() -> int:
-    """CPU cores this process may run on."""
+    """The number of CPU cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def describe_machine() -> dict[str, Any]:
-    """Processor, cores, memory, system and versions of what takes part."""
+    """Processor, cores, memory, system and versions of the relevant packages."""
     return {
         "cpu": _cpu(),
         "cores": usable_cores(),

@@ -1,4 +1,4 @@
-"""How much memory there is and how much a process uses."""
+"""The memory of the machine and of a process."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from pathlib import Path
 
 from reformer_export.errors import RuntimeUnavailableError
 
-# A part is left for other processes.
+# The rest is left for other processes.
 _SHARE = 0.9
 
 
 def own_peak_rss() -> int:
-    """Peak memory of this process in bytes, on any system; 0 if the system does not tell."""
-    # Linux counts in getrusage what the parent held before this program was started from it.
+    """Peak memory of this process in bytes, on any system; 0 if the system does not report it."""
+    # On Linux, getrusage includes the memory of the parent process from before exec, so /proc comes
+    # first.
     try:
         return peak_rss()
     except RuntimeUnavailableError:
@@ -30,37 +31,43 @@ def own_peak_rss() -> int:
 
 
 def peak_rss(pid: int | str = "self") -> int:
-    """Peak memory of a process in bytes (VmHWM); RuntimeUnavailableError without Linux's /proc."""
+    """Peak memory of a process in bytes (VmHWM).
+
+    Raises RuntimeUnavailableError without Linux's /proc.
+    """
     return _status(pid, "VmHWM")
 
 
 def current_rss(pid: int | str = "self") -> int:
-    """Memory of a process now in bytes (VmRSS); RuntimeUnavailableError without Linux's /proc."""
+    """Current memory of a process in bytes (VmRSS).
+
+    Raises RuntimeUnavailableError without Linux's /proc.
+    """
     return _status(pid, "VmRSS")
 
 
 def total() -> int:
-    """Bytes of memory this machine has, or the control group grants."""
+    """The memory of this machine in bytes, or the limit of the control group if that is less."""
     return min([_meminfo("MemTotal"), *(limit for limit, _ in _groups())])
 
 
 def available() -> int:
-    """Bytes that a new process can take without swapping."""
+    """The memory in bytes that a new process can allocate without swapping."""
     free = [limit - used for limit, used in _groups()]
     return max(0, int(_SHARE * min([_meminfo("MemAvailable"), *free])))
 
 
 @contextmanager
 def limited_growth(allowance: int | None = None) -> Iterator[None]:
-    """Within this context the process may allocate `allowance` bytes more; by default what is
-    available.
+    """Within this context the process may allocate at most `allowance` more bytes; if None, at most
+    `available()`.
 
-    Then allocations fail as on a machine that is full. Without this the kernel would grant memory
-    that does not exist, and later kill this process or another.
+    Larger allocations fail with an error. Without the limit, the kernel would grant memory that
+    does not exist, and later kill this process or another.
     """
     import resource
 
-    gc.collect()  # memory that is freed within would be more room
+    gc.collect()  # else freeing this memory inside the context would raise the allowance
     used = _status("self", "VmData")
     former = resource.getrlimit(resource.RLIMIT_DATA)
     bounds = [used + (available() if allowance is None else allowance), *former]
@@ -73,7 +80,7 @@ def limited_growth(allowance: int | None = None) -> Iterator[None]:
 
 
 def ran_out(error: BaseException) -> bool:
-    """True if an error is about memory; every library says it differently."""
+    """True if an error means that memory ran out; each library words it differently."""
     words = ("can't allocate memory", "failed to allocate", "bad_alloc", "bad allocation")
     return (
         isinstance(error, MemoryError)
@@ -105,7 +112,7 @@ def _bytes_in(path: Path, key: str) -> int:
 
 
 def _groups() -> list[tuple[int, int]]:
-    """(limit, used) of the control groups that bound this process; containers have one."""
+    """(limit, used) of the control groups that limit this process, as in a container."""
     found = []
     for limit, used, inactive in (
         ("memory.max", "memory.current", "inactive_file"),
@@ -120,5 +127,5 @@ def _groups() -> list[tuple[int, int]]:
             cache = int(dict(zip(stat[::2], stat[1::2], strict=False)).get(inactive, "0"))
             found.append((int(bound), int((folder / used).read_text()) - cache))
         except (OSError, ValueError):
-            continue  # no such group, which is the usual case
+            continue  # there is no such group, which is the usual case
     return found

@@ -1,4 +1,4 @@
-"""Optional packages: import them where they are needed, or say how to get them."""
+"""Imports optional packages when they are needed; the error says how to install a missing one."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from reformer_export.errors import MissingDependencyError
 
 
 def require(module: str, *, purpose: str, package: str | None = None) -> ModuleType:
-    """Import `module`, which `purpose` needs ("reading tokenizer.json").
+    """Import `module`, which `purpose` ("reading tokenizer.json") needs.
 
-    `package` is what pip calls it, where that differs from the module's first name; an extra of
-    ours ("reformer-export[gpu]") will do. Raises MissingDependencyError when the module is not
-    installed, and also when it is but fails to load: a broken installation is not an absent one.
+    `package` is the name for pip, if it differs from the module's first name; an extra of this
+    project ("reformer-export[gpu]") is allowed. Raises MissingDependencyError if the module is not
+    installed, or is installed but fails to load; the message distinguishes the two.
     """
     top = module.partition(".")[0]
     command = f"pip install {_quoted(package or top)}"
@@ -40,12 +40,12 @@ def require(module: str, *, purpose: str, package: str | None = None) -> ModuleT
 
 
 def installed(module: str) -> bool:
-    """True if a module is installed; it is not imported."""
+    """True if a module is installed. The module is not imported."""
     return importlib.util.find_spec(module) is not None
 
 
 def installed_version(package: str) -> str | None:
-    """The version of an installed distribution, without importing it; None when absent."""
+    """The version of a distribution, without importing it; None if it is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -53,10 +53,10 @@ def installed_version(package: str) -> str | None:
 
 
 def installed_versions(*packages: str) -> dict[str, str]:
-    """The versions of those of these distributions that are installed."""
+    """The versions of the given distributions; those that are not installed are left out."""
     return {name: version for name in packages if (version := installed_version(name))}
 
 
 def _quoted(package: str) -> str:
-    """Square brackets have a meaning in a shell."""
+    """The package, in quotes if it has square brackets, which are special in a shell."""
     return f'"{package}"' if "[" in package else package

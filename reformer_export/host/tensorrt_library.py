@@ -1,4 +1,4 @@
-"""The two libraries called TensorRT, which share an API: which one is here, and its log."""
+"""Loads one of the two TensorRT libraries, which share an API, and handles its log."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ Log = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Flavor:
-    """One of the libraries: `name` as --flavor has it, `title` as its maker writes it.
+    """One of the libraries: `name` is the value of --flavor, `title` the vendor's name of it.
 
-    `oldest` is the first release with all that is used here.
+    `oldest` is the first release with all functions that are used here.
     """
 
     name: str
@@ -36,12 +36,12 @@ FLAVORS = {
         Flavor("standard", "TensorRT", "tensorrt", "tensorrt", (10, 9)),
     )
 }
-"""By name, the one that "auto" prefers first: it builds without a GPU."""
+"""The flavours by name. "auto" prefers the first one, because it builds without a GPU."""
 
 
 @dataclass(frozen=True)
 class Library:
-    """A TensorRT that has been imported."""
+    """An imported TensorRT library."""
 
     flavor: Flavor
     trt: ModuleType
@@ -56,11 +56,11 @@ class Library:
 
 
 def load_library(flavor: str, *, purpose: str) -> Library:
-    """Import a flavour, or with "auto" the first of `FLAVORS` that is installed.
+    """Import a flavour; "auto" is the first of `FLAVORS` that is installed.
 
     Raises:
-        UsageError: no such flavour.
-        MissingDependencyError: it is not installed, does not load, or is too old.
+        UsageError: there is no such flavour.
+        MissingDependencyError: the library is not installed, does not load, or is too old.
     """
     if flavor == "auto":
         names = [name for name, item in FLAVORS.items() if installed_version(item.package)]
@@ -80,10 +80,10 @@ def load_library(flavor: str, *, purpose: str) -> Library:
 
 
 def check_gpu(library: Library, gpu: Gpu) -> None:
-    """DeviceUnavailableError if the library has no code for a GPU.
+    """Raises DeviceUnavailableError if the library does not support a GPU.
 
-    TensorRT-RTX is for the generations of GPUs that its makers sell as RTX. It builds engines on
-    others, too, and only refuses to load them.
+    TensorRT-RTX supports only the GPU generations that are sold as RTX. On other GPUs it also
+    builds engines, but then refuses to load them.
     """
     known = known_targets(library)
     generations = {int(name[2:]) // 10 for name in known}
@@ -95,17 +95,17 @@ def check_gpu(library: Library, gpu: Gpu) -> None:
 
 
 def known_targets(library: Library) -> dict[str, Any]:
-    """The GPUs a library builds ahead of time for, by name ("sm80")."""
+    """The GPU targets that a library can build for ahead of time, by name ("sm80")."""
     capabilities = getattr(library.trt, "ComputeCapability", None)
     members = {} if capabilities is None else capabilities.__members__
     return {name.lower(): value for name, value in members.items() if name.startswith("SM")}
 
 
 def make_logger(library: Library, log: Log | None) -> Any:
-    """A logger for the library that keeps its errors.
+    """A logger for the library that also keeps its errors.
 
-    Everything goes to `log`; errors, with where in the library's sources they arose taken off,
-    are in `errors`, the oldest first.
+    All messages except verbose ones go to `log`. The errors are in `errors`, the oldest first,
+    without error codes and places in the library's sources.
     """
     trt = library.trt
     severities = {
@@ -132,7 +132,7 @@ def make_logger(library: Library, log: Log | None) -> Any:
 
 
 def tidy_message(message: str) -> str:
-    """A message of the library without its error codes and places in its own sources."""
+    """A message of the library without error codes and places in the library's sources."""
     message = re.sub(r"\s*In \w+ at /_?src/\S+\s*", "", message)
     message = re.sub(r"\[\w+\.(cpp|h):\d+: \w+\]\s*", "", message)
     message = re.sub(r"^\w+::\w+: Error Code \d+: (Myelin \()?", "", message)

@@ -1,9 +1,9 @@
-"""The tokenizer of a checkpoint's folder, with the token ids that Hugging Face's gives.
+"""The tokenizer of a checkpoint's folder. It gives the same token ids as Hugging Face's.
 
-transformers (5) does not use spiece.model and tokenizer.json as they are: `ReformerTokenizer` makes
-a byte-pair tokenizer of the pieces, and adds the special and added tokens that are spread over
+transformers 5 does not use spiece.model and tokenizer.json unchanged: `ReformerTokenizer` builds a
+byte-pair tokenizer from the pieces, and adds the special and added tokens that are spread over
 tokenizer_config.json, special_tokens_map.json and added_tokens.json. This module does the same with
-the `tokenizers` package, and refuses tokenizers of other classes.
+the `tokenizers` package, and refuses tokenizers of unknown classes.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ FILES = (
     "special_tokens_map.json",
     "added_tokens.json",
 )
-"""What a tokenizer is read from; one of the first two must be there."""
+"""The files that a tokenizer is read from; at least one of the first two must exist."""
 
 _REFORMER = "ReformerTokenizer"
 _GENERIC = ("PreTrainedTokenizer", "TokenizersBackend")
-"""Classes for which tokenizer.json says all."""
+"""Classes whose tokenizer.json is complete."""
 
 _NAMED = (
     "bos_token",
@@ -48,11 +48,11 @@ def open_tokenizer(files: Mapping[str, Path]) -> Any:
     """The `tokenizers.Tokenizer` of a folder.
 
     Args:
-        files: those of `FILES`, and config.json, that are there, by name.
+        files: the paths of the existing files among `FILES` and config.json, by name.
 
     Raises:
-        MissingDependencyError: a package that reads them is not installed.
-        InputError: the tokenizer is of a class that is not known here.
+        MissingDependencyError: a package that reads the files is not installed.
+        InputError: the tokenizer is of a class that this module does not know.
         ArtifactError: a file is damaged.
     """
     tokenizers = require("tokenizers", purpose="the artifact's tokenizer")
@@ -66,12 +66,12 @@ def open_tokenizer(files: Mapping[str, Path]) -> Any:
         _add_tokens(tokenizers, tokenizer, settings)
     except ReformerError:
         raise
-    except Exception as error:  # the package raises bare Exception for a bad file
+    except Exception as error:  # the package raises plain Exception for a damaged file
         path = files.get("tokenizer.json") or files["spiece.model"]
         raise ArtifactError(
-            f"{path}, with what lies beside it, does not load as a tokenizer: {error}"
+            f"{path}, with the files beside it, does not load as a tokenizer: {error}"
         ) from error
-    # Training may have left both in the file; the model itself pads, and takes any length.
+    # Training may have saved both settings. The model pads, and the signature checks lengths.
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return tokenizer
@@ -79,15 +79,16 @@ def open_tokenizer(files: Mapping[str, Path]) -> Any:
 
 @dataclass
 class _Settings:
-    """What the JSON files beside the vocabulary say.
+    """The settings in the JSON files beside the vocabulary.
 
     Attributes:
-        cls: the class of transformers, without "Fast".
-        named: special tokens by their attribute's name ("eos_token").
+        cls: the class in transformers, without "Fast".
+        named: special tokens by the name of their attribute ("eos_token").
         extra: further special tokens.
-        added: tokens by the id that they had.
-        appended: whether the first and last token of a sequence are special, as "bos" and "eos".
-        split_special_tokens: special tokens in a text are text.
+        added: added tokens by the id in the files.
+        appended: contains "bos" if every sequence starts with that token, and "eos" if every
+            sequence ends with that token.
+        split_special_tokens: True if special tokens in a text are encoded as ordinary text.
     """
 
     cls: str
@@ -124,7 +125,7 @@ class _Settings:
                 made.added[token["id"]] = _added(tokenizers, token)
         by_text = {str(token): token for token in made.added.values()}
         extra = values.get("extra_special_tokens")
-        # "image_token" and the like: names of the model's own.
+        # Names that only some models have, such as "image_token".
         own = {
             name: value
             for name, value in values.items()
@@ -159,7 +160,7 @@ def _class_name(config: Mapping[str, Any], model: Mapping[str, Any], *, has_json
 def _read_special_tokens_map(
     tokenizers: Any, files: Mapping[str, Path], values: dict[str, Any]
 ) -> None:
-    """Take what special_tokens_map.json says into `values`."""
+    """Copy the entries of special_tokens_map.json into `values`."""
     for name, value in _object(files.get("special_tokens_map.json")).items():
         if name == "extra_special_tokens" and isinstance(value, list):
             found = list(values.get(name) or [])
@@ -178,7 +179,7 @@ def _special(tokenizers: Any, value: Any) -> Any:
 
 
 def _added(tokenizers: Any, value: Mapping[str, Any], **changed: bool) -> Any:
-    """A token with its flags; ValueError if there is no text."""
+    """A token with its flags; raises ValueError if it has no text."""
     if not isinstance(value.get("content"), str):
         raise ValueError(f"{value} is not an added token")
     flags = ("content", "single_word", "lstrip", "rstrip", "normalized", "special")
@@ -187,7 +188,7 @@ def _added(tokenizers: Any, value: Mapping[str, Any], **changed: bool) -> Any:
 
 
 def _token(tokenizers: Any, value: Any) -> Any:
-    """A value of tokenizer_config.json with its tokens as `AddedToken`."""
+    """A value of tokenizer_config.json, with all tokens in it converted to `AddedToken`."""
     if isinstance(value, list):
         return [_token(tokenizers, each) for each in value]
     if isinstance(value, dict):
@@ -198,7 +199,7 @@ def _token(tokenizers: Any, value: Any) -> Any:
 
 
 def _reformer(tokenizers: Any, files: Mapping[str, Path], settings: _Settings) -> Any:
-    """As `ReformerTokenizer` builds it from tokenizer.json, or else from spiece.model."""
+    """A tokenizer built from tokenizer.json, else from spiece.model, as by `ReformerTokenizer`."""
     settings.named.setdefault("eos_token", "</s>")
     settings.named.setdefault("unk_token", "<unk>")
     settings.named = {name: settings.named[name] for name in _in_order(settings.named)}
@@ -241,19 +242,19 @@ def _reformer(tokenizers: Any, files: Mapping[str, Path], settings: _Settings) -
 
 
 def _pair(merge: Any) -> tuple[str, str]:
-    """A merge of tokenizer.json, which is a list, or in older files a text with a space."""
+    """The two parts of a merge in tokenizer.json: a list, or in older files a text with a space."""
     left, right = merge.split(" ") if isinstance(merge, str) else merge
     return left, right
 
 
 def _in_order(named: Iterable[str]) -> list[str]:
-    """Names in the order that transformers adds them in."""
+    """The names in the order in which transformers adds the tokens."""
     found = list(named)
     return [name for name in _NAMED if name in found] + [n for n in found if n not in _NAMED]
 
 
 def _character_map(normalizer: Any) -> bytes | None:
-    """SentencePiece's normalisation, where tokenizer.json holds it."""
+    """SentencePiece's normalization map; None if tokenizer.json has none."""
     if not normalizer:
         return None
     steps = normalizer["normalizers"] if normalizer.get("type") == "Sequence" else [normalizer]
@@ -266,17 +267,17 @@ def _character_map(normalizer: Any) -> bytes | None:
 def _read_pieces(
     tokenizers: Any, path: Path, settings: _Settings
 ) -> tuple[dict[str, int], list[tuple[str, str]], bytes | None]:
-    """Vocabulary, merges and normalisation of a SentencePiece model.
+    """Vocabulary, merges and normalization map of a SentencePiece model.
 
-    Control pieces and those that the user defined become special tokens, unless the settings name
-    special tokens of their own.
+    Control pieces and user-defined pieces become special tokens, unless the settings already have
+    extra special tokens.
     """
     for module in ("sentencepiece", "sentencepiece.sentencepiece_model_pb2"):
         pb2: Any = require(module, purpose="the artifact's spiece.model")
     proto = pb2.ModelProto()
     try:
         proto.ParseFromString(path.read_bytes())
-    except Exception as error:  # protobuf's own
+    except Exception as error:  # protobuf's own exception class
         raise ArtifactError(f"{path} does not load as a SentencePiece model") from error
     if not proto.pieces:
         raise ArtifactError(f"{path} does not load as a SentencePiece model: it has no pieces")
@@ -291,19 +292,19 @@ def _read_pieces(
 
 
 def _merges(vocabulary: Mapping[str, int]) -> list[tuple[str, str]]:
-    """Every pair of pieces that joins to a piece, in the order of what they join to."""
+    """Every pair of pieces whose concatenation is a piece, in the order of the joined pieces."""
     merges = []
     for piece, number in vocabulary.items():
         for cut in range(1, len(piece)):
             left, right = piece[:cut], piece[cut:]
             if left in vocabulary and right in vocabulary:
                 merges.append((number, len(left), len(right), left, right))
-    # Pairs of equal lengths do not join to one piece, so this order is total.
+    # The order is total: two pairs of the same lengths cannot join to the same piece.
     return [(left, right) for *_, left, right in sorted(merges)]
 
 
 def _add_tokens(tokenizers: Any, tokenizer: Any, settings: _Settings) -> None:
-    """Add tokens in the order, and with the properties, that transformers gives them."""
+    """Add the tokens in the same order and with the same flags as transformers."""
     there = tokenizer.get_added_tokens_decoder()
     present = {repr(token) for token in there.values()}
     wanted = [token for _, token in sorted(settings.added.items()) if repr(token) not in present]
@@ -333,7 +334,7 @@ def _add_tokens(tokenizers: Any, tokenizer: Any, settings: _Settings) -> None:
 
 
 def _append(tokenizers: Any, tokenizer: Any, settings: _Settings) -> None:
-    """Put the special tokens at the start and the end of a sequence that the settings ask for."""
+    """Make the tokenizer add the special tokens of `settings.appended` to each sequence."""
     first, last = (
         str(settings.named[f"{name}_token"])
         if name in settings.appended and f"{name}_token" in settings.named

@@ -1,4 +1,4 @@
-"""Model inputs from files: arrays saved by NumPy, text as bytes."""
+"""Reads model inputs from files: arrays saved by NumPy, and text as bytes."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _OF_THE_HEADER = (ValueError, TypeError, EOFError, OverflowError, SyntaxError, T
 
 
 def read_array(path: str | os.PathLike[str], name: str) -> np.ndarray:
-    """Read input `name` from a .npy file of [length] or [batch, length]; returns two axes.
+    """Read input `name` from a .npy file of [length] or [batch, length]; returns [batch, length].
 
-    Nothing is unpickled, and the file is mapped before it is read, so that a header which claims
-    more than the file holds allocates nothing. Raises InputError.
+    Nothing is unpickled. The file is memory-mapped before it is copied, so a header that claims
+    more data than the file holds allocates nothing. Raises InputError.
     """
     path = Path(path)
     try:

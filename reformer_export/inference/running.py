@@ -1,4 +1,4 @@
-"""Run an artifact once on arrays or a text, and describe the outputs."""
+"""Runs an artifact once on arrays or a text, and describes the outputs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ _ROWS_SHOWN = 4
 
 @dataclass(frozen=True)
 class Prediction:
-    """The highest logit of a row: at its last token (`position`), or of the row as a whole."""
+    """The highest logit of a row: at its last token (`position`), or, if `position` is None, of the
+    whole row."""
 
     row: int
     position: int | None
@@ -46,7 +47,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Bench:
-    """Further runs after the first; the peak is of the whole process, up to their end."""
+    """The times of further runs after the first, and the peak memory of the process up to then."""
 
     runs: int
     median_seconds: float
@@ -62,7 +63,7 @@ class Bench:
 
 @dataclass(frozen=True)
 class RunResult:
-    """One run: runtime, input, time; `outputs` are the arrays."""
+    """One run: its runtime, input, times and output arrays."""
 
     runtime: str
     description: str
@@ -78,7 +79,7 @@ class RunResult:
     bench: Bench | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The result as a document; the arrays as dtype and shape."""
+        """The result as a document, with the dtype and shape of each output array."""
         return {
             "runtime": self.runtime,
             "description": self.description,
@@ -138,11 +139,11 @@ def run_artifact(
 ) -> RunResult:
     """Open a folder (an artifact, an engine) and run it on one of `input_ids`, `text`, `text_file`.
 
-    `input_ids` and `attention_mask` are .npy files of [length] or [batch, length]; `output` is a
-    .npz file that gets every output under its name, written whole or not at all; `bench` runs
-    follow the first. Raises UsageError, InputError, ArtifactError, RuntimeUnavailableError,
-    DeviceUnavailableError, NativeLibraryError or MissingDependencyError before the run, ExportError
-    when `output` cannot be written.
+    `input_ids` and `attention_mask` are .npy files of [length] or [batch, length]. `output` is a
+    .npz file for all outputs by name, written atomically. `bench` is the number of timed runs after
+    the first. Raises UsageError, InputError, ArtifactError, RuntimeUnavailableError,
+    DeviceUnavailableError, NativeLibraryError or MissingDependencyError before the run, and
+    ExportError if `output` cannot be written.
     """
     if sum(source is not None for source in (input_ids, text, text_file)) != 1:
         raise UsageError("give exactly one of --input-ids, --text and --text-file")
@@ -201,9 +202,11 @@ def run_artifact(
 def top_predictions(
     outputs: Mapping[str, np.ndarray], mask: np.ndarray, codec: TextCodec | None = None
 ) -> Iterator[Prediction]:
-    """The top entry of each row's `logits`: [batch, classes], or [batch, sequence, vocabulary]
-    at the row's last token by `mask` [batch, sequence], or [batch, 1, vocabulary] if the model
-    gives that token's alone. Nothing for a model without logits."""
+    """The highest entry in each row of `logits`; nothing for a model without logits.
+
+    The logits are [batch, classes], [batch, sequence, vocabulary] or, if the model returns only
+    those of the last token, [batch, 1, vocabulary]. `mask` [batch, sequence] gives the last token.
+    """
     logits = outputs.get("logits")
     if logits is None or logits.ndim not in (2, 3):
         return
@@ -237,7 +240,7 @@ def read_tokens(
     text_file: str | os.PathLike[str] | None,
     tokenizer: str,
 ) -> tuple[np.ndarray, TextCodec | None]:
-    """Token ids `[batch, length]` of a .npy file, or of a text with its codec.
+    """The token ids `[batch, length]` of a .npy file, or of a text, together with its codec.
 
     Raises:
         InputError: the file cannot be read, or no encoding fits the model.
@@ -245,19 +248,19 @@ def read_tokens(
     if input_ids is not None:
         return read_array(input_ids, INPUT_IDS), None
     codec = open_codec(artifact, tokenizer=tokenizer)
-    # An argument that is not UTF-8 reaches Python as surrogates: give back its bytes as typed.
+    # In an argument that is not UTF-8, Python replaces bytes by surrogates: restore the bytes.
     typed = (text or "").encode("utf-8", "surrogateescape")
     data = typed if text_file is None else read_bytes(text_file)
     return codec.encode(data)[None, :], codec
 
 
 def output_file(path: str | os.PathLike[str], suffix: str) -> Path:
-    """The path of --output, if a file can be written there.
+    """The path of --output, checked.
 
     The suffix is required so that a typing error cannot overwrite a model or a text.
 
     Raises:
-        UsageError: another suffix, or no such folder.
+        UsageError: the suffix is wrong, the folder does not exist, or the path is a folder.
     """
     path = Path(path)
     if path.suffix != suffix:
@@ -268,10 +271,10 @@ def output_file(path: str | os.PathLike[str], suffix: str) -> Path:
 
 
 def save_output(path: Path, write: Callable[[Any], object]) -> None:
-    """Write a file whole or not at all; `write` gets it opened.
+    """Write a file atomically; `write` receives the open file.
 
     Raises:
-        ExportError: it cannot be written.
+        ExportError: the file cannot be written.
     """
     try:
         with atomic_file(path) as file:

@@ -1,8 +1,8 @@
-"""Text to token ids, as the checkpoint's authors encoded it, and token ids back to text.
+"""Converts text to token ids, as the checkpoint's authors did, and token ids back to text.
 
-An artifact with a tokenizer uses that. Byte-level Reformers have none: with 256 ids the id is the
-byte; with 258 (google/reformer-enwik8) it is the byte plus two, since ids 0 and 1 are kept for
-padding and the like.
+If an artifact has a tokenizer, that is used. Byte-level Reformers have none: with 256 ids the id is
+the byte; with 258 ids (google/reformer-enwik8) it is the byte plus two, because ids 0 and 1 are
+reserved for padding and other special tokens.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ TOKENIZERS = ("auto", "bytes")
 
 _FILES = ("config.json", *TOKENIZER_FILES)
 _VOCABULARIES = ("tokenizer.json", "spiece.model")
-# Without a vocabulary, tokenizer_config.json still says that there is a tokenizer.
+# Without a vocabulary file, tokenizer_config.json still shows that the model has a tokenizer.
 _UNREAD = ("tokenizer.model", "vocab.json", "vocab.txt", "merges.txt", "tokenizer_config.json")
 
 _ENWIK8_VOCABULARY = 258
-# google/reformer-crime-and-punishment: SentencePiece pieces, so byte values would be other words.
+# google/reformer-crime-and-punishment: its ids are SentencePiece pieces, not bytes.
 _SENTENCEPIECE_VOCABULARY = 320
 
 
@@ -37,12 +37,12 @@ class TextCodec(Protocol):
 
     @property
     def name(self) -> str:
-        """What the encoding is called."""
+        """The name of the encoding."""
         ...
 
     @property
     def note(self) -> str | None:
-        """A note for the user about this choice; None if there is nothing to say."""
+        """A note for the user about the chosen encoding, or None."""
         ...
 
     def encode(self, data: bytes) -> np.ndarray:
@@ -50,21 +50,20 @@ class TextCodec(Protocol):
         ...
 
     def describe(self, token: int) -> str:
-        """A token id in words, for people."""
+        """A token id as readable text."""
         ...
 
     def stream(self, prompt: Sequence[int]) -> TextStream:
-        """Turns the tokens that follow a prompt into text, one after another."""
+        """A converter of the tokens that follow a prompt to text, one token at a time."""
         ...
 
 
 def open_codec(artifact: Artifact | Engine, *, tokenizer: str = "auto") -> TextCodec:
-    """The codec of an artifact; `tokenizer="bytes"` insists on bytes as tokens.
+    """The codec of an artifact; `tokenizer="bytes"` forces bytes as tokens.
 
     Raises:
-        UsageError: `tokenizer` has another value.
-        InputError: no encoding is known to fit the vocabulary, or the tokenizer is of a class that
-            is not known here.
+        UsageError: `tokenizer` has an unknown value.
+        InputError: no known encoding matches the vocabulary, or the tokenizer's class is unknown.
         MissingDependencyError: a package that reads the tokenizer is not installed.
         ArtifactError: a file of the tokenizer is damaged.
     """
@@ -112,7 +111,7 @@ class ByteCodec:
 
     @property
     def name(self) -> str:
-        """What the encoding is called."""
+        """The name of the encoding."""
         return f"bytes + {self.offset}" if self.offset else "bytes"
 
     def encode(self, data: bytes) -> np.ndarray:
@@ -120,20 +119,20 @@ class ByteCodec:
         return np.frombuffer(data, dtype=np.uint8).astype(np.int64) + self.offset
 
     def describe(self, token: int) -> str:
-        """The token in words."""
+        """The token as readable text."""
         byte = token - self.offset
         if not 0 <= byte < 256:
             return "(no byte)"
         return repr(chr(byte)) if byte < 128 else f"byte 0x{byte:02x}"
 
     def stream(self, prompt: Sequence[int]) -> ByteStream:
-        """The text of the tokens after a prompt."""
+        """A converter of the tokens after a prompt to text."""
         return ByteStream(self.offset, prompt)
 
 
 @dataclass(frozen=True)
 class TokenizerCodec:
-    """The checkpoint's own tokenizer, with the ids that Hugging Face's gives."""
+    """The checkpoint's own tokenizer; it gives the same ids as Hugging Face's."""
 
     tokenizer: Any
     name: str
@@ -144,12 +143,12 @@ class TokenizerCodec:
         return np.array(self.tokenizer.encode(_utf8(data)).ids, dtype=np.int64)
 
     def describe(self, token: int) -> str:
-        """The token in words."""
+        """The token as readable text."""
         piece = self.tokenizer.id_to_token(token)
         return "(no piece)" if piece is None else repr(piece)
 
     def stream(self, prompt: Sequence[int]) -> TokenizerStream:
-        """The text of the tokens after a prompt."""
+        """A converter of the tokens after a prompt to text."""
         return TokenizerStream(self.tokenizer, prompt)
 
 

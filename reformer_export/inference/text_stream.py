@@ -1,4 +1,4 @@
-"""Token ids to text, one after another, never half a character."""
+"""Converts token ids to text one at a time; a character is returned only when it is complete."""
 
 from __future__ import annotations
 
@@ -8,33 +8,33 @@ from typing import Any, Protocol
 
 
 class TextStream(Protocol):
-    """The text of tokens that come one after another."""
+    """Converts tokens to text one at a time."""
 
     def add(self, token: int) -> str:
-        """The text that is complete with this token, perhaps none."""
+        """The text that this token completes; it may be empty."""
         ...
 
     def end(self) -> str:
-        """What is left: the start of a character that never ended, as replacement characters."""
+        """The rest: replacement characters for an incomplete character."""
         ...
 
 
 class ByteStream:
-    """The text of tokens that are bytes of UTF-8, plus `offset`. Other tokens have no text."""
+    """The text of tokens that are UTF-8 bytes plus `offset`. Other tokens have no text."""
 
     def __init__(self, offset: int = 0, prompt: Sequence[int] = ()) -> None:
         self._offset = offset
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        for token in prompt:  # a character that it begins goes on in the first token
+        for token in prompt:  # the first new token may continue the prompt's last character
             self.add(token)
 
     def add(self, token: int) -> str:
-        """The text that is complete with this token, perhaps none."""
+        """The text that this token completes; it may be empty."""
         byte = token - self._offset
         return self._decoder.decode(bytes([byte])) if 0 <= byte < 256 else ""
 
     def end(self) -> str:
-        """What is left of a character that never ended."""
+        """A replacement character for an incomplete character, else nothing."""
         return self._decoder.decode(b"", final=True)
 
 
@@ -45,12 +45,12 @@ class TokenizerStream:
         from tokenizers.decoders import DecodeStream
 
         self._tokenizer = tokenizer
-        # The prompt decides how the first token is written: with a space before it or without.
+        # The prompt decides whether the first new token is written with a leading space.
         self._stream = DecodeStream(ids=list(prompt), skip_special_tokens=True)
         self._held: list[int] = []
 
     def add(self, token: int) -> str:
-        """The text that is complete with this token, perhaps none."""
+        """The text that this token completes; it may be empty."""
         self._held.append(token)
         text: str | None = self._stream.step(self._tokenizer, token)
         if text is None:
@@ -59,6 +59,6 @@ class TokenizerStream:
         return text
 
     def end(self) -> str:
-        """What is left of a character that never ended."""
+        """The text of the tokens after the last complete character."""
         left: str = self._tokenizer.decode(self._held, skip_special_tokens=True)
         return left

@@ -1,4 +1,4 @@
-"""Running a model in any runtime: `open_runner` and the `Runner` protocol."""
+"""Runs a model in any runtime: `open_runner` and the `Runner` protocol."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs `model.pt2`: the model as machine code by AOTInductor."""
+"""Runs `model.pt2`: the model compiled to machine code by AOTInductor."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ class AotiRunner:
         self.description = f"torch {torch.__version__}, {use_threads(threads)}, {operators}"
 
     def run(self, inputs: Arrays) -> dict[str, Array]:
-        """Outputs by name."""
+        """The outputs by name."""
         return self.show(self.signature.check(inputs)).outputs
 
     def show(self, inputs: Arrays) -> Probe:
-        """Outputs, and the buckets they came from: the compiled model always gives both."""
+        """The outputs and the buckets that were used; the compiled model always returns both."""
         outputs = self._call(inputs)
         buckets = [layer.numpy() for layer in outputs.pop()] if self._layers else []
         return Probe(named(self.signature, outputs), buckets)

@@ -16,20 +16,22 @@ from reformer_ops.core.native import Choice
 Array = NDArray[Any]
 Arrays = Mapping[str, Array]
 Buckets = Sequence[Array | None]
-"""For each LSH layer `[batch, heads, num_hashes, padded_length]` int32; None if a runtime did
-not hash, because the sequence is not longer than a chunk."""
+"""One array for each LSH layer: `[batch, heads, num_hashes, padded_length]` int32; None if the
+runtime did not hash, because the sequence is not longer than a chunk."""
 
 
 @dataclass(frozen=True)
 class RunnerOptions:
-    """How a model is run.
+    """The options for running a model.
 
     Attributes:
-        threads: of the CPU, at most; the runtime's own choice where None.
-        ops: "native" runs the operators by our kernels, "portable" by their standard bodies; "auto"
-            does what REFORMER_OPS says, else what is installed.
-        device: where.
-        cuda_graph: on a GPU, "auto" captures the runs of shapes that come again as CUDA graphs.
+        threads: the maximum number of CPU threads; if None, the runtime chooses.
+        ops: "native" runs the operators with our kernels, "portable" with their standard bodies.
+            "auto" follows REFORMER_OPS; if that is not set, it uses our kernels if they are
+            installed.
+        device: the device that runs the model.
+        cuda_graph: on a GPU, "auto" captures runs as CUDA graphs when a shape is repeated; "off"
+            captures none.
     """
 
     threads: int | None = None
@@ -39,9 +41,9 @@ class RunnerOptions:
 
 
 class Runner(Protocol):
-    """A model ready to run.
+    """A model that is ready to run.
 
-    `name` is short and stable ("onnxruntime"), `description` says versions, threads and kernels.
+    `name` is short and stable ("onnxruntime"); `description` gives versions, threads and kernels.
     """
 
     name: str
@@ -49,21 +51,21 @@ class Runner(Protocol):
     signature: Signature
 
     def run(self, inputs: Arrays) -> dict[str, Array]:
-        """Outputs by name, of whatever `Signature.check` takes; InputError for anything else."""
+        """The outputs by name. Raises InputError if `Signature.check` refuses the inputs."""
         ...
 
     def close(self) -> None:
-        """Give back memory and devices. The runner is of no use afterwards."""
+        """Free memory and devices. The runner cannot be used afterwards."""
         ...
 
 
 @dataclass(frozen=True)
 class Probe:
-    """One run and what it hashed to.
+    """The outputs and the buckets of one run.
 
-    `margins(layer, where)` gives the margin of decisions: the distance of the best from the second
-    best, relative to a usual projection, for indices into that layer's buckets; None for runtimes
-    that can't say.
+    `margins(layer, where)` returns the margins of hashing decisions, for indices into that layer's
+    buckets: the distance of the best bucket from the second best, relative to a usual projection.
+    `margins` is None if the runtime cannot compute them.
     """
 
     outputs: dict[str, Array]
@@ -73,24 +75,24 @@ class Probe:
 
 @runtime_checkable
 class ProbingRunner(Runner, Protocol):
-    """A runner that shows its buckets and can be told to use others."""
+    """A runner that reports its buckets and can use given ones instead."""
 
     def probe(self, inputs: Arrays, forced: Buckets | None = None) -> Probe:
-        """Run and report the buckets each LSH layer computed.
+        """Run and report the buckets that each LSH layer computed.
 
-        With `forced`, one array a layer, those are what the layers attend by. Later layers then see
-        what they would see if all runtimes hashed alike, so each decision can be compared.
+        With `forced`, one array for each layer, the layers use those buckets for attention. Later
+        layers then receive the same inputs in all runtimes, so each decision can be compared.
         """
         ...
 
 
 @runtime_checkable
 class ShowingRunner(Runner, Protocol):
-    """A runner that shows the buckets it used, but cannot be told to use others.
+    """A runner that reports the buckets it used, but cannot use given ones.
 
-    Compiled code is like that. The reference is then given its buckets.
+    Compiled code is an example. In a comparison, the reference uses the runner's buckets instead.
     """
 
     def show(self, inputs: Arrays) -> Probe:
-        """Run and report the buckets each LSH layer computed and used; margins are None."""
+        """Run and report the buckets that each LSH layer computed and used; margins are None."""
         ...

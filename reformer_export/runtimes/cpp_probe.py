@@ -1,7 +1,8 @@
-"""An artifact like a given one that has its hash buckets among its outputs.
+"""Writes a copy of an artifact whose outputs include the hash buckets.
 
-The C++ runtime knows nothing of buckets. It runs whatever outputs a manifest lists, so one that
-lists them shows what any program without Python hashes to: the same reader, the same kernels.
+The C++ runtime has no function that reports buckets, but it returns all outputs that a manifest
+lists. With this copy, it returns the buckets that a program without Python computes, with the same
+reader and the same kernels.
 """
 
 # No `from __future__ import annotations`: TorchScript reads the annotations themselves.
@@ -28,10 +29,10 @@ _AXES = ("batch", "heads", "num_hashes", "padded_length")
 
 
 def write_probing_artifact(artifact: Artifact, format_name: str, folder: Path) -> int:
-    """Write it into the empty `folder`, in one format; returns the number of LSH layers.
+    """Write the copy into the empty `folder`, in one format; returns the number of LSH layers.
 
     Its outputs are those of the artifact and, for each LSH layer, `computed_buckets.<i>`, int32
-    `[batch, heads, num_hashes, padded_length]`. Weights that lie beside a model are linked.
+    `[batch, heads, num_hashes, padded_length]`. Weights in separate files are linked.
     """
     layers = _WRITERS[format_name](artifact, folder)
     shown = tuple(TensorSpec(f"{COMPUTED}{layer}", "int32", _AXES) for layer in range(layers))
@@ -62,7 +63,7 @@ def _write_onnx(artifact: Artifact, folder: Path) -> int:
 def _link(source: Path, target: Path) -> None:
     try:
         os.link(source, target)
-    except OSError:  # on another file system
+    except OSError:  # the target is on another file system
         shutil.copyfile(source, target)
 
 

@@ -1,4 +1,4 @@
-"""Runs an artifact by `reformer-run`, the C++ runtime, in a separate process."""
+"""Runs an artifact with `reformer-run`, the program of the C++ runtime, in a separate process."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ _ONNXRUNTIME = "REFORMER_ONNXRUNTIME"
 
 
 class CppRunner:
-    """An artifact's model in one of the C++ runtime's backends, a process for each call.
+    """An artifact's model in a backend of the C++ runtime; each call starts a process.
 
     ONNX Runtime and the kernels are those that Python uses here, unless the environment names
-    others. It exists for comparison: programs link libreformer.
+    others. This runner exists for comparison: real programs link libreformer instead.
     """
 
     def __init__(
@@ -41,11 +41,11 @@ class CppRunner:
         format_name: str,
         options: RunnerOptions | None = None,
     ) -> None:
-        """Find the program and run one token.
+        """Find the program and run it once with the shortest input.
 
         Raises:
-            RuntimeUnavailableError: there is no such program, or it does not take the model.
-            UsageError: such operators cannot run the model.
+            RuntimeUnavailableError: there is no such program, or it cannot run the model.
+            UsageError: the requested operators cannot run the model.
         """
         self.name = f"cpp-{runtime}"
         self.signature = artifact.signature
@@ -64,12 +64,12 @@ class CppRunner:
         self.description = f"{program}, {told['description']}"
 
     def run(self, inputs: Arrays) -> dict[str, Array]:
-        """Outputs by name."""
+        """The outputs by name."""
         checked = self.signature.check(inputs)
         return self._call(self._artifact.path, checked, InferenceError)[1]
 
     def show(self, inputs: Arrays) -> Probe:
-        """Outputs, and the buckets they came from."""
+        """The outputs and the buckets that were used."""
         if self._probing is None:
             self._probing = tempfile.TemporaryDirectory(prefix="reformer-probe-")
             write_probing_artifact(self._artifact, self._format, Path(self._probing.name))
@@ -78,7 +78,7 @@ class CppRunner:
         return Probe(outputs, buckets)
 
     def close(self) -> None:
-        """Remove what was written to show buckets."""
+        """Remove the files that were written to show buckets."""
         if self._probing is not None:
             self._probing.cleanup()
             self._probing = None
@@ -86,7 +86,10 @@ class CppRunner:
     def _call(
         self, artifact: Path, inputs: Arrays, error: type[InferenceError | RuntimeUnavailableError]
     ) -> tuple[dict[str, Any], dict[str, Array]]:
-        """What the program says and what it saves; a failure is an `error`."""
+        """The document that the program prints and the arrays that it saves.
+
+        Raises `error` if the program fails, and UsageError for its exit code 2.
+        """
         with tempfile.TemporaryDirectory(prefix="reformer-run-") as folder:
             command = [*self._command, str(artifact), "--output", f"{folder}/outputs.npz"]
             for name in (INPUT_IDS, ATTENTION_MASK):
@@ -114,7 +117,7 @@ class CppRunner:
 
 
 def _document(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
-    """What --json prints; of a program that died, an error in its place."""
+    """The document of --json; if the program crashed, a document with an error instead."""
     if done.returncode >= 0:
         try:
             document: dict[str, Any] = json.loads(done.stdout)
@@ -127,12 +130,12 @@ def _document(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
 
 
 def libraries() -> dict[str, str]:
-    """The environment in which the program finds what Python uses here."""
+    """The environment variables with which the program finds the libraries that Python uses."""
     found = {}
     spec = find_spec("onnxruntime")  # without loading it
     for place in (spec.submodule_search_locations if spec else None) or ():
         if any(Path(place).glob("capi/libonnxruntime.so*")):
             found[_ONNXRUNTIME] = str(Path(place) / "capi")
-    with suppress(NativeLibraryError):  # the program says so where they are needed
+    with suppress(NativeLibraryError):  # if kernels are needed, the program reports the error
         found[FOLDER_VARIABLE] = str(library_path("ort").parent)
     return found

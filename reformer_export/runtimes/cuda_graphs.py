@@ -1,4 +1,4 @@
-"""Which runs on a GPU are captured as CUDA graphs: those of shapes that come again."""
+"""Decides which runs on a GPU are captured as CUDA graphs: those whose shape is repeated."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ from contextlib import contextmanager
 from typing import Generic, TypeVar
 
 MOST_GRAPHS = 8
-"""How many shapes a runner captures. A graph keeps its memory as long as the runner."""
+"""The maximum number of shapes that a runner captures. A graph keeps its memory until the runner is
+closed."""
 
 Graph = TypeVar("Graph")
 Shape = tuple[int, ...]
 
 
 class _Turns:
-    """Any number of runs at once, or one capture alone.
+    """Allows any number of runs at the same time, or a single capture.
 
-    While a thread captures a graph, CUDA lets no other thread of the process allocate or wait.
+    While one thread captures a graph, CUDA does not let other threads of the process allocate
+    memory or wait for the GPU.
     """
 
     def __init__(self) -> None:
@@ -28,7 +30,7 @@ class _Turns:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """For runs that use a GPU and capture nothing."""
+        """A context for a run that uses a GPU and captures nothing."""
         with self._changed:
             self._changed.wait_for(lambda: not self._capturing)
             self._running += 1
@@ -41,7 +43,7 @@ class _Turns:
 
     @contextmanager
     def capturing(self) -> Iterator[None]:
-        """For a capture: waits until no run is active and blocks new ones."""
+        """A context for a capture: waits until no run is active, and blocks new runs."""
         with self._changed:
             self._changed.wait_for(lambda: not self._capturing)
             self._capturing = True
@@ -55,35 +57,36 @@ class _Turns:
 
 
 TURNS = _Turns()
-"""Of this process, for the runners of all runtimes on all GPUs."""
+"""The only instance in this process, shared by the runners of all runtimes on all GPUs."""
 
 
 class RecurringShapes(Generic[Graph]):
-    """What was captured, by shape. A shape is captured when it comes for the second time."""
+    """The captured graphs by shape. A shape is captured when it occurs for the second time."""
 
     def __init__(self, capture: Callable[[Shape, int], Graph]) -> None:
-        """`capture` makes the graph of a shape; it is told how many there are already."""
+        """`capture` creates the graph of a shape; its second argument is the number of graphs that
+        already exist."""
         self._capture = capture
         self._seen: Counter[Shape] = Counter()
         self._graphs: dict[Shape, Graph] = {}
 
     @property
     def shapes(self) -> tuple[Shape, ...]:
-        """Those that are captured, in order."""
+        """The captured shapes, in the order of capture."""
         return tuple(self._graphs)
 
     def get(self, shape: Shape) -> Graph | None:
-        """The graph for one more run of a shape; None if it is to run without."""
+        """The graph for the next run of a shape; None if the run uses no graph."""
         self._seen[shape] += 1
         return self.capture(shape) if self._seen[shape] > 1 else self._graphs.get(shape)
 
     def capture(self, shape: Shape) -> Graph | None:
-        """The graph of a shape, captured now if need be; None if there are too many."""
+        """The graph of a shape, captured now if necessary; None if there are too many graphs."""
         if shape not in self._graphs and len(self._graphs) < MOST_GRAPHS:
             self._graphs[shape] = self._capture(shape, len(self._graphs))
         return self._graphs.get(shape)
 
     def clear(self) -> None:
-        """Give up all graphs."""
+        """Drop all graphs."""
         self._graphs.clear()
         self._seen.clear()

@@ -1,4 +1,4 @@
-"""Memory on the GPU through whichever package is here: cuda-bindings, else torch with CUDA."""
+"""GPU memory through the package that is installed: cuda-bindings, else torch with CUDA."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from reformer_export.runtimes.base import Array
 
 
 class DeviceMemory(Protocol):
-    """Buffers of one run, on one stream of the first GPU."""
+    """The buffers of one run, on one stream of the first GPU."""
 
     name: str
     stream: int
 
     def allocate(self, size: int) -> int:
-        """The address of `size` bytes, held until `reset`."""
+        """Allocate `size` bytes, which are kept until `reset`; returns the address."""
         ...
 
     def upload(self, array: Array) -> int:
-        """The address of a copy of a C-contiguous array."""
+        """Copy a C-contiguous array to the GPU; returns the address of the copy."""
         ...
 
     def download(self, address: int, array: Array) -> None:
@@ -34,15 +34,15 @@ class DeviceMemory(Protocol):
         ...
 
     def reset(self) -> None:
-        """Give back all that was allocated."""
+        """Free all allocations."""
         ...
 
 
 def open_memory() -> DeviceMemory:
-    """Memory by cuda-bindings where that is installed, else by torch.
+    """GPU memory through cuda-bindings if it is installed, else through torch.
 
     Raises:
-        MissingDependencyError: neither is here in a form that reaches a GPU.
+        MissingDependencyError: neither cuda-bindings nor a torch with CUDA is installed.
     """
     try:
         return BindingsMemory()
@@ -57,7 +57,7 @@ def open_memory() -> DeviceMemory:
 
 
 class BindingsMemory:
-    """By the CUDA runtime, through NVIDIA's own bindings."""
+    """GPU memory through NVIDIA's own bindings of the CUDA runtime."""
 
     name = "cuda-bindings"
 
@@ -66,7 +66,7 @@ class BindingsMemory:
             "cuda.bindings.runtime", purpose="memory on the GPU", package="cuda-bindings"
         )
         self._held: list[int] = []
-        self._uploads: list[Array] = []  # alive until they have been copied
+        self._uploads: list[Array] = []  # kept alive until they have been copied
         self.stream: int = int(self._call("cudaStreamCreate"))
 
     def allocate(self, size: int) -> int:
@@ -106,7 +106,7 @@ class BindingsMemory:
 
 
 class TorchMemory:
-    """By torch's allocator."""
+    """GPU memory through torch's allocator."""
 
     name = "torch"
 

@@ -1,4 +1,4 @@
-"""What every decoder does: a prompt fills a cache, every step extends it by a token."""
+"""The base class of decoders: a prompt fills a cache, and every step adds a token to it."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Decoder(ABC):
     Attributes:
         name: short and stable ("onnxruntime").
         description: versions, threads and kernels.
-        signature: of the model.
-        layout: what its caches consist of.
+        signature: the signature of the model.
+        layout: the layout of its caches.
     """
 
     name: str
@@ -33,14 +33,14 @@ class Decoder(ABC):
     def prefill(
         self, prompts: Sequence[NDArray[np.int64]], *, capacity: int
     ) -> tuple[Logits, Cache]:
-        """The logits after each prompt, `[batch, vocab_size]`, and the cache of all.
+        """The logits after each prompt, `[batch, vocab_size]`, and one cache for all prompts.
 
-        Prompts of one length are run together, others one after another: padding would change the
-        numbers.
+        Prompts of the same length run together, and different lengths run one after another,
+        because padding would change the results.
 
         Args:
-            prompts: token ids `[length]` each, checked.
-            capacity: the tokens that the cache shall have room for.
+            prompts: checked token ids, `[length]` for each prompt.
+            capacity: the number of tokens that the cache must have room for.
 
         Raises:
             InferenceError: the runtime failed.
@@ -60,11 +60,12 @@ class Decoder(ABC):
         """Add one token to each sequence; returns the logits after it, `[batch, vocab_size]`.
 
         Args:
-            tokens: `[batch]`, token ids.
-            cache: changed: it then holds these tokens too.
+            tokens: token ids, `[batch]`.
+            cache: the cache of the sequences; the tokens are added to it.
 
         Raises:
-            InputError: the cache is full, of another model or of another batch.
+            InputError: a token is not in the vocabulary, or the cache is full, of another model or
+                of another batch size.
             InferenceError: the runtime failed.
         """
         self._check(tokens, cache)
@@ -74,15 +75,17 @@ class Decoder(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Give back the memory. The decoder is of no use afterwards."""
+        """Free the memory. The decoder cannot be used afterwards."""
 
     @abstractmethod
     def _run_prompts(self, ids: NDArray[np.int64]) -> tuple[Logits, Mapping[str, Array]]:
-        """`[batch, length]` -> logits `[batch, vocab_size]`, and the cache's tensors by name."""
+        """Run `ids` `[batch, length]`; returns the logits `[batch, vocab_size]` and the tensors of
+        the cache by name."""
 
     @abstractmethod
     def _run_step(self, tokens: NDArray[np.int64], cache: Cache) -> Logits:
-        """`[batch]` -> logits `[batch, vocab_size]`; changes the tensors of the cache."""
+        """Run `tokens` `[batch]` and change the tensors of the cache; returns the logits
+        `[batch, vocab_size]`."""
 
     def _check(self, tokens: NDArray[np.int64], cache: Cache) -> None:
         if cache.layout.model != self.layout.model:
@@ -103,5 +106,5 @@ class Decoder(ABC):
         if cache.capacity is not None and longest >= cache.capacity:
             raise InputError(
                 f"the cache has room for {cache.capacity} tokens and is full: "
-                "take cache.with_capacity(...)"
+                "use cache.with_capacity(...)"
             )

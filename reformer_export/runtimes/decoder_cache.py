@@ -1,4 +1,4 @@
-"""What a decoder remembers of the tokens so far."""
+"""The cache of a decoder: its state after the tokens so far."""
 
 from __future__ import annotations
 
@@ -26,35 +26,36 @@ class CacheLayout:
     """The tensors of a cache, as a decoder's graph declares them.
 
     Attributes:
-        model: the SHA-256 of the decoder's weights: a cache fits no other model.
-        tensors: type and axes by name ("key.3"); axes are sizes, "batch", "capacity" (tokens) or
-            "blocks": those of an order `[.., blocks, block_length]` that `capacity` tokens need.
+        model: the SHA-256 of the decoder's weights; a cache works only with that model.
+        tensors: type and axes by name ("key.3"). An axis is a size, "batch", "capacity" (tokens)
+            or "blocks": the number of blocks that `capacity` tokens need in an `order` tensor
+            `[.., blocks, block_length]`.
     """
 
     model: str
     tensors: Mapping[str, tuple[np.dtype[Any], tuple[str | int, ...]]]
 
     def shape(self, name: str, batch: int, capacity: int) -> tuple[int, ...]:
-        """The sizes of a tensor for `batch` sequences, with room for `capacity` tokens."""
+        """The shape of a tensor for `batch` sequences, with room for `capacity` tokens."""
         sizes = {"batch": batch, _CAPACITY: capacity, _BLOCKS: self._blocks(capacity)}
         _, axes = self.tensors[name]
         return tuple(sizes[axis] if isinstance(axis, str) else axis for axis in axes)
 
     def used(self, name: str, length: int) -> tuple[slice, ...]:
-        """Where a tensor holds something after `length` tokens: an index into it."""
+        """The index of the part of a tensor that is in use after `length` tokens."""
         _, axes = self.tensors[name]
         sizes = {_CAPACITY: length, _BLOCKS: self._blocks(length)}
         return tuple(slice(sizes.get(axis) if isinstance(axis, str) else None) for axis in axes)
 
     def capacity_of(self, tensors: Mapping[str, Array]) -> int | None:
-        """The tokens that a cache has room for; None if that has no limit: no layer keeps all."""
+        """The tokens that a cache has room for; None (no limit) if no layer keeps all tokens."""
         for name, (_, axes) in self.tensors.items():
             if _CAPACITY in axes:
                 return tensors[name].shape[axes.index(_CAPACITY)]
         return None
 
     def _blocks(self, length: int) -> int:
-        """The blocks of an order that `length` tokens need."""
+        """The number of blocks that `length` tokens need in an `order` tensor."""
         for _, axes in self.tensors.values():
             if axes[-2:-1] == (_BLOCKS,) and isinstance(axes[-1], int):
                 return -(-length // axes[-1])
@@ -62,13 +63,13 @@ class CacheLayout:
 
 
 class Cache:
-    """The cache of a batch of sequences, which may be of different lengths.
+    """The cache of a batch of sequences, which may have different lengths.
 
     Attributes:
-        layout: what it consists of.
-        tensors: by name. A decoder with our kernels changes them in place.
+        layout: the names, types and axes of the tensors.
+        tensors: the tensors by name. A decoder with our kernels changes them in place.
         past_length: `[batch]` int64, the tokens in the cache.
-        prompt_length: `[batch]` int64, how many of them were the prompt.
+        prompt_length: `[batch]` int64, the tokens in the cache that belong to the prompt.
     """
 
     def __init__(
@@ -94,12 +95,12 @@ class Cache:
 
     @property
     def batch(self) -> int:
-        """How many sequences it is of."""
+        """The number of sequences."""
         return len(self.past_length)
 
     @property
     def capacity(self) -> int | None:
-        """The tokens it has room for; None if that has no limit: no layer keeps all tokens."""
+        """The tokens that it has room for; None (no limit) if no layer keeps all tokens."""
         return self.layout.capacity_of(self.tensors)
 
     def put(self, rows: Sequence[int], tensors: Mapping[str, Array], length: int) -> None:
@@ -111,13 +112,14 @@ class Cache:
         self.past_length[list(rows)] = self.prompt_length[list(rows)] = length
 
     def select(self, rows: Sequence[int]) -> Cache:
-        """A cache of these rows, in this order; a row may occur several times, as beams need."""
+        """A cache of the given rows, in this order. A row may occur several times, as beam search
+        needs."""
         index = np.asarray(rows, np.intp)
         tensors = {name: tensor[index] for name, tensor in self.tensors.items()}
         return Cache(self.layout, tensors, self.past_length[index], self.prompt_length[index])
 
     def with_capacity(self, capacity: int) -> Cache:
-        """The same with room for `capacity` tokens, which must be enough for those it holds."""
+        """A copy with room for `capacity` tokens, which must be enough for the tokens it holds."""
         wider = Cache.empty(self.layout, self.batch, capacity)
         used = int(self.past_length.max(initial=0))
         for name, tensor in self.tensors.items():
@@ -127,7 +129,7 @@ class Cache:
         return wider
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the cache as safetensors, whole or not at all.
+        """Write the cache atomically as a safetensors file.
 
         Raises:
             ExportError: the file cannot be written.
@@ -148,11 +150,11 @@ class Cache:
 
     @classmethod
     def load(cls, layout: CacheLayout, path: str | os.PathLike[str]) -> Cache:
-        """Read what `save` wrote.
+        """Read a file that `save` wrote.
 
         Raises:
             InputError: the cache is of another model.
-            ArtifactError: the file is no cache.
+            ArtifactError: the file is not a valid cache.
             MissingDependencyError: safetensors is not installed.
         """
         safetensors = require("safetensors", purpose=_PURPOSE)
@@ -161,7 +163,7 @@ class Cache:
                 metadata = file.metadata() or {}
                 names = file.keys()
                 found = {name: file.get_tensor(name) for name in names}
-        except Exception as error:  # safetensors' own, or OSError
+        except Exception as error:  # safetensors' own exception class, or OSError
             raise ArtifactError(f"{path} does not load as a cache: {error}") from error
         if metadata.get("model") != layout.model:
             raise InputError(f"{path} is a cache of another model: make one with this artifact")
@@ -174,8 +176,8 @@ class Cache:
         return cache
 
     def _check(self, path: str | os.PathLike[str]) -> None:
-        """ArtifactError if a tensor does not have the type or the shape that the layout says, or
-        the lengths do not fit."""
+        """Raises ArtifactError if a tensor does not have the type or shape of the layout, or the
+        lengths are not valid."""
         batch, capacity = self.batch, self.capacity
         for name, (dtype, _) in self.layout.tensors.items():
             tensor, shape = self.tensors[name], self.layout.shape(name, batch, capacity or 0)

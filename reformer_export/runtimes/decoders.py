@@ -1,4 +1,4 @@
-"""What generates from an artifact: a further decoder is a module and an entry here."""
+"""The table of decoders. To add a decoder, add a module and an entry here."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from reformer_ops.core.native import CHOICES, Choice
 
 @dataclass(frozen=True)
 class DecoderRuntime:
-    """What generates with one format of an artifact.
+    """A runtime that generates with one format of an artifact.
 
     Attributes:
-        module: what must be installed, as it is imported.
-        can_run: True for an artifact that holds what it needs.
-        verb: the command that adds it.
-        open: the decoder of an artifact.
+        module: the import name of the required package.
+        can_run: returns True if an artifact holds the required format.
+        verb: the command that creates the format.
+        open: returns the decoder of an artifact.
     """
 
     module: str
@@ -56,8 +56,8 @@ DECODERS: dict[str, DecoderRuntime] = {
     "onnxruntime": DecoderRuntime("onnxruntime", _has_onnx_graphs, "to-onnx", _onnxruntime),
     "torchscript": DecoderRuntime("torch", _has_methods, "to-torchscript", _torchscript),
 }
-"""By the name of the runtime, best first: "auto" takes the first that is installed and can run the
-artifact."""
+"""Decoders by the name of the runtime, best first: "auto" chooses the first one that is installed
+and can run the artifact."""
 
 
 def open_decoder(
@@ -67,7 +67,7 @@ def open_decoder(
 
     Raises:
         UsageError: there is no such runtime, or the artifact cannot generate in it.
-        ReformerError: what the decoder itself raises.
+        ReformerError: the decoder cannot be opened.
     """
     if runtime not in ("auto", *DECODERS):
         raise UsageError(

@@ -1,8 +1,8 @@
-"""A bf16 graph for a runtime that has no bf16: the same graph in fp32, rounded at every step.
+"""Converts a bf16 graph for a runtime without bf16: to fp32, with rounding after every operation.
 
-onnxruntime has hardly a bf16 kernel on the CPU. So each bf16 tensor is held in fp32, and what an
-operation makes of it is rounded to bf16 (to nearest, ties to even) before anything else sees it.
-Products accumulate in fp32, as they do on a GPU.
+onnxruntime has almost no bf16 kernels on the CPU. Therefore each bf16 tensor is stored in fp32, and
+the result of each operation is rounded to bf16 (to nearest, ties to even) before it is used.
+Products accumulate in fp32, as on a GPU.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 import onnx_ir.passes.common as common_passes
 
-# They move numbers and make none, so there is nothing to round.
+# These operators only move numbers, so there is nothing to round.
 _MOVES = frozenset(
     {
         "Concat", "Expand", "Flatten", "Gather", "GatherElements", "Identity", "Pad", "Reshape",
@@ -21,7 +21,8 @@ _MOVES = frozenset(
 
 
 def emulate_bf16(model: ir.Model) -> ir.Model:
-    """Rewrite a model in place so that no operation computes in bf16; its numbers stay bf16's.
+    """Rewrite a model in place so that no operation computes in bf16, but all numbers are rounded
+    to bf16.
 
     Inputs and outputs must not be bf16. Functions must have been inlined.
     """
@@ -39,7 +40,7 @@ def emulate_bf16(model: ir.Model) -> ir.Model:
 
 
 def _round(graph: ir.Graph, node: ir.Node, output: ir.Value) -> None:
-    """Have `output` in fp32, rounded where `node` computed it."""
+    """Make `output` fp32 for its consumers; round it to bf16 unless `node` only moves numbers."""
     if node.op_type in _MOVES:
         output.type = ir.TensorType(ir.DataType.FLOAT)
         return

@@ -1,4 +1,4 @@
-"""Runs the graphs that generate, decoder_model.onnx and decoder_with_past_model.onnx, in ONNX
+"""Runs the graphs for generation, decoder_model.onnx and decoder_with_past_model.onnx, in ONNX
 Runtime on the CPU."""
 
 from __future__ import annotations
@@ -43,9 +43,10 @@ _DTYPES: dict[str, np.dtype[Any]] = {
 
 @dataclass(frozen=True)
 class _Bound:
-    """A cache bound to the session, with the buffers that a step reads and writes.
+    """A cache that is bound to the session, and the buffers that a step reads and writes.
 
-    The session knows addresses only, so the arrays must be those of the cache at every step.
+    The session stores only addresses, so at every step the bound arrays must still be those of the
+    cache.
     """
 
     arrays: tuple[weakref.ref[Array], ...]
@@ -55,16 +56,16 @@ class _Bound:
     logits: Array
 
     def is_of(self, cache: Cache) -> bool:
-        """True if the arrays of `cache` are those that are bound."""
+        """True if the bound arrays are those of `cache`."""
         bound = (array() for array in self.arrays)
         return all(a is b for a, b in zip(bound, _arrays(cache), strict=True))
 
 
 class OnnxDecoder(Decoder):
-    """An artifact's decoder: a prompt fills a cache, every step extends it by a token.
+    """An artifact's decoder in ONNX Runtime.
 
     With our kernels a step changes the cache in place, so its time hardly depends on the number of
-    tokens. With the ONNX bodies it copies the cache.
+    tokens. With the ONNX bodies a step copies the cache.
     """
 
     name = "onnxruntime"
@@ -73,11 +74,11 @@ class OnnxDecoder(Decoder):
         """Open the decoder of an artifact that has one.
 
         Raises:
-            UsageError: the native operators cannot run it.
+            UsageError: native operators are requested and cannot run it.
             ArtifactError: its manifest does not list the files of a decoder.
             MissingDependencyError: onnxruntime is not installed.
-            RuntimeUnavailableError: onnxruntime does not take the graphs.
-            NativeLibraryError: native operators are asked for and do not load.
+            RuntimeUnavailableError: onnxruntime cannot load the graphs.
+            NativeLibraryError: native operators are requested and do not load.
         """
         self._onnxruntime = require("onnxruntime", purpose="running the decoder")
         self._options = options or RunnerOptions()
@@ -130,7 +131,7 @@ class OnnxDecoder(Decoder):
         return bound.logits[:, 0].astype(np.float32)
 
     def _bind(self, cache: Cache) -> _Bound:
-        """Bind a cache for reading and, in place, for writing."""
+        """Bind the tensors of a cache as inputs and, for changes in place, also as outputs."""
         batch = cache.batch
         tokens = np.zeros((batch, 1), np.int64)
         past_length = np.zeros(batch, np.int64)
@@ -182,7 +183,7 @@ def _named(outputs: dict[str, Array]) -> tuple[Logits, dict[str, Array]]:
 
 
 def _arrays(cache: Cache) -> tuple[Array, ...]:
-    """What a session reads of a cache in place."""
+    """The arrays of a cache that are bound to a session."""
     return (cache.prompt_length, *cache.tensors.values())
 
 
@@ -200,7 +201,7 @@ def _layout(model: str, session: Any) -> CacheLayout:
 
 
 def _usable(artifact: Artifact, ops: Choice) -> Choice:
-    """`ops`, unless the kernels are not for the operators in this artifact."""
+    """The operators to use: `ops`, or "portable" if our kernels cannot run the artifact."""
     record = artifact.manifest.formats[DECODER]
     ours = {op.name: op.version for op in ALL}
     used = {**artifact.manifest.ops.versions, **record.details.get("ops", {})}

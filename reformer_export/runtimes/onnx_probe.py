@@ -1,4 +1,4 @@
-"""The same graph with its buckets as outputs, and as inputs that replace them."""
+"""Changes a graph so that its buckets are outputs and, on request, inputs that replace them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ COMPUTED = "computed_buckets."
 def probing_model(path: Path, *, force: bool) -> tuple[ir.Model, int]:
     """The model at `path` with its buckets exposed, and the number of its LSH layers.
 
-    What layer i hashes to becomes the output `computed_buckets.i`. With `force` the layer attends
-    by the input `forced_buckets.i` instead. Weights stay where they are.
+    The buckets that layer i computes become the output `computed_buckets.i`. With `force`, the
+    layer uses the input `forced_buckets.i` for attention instead. Weights remain in their files.
     """
     model = ir.load(path)
     computed = [

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 class OnnxRuntimeRunner:
     """An artifact's model in ONNX Runtime, on the CPU or a GPU.
 
-    On the CPU our kernels run the operators where they are installed, the ONNX bodies in the
-    artifact where they are not; `ops` ("native", "portable") insists on either. On a GPU the bodies
-    run only where they are asked for.
+    On the CPU our kernels run the operators if they are installed, else the ONNX bodies in the
+    artifact do; `ops` ("native", "portable") requires one of the two. On a GPU the bodies run only
+    on request.
     """
 
     name = "onnxruntime"
@@ -45,7 +45,7 @@ class OnnxRuntimeRunner:
             onnxruntime_cuda.prepare_onnxruntime(self._onnxruntime, options.device)
         self._ops = _usable(artifact, ops, on_gpu=self._on_gpu)
         self._emulated = artifact.manifest.dtype == "bf16" and not self._on_gpu
-        # Function bodies compute a part on the CPU, which no graph captures.
+        # Function bodies compute a part on the CPU, which a CUDA graph cannot capture.
         graphs = options.cuda_graph == "auto" and self._ops != "portable"
         self._session, status = self._open(self._model(), graphs=graphs)
         self._probing: dict[bool, tuple[Any, int]] = {}
@@ -60,13 +60,13 @@ class OnnxRuntimeRunner:
         )
 
     def run(self, inputs: Arrays) -> dict[str, Array]:
-        """Outputs by name."""
+        """The outputs by name."""
         names = [spec.name for spec in self.signature.outputs]
         values = _run(self._session, names, self.signature.check(inputs))
         return dict(zip(names, values, strict=True))
 
     def prepare(self, inputs: Arrays) -> onnxruntime_cuda.Prepared:
-        """On a GPU: the inputs and room for the outputs there, to be run without copies.
+        """Copy inputs to the GPU and allocate the outputs there, for runs without copies.
 
         Raises:
             UsageError: the runner is on the CPU.
@@ -76,7 +76,7 @@ class OnnxRuntimeRunner:
         return self._session.prepare(inputs)
 
     def probe(self, inputs: Arrays, forced: Buckets | None = None) -> Probe:
-        """Outputs and buckets; with `forced` ones where given."""
+        """The outputs and the computed buckets; the layers use `forced` buckets if given."""
         session, layers = self._probing_session(force=forced is not None)
         feeds = dict(inputs)
         for index, buckets in enumerate(forced or ()):
@@ -94,7 +94,7 @@ class OnnxRuntimeRunner:
         self._probing.clear()
 
     def _model(self) -> str | bytes:
-        """The artifact's file, or a model in types that onnxruntime has kernels for."""
+        """The artifact's file, or a model converted to types for which onnxruntime has kernels."""
         if not self._emulated:
             return str(self._artifact.format_path(ONNX))
         import onnx_ir as ir
@@ -104,7 +104,7 @@ class OnnxRuntimeRunner:
     def _probing_session(self, *, force: bool) -> tuple[Any, int]:
         if force not in self._probing:
             model, layers = onnx_probe.probing_model(self._artifact.format_path(ONNX), force=force)
-            # Run once for each input: there is nothing to capture.
+            # Each input runs only once, so a CUDA graph would not help.
             session, _ = self._open(_serialised(model, emulated=self._emulated), graphs=False)
             self._probing[force] = (session, layers)
         return self._probing[force]
@@ -118,7 +118,7 @@ class OnnxRuntimeRunner:
         return f"{self._options.device}, {gpu}, {graphs} CUDA graphs"
 
     def _open(self, model: str | bytes, *, graphs: bool) -> tuple[Any, NativeStatus]:
-        """A session, or on a GPU a `DeviceSession`, and what runs the operators."""
+        """A session (on a GPU a `DeviceSession`), and the status of our kernels in it."""
         device = self._options.device
         if not self._on_gpu:
             return self._session_of(model, ["CPUExecutionProvider"])
@@ -129,7 +129,7 @@ class OnnxRuntimeRunner:
         try:
             session, status = self._session_of(model, providers)
         except RuntimeUnavailableError as error:
-            # A graph that copies from the CPU in the middle, as older exports do.
+            # Older exports copy from the CPU inside the graph; these cannot be captured.
             if not graphs or "graph capture" not in str(error):
                 raise
             return self._open(model, graphs=False)
@@ -145,7 +145,8 @@ class OnnxRuntimeRunner:
             threads=self._options.threads,
             kernels=onnxruntime_cuda.kernels_of(self._artifact) if on_kernels else None,
         )
-        options.log_severity_level = 4 if self._on_gpu else 3  # it prints what it raises
+        # On a GPU, ONNX Runtime also prints errors that it raises.
+        options.log_severity_level = 4 if self._on_gpu else 3
         options.add_session_config_entry(
             "session.model_external_initializers_file_folder_path", str(self._artifact.path)
         )
@@ -175,7 +176,7 @@ def _serialised(model: ir.Model, *, emulated: bool) -> bytes:
 
 
 def _usable(artifact: Artifact, ops: Choice, *, on_gpu: bool) -> Choice:
-    """`ops`, unless the kernels are not for the operators in this artifact."""
+    """The operators to use: `ops`, or "portable" if our kernels cannot run the artifact."""
     ours = {op.name: op.version for op in ALL}
     if artifact.manifest.dtype == "bf16" and not on_gpu:
         reason = "no CPU kernel takes bf16"

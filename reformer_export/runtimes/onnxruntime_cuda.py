@@ -1,4 +1,4 @@
-"""Sessions of ONNX Runtime on a GPU: the provider's options, buffers on the device, CUDA graphs."""
+"""ONNX Runtime on a GPU: options of the CUDA provider, buffers on the device, CUDA graphs."""
 
 from __future__ import annotations
 
@@ -25,14 +25,15 @@ _GRAPH_ID = "gpu_graph_id"
 _NO_GRAPH = "-1"
 
 PACKAGES = 'pip install "onnxruntime-gpu[cuda,cudnn]"'
-"""ONNX Runtime and what it needs beside the driver. Only function bodies need cuDNN."""
+"""The command that installs ONNX Runtime and all that it needs except the driver. Only function
+bodies need cuDNN."""
 
 
 def prepare_onnxruntime(onnxruntime: Any, device: Device) -> None:
-    """Load CUDA's libraries, which may lie in pip's packages.
+    """Load CUDA's libraries, which may be in packages from pip.
 
     Raises:
-        RuntimeUnavailableError: this onnxruntime is for CPUs alone.
+        RuntimeUnavailableError: this onnxruntime does not support CUDA.
         DeviceUnavailableError: there is no such GPU.
     """
     if PROVIDER not in onnxruntime.get_available_providers():
@@ -42,12 +43,12 @@ def prepare_onnxruntime(onnxruntime: Any, device: Device) -> None:
         )
     require_gpu(f"running on {device}", index=device.index)
     if hasattr(onnxruntime, "preload_dlls"):
-        with redirect_stdout(StringIO()):  # it prints what does not load, needed or not
+        with redirect_stdout(StringIO()):  # it also prints libraries that are not needed
             onnxruntime.preload_dlls()
 
 
 def provider_options(device: Device, *, graphs: bool) -> dict[str, str]:
-    """Options of the CUDA provider under which a model gives the numbers it was verified with."""
+    """The options of the CUDA provider with which models are verified."""
     return {
         "device_id": str(device.index),
         # TF32 rounds the factors of fp32 products to 11 bits.
@@ -59,7 +60,7 @@ def provider_options(device: Device, *, graphs: bool) -> dict[str, str]:
 
 
 def kernels_of(artifact: Artifact) -> str:
-    """The path of model.cuda; UsageError, with the command that makes it, where there is none."""
+    """The path of model.cuda; raises UsageError, with the command that creates it, if missing."""
     if KERNELS not in artifact.formats:
         raise UsageError(
             f"{artifact.path} has no kernels for GPUs: add them with reformer-export add-kernels "
@@ -69,7 +70,7 @@ def kernels_of(artifact: Artifact) -> str:
 
 
 def check_placed(session: Any, device: Device) -> None:
-    """DeviceUnavailableError if ONNX Runtime went to the CPU without saying so."""
+    """Raises DeviceUnavailableError if ONNX Runtime uses the CPU without an error."""
     if PROVIDER not in session.get_providers():
         raise DeviceUnavailableError(
             f"onnxruntime cannot use {device}: a library of CUDA that it needs does not load, see "
@@ -78,7 +79,10 @@ def check_placed(session: Any, device: Device) -> None:
 
 
 class Prepared:
-    """One input shape with its buffers on the GPU. Runs again and again; not from two threads."""
+    """One input shape with its buffers on the GPU, for any number of runs.
+
+    Only one thread at a time may use it.
+    """
 
     def __init__(
         self,
@@ -93,7 +97,7 @@ class Prepared:
         self._options = run_options(onnxruntime, graph)
         self._binding = session.io_binding()
         self._captures = graph is not None
-        """True if the next run is captured: the first one is."""
+        """True if the next run is captured, which is only the first one."""
 
         def room(spec: TensorSpec) -> Any:
             sizes = spec.shape(*shape)
@@ -109,12 +113,12 @@ class Prepared:
             self._binding.bind_ortvalue_output(name, value)
 
     def feed(self, inputs: Arrays) -> None:
-        """Other contents for the inputs, of the same shapes."""
+        """Replace the contents of the inputs; the shapes must be the same."""
         with TURNS.running():
             self._feed(inputs)
 
     def run(self) -> None:
-        """Compute the outputs; returns when the GPU is done."""
+        """Compute the outputs; returns when the GPU has finished."""
         with self._turn():
             self._run()
 
@@ -124,7 +128,7 @@ class Prepared:
             return self._fetch()
 
     def run_on(self, inputs: Arrays) -> dict[str, Array]:
-        """All three."""
+        """Do all three: feed, run and fetch."""
         with self._turn():
             self._feed(inputs)
             self._run()
@@ -146,7 +150,7 @@ class Prepared:
 
 
 class DeviceSession:
-    """A session on a GPU. Shapes that come again are captured as CUDA graphs, if it has them."""
+    """A session on a GPU. If `graphs` is true, repeated shapes are captured as CUDA graphs."""
 
     def __init__(
         self, session: Any, onnxruntime: Any, signature: Signature, device: Device, *, graphs: bool
@@ -161,16 +165,17 @@ class DeviceSession:
 
     @property
     def captured(self) -> tuple[Shape, ...]:
-        """Shapes that are replayed."""
+        """The captured shapes."""
         return self._recurring.shapes
 
     def run(self, names: Sequence[str], inputs: Arrays) -> list[Array]:
-        """Outputs of these names."""
+        """The outputs with these names."""
         if not self.graphs:
             with TURNS.running():
                 results: list[Array] = self.session.run(list(names), dict(inputs))
                 return results
-        # A captured graph has its intermediate results at fixed places, which other runs use, too.
+        # One run at a time: a captured graph keeps intermediate results at fixed addresses, which
+        # other runs also use.
         with self._turn:
             prepared = self._recurring.get(_shape_of(inputs))
             if prepared is None:
@@ -182,7 +187,7 @@ class DeviceSession:
             return [outputs[name] for name in names]
 
     def prepare(self, inputs: Arrays) -> Prepared:
-        """Buffers for these inputs, with a graph where there may be one more."""
+        """Buffers for these inputs; with a CUDA graph if one more is allowed."""
         shape = _shape_of(inputs)
         with self._turn:
             prepared = self._recurring.capture(shape) if self.graphs else None
@@ -201,7 +206,7 @@ class DeviceSession:
 
 
 def run_options(onnxruntime: Any, graph: int | None) -> Any:
-    """Options of one run: which graph it is captured in and replayed from; None for no graph."""
+    """The options of one run. `graph` is the id of the graph to capture or replay, or None."""
     options = onnxruntime.RunOptions()
     options.add_run_config_entry(_GRAPH_ID, _NO_GRAPH if graph is None else str(graph))
     return options
@@ -209,13 +214,14 @@ def run_options(onnxruntime: Any, graph: int | None) -> Any:
 
 @contextmanager
 def opening_session(onnxruntime: Any) -> Iterator[None]:
-    """A context for making a session. On a GPU ONNX Runtime warns about optional plugins."""
+    """A context for creating a session. It hides warnings, which on a GPU concern only optional
+    plugins."""
     onnxruntime.set_default_logger_severity(3)
     try:
         with TURNS.running():  # it allocates
             yield
     finally:
-        onnxruntime.set_default_logger_severity(2)  # what it starts with
+        onnxruntime.set_default_logger_severity(2)  # the default
 
 
 def _shape_of(inputs: Arrays) -> Shape:

@@ -1,7 +1,7 @@
-"""Runs an engine of either TensorRT on a GPU.
+"""Runs an engine of TensorRT or TensorRT-RTX on a GPU.
 
-All that can be wrong without touching a GPU (the folder, its hashes, the library and its release,
-the inputs) is found before the first call of CUDA.
+Everything that needs no GPU (the folder, its hashes, the library and its release; in a run, the
+inputs) is checked before CUDA is called.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _NUMPY = {"int64": np.int64, "float32": np.float32, "float16": np.float16}
 
 
 class TensorRTRunner:
-    """An engine on the first GPU. The graph in it pads to whole chunks itself."""
+    """An engine on the first GPU. The engine itself pads sequences to whole chunks."""
 
     name = "tensorrt"
 
@@ -30,9 +30,9 @@ class TensorRTRunner:
         """Load the engine.
 
         Raises:
-            MissingDependencyError: its TensorRT, or what handles GPU memory, is not installed.
-            RuntimeUnavailableError: the library is another release, or refuses the engine.
-            DeviceUnavailableError: there is no GPU, or none that the library knows.
+            MissingDependencyError: its TensorRT, or a package for GPU memory, is not installed.
+            RuntimeUnavailableError: the library is of another release, or refuses the engine.
+            DeviceUnavailableError: there is no GPU, or the library does not support it.
         """
         record = engine.record
         self.signature = engine.signature
@@ -58,7 +58,7 @@ class TensorRTRunner:
         self.description = f"{library} on {gpu}, {record.dtype}, {self._memory.name} memory"
 
     def run(self, inputs: Arrays) -> dict[str, Array]:
-        """Outputs by name."""
+        """The outputs by name."""
         inputs = self.signature.check(inputs)
         batch, length = inputs[INPUT_IDS].shape
         stream = self._memory.stream
@@ -99,10 +99,11 @@ class TensorRTRunner:
 
 
 def choose_profile(profiles: tuple[Profile, ...], batch: int, length: int) -> int:
-    """The profile for an input: among those that take it, the one tuned for the nearest length.
+    """The index of the profile for an input: of those that accept it, the one tuned for the nearest
+    length.
 
     Raises:
-        InputError: none takes it.
+        InputError: no profile accepts it.
     """
     fitting = [index for index, profile in enumerate(profiles) if profile.takes(batch, length)]
     if not fitting:
@@ -115,7 +116,7 @@ def choose_profile(profiles: tuple[Profile, ...], batch: int, length: int) -> in
 
 
 def _check_release(library: Library, engine: Engine) -> None:
-    """An engine belongs to the release that built it."""
+    """Raises RuntimeUnavailableError unless the library is of the release that built the engine."""
     wanted = engine.record.version
     if library.version != wanted:
         raise RuntimeUnavailableError(

@@ -1,4 +1,4 @@
-"""Runs our torch model: what an artifact is exported from and compared with."""
+"""Runs our torch model, from which artifacts are exported and with which they are compared."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ if TYPE_CHECKING:
 
 
 def open_original(artifact: Artifact, options: RunnerOptions | None = None) -> TorchRunner:
-    """The model that an artifact was exported from; raises as `load_original`.
+    """A runner of the model that an artifact was exported from.
 
-    DeviceUnavailableError if this torch cannot use the GPU.
+    Raises the errors of `load_original`, and DeviceUnavailableError if this torch cannot use the
+    GPU.
     """
     options = options or RunnerOptions()
     use_threads(options.threads)
@@ -38,10 +39,11 @@ def open_original(artifact: Artifact, options: RunnerOptions | None = None) -> T
 
 
 class TorchRunner:
-    """Our model in torch, in the type it was loaded with.
+    """Our model in torch, in the type in which it was loaded.
 
-    `ops` "portable" does without native operators even where they are loaded, "native" insists on
-    them (NativeLibraryError). On a GPU these are the Triton kernels, and the model moves there.
+    `ops` "portable" does not use native operators even if they are loaded; "native" requires them
+    (else NativeLibraryError). On a GPU the native operators are Triton kernels, and the model is
+    moved to the GPU.
     """
 
     name = "torch"
@@ -57,7 +59,7 @@ class TorchRunner:
         self._device = torch_device(device or Device(CPU))
         on_gpu = self._device.type == CUDA
         if ops == "native" and not on_gpu and not native_status("torch").available:
-            library_path("torch")  # says where it was looked for
+            library_path("torch")  # raises with the searched places if the library is missing
         self.signature = signature
         self._loaded = loaded
         if on_gpu:
@@ -71,7 +73,7 @@ class TorchRunner:
         self.description = f"torch {torch.__version__}, {place}, {operators}"
 
     def run(self, inputs: Arrays) -> dict[str, Array]:
-        """Outputs by name."""
+        """The outputs by name."""
         given = self._tensors(self.signature.check(inputs))
         with torch.inference_mode(), self._operators():
             run = self._loaded.model if self._replays is None else self._replays.run
@@ -79,7 +81,7 @@ class TorchRunner:
         return _arrays(outputs)
 
     def probe(self, inputs: Arrays, forced: Buckets | None = None) -> Probe:
-        """Outputs and buckets; with `forced` ones where given."""
+        """The outputs and the computed buckets; the layers use `forced` buckets if given."""
         trace = new_trace(None if forced is None else [self._buckets(b) for b in forced])
         with torch.inference_mode(), self._operators():
             outputs = self._loaded.model(*self._tensors(inputs), trace)
@@ -103,12 +105,12 @@ class TorchRunner:
         return decision_margins(queries[layer].cpu(), rotations, factors, where)
 
     def close(self) -> None:
-        """Give up the graphs."""
+        """Drop the CUDA graphs."""
         self._replays = None
 
 
 def _arrays(outputs: Mapping[str, torch.Tensor]) -> dict[str, Array]:
-    """Tensors as arrays; NumPy has no bf16, so that comes as fp32."""
+    """Tensors as arrays; bf16 becomes fp32, because NumPy has no bf16."""
     return {
         name: (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).cpu().numpy()
         for name, tensor in outputs.items()

@@ -1,4 +1,4 @@
-"""The checkpoint itself as a decoder, in torch on the CPU: what artifacts are compared with."""
+"""The checkpoint itself as a decoder, in torch on the CPU: the reference for artifacts."""
 
 from __future__ import annotations
 
@@ -18,15 +18,18 @@ if TYPE_CHECKING:
 
 
 class TorchDecoder(Decoder):
-    """A loaded checkpoint, generating by the portable operators. Not fast: every step copies."""
+    """A loaded checkpoint that generates with the portable operators.
+
+    It is slow, because every step copies the cache.
+    """
 
     name = "torch"
 
     def __init__(self, loaded: LoadedModel, signature: Signature) -> None:
-        """Take over a loaded checkpoint.
+        """Use a loaded checkpoint.
 
         Raises:
-            UsageError: the model is of another task than text-generation.
+            UsageError: the task of the model is not text-generation.
         """
         import torch
 
@@ -45,7 +48,7 @@ class TorchDecoder(Decoder):
         )
 
     def close(self) -> None:
-        """Forget the model."""
+        """Drop the model."""
         del self._prompt, self._step
 
     def _run_prompts(self, ids: NDArray[np.int64]) -> tuple[Logits, Mapping[str, Array]]:

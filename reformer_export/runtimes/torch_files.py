@@ -1,4 +1,4 @@
-"""What the runtimes share that load a compiled model into torch."""
+"""Functions shared by the runtimes that load a compiled model into torch."""
 
 from __future__ import annotations
 
@@ -22,11 +22,13 @@ if TYPE_CHECKING:
 
 
 def prepare_operators(artifact: Artifact, name: str, ops: Choice) -> str:
-    """Register the operators that a file needs; says which implementation of them runs.
+    """Register the operators that a file needs; returns the implementation that runs, as text.
 
     Raises:
-        UsageError: `ops` asks for another than the file can be run with.
-        NativeLibraryError: native ones are asked for, and they are not there or do not load.
+        UsageError: `ops` requests operators with which the file cannot run.
+        NativeLibraryError: native operators are requested, and they are missing or do not load.
+        RuntimeUnavailableError: this release does not know the operators, or requested native
+            operators do not run.
     """
     record = artifact.manifest.formats[name]
     choice = requested() if ops == "auto" else ops
@@ -51,7 +53,7 @@ def prepare_operators(artifact: Artifact, name: str, ops: Choice) -> str:
 
     status = native_status("torch")
     if choice == "native" and not status.available:
-        library_path("torch")  # says where it was looked for
+        library_path("torch")  # raises with the searched places if the library is missing
         raise RuntimeUnavailableError(f"the native operators do not run: {status.reason}")
     if choice == "portable" and status.available:
         raise UsageError(
@@ -65,7 +67,7 @@ def load_script(artifact: Artifact) -> torch.jit.ScriptModule:
     """The module in model.pt.
 
     Raises:
-        RuntimeUnavailableError: this torch does not load it.
+        RuntimeUnavailableError: this torch cannot load it.
     """
     path = artifact.format_path(TORCHSCRIPT)
     try:
@@ -79,24 +81,24 @@ def load_script(artifact: Artifact) -> torch.jit.ScriptModule:
 
 
 def torch_device(device: Device) -> torch.device:
-    """DeviceUnavailableError if this torch has no such GPU."""
+    """The device in torch; raises DeviceUnavailableError if this torch has no such GPU."""
     if device.kind == CUDA and device.index >= torch.cuda.device_count():
         raise DeviceUnavailableError(
             f"torch {torch.__version__} sees {torch.cuda.device_count()} GPUs, and {device} was "
-            "asked for: install a torch for CUDA, see reformer-export doctor"
+            "requested: install a torch for CUDA, see reformer-export doctor"
         )
     return torch.device(str(device))
 
 
 def use_threads(threads: int | None) -> str:
-    """Have torch use at most so many: one number for the whole process; says what it is."""
+    """Limit the threads of torch, for the whole process; returns the limit in force, as text."""
     if threads is not None:
         torch.set_num_threads(threads)
     return f"{torch.get_num_threads()} threads"
 
 
 def tensors(inputs: Arrays) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids and mask as torch takes them."""
+    """Token ids and mask as torch tensors."""
     ids, mask = (
         torch.from_numpy(np.ascontiguousarray(inputs[n])) for n in (INPUT_IDS, ATTENTION_MASK)
     )
@@ -104,13 +106,13 @@ def tensors(inputs: Arrays) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def named(signature: Signature, outputs: list[torch.Tensor]) -> dict[str, Array]:
-    """Outputs in the signature's order, by name."""
+    """The outputs by name; `outputs` must be in the order of the signature."""
     pairs = zip(signature.outputs, outputs, strict=True)
     return {spec.name: tensor.numpy() for spec, tensor in pairs}
 
 
 def failure(name: str, inputs: Arrays, error: Exception) -> str:
-    """What to say when a runtime fails on an input that fits its signature."""
+    """The message for a runtime that fails on an input that matches its signature."""
     shape = " x ".join(map(str, inputs[INPUT_IDS].shape))
     told = str(error).strip().splitlines() or [type(error).__name__]
     return f"{name} failed on {shape} tokens: {' '.join(told[-1].split())}"

@@ -1,4 +1,4 @@
-"""Runs of a torch model on a GPU, replayed as CUDA graphs where their shape comes again."""
+"""Runs a torch model on a GPU, and replays runs as CUDA graphs when a shape is repeated."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Outputs = Mapping[str, torch.Tensor]
 Model = Callable[[torch.Tensor, torch.Tensor], Outputs]
 
 _WARM_UPS = 2
-"""Runs before the capture: kernels are compiled and loaded by the first."""
+"""Runs before the capture; the first one compiles and loads kernels."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class _Captured:
 
 
 class TorchGraphs:
-    """A model of token ids and mask, both int64 `[batch, length]`, on one GPU."""
+    """A model with inputs token ids and mask, both int64 `[batch, length]`, on one GPU."""
 
     def __init__(self, model: Model, device: torch.device) -> None:
         self._model = model
@@ -36,7 +36,7 @@ class TorchGraphs:
         self._turn = threading.Lock()
 
     def run(self, ids: torch.Tensor, mask: torch.Tensor) -> dict[str, torch.Tensor]:
-        """The model's outputs, as tensors of the caller's own."""
+        """The model's outputs, as tensors that later runs do not change."""
         with self._turn:
             captured = self._recurring.get(tuple(ids.shape))
             with TURNS.running():
@@ -54,7 +54,7 @@ class TorchGraphs:
     def _captured(self, shape: Shape) -> _Captured:
         ids = torch.zeros(shape, dtype=torch.int64, device=self._device)
         mask = torch.ones_like(ids)
-        # As torch asks for it: warmed up on another stream than the one that is captured.
+        # As torch requires, the warm-up uses another stream than the capture.
         stream = torch.cuda.Stream(self._device)
         stream.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(stream):

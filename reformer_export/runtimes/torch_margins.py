@@ -1,4 +1,4 @@
-"""Margins of hash decisions, computed on request."""
+"""Computes margins of hash decisions on request."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def decision_margins(
     Args:
         query: `[batch, length, heads, head_dim]`.
         rotations: `[heads, head_dim, num_hashes, sum(factors) / 2]`.
-        where: indices `(batch, head, round, position)`, as `numpy.nonzero` gives them.
+        where: indices `(batch, head, round, position)`, as `numpy.nonzero` returns them.
     """
     margins = np.empty(len(where[0]), np.float64)
     for number, (batch, head, hash_round, position) in enumerate(zip(*where, strict=True)):

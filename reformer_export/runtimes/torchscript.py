@@ -1,4 +1,4 @@
-"""Runs `model.pt` in torch's own interpreter, which libtorch has as well."""
+"""Runs `model.pt` in torch's own interpreter, which is also part of libtorch."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ class TorchScriptRunner:
         self.description = f"torch {torch.__version__}, {use_threads(threads)}, {operators}"
 
     def run(self, inputs: Arrays) -> dict[str, Array]:
-        """Outputs by name."""
+        """The outputs by name."""
         outputs = self._call(self._module, self.signature.check(inputs))
         return {name: tensor.numpy() for name, tensor in outputs.items()}
 
     def show(self, inputs: Arrays) -> Probe:
-        """Outputs, and the buckets they came from."""
+        """The outputs and the buckets that were used."""
         outputs, buckets = self._call(self._module.probe, inputs)
         return Probe(
             {name: tensor.numpy() for name, tensor in outputs.items()},

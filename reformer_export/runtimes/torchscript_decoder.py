@@ -1,4 +1,4 @@
-"""Generates with model.pt: its methods `prefill` and `step`, in torch on the CPU."""
+"""Generates with the methods `prefill` and `step` of model.pt, in torch on the CPU."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class TorchScriptDecoder(Decoder):
     name = "torchscript"
 
     def __init__(self, artifact: Artifact, options: RunnerOptions) -> None:
-        """Load model.pt, which must have been exported with the methods that generate.
+        """Load model.pt, which must have been exported with the methods for generation.
 
         Raises:
-            UsageError: the file cannot be run with the operators that are asked for.
-            ArtifactError: its manifest does not say what the cache holds.
-            RuntimeUnavailableError: torch does not load the file.
-            NativeLibraryError: native operators are asked for and do not load.
+            UsageError: the file cannot run with the requested operators.
+            ArtifactError: its manifest does not describe the cache.
+            RuntimeUnavailableError: torch cannot load the file, or its operators do not run.
+            NativeLibraryError: native operators are requested and do not load.
         """
         self.signature = artifact.signature
         operators = prepare_operators(artifact, TORCHSCRIPT, options.ops)

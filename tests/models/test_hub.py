@@ -1,6 +1,6 @@
-"""Opening checkpoints by their name on the hub: from a hub on this machine, or from the cache.
+"""Opens checkpoints by their hub name, from a test hub on this machine or from the cache.
 
-Everything runs in processes of its own, since huggingface_hub reads its settings when imported.
+Each call opens them in a new process, because huggingface_hub reads its settings at import.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Hub:
 
     @staticmethod
     def etag(held: bytes) -> str:
-        """What the hub calls a file by: a hash of its content, as git makes it."""
+        """The hub's identifier of a file: the hash of its content that git computes."""
         return hashlib.sha1(b"blob %d\0" % len(held) + held).hexdigest()
 
 
@@ -124,7 +124,7 @@ def hub() -> Iterator[Hub]:
 
 
 def run(home: Path, *arguments: str, url: str = NOWHERE, **env: str) -> dict[str, object]:
-    """What opening gives in a process whose hub is at `url` and whose cache is in `home`."""
+    """Open a checkpoint in a process with the hub at `url` and the cache in `home`."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     direct = dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1")
     settings = {"HF_HOME": str(home), "HF_ENDPOINT": url, **direct, **env}
@@ -150,7 +150,7 @@ def test_download(hub: Hub, tmp_path: Path) -> None:
     assert opened["files"] == ["config.json", "model.safetensors"]
     assert opened["held"] == ["config.json", "model.safetensors", "tokenizer.json"]
     assert "pytorch_model.bin" not in hub.sent
-    # Then it is there, hub or no hub.
+    # Now the cache holds the files, so no hub is needed.
     assert run(tmp_path, MODEL, HF_HUB_OFFLINE="1") == opened
     assert run(tmp_path, MODEL, COMMIT) == opened
 

@@ -1,4 +1,4 @@
-"""Which layers train by the native kernels, and which are left to torch."""
+"""Which layers train with the native kernels, and which use torch's own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a folder and a task to a model: which go together, and what is said where they do not."""
+"""Loads models for a task from a folder: valid combinations, and the errors for the others."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CLASSES = {
     "text-classification": heads.TextClassification,
     "question-answering": heads.QuestionAnswering,
 }
-# What each task needs beside the base, by the first missing name.
+# The tensor that the error names if the checkpoint lacks the head of the task.
 HEADS = {
     "text-generation": "lm_head.bias",
     "fill-mask": "lm_head.bias",
@@ -191,7 +191,7 @@ def test_no_hash_without_lsh_layers(tmp_path: Path) -> None:
         load_model(tmp_path, hash_seed=1)
 
 
-# Types, and the rest
+# Types and other topics
 
 
 @pytest.mark.parametrize("saved", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
@@ -229,7 +229,7 @@ def test_unknown_keys_can_be_put_up_with(tmp_path: Path) -> None:
 
 
 def test_the_config_can_be_written_and_loaded_again(tmp_path: Path) -> None:
-    """A pinned config says everything: no notes the second time, and the same numbers."""
+    """A pinned config is complete: loading it gives no notes, and the same outputs."""
     save_small(tmp_path, num_buckets=None, hash_seed=None)
     first = load_model(tmp_path, sequence_length=100)
     (tmp_path / "config.json").write_text(json.dumps(first.config.to_hf()))

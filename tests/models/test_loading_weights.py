@@ -1,4 +1,4 @@
-"""Weights that do not fit the config, and those that old releases of Transformers wrote."""
+"""Weights that do not match the config, and weights that old releases of Transformers wrote."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_a_prefix_of_all_names(tmp_path: Path, task: str, prefix: str) -> None:
     assert f"the names of the weights begin with {prefix!r}, which is left out" in found.notes
     for name, tensor in expected.model.state_dict().items():
         assert torch.equal(found.model.state_dict()[name], tensor)
-    # Messages call a tensor what the file calls it.
+    # Messages use the names of the file.
     name = f"{prefix}{next(name for name in weights if 'layer_norm' in name)}"
     edit_weights(tmp_path, {}, removed=[name])
     with pytest.raises(CheckpointError, match=f"lacks {name}: the checkpoint is incomplete"):
@@ -89,7 +89,7 @@ def test_a_prefix_of_all_names(tmp_path: Path, task: str, prefix: str) -> None:
 
 @pytest.mark.parametrize("task", ["text-generation", "fill-mask"])
 def test_a_resized_model(tmp_path: Path, task: str) -> None:
-    """transformers 5 then writes no lm_head.bias, and does not miss it."""
+    """After a resize, transformers 5 writes no lm_head.bias, and loads without it."""
     model = save_small(tmp_path, task)
     model.resize_token_embeddings(50)
     model.save_pretrained(tmp_path)
@@ -180,7 +180,7 @@ def test_transformers_4_adds_the_bias(version: str | None, name: str, tmp_path: 
     model = save_small(tmp_path, "fill-mask")
     edit_config(tmp_path, transformers_version=version)
     bias = model.lm_head.bias.detach().clone()
-    # Transformers 4 had one parameter under both names, and safetensors keep either.
+    # Transformers 4 had one parameter with two names; a file may hold either name, or both.
     kept = ["lm_head.bias", "lm_head.decoder.bias"] if name == "both" else [name]
     edit_weights(tmp_path, {key: bias.clone() for key in kept}, removed=["lm_head.bias"])
     model.lm_head.decoder.bias = torch.nn.Parameter(bias)

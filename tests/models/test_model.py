@@ -1,4 +1,4 @@
-"""What holds for the model by itself: lengths, chunked layers, the same answer every time."""
+"""Properties of the model alone: lengths, chunked layers, the same result in every run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .reformers import SMALL, ours, theirs, token_ids
 
 
 def heads(task: str, **changes: Any) -> Any:
-    """Transformers' small model for a task, causal where the task asks for it."""
+    """Transformers' small model for a task; causal for text-generation."""
     return theirs(task, **{**SMALL, "is_decoder": task == "text-generation", **changes})
 
 
@@ -62,7 +62,7 @@ def test_no_mask_is_a_mask_of_ones(task: str) -> None:
 )
 def test_chunked_layers_give_the_same_numbers(task: str, chunks: dict[str, int]) -> None:
     whole, pieces = ours(heads(task)), ours(heads(task, **chunks))
-    for length in (1, 4, 7, 17, 24):  # few are multiples, which Transformers insists on
+    for length in (1, 4, 7, 17, 24):  # Transformers would require multiples of the chunk size
         ids = token_ids(2, length, 40)
         expected, trace = run_ours(whole, ids, None)
         found, _ = run_ours(pieces, ids, None, trace.computed)
@@ -71,7 +71,7 @@ def test_chunked_layers_give_the_same_numbers(task: str, chunks: dict[str, int])
 
 
 def rng_states() -> bytes:
-    """Where all the global generators stand."""
+    """The states of all global random generators."""
     return pickle.dumps([random.getstate(), np.random.get_state(), torch.get_rng_state().numpy()])
 
 
@@ -111,7 +111,7 @@ def test_lengths_without_positions(task: str, length: int) -> None:
 
 
 def test_rows_do_not_see_each_other() -> None:
-    """But for the rounding of another batch size, a row's output is its own."""
+    """A row's output depends on no other row, except for rounding with another batch size."""
     loaded = ours(heads("feature-extraction"))
     ids = token_ids(3, 20, 40)
     mask = torch.ones_like(ids)

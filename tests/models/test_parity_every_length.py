@@ -1,4 +1,4 @@
-"""Small models against Transformers at every length up to several chunks, however masked."""
+"""Compares small models with Transformers at every length up to several chunks, for all masks."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from .saved_models import edit_config
 
 BATCHES = (1, 3)
 
-# What is not in SMALL: no later tokens hidden, the LSH chunks shorter than the local ones, later
-# chunks, more neighbours than there may be chunks, learned positions; a single kind of layer.
+# Options that SMALL does not cover: bidirectional attention, LSH chunks shorter than local ones,
+# chunks after, more neighbours than chunks, learned positions, a single kind of layer.
 CONFIGS: dict[str, dict[str, Any]] = {
     "causal": {},
     "bidirectional": {"is_decoder": False},
@@ -110,7 +110,7 @@ def test_any_number_but_zero_keeps_a_token(length: int, tally: Tally) -> None:
     ],
 )
 def test_an_option_that_went_unheard_would_show(option: str, value: object, tmp_path: Path) -> None:
-    """These comparisons are worth something: they fail when one option of the two differs."""
+    """The comparison detects errors: it fails if one option of the two models differs."""
     model = theirs(**SMALL)
     model.save_pretrained(tmp_path)
     edit_config(tmp_path, **{option: value})

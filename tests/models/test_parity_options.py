@@ -1,4 +1,4 @@
-"""Every option of the configuration, in odd combinations, against Transformers."""
+"""Compares random combinations of all options of the configuration with Transformers."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from reformer_models.tasks import TASKS
 from .parity import Tally
 from .reformers import masks, ours, theirs, token_ids
 
-# (axial_pos_shape, max_position_embeddings): which of the two ends first differs.
+# (axial_pos_shape, max_position_embeddings): both allow the same length, or the shape a longer one.
 POSITIONS = [([8, 16], 128), ([128, 1], 128), ([3, 50], 140), ([16, 16], 131)]
-KINDS = st.sampled_from(["lsh", "local", "lsh"])  # more of those that have more options
+KINDS = st.sampled_from(["lsh", "local", "lsh"])  # LSH more often: it has more options
 FACTORS = st.integers(1, 4).map(lambda half: 2 * half)
 
 
@@ -76,7 +76,7 @@ def cases(draw: st.DrawFn) -> Case:
 
 
 def chunk_where_possible(model: Any, padded: int, length: int) -> None:
-    """Take the chunk sizes from the config where they divide, which Transformers insists on."""
+    """Use the config's chunk sizes only if they divide the length, as Transformers requires."""
 
     def dividing(size: int, length: int) -> int:
         return size if size and length % size == 0 else 0
@@ -109,7 +109,7 @@ def check(case: Case) -> None:
     loaded = ours(model, sequence_length=[*hashed, *case.lengths][0])
     assert loaded.task == case.task
     if model.config.pad_token_id is None:
-        model.config.pad_token_id = 0  # Transformers cannot pad without one; we take this
+        model.config.pad_token_id = 0  # Transformers cannot pad without one; ours pads with 0
     tally = Tally()
     for length in case.lengths:
         chunk_where_possible(model, loaded.config.padded_length(length), length)

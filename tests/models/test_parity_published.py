@@ -1,4 +1,4 @@
-"""The published shapes against Transformers: crime-and-punishment, and the start of enwik8."""
+"""Compares the published sizes with Transformers: crime-and-punishment, 4 layers of enwik8."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_heads_on_enwik8(task: str, tally: Tally) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("first", range(1, 769, 96))
 def test_enwik8_at_every_length(first: int, enwik8: Pair, tally: Tally) -> None:
-    """Up to three chunks of the LSH layers; batches of each remainder to either chunk length."""
+    """Lengths of up to three LSH chunks; every seventh length also with batches of 3."""
     for length in range(first, first + 96):
         compare(tally, enwik8, 1, length, "none")
         compare(tally, enwik8, 1, length, "holes")

@@ -1,4 +1,4 @@
-"""The backward pass of reversible layers: the gradients of plain ones, in constant memory."""
+"""The backward pass of reversible layers gives the gradients of plain ones in constant memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .reformers import token_ids
 from .training import DROPOUT, FITTING, assert_close, loss_and_gradients, small_config
 
 TOLERANCE = 2e-4
-"""What was subtracted back differs by rounding, and these layers are chained."""
+"""Activations recomputed by subtraction differ by rounding, and the layers are chained."""
 
 CONFIGS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -119,14 +119,14 @@ def test_in_bfloat16_by_autocast() -> None:
         loss.backward()
         named = model.named_parameters()
         gradients.append({n: p.grad.clone() for n, p in named if p.grad is not None})
-    # bfloat16 hashes some queries elsewhere than fp32, so these are near each other, not near fp32.
+    # bfloat16 puts some queries into other buckets than fp32, so fp32 gradients are no reference.
     assert_close(*gradients, 0.05)
     assert gradients[0].keys() == exact.keys()
     assert all(gradient.dtype == torch.float32 for gradient in gradients[0].values())
 
 
 def activations(layers: int, *, recompute: bool, length: int = 512) -> int:
-    """Bytes at the worst moment of a step, without the gradients of parameters."""
+    """The peak of allocated bytes in a training step, without the gradients of parameters."""
     shape = {"hidden_size": 128, "axial_pos_embds_dim": [32, 96], "attention_head_size": 32}
     positions = {"axial_pos_shape": [16, 32], "max_position_embeddings": 512}
     kinds = ["local", "lsh"] * (layers // 2)
@@ -138,7 +138,7 @@ def activations(layers: int, *, recompute: bool, length: int = 512) -> int:
 
 
 def test_memory_does_not_grow_with_depth() -> None:
-    # From 4 on: a backward pass holds streams and gradients twice once it is past its first layer.
+    # At least 4 layers: after its first layer, a backward pass holds streams and gradients twice.
     shallow, deep = (activations(layers, recompute=True) for layers in (4, 24))
     assert deep <= 1.05 * shallow
     shallow, deep = (activations(layers, recompute=False) for layers in (2, 24))
@@ -164,4 +164,4 @@ def test_compiled(how: str) -> None:
             layer.feed_forward.compile()
     loss, found = loss_and_gradients(model, ids)
     torch.testing.assert_close(loss, expected_loss)
-    assert_close(found, expected, 20 * TOLERANCE)  # of compiled code, which rounds otherwise
+    assert_close(found, expected, 20 * TOLERANCE)  # compiled code rounds differently

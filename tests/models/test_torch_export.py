@@ -1,4 +1,4 @@
-"""What torch.export and torch.compile make of the models: our operators stay whole."""
+"""torch.export and torch.compile of the models: each of our operators stays one node."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OURS = {
     "reformer.lsh_bucket.default": 2,
     "reformer.sorted_chunk_attention.default": 2,
 }
-# What attention and hashing are made of, and what a graph must not hold at all: chance.
+# Operators that ours consist of, and random operators, which no graph may contain.
 INSIDE_OUR_OPERATORS = ("sort", "gather", "scatter", "logsumexp", "softmax", "matmul", "roll")
 CHANCE = ("rand", "dropout", "bernoulli")
 
@@ -82,7 +82,7 @@ def test_the_length_of_the_example_leaves_no_trace(length: int, changes: dict[st
 
 
 def test_decomposed_there_is_nothing_of_ours_in_it() -> None:
-    """And still no length: what our operators consist of does not ask for one."""
+    """The decomposed program works at every length too."""
     changes = {"is_decoder": False, "num_hashes": 3, "local_num_chunks_before": 4}
     model = ours(theirs(**{**SMALL, **changes, "attn_layers": ["local", "lsh"]})).model
     with decomposed():
@@ -99,7 +99,7 @@ def test_decomposed_there_is_nothing_of_ours_in_it() -> None:
             torch.testing.assert_close(
                 result["last_hidden_state"], expected["last_hidden_state"], rtol=1e-5, atol=1e-5
             )
-    # Outside of it all is as before.
+    # Outside `decomposed()`, an export contains our operators again.
     assert any(name.startswith("reformer.") for name in operators(exported(model, 29)))
 
 
@@ -117,7 +117,7 @@ def test_half_precision(dtype: torch.dtype) -> None:
 
 @pytest.mark.slow
 def test_compiled() -> None:
-    """The backend traces and runs with torch's own kernels: what is tested is our operators."""
+    """The backend traces and then runs torch's own kernels, so this tests our operators only."""
     model = ours(theirs("text-generation", **{**SMALL, "attn_layers": ["local", "lsh"]})).model
     torch._dynamo.reset()
     run = torch.compile(model, backend="aot_eager", dynamic=True, fullgraph=True)

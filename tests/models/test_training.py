@@ -1,4 +1,4 @@
-"""Training: the losses and gradients of Transformers, new models, checkpoints written."""
+"""Training: losses and gradients equal to those of Transformers, new models, saved checkpoints."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .reformers import ours, save_small, theirs, token_ids
 from .training import FITTING, NO_DROPOUT, assert_close, loss_and_gradients, small_config
 
 LONGEST = 128
-"""Transformers trains with axial positions at this length only, the product of their shape."""
+"""Transformers trains with axial positions only at this length, the product of their shape."""
 
 
 @pytest.fixture

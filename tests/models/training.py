@@ -1,4 +1,4 @@
-"""What the tests of training share: a small config, and the gradients of a model's loss."""
+"""Helpers for the tests of training: a small config, and the gradients of a model's loss."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ FITTING = {
     "feed_forward_size": 48,
     "hidden_size": 32,
 }
-"""Sizes that native kernels take, once `_SMALLEST` of `reformer_ops.training.choice` lets them."""
+"""Sizes that native kernels support if `_SMALLEST` of `reformer_ops.training.choice` is 0."""
 
 
 def small_config(**changes: Any) -> ReformerConfig:
-    """`SMALL`, of chunks that fill its longest sequence, without dropout unless asked for."""
+    """`SMALL` with LSH chunks that divide its 128 positions, without dropout by default."""
     raw = {"model_type": "reformer", **SMALL, "lsh_attn_chunk_length": 8, **NO_DROPOUT, **changes}
     return ReformerConfig.from_hf(raw)
 
@@ -39,7 +39,7 @@ def small_config(**changes: Any) -> ReformerConfig:
 def loss_and_gradients(
     model: ReformerForTask, *arguments: Any, seed: int = 0, **options: Any
 ) -> tuple[torch.Tensor, Gradients]:
-    """Of `language_model_loss`, with the global generator starting from `seed`."""
+    """`language_model_loss` and its gradients, after `seed` is set as torch's global seed."""
     model.zero_grad()
     torch.manual_seed(seed)
     loss = language_model_loss(model, *arguments, **options)
@@ -49,7 +49,7 @@ def loss_and_gradients(
 
 
 def assert_close(found: Gradients, expected: Gradients, tolerance: float) -> None:
-    """The same gradients, each within `tolerance` of its largest magnitude."""
+    """Assert that the gradients agree, with errors relative to each one's largest magnitude."""
     assert found.keys() == expected.keys()
     for name, gradient in expected.items():
         scale = gradient.abs().max()

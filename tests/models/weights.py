@@ -1,4 +1,4 @@
-"""Random weights with which an error shows."""
+"""Random weights that make errors visible."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import torch
 
 
 def spread(model: torch.nn.Module, seed: int = 0) -> None:
-    """Give a Reformer, of ours or of Transformers, weights that make a difference.
+    """Give a Reformer, ours or that of Transformers, weights that make errors visible.
 
-    As initialised, every token attends to every other alike, and all norms and biases are trivial:
-    an error in attention or in a bias would hardly show. These weights spread the scores.
+    With initial weights, every token attends almost equally to all others, and norms and biases
+    are trivial: an error in attention or in a bias would hardly change the outputs. These weights
+    spread the scores.
     """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():

@@ -1,6 +1,6 @@
-"""Every implementation of the operators that the tests hold against the reference.
+"""Every implementation of the operators that the tests compare with the reference.
 
-A further one is an entry in `BACKENDS`. What it runs is a `Case` whose floats are exact in `dtype`.
+To add one, add an entry to `BACKENDS`. It runs a `Case` whose floats are exact in `dtype`.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ HALF_TYPES = ("float16", "bfloat16")
 class Backend:
     """An implementation of all operators, in each of `dtypes`.
 
-    `run` takes the operator, the case and the model's type; it gives the output in any float type
-    that holds it, or in int32. Of a `slow` one `make test` runs a case in four, spread over the
-    types, and `make test-all` the rest.
+    `run` takes the operator, the case and the model's type; it returns the output in any float
+    type that represents it exactly, or in int32. For a `slow` backend, `make test` runs one case
+    in four, different ones for each type; `make test-all` runs all.
     """
 
     name: str
@@ -60,7 +60,7 @@ def _torch(op: OpSpec, case: Case, dtype: str) -> Array:
 
 
 def _triton(op: OpSpec, case: Case, dtype: str, *, target: int) -> Array:
-    """By the kernels for a GPU, interpreted."""
+    """Runs the GPU kernels in Triton's interpreter."""
     return as_numpy(interpret(op.torch_name, *torch_arguments(op, case, dtype), target=target))
 
 
@@ -72,7 +72,7 @@ def _onnxruntime(op: OpSpec, case: Case, dtype: str, *, form: Form, optimised: b
 
 
 def native_onnxruntime(op: OpSpec, case: Case, dtype: str, *, library: Path) -> Array:
-    """By our kernels in a library for onnxruntime."""
+    """Runs our kernels in a library for onnxruntime."""
     attributes = tuple(case.attributes.items())
     session = cached_session(op.name, attributes, dtype, "node", library=library)
     result: Array = session.run(None, _feeds(op, case, dtype))[0]
@@ -80,7 +80,7 @@ def native_onnxruntime(op: OpSpec, case: Case, dtype: str, *, library: Path) -> 
 
 
 def _onnx_evaluator(op: OpSpec, case: Case, dtype: str) -> Array:
-    """The body in NumPy. onnxruntime's CPU kernels compute fp16 in fp32; here it overflows."""
+    """Runs the body in NumPy. fp16 can overflow here; onnxruntime's CPU kernels use fp32 for it."""
     model = make_model(op, case.attributes, dtype, "inlined")
     evaluator = ReferenceEvaluator(model, new_ops=[GatherElements])
     (result,) = evaluator.run(None, _feeds(op, case, dtype))
@@ -88,7 +88,7 @@ def _onnx_evaluator(op: OpSpec, case: Case, dtype: str) -> Array:
 
 
 class GatherElements(OpRun):
-    """In place of onnx's own, which fails where indices and data differ in size."""
+    """Replaces onnx's own implementation, which fails if indices and data differ in size."""
 
     op_domain = ""
 
@@ -107,7 +107,7 @@ def by_name(name: str) -> Backend:
 
 BACKENDS: tuple[Backend, ...] = (
     Backend("torch-portable", ("float32", *HALF_TYPES), _torch_portable),
-    Backend("torch", ("float32", *HALF_TYPES), _torch),  # native where it is installed
+    Backend("torch", ("float32", *HALF_TYPES), _torch),  # native if it is installed
     *(
         Backend(
             f"onnx-{form}" + ("" if optimised else "-unoptimised"),

@@ -1,4 +1,4 @@
-"""What several tests of the operators need."""
+"""Fixtures that several tests of the operators use."""
 
 from __future__ import annotations
 

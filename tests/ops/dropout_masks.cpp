@@ -1,5 +1,5 @@
-// What csrc/dropout.h keeps, as the kernels of one instruction set ask for it: a row at a time or a
-// column at a time, and one by one.
+// Computes the dropout masks of csrc/dropout.h for one instruction set in the ways that the kernels
+// use: by rows, by columns, and element by element.
 #include <cstdint>
 #include <vector>
 
@@ -9,8 +9,8 @@
 using namespace reformer;
 using namespace reformer::REFORMER_ISA;
 
-// Of `size` rows from `first_row` on and as many columns, whole vectors of them. Each of the
-// outcomes is [row][column].
+// Computes the masks of `size` rows and `size` columns, starting at `first_row` and `first_column`.
+// `size` is a multiple of kLanes. Each result is [row][column].
 extern "C" void dropout_masks(std::int64_t seed, double probability, std::uint64_t first_row,
                               std::uint32_t first_column, std::int64_t size, bool* by_rows,
                               bool* by_columns, bool* one_by_one) {

@@ -1,4 +1,4 @@
-"""One small case of each operator, for tests to which any will do."""
+"""One small case of each operator, for tests that work with any case."""
 
 from __future__ import annotations
 

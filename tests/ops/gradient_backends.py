@@ -1,4 +1,4 @@
-"""Every implementation of the gradients that the tests hold against the tolerances."""
+"""Every implementation of the gradients that the tests check against the tolerances."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Array = NDArray[Any]
 
 
 def by_isa(isa: str, op_name: str, case: Case, dtype: str) -> list[Array]:
-    """By the native kernels for an instruction set, which torch chooses once in a process."""
+    """Runs the native kernels for `isa` in another process; torch chooses once per process."""
     environment = (("REFORMER_OPS", "native"), ("REFORMER_FORCE_ISA", isa))
     found: list[Array] = call_in(
         environment, f"{by_torch.__module__}:by_torch", op_name, case, dtype
@@ -30,7 +30,7 @@ def by_isa(isa: str, op_name: str, case: Case, dtype: str) -> list[Array]:
 
 @dataclass(frozen=True)
 class Backend:
-    """An implementation, in each of `dtypes`."""
+    """An implementation of the gradients, in each of `dtypes`."""
 
     name: str
     dtypes: tuple[str, ...]

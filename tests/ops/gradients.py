@@ -1,9 +1,9 @@
-"""Gradients of the attentions, by every implementation there is, and their tolerances.
+"""Gradients of the attention operators from every implementation, and their tolerances.
 
-With dropout (`with_dropout`) the outputs are here too, which no other test looks at.
+With dropout (`with_dropout`) the outputs are checked here too; no other test checks them.
 
-The truth is plain PyTorch in fp64, differentiated by torch itself: none of our formulas is in it,
-and its outputs are the reference's (`test_the_yardstick_is_right`).
+The exact values come from plain PyTorch in fp64, differentiated by torch. This uses none of our
+formulas, and its outputs are those of the reference (`test_the_yardstick_is_right`).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def upstream(case: Case, dtype: str) -> torch.Tensor:
 
 
 def with_dropout(case: Case, dropout: float, seed: int = 7) -> Case:
-    """The case as `op.with_lse` takes it."""
+    """The case with the seed and the dropout that `op.with_lse` takes."""
     return replace(
         case,
         inputs={**case.inputs, "seed": np.array(seed)},
@@ -50,7 +50,7 @@ def with_dropout(case: Case, dropout: float, seed: int = 7) -> Case:
 
 
 def as_taken(op: OpSpec, case: Case) -> OpSpec:
-    """`op`, or `op.with_lse` where the case has dropout."""
+    """`op`, or `op.with_lse` if the case has dropout."""
     return op.with_lse if "dropout" in case.attributes else op
 
 
@@ -65,7 +65,7 @@ def differentiate(
     dtype: str,
     wanted: Sequence[str] = (),
 ) -> list[torch.Tensor]:
-    """By torch's autograd, for the inputs that are `wanted`: all floats when left out."""
+    """The gradients by torch's autograd of the inputs `wanted`; by default, of all float inputs."""
     return run_and_differentiate(function, op, case, dtype, wanted)[1:]
 
 
@@ -86,13 +86,13 @@ def run_and_differentiate(
 
 
 def python_function(op: OpSpec, case: Case, **options: Any) -> Callable[..., torch.Tensor]:
-    """The function that models call, of the arguments that the operator takes."""
+    """The function that models call, as a function of the operator's arguments."""
     function = getattr(torch_ops, op.torch_name)
     return lambda *given: function(*given[: len(op.inputs)], **case.attributes, **options)
 
 
 def bits(op: OpSpec, case: Case, dtype: str) -> bytes:
-    """Of the output and its gradients."""
+    """The bytes of the output and its gradients."""
     op = as_taken(op, case)
     found = run_and_differentiate(output_of(op), op, case, dtype)
     return b"".join(tensor.numpy().tobytes() for tensor in found)
@@ -107,7 +107,7 @@ def operator(op: OpSpec) -> Any:
 
 
 def output_of(op: OpSpec) -> Callable[..., torch.Tensor]:
-    """The operator without the logsumexp it may give besides."""
+    """The operator, but without the logsumexp that it may also return."""
 
     def run(*arguments: Any) -> torch.Tensor:
         result = operator(op)(*arguments)
@@ -118,14 +118,14 @@ def output_of(op: OpSpec) -> Callable[..., torch.Tensor]:
 
 
 def plain(op: OpSpec) -> Callable[..., torch.Tensor]:
-    """Plain PyTorch, called as the operator is."""
+    """The plain PyTorch function, with the arguments of the operator."""
     function = getattr(plain_torch, op.torch_name.removesuffix("_with_lse"))
     names = case_inputs(op) + [attribute.name for attribute in op.attributes]
     return lambda *arguments: function(**dict(zip(names, arguments, strict=True)))
 
 
 def by_torch(op_name: str, case: Case, dtype: str) -> list[Array]:
-    """As training gets them: whatever the dispatcher runs, native where it is installed."""
+    """The kernels that training uses: those of torch's dispatcher, native if installed."""
     op = as_taken(by_onnx_name(op_name), case)
     found = run_and_differentiate(output_of(op), op, case, dtype)
     return [tensor.float().numpy() for tensor in found]
@@ -146,7 +146,7 @@ def by_portable(op_name: str, case: Case, dtype: str) -> list[Array]:
 
 @dataclass(frozen=True)
 class Expected:
-    """The truth of output and gradients, and how far each may be from it."""
+    """The exact output and gradients, and the largest error allowed for each."""
 
     truth: list[Array]
     bounds: list[float]
@@ -155,8 +155,8 @@ class Expected:
 def expected(op: OpSpec, case: Case, dtype: str) -> Expected:
     """The tolerances of a case that is exact in `dtype`.
 
-    Rounding may cost its share of the largest gradient of all: some are nothing but what is left of
-    terms that cancel, such as those of a query that sees one key.
+    The allowance for rounding is relative to the largest of all gradients, because some gradients
+    are only the remainder of terms that cancel, such as those of a query that sees one key.
     """
     op = as_taken(op, case)
     truth = [t.numpy() for t in run_and_differentiate(plain(op), op, case, "float64")]
@@ -171,7 +171,7 @@ def expected(op: OpSpec, case: Case, dtype: str) -> Expected:
 
 
 def check(op: OpSpec, wanted: Expected, found: list[Array]) -> None:
-    """AssertionError unless this output and these gradients are within the tolerances."""
+    """Assert that this output and these gradients are within the tolerances."""
     names = ["output", *float_inputs(op)]
     for name, array, truth, bound in zip(names, found, wanted.truth, wanted.bounds, strict=True):
         assert array.shape == truth.shape, name
@@ -180,7 +180,7 @@ def check(op: OpSpec, wanted: Expected, found: list[Array]) -> None:
 
 
 def numeric_derivatives_agree(op_name: str, case: Case) -> bool:
-    """gradcheck in fp64, in a process that runs the portable operators."""
+    """Run gradcheck in fp64. The process must run the portable operators."""
     op = as_taken(by_onnx_name(op_name), case)
     arguments = torch_arguments(op, case, "float64")
     tensors, attributes = arguments[: len(op.inputs)], arguments[len(op.inputs) :]

@@ -17,14 +17,15 @@ from reformer_ops.core.errors import NativeLibraryError
 ISAS = ("baseline", "neon", "avx2", "avx512")
 VARIABLE = "REFORMER_FORCE_ISA"
 
-_loaded: list[onnxruntime.SessionOptions] = []  # what keeps the copies from being unloaded
+_loaded: list[onnxruntime.SessionOptions] = []  # these keep the copies loaded
 
 
 @cache
 def isa_libraries() -> dict[str, Path]:
-    """By instruction set; nothing where the package was installed without native operators.
+    """The libraries by instruction set; empty if the package has no native operators.
 
-    A library chooses when it is loaded, once. So these are copies, each loaded under another name.
+    A library chooses its instruction set once, when it is loaded. So each of these is a copy with
+    a name of its own.
     """
     try:
         library = library_path("ort")
@@ -42,7 +43,7 @@ def isa_libraries() -> dict[str, Path]:
         try:
             options.register_custom_ops_library(str(copy))
         except Exception as error:  # onnxruntime's own share no base class
-            # It has another instruction set than this machine; anything else is a fault.
+            # This machine does not have the instruction set; any other error is a fault.
             if VARIABLE not in str(error):
                 raise
             continue

@@ -1,6 +1,6 @@
-"""The operators token by token in plain loops, written from docs/ops.md and from nothing else.
+"""The operators in plain loops over the tokens, written from docs/ops.md alone.
 
-Slow, and of no use but to check that the reference means what the document says.
+They are slow, and only serve to check that the reference agrees with the document.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
-Seen = list[tuple[float, int]]  # the score and the position of each key a query sees
+Seen = list[tuple[float, int]]  # the score and the position of each key that a query sees
 
 
 def lsh_bucket(
@@ -99,7 +99,7 @@ def sorted_chunk_attention(
                 order = sorted(range(length), key=lambda t, row=row: (row[t], t))  # type: ignore[misc]
                 chunks += [order[i : i + chunk_length] for i in range(0, length, chunk_length)]
             reach = range(-num_chunks_before, num_chunks_after + 1)
-        # What each query found, a round at a time.
+        # The output and the logsumexp of each query in each round.
         found: list[list[tuple[Array, float]]] = [[] for _ in range(length)]
         for number, chunk in enumerate(chunks):
             neighbours = [chunks[_ring(number, shift, len(chunks))] for shift in reach]

@@ -16,7 +16,7 @@ from reformer_ops.onnx_bodies import function, write_body
 from reformer_ops.registry import by_onnx_name
 
 Form = Literal["node", "function", "inlined"]
-"""A node alone, as kernels of ours take it; with its body as a function; the body in the graph."""
+"""A node alone, for our kernels; a node with its body as a function; the body in the graph."""
 
 OPSET = 18
 _TYPES = {
@@ -30,7 +30,7 @@ _TYPES = {
 def make_model(
     op: OpSpec, attributes: dict[str, AttributeValue], dtype: str, form: Form
 ) -> onnx.ModelProto:
-    """Inputs and outputs are named and shaped as the spec has them."""
+    """A model whose inputs and outputs have the names and shapes of the spec."""
     types = {**_TYPES, "float": _TYPES[dtype]}
     inputs, outputs = (
         [
@@ -67,7 +67,10 @@ def make_session(
     library: Path | None = None,
     threads: int = 1,
 ) -> onnxruntime.InferenceSession:
-    """One thread, since the tests themselves run side by side; with `library`, by our kernels."""
+    """A session; by default with one thread, because tests run in parallel.
+
+    With `library`, it runs our kernels.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
@@ -80,7 +83,7 @@ def make_session(
     )
 
 
-@lru_cache(maxsize=32)  # a session holds megabytes
+@lru_cache(maxsize=32)  # a session takes megabytes of memory
 def cached_session(
     name: str,
     attributes: tuple[tuple[str, Any], ...],
@@ -89,8 +92,8 @@ def cached_session(
     optimised: bool = True,
     library: Path | None = None,
 ) -> onnxruntime.InferenceSession:
-    """The same for all cases that differ in their shapes only."""
+    """One session for all cases that differ only in their shapes."""
     model = make_model(by_onnx_name(name), dict(attributes), dtype, form)
-    if form != "node":  # of whose operator the checker knows nothing
+    if form != "node":  # the checker does not know our operators
         onnx.checker.check_model(model, full_check=True)
     return make_session(model, optimised=optimised, library=library)

@@ -1,7 +1,7 @@
-"""What plain PyTorch makes of the operators: whole score matrices in the model's own type.
+"""The operators in plain PyTorch: whole score matrices in the model's own type.
 
-This is the yardstick of the flash-attention rule, and it is another way to the same numbers: no
-sort moves a row and no chunk is cut. Instead it counts how often each query sees each key.
+Their error is the yardstick of the flash-attention rule. They are also another algorithm: they do
+not sort rows or cut chunks, but count how often each query sees each key.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def sorted_chunk_attention(
         slot = buckets.argsort(dim=-1, stable=True).argsort(dim=-1)
         per_round, rounds = length // chunk_length, buckets.shape[2]
         chunk = slot // chunk_length + per_round * torch.arange(rounds)[:, None]
-        # A key may be seen in any round: its own chunks of all rounds are in one ring.
+        # A query may see keys of any round, because the chunks of all rounds form one ring.
         seen = [
             _times_seen(chunk, other, rounds * per_round, num_chunks_before, num_chunks_after)
             for other in chunk.split(1, dim=2)
@@ -98,14 +98,14 @@ def sorted_chunk_attention(
 def _times_seen(
     query_chunk: torch.Tensor, key_chunk: torch.Tensor, count: int, before: int, after: int
 ) -> torch.Tensor:
-    """`[..., queries, keys]`: how often each key stands in the chunks a query sees."""
+    """`[..., queries, keys]`: how often each key is in the chunks that a query sees."""
     shifts = [shift if abs(shift) < count else 0 for shift in range(-before, after + 1)]
     looked_at = torch.stack([(query_chunk + shift) % count for shift in shifts], dim=-1)
     return (looked_at[..., None] == key_chunk[..., None, None, :]).sum(dim=-2)
 
 
 def _allowed(mask: torch.Tensor, causal: bool) -> torch.Tensor:
-    """`[batch, 1, queries, keys]`."""
+    """`[batch, 1, queries, keys]`: True if the query may see the key."""
     allowed = mask[:, None, None, :].expand(-1, 1, mask.shape[1], -1)
     return allowed.tril() if causal else allowed
 
@@ -113,7 +113,7 @@ def _allowed(mask: torch.Tensor, causal: bool) -> torch.Tensor:
 def _attend(
     scores: torch.Tensor, times: torch.Tensor, kept: torch.Tensor, values: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """`kept` is `times`, or what dropout makes of them."""
+    """`kept` is `times`, or `times` after dropout."""
     scores = scores.masked_fill(times == 0, -torch.inf)
     top = scores.amax(dim=-1, keepdim=True)
     total = (times * torch.exp(scores - top)).sum(dim=-1, keepdim=True)
@@ -122,10 +122,10 @@ def _attend(
 
 
 def _widened(tensor: torch.Tensor) -> torch.Tensor:
-    """At least fp32."""
+    """The tensor in fp32, or in fp64 if it has this type already."""
     return tensor if tensor.dtype == torch.float64 else tensor.to(torch.float32)
 
 
 def _in_float32(lse: torch.Tensor) -> torch.Tensor:
-    """Rounded to fp32, in the type it came in."""
+    """The values rounded to fp32, in the type of `lse`."""
     return lse.to(torch.float32).to(lse.dtype)

@@ -1,4 +1,4 @@
-"""Small random cases of every operator: all the ways in which sizes, masks and reach can meet."""
+"""Small random cases of every operator: all combinations of sizes, masks and chunks in reach."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _sizes(most: int) -> dict[str, Any]:
 
 
 def _chunking(draw: st.DrawFn, *, short: bool | None = None, **fixed: Any) -> dict[str, Any]:
-    """A chunk length and a sequence of at most one chunk, or of some."""
+    """A chunk length and a length: of one chunk at most if `short`, of several if it is False."""
     chunk_length = draw(st.integers(1, 8))
     few, many = st.integers(1, chunk_length), st.integers(2, 6).map(lambda n: n * chunk_length)
     length = draw(few if short else many if short is False else few | many)

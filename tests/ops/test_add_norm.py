@@ -1,4 +1,4 @@
-"""`AddNorm`: its body in ONNX Runtime, its kernel interpreted and as emulated PTX."""
+"""`AddNorm`: its body in ONNX Runtime, its kernel as emulated PTX and compiled."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .onnx_models import OPSET, make_session
 Array = NDArray[Any]
 EPSILON = 1e-12
 BOUNDS = {"float32": 2e-6, "float16": 2e-3, "bfloat16": 1.6e-2}
-"""Of a norm, relative to its largest: two roundings of the type."""
+"""Largest error of a norm, relative to its largest magnitude: two roundings of the type."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Example:
     offset: float = 0.0
 
     def inputs(self, dtype: str) -> list[Array]:
-        """Of values that are exact in the type, as fp32."""
+        """The inputs in fp32, with values that are exact in the type."""
         rng = np.random.default_rng((self.batch, self.length, self.hidden))
         streams = (self.batch, self.length, self.hidden)
         shapes = [streams, streams, (self.hidden,), (self.hidden,)]
@@ -51,12 +51,12 @@ EXAMPLES = (
     Example(1, 70, 256),
     Example(2, 3, 1024),
     Example(1, 2, 1100),
-    Example(1, 20, 48, offset=1000.0),  # a mean that would swamp squares
+    Example(1, 20, 48, offset=1000.0),  # a mean so large that sums of squares lose precision
 )
 
 
 def expected(example: Example, dtype: str) -> tuple[Array, Array]:
-    """By the reference, from a sum that is rounded as the type rounds."""
+    """The results of the reference for the sum, rounded to the type."""
     residual, update, weight, bias = example.inputs(dtype)
     kind = getattr(torch, dtype)
     total = (torch.from_numpy(residual).to(kind) + torch.from_numpy(update).to(kind)).float()
@@ -68,7 +68,7 @@ def check(found: tuple[Array, Array], example: Example, dtype: str) -> None:
     total, normed = expected(example, dtype)
     np.testing.assert_array_equal(found[0].astype(np.float64), total)
     scale = max(1.0, float(np.abs(normed).max()))
-    # fp32 holds the mean of numbers around 1000 to no more than this.
+    # fp32 represents the mean of numbers around 1000 no more precisely than this.
     slack = 1e-4 if example.offset else 0.0
     assert np.abs(found[1] - normed).max() <= (BOUNDS[dtype] + slack) * scale
 
@@ -107,13 +107,13 @@ def test_the_body_in_onnxruntime(example: Example, dtype: str) -> None:
 
 
 def _emulated() -> list[Any]:
-    """Every example for sm_80, and for each commit one example for the other targets."""
+    """Every example on every target; those that are not slow: all on sm_80, the first on others."""
     cases = [
         (example, dtype, target)
         for example in EXAMPLES
         for dtype in ("float32", "float16", "bfloat16")
         for target in (75, 80, 90, 120)
-        if (dtype, target) != ("bfloat16", 75)  # which computes in no bf16
+        if (dtype, target) != ("bfloat16", 75)  # sm_75 has no bf16 arithmetic
     ]
     return [
         pytest.param(*case, marks=() if 80 in case or EXAMPLES[0] in case else pytest.mark.slow)

@@ -1,4 +1,4 @@
-"""Dropout of attention probabilities: what is dropped, and by which seed."""
+"""Dropout of attention probabilities: which weights are dropped, and by which seed."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_a_seed_tells_what_is_dropped(op: OpSpec) -> None:
 
 @by_attention
 def test_the_generator_tells_the_seed(op: OpSpec) -> None:
-    """With gradients and without, as a reversible layer runs: the same numbers."""
+    """The outputs are the same with and without gradients; a reversible layer runs both."""
     case = EXAMPLES[op.name]
     function, given = (
         python_function(op, case, dropout=DROPOUT),
@@ -61,16 +61,16 @@ def test_the_generator_tells_the_seed(op: OpSpec) -> None:
 
 @pytest.mark.parametrize("rounds", [0, 1, 2])
 def test_the_weights_that_are_dropped(rounds: int) -> None:
-    """Equal scores, and values that tell which keys they come from: what is left of each weight.
+    """Scores are equal and values are one-hot, so the output shows the weight of each key.
 
-    With two rounds each of them weighs half. No rounds stand for `ChunkAttention`.
+    With two rounds, each has a weight of one half. `rounds == 0` means `ChunkAttention`.
     """
     batch, length, heads = 2, 64, 3
     seed, share = torch.tensor(5), 0.25
     zeros = torch.zeros(batch, length, heads, length)
     value = torch.eye(length)[None, :, None, :].expand_as(zeros)
     mask = torch.ones(batch, length, dtype=torch.bool)
-    chunks = (32, 1, 0, False)  # two: each query sees all keys
+    chunks = (32, 1, 0, False)  # two chunks, so each query sees all keys
     if rounds:
         buckets = torch.zeros(batch, heads, rounds, length, dtype=torch.int32)
         taken = (zeros, value, buckets, mask, seed, 1, *chunks, share)
@@ -79,7 +79,7 @@ def test_the_weights_that_are_dropped(rounds: int) -> None:
         taken = (zeros, zeros, value, mask, seed, *chunks, share)
         op = torch.ops.reformer.chunk_attention_with_lse
     output, lse = op(*taken)
-    # In the ring of all rounds the first chunk of one sees the last of the round before.
+    # In the ring of all rounds, the first chunk of a round sees the last chunk of the one before.
     count = max(rounds, 1)
     rows = torch.arange(count * batch * heads * length).reshape(count, batch, heads, length, 1)
     keys = torch.arange(length)
@@ -90,7 +90,7 @@ def test_the_weights_that_are_dropped(rounds: int) -> None:
         from_round = torch.where(keys[:, None] < 32, before, own)
         columns = from_round * length + keys
         kept += keep(seed, rows[number], columns, share)
-    if rounds:  # what a query thinks of itself is next to nothing
+    if rounds:  # the weight of a query's own key is almost zero
         kept.diagonal(dim1=-2, dim2=-1).zero_()
     seen = length - 1 if rounds else length
     wanted = kept / (count * seen * (1 - share))

@@ -1,4 +1,4 @@
-"""Every operator, on every backend, over every case, within the tolerances of docs/ops.md."""
+"""Every operator on every backend is within the tolerances of docs/ops.md for every case."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def calls() -> Iterator[Any]:
     for backend in BACKENDS:
         for place, dtype in enumerate(backend.dtypes):
             for count, (op, number) in enumerate(tolerances.ALL_CASES):
-                # Each type takes other cases than the one before.
+                # Each type takes other cases than the previous type.
                 late = backend.slow and (count + place) % 4
                 name = f"{backend}-{dtype}-{op.name}-{tolerances.cases(op)[number].name}"
                 marks = [pytest.mark.slow] if late else []
@@ -50,7 +50,7 @@ def test_backend_keeps_the_law(backend: Backend, dtype: str, op: OpSpec, number:
     ],
 )
 def test_the_yardstick_is_right(op: OpSpec, number: int) -> None:
-    """Plain PyTorch in fp64 gives the reference's numbers, by another way."""
+    """Plain PyTorch in fp64 gives the numbers of the reference, by another algorithm."""
     case = tolerances.cases(op)[number]
     wanted = tolerances.expected(op, case)
     assert (

@@ -1,4 +1,4 @@
-"""The reference against plain loops that were written from docs/ops.md."""
+"""Compares the reference with plain loops that were written from docs/ops.md."""
 
 from __future__ import annotations
 

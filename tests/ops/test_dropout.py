@@ -1,4 +1,4 @@
-"""What dropout keeps: the definition and its statistics."""
+"""The mask of dropout: its definition and its statistics."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from reformer_ops.core.dropout_masks import keep
 
 FIRSTS = (0, 2**31 - 100, 2**32 - 100)
-"""Where a column wraps, or would if it had a sign."""
+"""First rows and columns; two of them cross the limit of signed or unsigned 32-bit integers."""
 
 SHARES = (0.05, 0.5, 0.9)
 
@@ -18,13 +18,13 @@ def numbers(first: int, count: int) -> torch.Tensor:
 
 
 def mask(seed: int, share: float, size: int, *, row: int = 0, column: int = 0) -> torch.Tensor:
-    """`[size, size]` of rows and columns from these on."""
+    """The mask `[size, size]` of the rows from `row` on and the columns from `column` on."""
     rows, columns = numbers(row, size)[:, None], numbers(column, size)
     return keep(torch.tensor(seed), rows, columns, share)
 
 
 def defined(seed: int, row: int, column: int, share: float) -> bool:
-    """docs/ops.md in plain integers."""
+    """The definition of docs/ops.md in Python integers."""
     x = (seed + (row + 1) * 0x9E3779B97F4A7C15) % 2**64
     x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9 % 2**64
     x = (x ^ x >> 27) * 0x94D049BB133111EB % 2**64
@@ -49,7 +49,7 @@ def test_the_definition(seed: int, first: int) -> None:
 @pytest.mark.parametrize("share", SHARES)
 @pytest.mark.parametrize("seed", [0, 1, 2**62 + 12345])
 def test_the_share_dropped(seed: int, share: float) -> None:
-    """In all, and as evenly in rows and in columns as draws would be."""
+    """The share is right overall; in rows and columns it varies as it does for random draws."""
     size = 1024
     dropped = (~mask(seed, share, size)).double()
     variance = share * (1 - share)
@@ -68,7 +68,7 @@ def test_none_is_dropped_without_dropout() -> None:
 
 @pytest.mark.parametrize("share", SHARES)
 def test_neighbours_have_nothing_in_common(share: float) -> None:
-    """Rows, columns, seeds and powers of two apart: no more than draws would."""
+    """Masks of other rows, columns or seeds correlate no more than random draws do."""
     size, room = 512, 1024
     whole = mask(7, share, room).double()
     here = whole[:size, :size]

@@ -1,7 +1,7 @@
-"""The PTX of our Triton kernels, executed by the emulator, within the tolerances of docs/ops.md.
+"""The PTX of our Triton kernels, run by the emulator, is within the tolerances of docs/ops.md.
 
-Evidence of its own kind: it is the code that a GPU's driver would get, for each GPU; but the
-emulator is ours, its approximations are exact, and nothing here ran on a GPU.
+This PTX is what the driver of each GPU would get. But the emulator is ours, it computes approximate
+instructions exactly, and nothing here runs on a GPU.
 """
 
 from __future__ import annotations
@@ -36,11 +36,12 @@ FEW = {
         "b3-l48-h2-d16-c16-look1.1-both-ragged",
     ),
 }
-"""Cases by which a kernel for any GPU is tried: odd sizes, padding, short, rings that wrap."""
+"""Cases that run for every GPU: odd sizes, padding, short sequences, rings that wrap around."""
 
 FIRST = (("float32", 80), ("float16", 75), ("bfloat16", 120))
-"""The types and GPUs of `make test`, for these cases. `make test-all` has them all on all GPUs (one
-case an operator on sm_86 and sm_89, whose PTX is nearly that of sm_80), and all cases on sm_80."""
+"""The types and GPUs that `make test` runs the cases of `FEW` for. `make test-all` runs them for
+all types and GPUs (one case per operator on sm_86 and sm_89, whose PTX is nearly that of sm_80),
+and the other cases on sm_80, except in bfloat16."""
 
 
 def numbers(op: OpSpec) -> dict[str, int]:
@@ -97,11 +98,11 @@ LARGE = {
         "b1-l256-h1-d128-c128-look1.0-causal-ragged",
     ),
 }
-"""Cases of the tiles that real models get."""
+"""Cases with the tile sizes of real models."""
 
 
 def large() -> Iterator[Any]:
-    """On sm_90, whose tiles are others, and one type on the rest."""
+    """Every type on sm_90, whose tiles differ, and one type on the other targets."""
     for op in OPS:
         for name in LARGE[op.name]:
             for target in TARGETS:
@@ -123,7 +124,7 @@ def test_emulated_ptx_of_published_sizes_keeps_the_law(
     [(1, 1), (129, 4), (300, 1025), pytest.param(5000, 3, marks=pytest.mark.slow)],
 )
 def test_emulated_sort_equals_a_stable_sort(length: int, num_buckets: int) -> None:
-    """One pass and two; more than one segment; all in one bucket."""
+    """One pass or two; several segments; all tokens of a row in one bucket."""
     rng = np.random.default_rng(length)
     buckets = rng.integers(0, num_buckets + 1, (2, 1, 2, length)).astype(np.int32)
     buckets[0, 0, 0] = num_buckets

@@ -1,4 +1,4 @@
-"""What no operator can work on is refused, by a message that names it."""
+"""Operators refuse invalid arguments with a message that names the argument."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LSH, SORTED, CHUNK = (op.name for op in OPS)
 
 AXES = r"\[batch, length, heads, head_dim\]"
 
-# Operator, input, what is done to it, what the message says.
+# Operator, input, change of the input, message.
 OPERANDS = [
     (LSH, "query", lambda t: t[0], rf"takes query as {AXES}; got shape \[12, 3, 5\]"),
     (LSH, "query", lambda t: t[..., :4], r"takes rotations .* with head_dim = 4 as in"),
@@ -78,7 +78,7 @@ UNEVEN = r"length of at most chunk_length or a multiple of it; got length 12 wit
 
 
 def refused(op: OpSpec, message: str, tensors: dict[str, Any], case: Case) -> None:
-    """By the dispatcher, whatever runs on this machine, and by the portable implementation."""
+    """Assert that both the dispatcher's implementation and the portable one refuse these."""
     given = [*tensors.values(), *case.attributes.values()]
     with pytest.raises(ValueError, match=f"{op.torch_name} {message}"):
         getattr(torch.ops.reformer, op.torch_name)(*given)
@@ -127,7 +127,7 @@ def test_a_length_that_is_no_multiple(name: str) -> None:
 @pytest.mark.parametrize("chunk_length", [5, 8])  # two rounds of 12 are three chunks of 8
 @pytest.mark.parametrize("name", [SORTED, CHUNK])
 def test_the_body_refuses_such_a_length_too(name: str, chunk_length: int) -> None:
-    """A graph has no messages of its own, but it may not give numbers."""
+    """A graph has no messages of its own, but it must fail and not return numbers."""
     case = EXAMPLES[name]
     attributes = {**case.attributes, "chunk_length": chunk_length}
     session = make_session(make_model(by_onnx_name(name), attributes, "float32", "function"))

@@ -1,4 +1,4 @@
-"""The gradients of the attentions: numbers, bits, what is kept for them, what is refused."""
+"""The gradients of the attention operators: numbers, bits, saved tensors, refused arguments."""
 
 from __future__ import annotations
 
@@ -101,14 +101,14 @@ SMALL_CASES: list[tuple[str, Case]] = [
     ],
 )
 def test_numeric_derivatives(name: str, case: Case) -> None:
-    """In fp64, which the portable operators take for this."""
+    """In fp64, which the portable operators accept for this purpose."""
     function = f"{numeric_derivatives_agree.__module__}:{numeric_derivatives_agree.__name__}"
     assert call_in(PORTABLE_PROCESS, function, name, case)
 
 
 @cache
 def prepared(op: OpSpec, number: int, dtype: str, dropout: bool) -> tuple[Case, Expected]:
-    """A case in the model's type and what is expected of it, made once for all backends."""
+    """A case in the model's type and its expected results, made once for all backends."""
     case = tolerances.exact_in(tolerances.cases(op)[number], op, dtype)
     if dropout:
         case = with_dropout(case, DROPOUT)
@@ -116,7 +116,7 @@ def prepared(op: OpSpec, number: int, dtype: str, dropout: bool) -> tuple[Case, 
 
 
 def calls() -> Iterator[Any]:
-    """Every case on every backend in every type; of the half types `make test` takes a third."""
+    """Every case on every backend in every type; `make test` skips two thirds for half types."""
     for backend in BACKENDS:
         for place, dtype in enumerate(backend.dtypes):
             for count, (op, number) in enumerate(CASES):
@@ -148,7 +148,7 @@ def test_random_cases(op: OpSpec, data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("count", [1, 63, 64, 65, 130])
 def test_chunks_of_any_size_against_the_kernels_blocks(count: int) -> None:
-    """Queries and keys are worked on 64 at a time."""
+    """The kernels process queries and keys in blocks of 64."""
     for causal in (True, False):
         local = make_chunk_attention(
             batch=1, length=2 * count, heads=1, head_dim=17, chunk_length=count, causal=causal
@@ -234,7 +234,7 @@ def test_which_operators_run(op: OpSpec) -> None:
 
 @by_attention
 def test_nothing_as_large_as_scores_is_kept(op: OpSpec) -> None:
-    """Inputs, output, logsumexp and seed."""
+    """Only the inputs, the output, the logsumexp and the seed are kept."""
     given = torch_arguments(op, LARGE[op.name], "float32")
     tensors = given[: len(op.inputs)]
     for tensor in tensors:
@@ -255,7 +255,7 @@ def test_nothing_as_large_as_scores_is_kept(op: OpSpec) -> None:
 
 @by_attention
 def test_twice_from_one_graph(op: OpSpec) -> None:
-    """As a reversible layer does: inside a backward pass, with a graph of its own."""
+    """A reversible layer does this: it builds a graph of its own inside a backward pass."""
     case = EXAMPLES[op.name]
     given = torch_arguments(op, case, "float32")
     leaves = [given[place].requires_grad_() for place in range(len(float_inputs(op)))]
@@ -288,7 +288,7 @@ def test_decomposed_operators_have_gradients_too(op: OpSpec) -> None:
 
 @by_attention
 def test_compiled(op: OpSpec) -> None:
-    """One node forward, one backward, and no break in the graph."""
+    """The forward graph has one node, the backward graph has one, and the graph does not break."""
     seen: dict[str, list[Any]] = {}
 
     def compiler(which: str) -> Callable[..., Any]:
@@ -318,7 +318,7 @@ def test_compiled(op: OpSpec) -> None:
 
 @by_attention
 def test_traces_hold_the_operator_itself(op: OpSpec) -> None:
-    """Also those of somebody who has left gradients on."""
+    """Also if gradients are enabled while the trace is recorded."""
     case = EXAMPLES[op.name]
     given = torch_arguments(op, case, "float32")
     tensors, attributes = tuple(given[: len(op.inputs)]), given[len(op.inputs) :]
@@ -401,14 +401,14 @@ def test_buckets_out_of_range() -> None:
     case = with_dropout(EXAMPLES[op.name], DROPOUT)
     tensors, attributes = split_arguments(op.with_lse, case)
     outputs = operator(op.with_lse)(*tensors, *attributes)
-    tensors[2] = tensors[2].clone()  # it is the example's own memory
+    tensors[2] = tensors[2].clone()  # the original shares memory with the example
     tensors[2][-1, -1, -1, -1] = -1
     with pytest.raises(ValueError, match=r"_backward takes buckets of 0 to num_buckets"):
         operator(op.backward)(*tensors, *outputs, upstream(case, "float32"), *attributes)
 
 
 def test_a_library_from_before_there_were_gradients(tmp_path: Path) -> None:
-    """It loads, and lacks operators: as an outdated build of ours would."""
+    """The library loads but lacks operators, like an outdated build of ours."""
     source, library = tmp_path / "old.c", tmp_path / "libreformer_ops_torch.so"
     source.write_text(
         "#include <stdio.h>\n"

@@ -1,5 +1,5 @@
-"""Linear layers with what is around them: their bodies in ONNX Runtime, and their CPU kernels for
-each instruction set."""
+"""Linear layers fused with neighbouring operations: their bodies in ONNX Runtime, and their CPU
+kernels for each instruction set."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ by_op = pytest.mark.parametrize("op", LINEAR, ids=lambda op: op.name)
 
 
 def make_case(op: OpSpec, *sizes: int, **options: Any) -> Case:
-    """Of batch, length, and two sizes of the layer: its input's and the other one."""
+    """A case; `sizes` are the batch, the length, the layer's input size and its other size."""
     module = importlib.import_module(f"reformer_ops.{op.torch_name}.cases")
     made: Case = module.make_case(*sizes, **options)
     return made
@@ -67,7 +67,7 @@ def run(backend: str, op: OpSpec, case: Case, dtype: str) -> Array:
 
 
 def plain(op: OpSpec, case: Case, dtype: str) -> Array:
-    """In plain torch, in any type."""
+    """The result of plain torch, computed in `dtype`."""
     kind = getattr(torch, dtype)
     given: dict[str, torch.Tensor] = {}
     for name, array in case.inputs.items():
@@ -155,7 +155,7 @@ def test_any_size(
 @by_op
 @pytest.mark.parametrize("rows", [1, 2, 97, 800, 1700])
 def test_threads_and_rows_change_no_bit(op: OpSpec, rows: int) -> None:
-    """The same rows alone, by another number of threads, or among others."""
+    """A row gives the same bits alone, among other rows, and with another number of threads."""
     library = next(reversed(isa_libraries().values()))
     case = make_case(op, 1, rows, 64, 272)
     model = make_model(op, case.attributes, "float32", "node")
@@ -216,7 +216,7 @@ WRONG: list[tuple[OpSpec, dict[str, Array], str]] = [
 def test_what_the_kernel_refuses(op: OpSpec, change: dict[str, Array], message: str) -> None:
     library = next(iter(isa_libraries().values()))
     case = make_case(op, 1, 2, 32, 48)
-    session_of(op, library, case).run(None, case.inputs)  # takes what is right
+    session_of(op, library, case).run(None, case.inputs)  # accepts valid inputs
     changed = {name: array.astype(np.float32) for name, array in change.items()}
     with pytest.raises(Exception, match=message):
         session_of(op, library, case).run(None, {**case.inputs, **changed})

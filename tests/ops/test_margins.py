@@ -1,4 +1,4 @@
-"""How clear a hash decision was: what decides whether two runtimes may disagree about it."""
+"""The margin of a hash decision; it determines whether two runtimes may disagree about it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def query_of(*values: float) -> NDArray[np.float64]:
     ("query", "factors", "gap"),
     [
         ((1e-7, 1.0), (2,), 2e-7),  # one projection: it or its negative
-        ((1e-7, 1.0), (2, 2), 2e-7),  # the least clear of both
+        ((1e-7, 1.0), (2, 2), 2e-7),  # the smaller margin of the two factors
         ((1.0, 1.0 + 1e-7), (4,), 1e-7),
         ((1.0, -1.0 - 1e-7), (4,), 1e-7),
         ((3.0, 4.0), (4,), 1.0),
@@ -48,7 +48,7 @@ def test_no_factors() -> None:
 
 @pytest.mark.parametrize("factors", [(2,), (4,), (2, 2), (8, 6), (64,)])
 def test_a_little_noise_flips_nothing_but_close_decisions(factors: tuple[int, ...]) -> None:
-    """It moves only those queries whose margin is about as small, whatever the factors."""
+    """Noise moves only queries with a margin about as small as the noise, for all factors."""
     rng = np.random.default_rng(0)
     query = rng.standard_normal((1, 20_000, 1, 16))
     rotations = rng.standard_normal((1, 16, 1, sum(factors) // 2))

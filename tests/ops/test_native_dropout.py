@@ -1,4 +1,4 @@
-"""The native kernels drop what Python says, on every instruction set of this machine."""
+"""The native kernels drop what Python drops, for every instruction set of this machine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FLAGS = {"avx2": ["-march=x86-64-v3"], "avx512": ["-march=x86-64-v4"]}
 def compiled(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> ctypes.CDLL:
-    """`dropout_masks.cpp` for an instruction set that this machine has."""
+    """`dropout_masks.cpp`, compiled for an instruction set that this machine has."""
     library = tmp_path_factory.mktemp(request.param) / "dropout_masks.so"
     command = ["c++", "-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror", "-Wno-psabi"]
     command += [*FLAGS.get(request.param, []), "-DREFORMER_ISA=isa", "-shared", "-fPIC"]

@@ -1,4 +1,4 @@
-"""The native libraries as files: where they are, what they export and need, who can load them."""
+"""The files of the native libraries: their location, their symbols, and programs that load them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def no_libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def python(code: str, *flags: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """A fresh process; one that finds what this one imports, unless `-I` is among the flags."""
+    """Run code in a new process, with the import path of this process unless `-I` is a flag."""
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("REFORMER_")}
     inherited |= {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
     return subprocess.run(
@@ -51,7 +51,7 @@ def python(code: str, *flags: str, **environment: str) -> subprocess.CompletedPr
 
 
 def folder() -> dict[str, str]:
-    """For the environment of a process that shall find the libraries this one has found."""
+    """Environment variables with which a process finds the same libraries as this one."""
     return {native.FOLDER_VARIABLE: str(library_path("ort").parent)}
 
 
@@ -79,7 +79,7 @@ def test_no_library_is_told_with_the_remedy(no_libraries: Path) -> None:
 def test_libraries_are_looked_for_in_all_of_the_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An editable install keeps sources and libraries apart."""
+    """An editable install has its sources and its libraries in different folders."""
     monkeypatch.delenv(native.FOLDER_VARIABLE, raising=False)
     monkeypatch.setattr(reformer_ops, "__path__", [str(tmp_path / "a"), str(tmp_path / "b")])
     with pytest.raises(NativeLibraryError, match=r"a/_native or .*b/_native: .*REFORMER_NATIVE=1"):
@@ -124,7 +124,7 @@ def test_the_torch_library_takes_the_torch_that_is_loaded() -> None:
     assert not {"libtorch.so", "libc10.so", "libtorch_python.so"} & needed(path)
     dynamic = _lines("readelf", "--dynamic", "--wide", str(path))
     assert not [line for line in dynamic if "RPATH" in line or "RUNPATH" in line]
-    # The stable ABI is C: a C++ name of torch's would bind us to one release.
+    # The stable ABI is C: a C++ symbol of torch would tie our library to one release.
     undefined = _lines("nm", "--dynamic", "--undefined-only", "--demangle", str(path))
     assert not [line for line in undefined if "torch::" in line or "c10::" in line]
 
@@ -133,7 +133,7 @@ def test_the_torch_library_takes_the_torch_that_is_loaded() -> None:
 
 
 def test_someone_with_nothing_else_of_ours(tmp_path: Path) -> None:
-    """A model, the library, plain onnxruntime."""
+    """A process that has only a model, the library and plain onnxruntime."""
     op = OPS[0]
     case = EXAMPLES[op.name]
     onnx.save(make_model(op, case.attributes, "float32", "node"), tmp_path / "model.onnx")
@@ -174,7 +174,7 @@ for name in {[op.torch_name for op in OPS]!r}:
 @by_op
 @pytest.mark.parametrize(("dtype", "named"), [("float32", "float"), ("float16", "float16")])
 def test_onnxruntime_infers_types_and_shapes(op: OpSpec, dtype: str, named: str) -> None:
-    """From the operator alone: the output is declared without."""
+    """From the operator alone: the model declares no type for its output."""
     model = make_model(op, EXAMPLES[op.name].attributes, dtype, "node")
     (output,) = model.graph.output
     output.ClearField("type")
@@ -333,7 +333,7 @@ def test_a_choice_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_what_torch_runs(choice: str, library: bool, told: str, tmp_path: Path) -> None:
-    """The CPU has a kernel of its own, or not; the rest is there in any case."""
+    """The CPU has a kernel of its own or not; the operators are defined in both cases."""
     given = folder() if library else {native.FOLDER_VARIABLE: str(tmp_path)}
     done = python(
         """

@@ -1,4 +1,4 @@
-"""The native kernels give the same bytes: in both frameworks, on any threads, at the same time."""
+"""The native kernels give the same bytes in both frameworks, with any threads, and concurrently."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ LARGE: dict[str, Case] = {
         batch=2, length=2048, heads=3, head_dim=33, chunk_length=32, after=1, mask="ragged"
     ),
 }
-"""Work for many tasks."""
+"""Cases that are large enough for many parallel tasks."""
 
 by_op = pytest.mark.parametrize("op", OPS, ids=lambda op: op.name)
 by_dtype = pytest.mark.parametrize("dtype", DTYPES)
@@ -83,7 +83,7 @@ def test_torch_and_onnxruntime_agree_to_the_bit(op: OpSpec, number: int, dtype: 
 
 @by_op
 def test_bfloat16_is_computed_in_fp32_and_rounded_once(op: OpSpec) -> None:
-    """There are no kernels of this type: torch's own conversions stand around those of fp32."""
+    """There are no bfloat16 kernels: torch converts the inputs and outputs of the fp32 kernels."""
     case = tolerances.exact_in(EXAMPLES[op.name], op, "bfloat16")
     operator = getattr(torch.ops.reformer, op.torch_name)
     found = operator(*torch_arguments(op, case, "bfloat16"))
@@ -108,7 +108,7 @@ def test_the_number_of_threads_changes_nothing(op: OpSpec, dtype: str, torch_thr
 
 @by_op
 def test_many_sessions_at_the_same_time(op: OpSpec) -> None:
-    """Several sessions with threads of their own, each used from several threads, and torch."""
+    """torch and several sessions with their own threads, each called from several threads."""
     case = LARGE[op.name]
     model = make_model(op, case.attributes, "float32", "node")
     sessions = [make_session(model, library=library_path("ort"), threads=2) for _ in range(3)]
@@ -126,7 +126,7 @@ def test_many_sessions_at_the_same_time(op: OpSpec) -> None:
 
 
 def test_sessions_of_different_size_share_the_working_memory_of_a_thread() -> None:
-    """It grows and stays: what a larger call left in it must not show in a smaller one."""
+    """This memory grows and is kept: data of a larger call must not change a smaller one."""
     op = OPS[1]
     wanted = {}
     for example in (EXAMPLES, LARGE, EXAMPLES, LARGE):
@@ -138,7 +138,7 @@ def test_sessions_of_different_size_share_the_working_memory_of_a_thread() -> No
 
 @by_op
 def test_inputs_may_lie_anywhere(op: OpSpec) -> None:
-    """Unaligned buffers, as a caller of onnxruntime may hand over."""
+    """Unaligned buffers, which a caller of onnxruntime may pass."""
     case = EXAMPLES[op.name]
     session = make_session(
         make_model(op, case.attributes, "float32", "node"), library=library_path("ort")

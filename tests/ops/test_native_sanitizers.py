@@ -58,7 +58,7 @@ def test_no_case_of_any_instruction_set_has_a_finding(tmp_path: Path) -> None:
     configure = ["cmake", "-S", str(ROOT / "custom_ops"), "-B", str(tmp_path)]
     configure += ["-DREFORMER_SANITIZE=address,undefined"]
     configure += [f"-DTORCH_INCLUDE_DIR={Path(torch.__file__).parent / 'include'}"]
-    headers = ROOT / "build/native/onnxruntime-headers"  # from `make`; else they are found anew
+    headers = ROOT / "build/native/onnxruntime-headers"  # from `make`; otherwise CMake finds some
     if headers.is_dir():
         configure += [f"-DORT_INCLUDE_DIR={headers}"]
     for command in (configure, ["cmake", "--build", str(tmp_path), "--parallel", "2"]):
@@ -69,7 +69,7 @@ def test_no_case_of_any_instruction_set_has_a_finding(tmp_path: Path) -> None:
         subprocess.run(
             ["c++", f"-print-file-name={name}"], capture_output=True, text=True, check=True
         ).stdout.strip()
-        for name in ("libasan.so", "libstdc++.so")  # Python itself has neither
+        for name in ("libasan.so", "libstdc++.so")  # Python itself loads neither
     ]
     environment = os.environ | {
         "LD_PRELOAD": " ".join(runtimes),
@@ -77,7 +77,7 @@ def test_no_case_of_any_instruction_set_has_a_finding(tmp_path: Path) -> None:
         "UBSAN_OPTIONS": "print_stacktrace=1",
         "REFORMER_OPS_LIBRARY_DIR": str(tmp_path),
     }
-    # Training is torch's alone, and its library chooses the instruction set once in a process.
+    # Only torch trains, and its library chooses the instruction set once per process.
     runs = [(RUN_ALL_CASES, {"REFORMER_OPS": "portable"})]
     for isa in isa_libraries():
         native = {"REFORMER_OPS": "native", "REFORMER_FORCE_ISA": isa}

@@ -1,4 +1,4 @@
-"""Inputs that are no numbers: outputs mean nothing, but buckets stay in range, nothing crashes."""
+"""NaN and infinite inputs: outputs have no meaning, but buckets stay in range, nothing crashes."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def folder_of(name: str) -> Path:
 
 
 def table(title: str) -> dict[str, dict[str, str]]:
-    """Rows of the README's table under `title`: by file and kind, "yes", "may" or ""."""
+    """The README's table under `title`: "yes", "may" or "" by file and kind."""
     readme = (OPERATORS.parent / "README.md").read_text()
     section = readme.split(f"### {title}\n")[1].split("\n#")[0]
     head, _, *rows = [
@@ -52,7 +52,7 @@ def test_every_folder_is_of_one_kind() -> None:
     assert len(set(named)) == len(named)
     files = ("kernel.cpp", "spec.py", "bind_torch.cpp", "bind_ort.cpp", "torch_op.py")
     found = {path.parent.name for file in files for path in OPERATORS.glob(f"**/{file}")}
-    shared = {OPERATORS.name, "core"}  # where the spec.py is that all others use
+    shared = {OPERATORS.name, "core"}  # core/spec.py is what the others use
     assert found - shared == set(named)
 
 

@@ -1,4 +1,4 @@
-"""Random cases against the reference, and what must hold whatever the numbers are."""
+"""Compares random cases with the reference, and tests properties that hold for all inputs."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from .backends import BACKENDS, Backend, by_name
 
 Array = NDArray[Any]
 
-# Each is drawn anew from a handful of sizes; nothing is gained by filtering less.
+# Cases are small and cheap to draw, so hypothesis may discard many of them.
 few = settings(max_examples=25, suppress_health_check=[HealthCheck.filter_too_much])
 many = settings(max_examples=200, suppress_health_check=[HealthCheck.filter_too_much])
 
-# Invariants are held against one backend of each kind; the tolerances bind the others to these.
+# Invariants are tested on one backend of each kind; the tolerances tie the others to these.
 SOME = [by_name("torch"), by_name("onnx-function")]
 by_backend = pytest.mark.parametrize("backend", SOME, ids=str)
 by_op = pytest.mark.parametrize("op", OPS, ids=lambda op: op.name)
@@ -50,7 +50,7 @@ def with_attributes(case: Case, **attributes: Any) -> Case:
 
 
 def assert_close(found: Array, wanted: Array) -> None:
-    """fp32 to fp32: the same sums, perhaps in another order."""
+    """Compare two fp32 results: they are the same sums, perhaps in another order."""
     np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5 * float(np.abs(wanted).max()))
 
 
@@ -86,7 +86,7 @@ def test_reference_at_length(backend: Backend, dtype: str, op: OpSpec, data: st.
 @given(data=st.data())
 @few
 def test_batches_and_heads_do_not_meet(backend: Backend, op: OpSpec, data: st.DataObject) -> None:
-    """Each sequence and each head gives alone what it gives among others."""
+    """Each sequence and each head gives the same result alone and among others."""
     case = data.draw(strategies.CASES[op.name])
     mask = case.inputs["mask"]
     sizes = {"batch": mask.shape[0], "heads": next(iter(case.inputs.values())).shape[2]}
@@ -101,7 +101,7 @@ def test_batches_and_heads_do_not_meet(backend: Backend, op: OpSpec, data: st.Da
     alone = changed(case, **{o.name: part(case.inputs[o.name], o.axes) for o in op.inputs})
     whole, single = run(backend, op, case), run(backend, op, alone)
     if op is LSH_BUCKET:
-        tolerances.check(op, alone, "float32", single)  # a close decision may fall either way
+        tolerances.check(op, alone, "float32", single)  # a close decision may differ
         tolerances.check(op, case, "float32", whole)
     else:
         assert_close(single, part(whole, op.outputs[0].axes))
@@ -114,7 +114,7 @@ def test_batches_and_heads_do_not_meet(backend: Backend, op: OpSpec, data: st.Da
 @given(case=strategies.lsh_bucket(), exponent=st.integers(-8, 8))
 @few
 def test_only_the_direction_is_hashed(backend: Backend, case: Case, exponent: int) -> None:
-    """A power of two changes no rounding, so not a single bucket either."""
+    """A power of two changes no rounding, so it changes no bucket."""
     scaled = changed(case, query=case.inputs["query"] * np.float32(2.0**exponent))
     assert np.array_equal(run(backend, LSH_BUCKET, scaled), run(backend, LSH_BUCKET, case))
 
@@ -123,7 +123,7 @@ def test_only_the_direction_is_hashed(backend: Backend, case: Case, exponent: in
 @given(case=strategies.lsh_bucket(mask="full"))
 @few
 def test_the_opposite_direction(backend: Backend, case: Case) -> None:
-    """-x falls into the bucket across, in every factor."""
+    """-x falls into the opposite bucket of every factor."""
     margins = bucket_margins(case.inputs["query"], case.inputs["rotations"], **case.attributes)
     assume((margins > tolerances.CLEAR).all())
     opposite = changed(case, query=-case.inputs["query"])
@@ -137,7 +137,7 @@ def test_the_opposite_direction(backend: Backend, case: Case) -> None:
 @given(case=strategies.lsh_bucket(mask="full"))
 @few
 def test_factors_hash_on_their_own(backend: Backend, case: Case) -> None:
-    """Each with its own columns: the first factor is the lowest digit."""
+    """Each factor has its own columns; the first factor is the lowest digit of the bucket."""
     factors: tuple[int, ...] = case.attributes["factors"]
     whole = run(backend, LSH_BUCKET, case)
     margins = bucket_margins(case.inputs["query"], case.inputs["rotations"], factors=factors)
@@ -180,10 +180,10 @@ def test_values_enter_linearly(backend: Backend, op: OpSpec, data: st.DataObject
 @given(data=st.data())
 @few
 def test_no_query_sees_the_future(backend: Backend, op: OpSpec, data: st.DataObject) -> None:
-    """Not even where the chunks wrap around: what comes later can be anything.
+    """Later tokens have no effect on earlier ones, even if the chunks wrap around.
 
-    Only a query that sees nothing allowed at all averages over everything, future and padding
-    alike: in ChunkAttention one that is padding; in SortedChunkAttention each has itself.
+    Only a query without any allowed key averages over all keys, including future and padding. In
+    ChunkAttention this is a query in padding; in SortedChunkAttention each query sees itself.
     """
     case = data.draw(getattr(strategies, op.torch_name)(causal=True))
     mask = case.inputs["mask"]
@@ -204,7 +204,7 @@ def test_no_query_sees_the_future(backend: Backend, op: OpSpec, data: st.DataObj
 @given(data=st.data())
 @few
 def test_no_query_sees_padding(backend: Backend, op: OpSpec, data: st.DataObject) -> None:
-    """Whatever stands in padded places, the others do not change."""
+    """The values in padding do not change the outputs of the other tokens."""
     case = data.draw(getattr(strategies, op.torch_name)(mask="ragged"))
     mask = case.inputs["mask"]
     other = {
@@ -221,9 +221,9 @@ def test_no_query_sees_padding(backend: Backend, op: OpSpec, data: st.DataObject
 @given(data=st.data())
 @few
 def test_weights_sum_to_one(backend: Backend, op: OpSpec, data: st.DataObject) -> None:
-    """Equal values come out as they went in, but for the rounding of the logsumexp.
+    """If all values are equal, so is the output, except for the rounding of the logsumexp.
 
-    At SELF, where a query has only itself to see, fp32 steps by 2**-7.
+    A query that sees only itself has the score SELF, near which fp32 numbers are 2**-7 apart.
     """
     case = data.draw(getattr(strategies, op.torch_name)(mask="ragged"))
     case = changed(case, value=np.ones_like(case.inputs["value"]))
@@ -238,7 +238,7 @@ def test_weights_sum_to_one(backend: Backend, op: OpSpec, data: st.DataObject) -
 @given(case=strategies.chunk_attention(short=False, mask="empty"))
 @few
 def test_all_masked_sums_the_values(backend: Backend, case: Case) -> None:
-    """Of an all-masked window every weight is exp(0): -1e9 swallows the logarithm."""
+    """In a fully masked window every weight is exp(0): -1e9 plus the logarithm rounds to -1e9."""
     window = case.attributes["num_chunks_before"] + case.attributes["num_chunks_after"] + 1
     ones = changed(case, value=np.ones_like(case.inputs["value"]))
     found = run(backend, CHUNK_ATTENTION, ones)
@@ -253,10 +253,11 @@ def test_all_masked_sums_the_values(backend: Backend, case: Case) -> None:
 def test_more_padding_changes_nothing_when_causal(
     backend: Backend, case: Case, chunks: int
 ) -> None:
-    """The chunks before the first are the last ones, which are in the future however far they lie.
+    """The chunks before the first are the last ones, which are in the future at every length.
 
-    So it is while the reach is within the sequence: beyond, each query's own chunk is seen once
-    more. Without causality the first chunk sees the last; with a chunk after, the last the first.
+    This holds if fewer chunks are seen before than the sequence has; otherwise each query sees its
+    own chunk once more. Without causality, the first chunk sees the last one. With a chunk after,
+    the last chunk sees the first one.
     """
     assert_unchanged_by_padding(backend, CHUNK_ATTENTION, case, chunks)
 
@@ -277,7 +278,7 @@ def test_more_padding_changes_nothing_without_neighbours(
 @given(case=strategies.sorted_chunk_attention(mask="full"), more=st.integers(1, 5000))
 @few
 def test_an_empty_padding_bucket_is_no_bucket(backend: Backend, case: Case, more: int) -> None:
-    """With nothing masked, it does not matter whether there is a bucket for padding, or many."""
+    """If nothing is masked, the number of empty buckets for padding has no effect."""
     wider = with_attributes(case, num_buckets=case.attributes["num_buckets"] + more)
     found, other = (run(backend, SORTED_CHUNK_ATTENTION, c) for c in (case, wider))
     assert np.array_equal(found, other)
@@ -325,8 +326,9 @@ def test_short_sequences_ignore_buckets_and_reach(
 def test_a_short_sequence_may_be_padded(backend: Backend, case: Case, chunks: int) -> None:
     """It stays in the first chunk of its round, and the chunk before that one is padding.
 
-    With several rounds the same up to the rounding of the logsumexp at SELF: unpadded, there is
-    one. Of longer sequences it is not true: the first chunk of a round loses a neighbour.
+    With several rounds, the results differ by the rounding of the logsumexp at SELF, because the
+    unpadded sequence has one round. Longer sequences may not be padded: the first chunk of a round
+    loses a neighbour.
     """
     assert_unchanged_by_padding(backend, SORTED_CHUNK_ATTENTION, case, chunks)
 
@@ -337,7 +339,7 @@ def test_a_short_sequence_may_be_padded(backend: Backend, case: Case, chunks: in
 def test_rounds_come_in_no_order_without_neighbours(
     backend: Backend, case: Case, data: st.DataObject
 ) -> None:
-    """With neighbours they do: each round's first chunk sees the last of the round before."""
+    """With neighbours the order counts: a round's first chunk sees the last of the round before."""
     buckets = case.inputs["buckets"]
     order = data.draw(st.permutations(range(buckets.shape[2])))
     other = changed(case, buckets=np.ascontiguousarray(buckets[:, :, order]))
@@ -346,7 +348,7 @@ def test_rounds_come_in_no_order_without_neighbours(
 
 
 def assert_unchanged_by_padding(backend: Backend, op: OpSpec, case: Case, chunks: int) -> None:
-    """Masked tokens up to a multiple of the chunk length and `chunks` chunks more."""
+    """Assert that padding to a multiple of the chunk length plus `chunks` chunks has no effect."""
     mask = case.inputs["mask"]
     chunk_length: int = case.attributes["chunk_length"]
     length = mask.shape[1]

@@ -1,4 +1,4 @@
-"""The sort in standard ONNX operators: exact, stable, and its own inverse beside it."""
+"""The sort in standard ONNX operators: it is exact and stable, and also returns its inverse."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_many_long_rows(num_keys: int) -> None:
 
 @pytest.mark.parametrize("num_keys", [1, 5, 8193])
 def test_keys_in_order_already(num_keys: int) -> None:
-    """Forwards, backwards, and all the same: the last two try stability and every digit."""
+    """Ascending, descending, and all keys equal: the last two test stability and every digit."""
     rising = (np.arange(500) % num_keys).astype(np.int32)
     check(
         np.stack([np.sort(rising), np.sort(rising)[::-1], np.full_like(rising, num_keys - 1)]),

@@ -1,4 +1,4 @@
-"""What a spec declares is what torch, ONNX and Python see."""
+"""torch, ONNX and Python have exactly what a spec declares."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def attributes_of(op: OpSpec) -> list[str]:
 
 
 def test_names_are_unique() -> None:
-    """TensorRT's parser goes by the name of a node alone."""
+    """TensorRT's parser looks at the name of an operator only, not at its domain."""
     assert len({op.name for op in OPS}) == len({op.torch_name for op in OPS}) == len(OPS)
     assert not {op.name for op in OPS} & {schema.name for schema in onnx.defs.get_all_schemas()}
     assert [by_onnx_name(op.name) for op in OPS] == list(OPS)
@@ -59,7 +59,7 @@ def test_arguments_in_python(op: OpSpec) -> None:
     names = inputs_of(op) + attributes_of(op)
     body = importlib.import_module(f"reformer_ops.{op.torch_name}.onnx_body").body
     assert list(inspect.signature(tolerances.reference(op)).parameters) == names
-    # Dropout is for training, which the others know nothing of.
+    # Dropout is for training, which the reference and the body do not support.
     function = inspect.signature(getattr(torch_ops, op.torch_name)).parameters
     assert [name for name in function if name != "dropout"] == names
     assert list(inspect.signature(body).parameters)[1:] == names
@@ -86,7 +86,7 @@ def test_onnx_node(op: OpSpec, form: Form) -> None:
     assert (node.domain, node.op_type) == (DOMAIN, op.name)
     assert list(node.input) == inputs_of(op)
     assert list(node.output) == [operand.name for operand in op.outputs]
-    # In the order of the spec: TensorRT plugins read them by place.
+    # In the order of the spec: TensorRT plugins read them by position.
     assert [a.name for a in node.attribute] == attributes_of(op)
     assert [a.type for a in node.attribute] == [ATTRIBUTE_TYPES[a.kind] for a in op.attributes]
     assert {entry.domain: entry.version for entry in model.opset_import}[DOMAIN] == op.version
@@ -106,7 +106,7 @@ def test_onnx_function(op: OpSpec) -> None:
 @by_op
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_bodies_use_standard_operators_alone(op: OpSpec, dtype: str) -> None:
-    """And none that some runtime lacks: TensorRT refuses these."""
+    """Nor do bodies use operators that some runtime lacks: TensorRT refuses those in `refused`."""
     refused = {"TopK", "NonZero", "Unique", "Compress", "BitwiseAnd", "BitShift", "OneHot"}
     for form in ("function", "inlined"):
         model = make_model(op, EXAMPLES[op.name].attributes, dtype, form)
@@ -137,7 +137,7 @@ def test_reference_gives_what_is_declared(op: OpSpec) -> None:
 
 
 def versions_in_cpp(header: Path, operators: Path) -> dict[str, int]:
-    """What `OpVersions.cmake` takes from the specs for the C++ sources."""
+    """The versions that `OpVersions.cmake` takes from the specs for the C++ sources."""
     script = OPERATORS.parent / "cmake/OpVersions.cmake"
     command = ["cmake", "-D", f"HEADER={header}", "-D", f"OPERATORS={operators}", "-P", str(script)]
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
@@ -161,7 +161,7 @@ def test_versions_in_cpp_are_those_of_the_specs(tmp_path: Path) -> None:
 
 
 def test_no_version_is_written_in_cpp() -> None:
-    """A version beside an operator's name would be a second place for it."""
+    """A version next to an operator's name would duplicate the version in the spec."""
     names = "|".join(op.name for op in ALL)
     second = re.compile(rf'"({names})",\s*\d')
     sources = [*OPERATORS.parent.rglob("*.cpp"), *OPERATORS.parent.rglob("*.h")]

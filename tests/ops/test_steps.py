@@ -1,4 +1,4 @@
-"""The operators that generate: one new token with a cache, on every backend."""
+"""The step operators of generation, which take one new token and a cache, on every backend."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SORTED, CHUNK = STEPS
 
 @dataclass(frozen=True)
 class Backend:
-    """An implementation: `run` takes operator, case and type, and gives all outputs."""
+    """An implementation: `run` takes operator, case and type, and returns all outputs."""
 
     name: str
     run: Callable[[OpSpec, Case, str], Outputs]
@@ -71,7 +71,7 @@ def on_onnxruntime(
 
 
 def changed_by_torch(op: OpSpec, case: Case, dtype: str, *, portable: bool) -> Outputs:
-    """In place: by the native kernels, or by the portable implementation."""
+    """Change the cache in place, by the native kernels or by the portable implementation."""
     tensors = [tensor.clone() for tensor in torch_arguments(op, case, dtype)[: len(op.inputs)]]
     pasts = [
         tensor for each, tensor in zip(op.in_place.inputs, tensors, strict=True) if each.changed
@@ -104,7 +104,7 @@ BACKENDS = (
 
 
 def portable(op: OpSpec, case: Case, dtype: str) -> Array:
-    """The output in plain torch, in any type."""
+    """The output of plain torch, computed in `dtype`."""
     module = importlib.import_module(f"reformer_ops.{op.torch_name}.torch_op")
     output: torch.Tensor = module._portable(*torch_arguments(op, case, dtype))[0]
     return output.to(torch.float64).numpy()
@@ -117,7 +117,7 @@ def prepared(op: OpSpec, number: int, dtype: str) -> tuple[Case, Any]:
 
 
 def check(op: OpSpec, case: Case, dtype: str, found: Outputs, wanted: Any) -> None:
-    """The output within the tolerances of docs/ops.md, and the cache exactly."""
+    """Assert that the output is within the tolerances of docs/ops.md and the cache is exact."""
     assert np.isfinite(found[0]).all()
     bound = 2 * error(portable(op, case, dtype), wanted[0])
     bound += FLOOR[dtype] * float(np.abs(wanted[0]).max())
@@ -145,9 +145,9 @@ def test_backend_is_within_the_tolerances(
 
 @pytest.mark.parametrize("op", STEPS, ids=lambda op: op.name)
 def test_the_yardstick_is_right(op: OpSpec) -> None:
-    """Plain torch in fp64 gives the reference's numbers, by another way.
+    """Plain torch in fp64 gives the numbers of the reference, by another algorithm.
 
-    But for the logsumexp, which the reference rounds to fp32.
+    The bound allows for the logsumexp, which the reference rounds to fp32.
     """
     for case in cases(op):
         wanted = expected(op, case)[0]
@@ -157,7 +157,7 @@ def test_the_yardstick_is_right(op: OpSpec) -> None:
 def in_place(
     session: onnxruntime.InferenceSession, op: OpSpec, inputs: dict[str, Array]
 ) -> Outputs:
-    """All outputs, each present being the buffer of its past."""
+    """All outputs; each present is written into the buffer of its past."""
     values = {name: np.ascontiguousarray(array.copy()) for name, array in inputs.items()}
     values["output"] = np.zeros_like(values[op.inputs[0].name])
     binding = session.io_binding()
@@ -244,7 +244,7 @@ def test_sorted_steps_of_any_size(
 
 
 def test_step_by_step_the_order_is_that_of_a_sort() -> None:
-    """Generating hundreds of tokens keeps the order that sorting all of them gives."""
+    """After hundreds of generated tokens, the order is that of a sort of all tokens."""
     rng = np.random.default_rng(0)
     library = next(reversed(isa_libraries().values()))
     case = sorted_case([0, 3], capacity=300, num_hashes=3, num_buckets=7)
@@ -302,13 +302,13 @@ def some_case(op: OpSpec) -> Case:
 
 @pytest.mark.parametrize(("op", "change", "message"), WRONG)
 def test_what_a_cpu_kernel_refuses(op: OpSpec, change: dict[str, Array], message: str) -> None:
-    """Without this, it would read or write memory that is not its own."""
+    """Without these checks, it would read or write memory outside its tensors."""
     case = some_case(op)
     library = next(iter(isa_libraries().values()))
     session = cached_session(
         op.name, tuple(case.attributes.items()), "float32", "node", library=library
     )
-    session.run(None, case.inputs)  # takes what is right
+    session.run(None, case.inputs)  # accepts valid inputs
     with pytest.raises(Exception, match=message):
         session.run(None, {**case.inputs, **change})
 

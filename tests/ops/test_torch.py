@@ -1,4 +1,4 @@
-"""The operators as citizens of torch: schemas, shapes without data, graphs, gradients, autocast."""
+"""The operators as part of torch: schemas, shapes without data, graphs, gradients, autocast."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_shape_type_and_strides_without_data(op: OpSpec, dtype: str, length: int
 
 @by_op
 def test_any_strides_in(op: OpSpec) -> None:
-    """What the model's layers hand over are views: of one projection, of a transpose."""
+    """The layers of the model pass views: of one projection, or of a transpose."""
     given = arguments(op)
     views = [
         torch.stack([v, v], dim=-1)[..., 0].transpose(0, 1).contiguous().transpose(0, 1)
@@ -98,7 +98,7 @@ def test_inputs_are_left_alone(op: OpSpec) -> None:
 
 
 class Calls(torch.nn.Module):
-    """The operator with its attributes, and something around it."""
+    """The operator with its attributes, and an addition after it."""
 
     def __init__(self, op: OpSpec) -> None:
         super().__init__()
@@ -112,7 +112,7 @@ class Calls(torch.nn.Module):
 
 @by_op
 def test_export_keeps_one_node(op: OpSpec) -> None:
-    """With batch and length left open."""
+    """With a dynamic batch and length."""
     tensors = tuple(arguments(op)[: len(op.inputs)])
     open_axes = {"batch": torch.export.Dim("batch"), "length": torch.export.Dim("length")}
     shapes = tuple(
@@ -150,7 +150,7 @@ def test_compile_keeps_one_node(op: OpSpec) -> None:
 
 @by_op
 def test_autocast_changes_nothing(op: OpSpec) -> None:
-    """Hashing and softmax are fp32 whatever autocast would make of their products."""
+    """Hashing and softmax compute in fp32, even if autocast would choose another type."""
     given = arguments(op)
     with torch.autocast("cpu", torch.bfloat16):
         found = operator(op)(*given)
@@ -159,7 +159,7 @@ def test_autocast_changes_nothing(op: OpSpec) -> None:
 
 @by_attention
 def test_gradients(op: OpSpec) -> None:
-    """Those of plain PyTorch, also where only some inputs ask for one."""
+    """The gradients are those of plain PyTorch, also if only some inputs require one."""
     floats = [operand.name for operand in op.inputs if operand.dtype == "float"]
     case = EXAMPLES[op.name]
     upstream = torch.randn(case.inputs["value"].shape, generator=torch.Generator().manual_seed(0))

@@ -1,4 +1,4 @@
-"""Linear layers, norms and feed-forward in training: as precise as torch, whatever the threads."""
+"""Linear layers, norms and feed-forward in training: precision as in torch, for any threads."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def assert_as_precise(found: list[torch.Tensor], what: str, sizes: Any, share: float) -> None:
-    """At most twice as far from fp64 as torch is in fp32, or within a few of fp32's steps."""
+    """Assert that errors are at most twice those of torch in fp32, plus a few steps of fp32."""
     tensors = case_operands(what, sizes)
     plain = with_gradients(by_torch, what, tensors, share)
     exact = with_gradients(by_torch, what, tensors, share, torch.float64)

@@ -1,6 +1,6 @@
-"""The Triton kernels beyond their numbers: the sort, dispatch on CUDA, what is refused.
+"""Tests of the Triton kernels besides their numbers: the sort, dispatch on CUDA, refused arguments.
 
-There is no GPU here: kernels are interpreted, and the dispatcher is asked what it would call.
+No GPU is needed: the kernels run in the interpreter, and the dispatcher shows what it would call.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ def random_buckets(length: int, num_buckets: int) -> torch.Tensor:
         (1, 1),
         (300, 2),  # tiles that are not full
         (2048, 8192),  # a segment, two passes
-        (5000, 1023),  # three segments, as many digits as a pass takes
-        (2100, 2**31 - 1),  # four passes; the highest bucket there is
+        (5000, 1023),  # three segments, the most digit values of one pass
+        (2100, 2**31 - 1),  # four passes; the highest possible bucket
     ],
 )
 def test_sort_is_stable_and_exact(length: int, num_buckets: int, alone: bool) -> None:

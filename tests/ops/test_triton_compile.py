@@ -1,4 +1,4 @@
-"""The kernels as compiled for GPUs: none needs more of one than it has to give."""
+"""The kernels compiled for GPUs: no kernel needs more resources than its GPU has."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from reformer_ops.triton.launch import Launch
 from reformer_ops.triton_kernels import Hashing, LayerShape, local_layer, lsh_layer
 
 SHARED = 48 * 1024
-"""What a launch has without asking."""
+"""Bytes of shared memory that every launch may use."""
 
 SHARED_IF_ASKED = 100 * 1024
-"""What sm_90 and sm_100 are asked for: two programs still fit an SM."""
+"""Bytes that launches request on sm_90 and sm_100, so that two programs still fit on an SM."""
 
 SPILLED = 336
-"""Bytes that a thread may spill on sm_90: in half types it was measured to be faster so; fp32, by
-three products of TF32, was measured with heads of 64 alone."""
+"""Bytes that a thread may spill on sm_90. Measurements showed that half types are faster with these
+spills; fp32, as three products of TF32, was measured with heads of 64 only."""
 
 # Published configurations first.
 SHAPES = {
@@ -105,7 +105,7 @@ def test_half_types_use_the_tensor_cores(compiled: Compiled) -> None:
 
 
 def test_fp32_is_never_tf32_alone() -> None:
-    """On sm_90 a product of fp32 is three of TF32, elsewhere it is what it is."""
+    """On sm_90 a product of fp32 is computed as three of TF32; elsewhere it stays in fp32."""
     for launch in launches("crime-and-punishment", "float32", 80).values():
         assert "tf32" not in compile_launch(launch, 80).ptx
         assert launch.constants.get("PRECISION", "ieee") == "ieee"

@@ -25,11 +25,11 @@ CLEAR = 1e-5
 """A hash decided by a larger margin than this is the same in fp32 on every machine."""
 
 FLIPS = 1e-3
-"""The most decisions that may be closer than that and fall otherwise."""
+"""The largest share of decisions that may differ; their margins must be at most `CLEAR`."""
 
 FLOOR = {"float32": 2**-20, "float16": 2**-10, "bfloat16": 2**-7}
-"""What rounding alone may cost, relative to the largest output: a unit in the last place of the
-half types; eight of fp32, in which sums are rounded and not the output alone."""
+"""The error allowed for rounding, relative to the largest output: one unit in the last place for
+half types; eight for fp32, in which not only the output is rounded but also the sums."""
 
 
 def reference(op: OpSpec) -> Callable[..., Array]:
@@ -47,7 +47,7 @@ ALL_CASES = [(op, number) for op in OPS for number in range(len(cases(op)))]
 
 
 def torch_arguments(op: OpSpec, case: Case, dtype: str) -> list[Any]:
-    """Inputs and attributes as the torch operator takes them, by place."""
+    """Inputs and attributes in the order of the torch operator's arguments."""
     tensors: list[Any] = []
     for operand in op.inputs:
         tensor = torch.from_numpy(case.inputs[operand.name])
@@ -56,12 +56,12 @@ def torch_arguments(op: OpSpec, case: Case, dtype: str) -> list[Any]:
 
 
 def as_numpy(tensor: torch.Tensor) -> Array:
-    """An output, in fp32 where it is floating: NumPy has no bfloat16."""
+    """An output as an array; floats become fp32, because NumPy has no bfloat16."""
     return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
 
 
 def exact_in(case: Case, op: OpSpec, dtype: str) -> Case:
-    """The case with its floats rounded to the model's type: where all backends start."""
+    """The case with its floats rounded to the model's type; all backends take these inputs."""
     rounded = {
         operand.name: torch.from_numpy(case.inputs[operand.name]).to(getattr(torch, dtype))
         for operand in op.inputs
@@ -76,7 +76,7 @@ def expected(op: OpSpec, case: Case) -> Array:
 
 
 def check(op: OpSpec, case: Case, dtype: str, found: Array, wanted: Array | None = None) -> None:
-    """AssertionError unless `found` is within the tolerances of a case that is exact in `dtype`."""
+    """Assert that `found` is within the tolerances of a case that is exact in `dtype`."""
     wanted = expected(op, case) if wanted is None else wanted
     assert found.shape == wanted.shape
     if op.outputs[0].dtype == "float":
@@ -87,7 +87,7 @@ def check(op: OpSpec, case: Case, dtype: str, found: Array, wanted: Array | None
 
 
 def _check_floats(op: OpSpec, case: Case, dtype: str, found: Array, wanted: Array) -> None:
-    """The flash-attention rule: at most twice as far off as plain PyTorch in the same type."""
+    """The flash-attention rule: at most twice the error of plain PyTorch in the same type."""
     assert np.isfinite(found).all()
     bound = 2 * error(plain(op, case, dtype), wanted)
     bound += FLOOR[dtype] * float(np.abs(wanted).max())
@@ -95,10 +95,10 @@ def _check_floats(op: OpSpec, case: Case, dtype: str, found: Array, wanted: Arra
 
 
 def _check_buckets(case: Case, found: Array, wanted: Array) -> None:
-    """Equal, but for decisions that are closer than fp32 can tell, and few of those."""
+    """Buckets are equal, except for a few decisions that are too close for fp32."""
     query, rotations = case.inputs["query"], case.inputs["rotations"]
     margins = bucket_margins(query, rotations, **case.attributes)
-    # Zeros project to exact zeros: such ties are no close decisions, the lowest index wins them.
+    # Zeros project to exact zeros. Such a tie is not a close decision: the lowest index wins.
     certain = (query == 0).all(axis=-1).transpose(0, 2, 1)[:, :, None]
     flips = found != wanted
     assert not (flips & (certain | (margins > CLEAR))).any()

@@ -1,4 +1,4 @@
-"""torch with other operators than this process has: `torch_worker.py`, kept running."""
+"""Runs torch with other operators than those of this process, in workers that stay alive."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def call_in(environment: tuple[tuple[str, str], ...], what: str, *arguments: Any) -> Any:
-    """Call "module:function" in a process with these variables; raises what it raises."""
+    """Call "module:function" in a process with these variables; raises the function's error."""
     worker = _worker(environment)
     assert worker.stdin is not None
     assert worker.stdout is not None

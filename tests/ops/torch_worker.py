@@ -1,4 +1,4 @@
-"""Calls functions in a process of its own, whose environment decides which operators torch runs.
+"""Calls functions in a separate process, whose environment selects the operators of torch.
 
 Reads pickles of ("module:function", arguments) from stdin and answers each with a pickle of the
 result or of the error.
@@ -20,7 +20,7 @@ def call(what: str, arguments: tuple[Any, ...]) -> Any:
 
 def main() -> None:
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whoever prints must not spoil a pickle
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # prints must not corrupt the pickles
     while True:
         try:
             what, arguments = pickle.load(sys.stdin.buffer)

@@ -1,4 +1,4 @@
-"""What trains on kernels of its own beside attention: by these kernels, and by plain torch."""
+"""Layers besides attention that have training kernels, run by these kernels and by plain torch."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ Tensors = list[torch.Tensor]
 
 EPSILON = 1e-6
 
-# Around whole register tiles (6 rows), blocks (96 rows), spans (2048 rows), panels (64, 16 or 8
-# columns) and groups of sums (512).
+# Sizes near multiples of register tiles (6 rows), blocks (96 rows), spans (2048 rows), panels (64,
+# 16 or 8 columns) and groups of sums (512).
 LINEARS = (
     (1, 16, 1),
     (5, 16, 3),
@@ -42,7 +42,7 @@ DROPOUTS = ((1, 1), (5, 15), (70, 33), (200, 256))
 
 
 def operands(*shapes: tuple[int, ...], seed: int = 0) -> Tensors:
-    """Normally distributed, with gradients to come."""
+    """Normally distributed tensors that require gradients."""
     generator = torch.Generator().manual_seed(seed)
     return [torch.randn(shape, generator=generator).requires_grad_() for shape in shapes]
 
@@ -62,7 +62,7 @@ def feed_forward_operands(rows: int, hidden: int, inner: int) -> Tensors:
 
 
 def by_kernel(what: str, tensors: Sequence[torch.Tensor], share: float = 0.0) -> Tensors:
-    """Outputs of "linear", "projections", "feed_forward" or "dropout"."""
+    """The outputs of our kernel for "linear", "projections", "feed_forward" or "dropout"."""
     first, *others = tensors
     if what == "linear":
         return [linear(first, *others)]
@@ -76,7 +76,7 @@ def by_kernel(what: str, tensors: Sequence[torch.Tensor], share: float = 0.0) ->
 
 
 def by_torch(what: str, tensors: Sequence[torch.Tensor], share: float = 0.0) -> Tensors:
-    """The same by torch's own operators, in the type of `tensors`."""
+    """The same outputs by torch's own operators, in the type of `tensors`."""
     first, *others = tensors
     seed = draw_seed(share, first.device)
     if what == "linear":
@@ -109,7 +109,7 @@ def with_gradients(
     share: float = 0.0,
     dtype: torch.dtype = torch.float32,
 ) -> Tensors:
-    """Outputs, then the gradients of all operands, of which each had some."""
+    """The outputs, then the gradients of all operands for random gradients of the outputs."""
     torch.manual_seed(1)
     tensors = [tensor.detach().to(dtype).requires_grad_() for tensor in tensors]
     outputs = function(what, tensors, share)
@@ -120,7 +120,7 @@ def with_gradients(
 
 
 def cases() -> list[tuple[str, tuple[int, ...], float]]:
-    """What, sizes, and the share that is dropped."""
+    """The cases: the name of the layer, its sizes, and the share that is dropped."""
     return [
         *(("linear", sizes, 0.0) for sizes in LINEARS),
         *(("projections", sizes, 0.0) for sizes in PROJECTIONS),
@@ -141,12 +141,12 @@ def case_operands(what: str, sizes: tuple[int, ...]) -> Tensors:
 
 
 def run_case(what: str, sizes: tuple[int, ...], share: float) -> Tensors:
-    """Outputs and gradients by the kernels of this process."""
+    """The outputs and gradients by the kernels of this process."""
     return with_gradients(by_kernel, what, case_operands(what, sizes), share)
 
 
 def feed_forward_at_once(sizes: tuple[int, ...], share: float) -> Tensors:
-    """`run_case` of a feed-forward, whose kernel gives output and gradients together."""
+    """`run_case` of a feed-forward, by the kernel that returns output and gradients together."""
     input, *weights = (tensor.detach() for tensor in case_operands("feed_forward", sizes))
     torch.manual_seed(1)
     generator = torch.Generator().manual_seed(2)

@@ -1,4 +1,4 @@
-"""The Triton kernels on the CPU: `triton_worker.py`, kept running for the next case."""
+"""Runs the Triton kernels on the CPU, in a `triton_worker.py` that stays alive between cases."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WORKER = Path(__file__).with_name("triton_worker.py")
 
 
 def interpret(what: str, *arguments: Any, **keywords: Any) -> torch.Tensor:
-    """Call an operator by its name, or "module:function"; raises what it raises."""
+    """Call an operator by its name, or "module:function"; raises the error of the call."""
     worker = _worker()
     assert worker.stdin is not None
     assert worker.stdout is not None

@@ -1,10 +1,9 @@
-"""Runs the Triton kernels on tensors of the CPU, in Triton's interpreter.
+"""Runs the Triton kernels on CPU tensors, in Triton's interpreter.
 
-A process of its own: TRITON_INTERPRET decides how kernels are defined, for a whole process. Reads
+This is a separate process, because TRITON_INTERPRET applies to all kernels of a process. It reads
 pickles of (what, arguments, keywords) from stdin and answers each with a pickle of the result or of
-the error. `what` is an operator's name, called through torch's dispatcher as tensors of a GPU would
-call it, or "module:function". With the keyword `target` the kernels are those for that GPU: 90 for
-sm_90.
+the error. `what` is "module:function", or an operator's name, which is called through torch's
+dispatcher as for GPU tensors. The keyword `target` selects the kernels for a GPU: 90 for sm_90.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ def find(what: str) -> Callable[..., Any]:
 
 @contextmanager
 def for_gpu(target: int | None) -> Iterator[None]:
-    """Tensors of the CPU get the kernels for a GPU of this compute capability."""
+    """CPU tensors use the kernels for a GPU of this compute capability."""
     from reformer_ops.triton import torch as triton_torch
 
     usual = triton_torch._NO_GPU
@@ -45,9 +44,9 @@ def for_gpu(target: int | None) -> Iterator[None]:
 
 
 def multiply_bfloat16_by_value() -> None:
-    """Triton 3.9 interprets a dot of bfloat16 as one of the integers that hold it.
+    """Correct a dot of bfloat16, which Triton 3.9 computes from the integers that store the floats.
 
-    Widened to fp32, in which their products are exact, it is what tensor cores do.
+    The operands are widened to fp32, in which their products are exact, as in tensor cores.
     """
     import triton.language as tl
     from triton.runtime.interpreter import InterpreterBuilder
@@ -65,7 +64,7 @@ def multiply_bfloat16_by_value() -> None:
 def main() -> None:
     multiply_bfloat16_by_value()
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whoever prints must not spoil a pickle
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # prints must not corrupt the pickles
     while True:
         try:
             what, arguments, keywords = pickle.load(sys.stdin.buffer)

@@ -1,4 +1,4 @@
-"""The artifact to run, and a build of the C++ runtime that the sanitizers watch."""
+"""Artifacts to run, and a build of the C++ runtime with sanitizers."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ def artifact(fixtures: Fixtures) -> Artifact:
 
 @pytest.fixture(scope="session")
 def exported_decoder(fixtures: Fixtures) -> Callable[..., Artifact]:
-    """Small models that generate, each exported once."""
+    """Exports small models with the graphs for generation, each of them once."""
     return partial(fixtures.decoder, TINY)
 
 
 @pytest.fixture(scope="session")
 def decoder(exported_decoder: Callable[..., Artifact]) -> Artifact:
-    """A small language model with the graphs that generate."""
+    """A small language model with the graphs for generation."""
     return exported_decoder()
 
 
 @pytest.fixture(scope="session")
 def sanitized(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of that build."""
+    """The folder of the build with sanitizers."""
     folder = tmp_path_factory.mktemp("sanitized")
     configure = ["cmake", "-S", RUNTIME, "-B", folder, "-DREFORMER_SANITIZE=address,undefined"]
     configure += ["-DREFORMER_TENSORRT=OFF"]
@@ -57,12 +57,12 @@ def sanitized(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def sanitizers() -> dict[str, str]:
-    """The environment in which Python loads what was built so."""
+    """Environment variables with which Python can load libraries of that build."""
     runtimes = [
         subprocess.run(
             ["c++", f"-print-file-name={name}"], capture_output=True, text=True, check=True
         ).stdout.strip()
-        for name in ("libasan.so", "libstdc++.so")  # Python itself has neither
+        for name in ("libasan.so", "libstdc++.so")  # Python itself loads neither
     ]
     return {
         "LD_PRELOAD": " ".join(runtimes),

@@ -1,7 +1,7 @@
-"""Damaged artifacts, shown to the readers of both languages: fuzz_artifacts.py LIBRARY FIRST LAST.
+"""Damages artifacts and opens them in both languages: fuzz_artifacts.py LIBRARY FIRST LAST.
 
-Prints a line for each damage (by its number) and what the readers said, and ends with the counts. A
-crash ends this process, so whoever runs it looks at its exit code.
+Prints a line for each damage, with its number and the results of the readers, and at the end the
+counts. A crash ends this process, so the caller must check its exit code.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def cut(data: bytes, rng: random.Random) -> bytes:
 
 
 def splice(data: bytes, rng: random.Random) -> bytes:
-    """A piece of it elsewhere, or a number of Protocol Buffers that is far too large."""
+    """Write a piece of the data, or a far too large Protocol Buffers number, at a random place."""
     at, start = rng.randrange(len(data)), rng.randrange(len(data))
     piece = rng.choice((data[start : start + 200], b"\xff" * 9 + b"\x01", b"\x80" * 12))
     return data[:at] + piece + data[at + rng.choice((0, len(piece))) :]
@@ -52,7 +52,7 @@ BYTES: tuple[Callable[[bytes, random.Random], bytes], ...] = (flip_bits, cut, sp
 
 
 def swap_value(node: object, rng: random.Random) -> None:
-    """Somewhere in a JSON document, another value or another key."""
+    """Change a value or a key at a random place of a JSON document."""
     while True:
         children = list(node.items() if isinstance(node, dict) else enumerate(node))  # type: ignore[arg-type]
         if not children:
@@ -69,7 +69,7 @@ def swap_value(node: object, rng: random.Random) -> None:
 
 
 def swap_file(folder: Path, rng: random.Random) -> None:
-    """One of the files becomes something else of that name."""
+    """Replace one of the files by something else with the same name."""
     path = rng.choice([path for path in folder.iterdir() if not path.is_symlink()])
     path.rename(folder.parent / "outside")
     rng.choice(
@@ -86,7 +86,7 @@ def swap_file(folder: Path, rng: random.Random) -> None:
 
 
 def hide_tensor(model: onnx.ModelProto, rng: random.Random) -> None:
-    """An external tensor whose place is hostile."""
+    """Give an external tensor a hostile location, size or type."""
     tensor = model.graph.initializer[0]
     entries = {entry.key: entry for entry in tensor.external_data}
     chosen = rng.choice(("location", "offset", "length", "dims", "type"))
@@ -111,7 +111,7 @@ def reseal(folder: Path) -> None:
 
 
 def damage(folder: Path, rng: random.Random) -> str:
-    """Do something to the artifact; what it was."""
+    """Damage the artifact; returns a description of the damage."""
     manifest, graph = folder / "manifest.json", folder / "model.onnx"
     match rng.randrange(6):
         case 0:
@@ -160,7 +160,7 @@ def main(path: str, first: str, last: str) -> None:
                 python = "refused"
             status = lib.reformer_check(bytes(folder))
             cpp = {0: "sound", 2: "refused"}.get(status, f"status {status}")
-            message = lib.reformer_last_error().decode()  # in UTF-8, whatever the damage
+            message = lib.reformer_last_error().decode()  # valid UTF-8 for every damage
             print(number, what, python, cpp, message if cpp != "sound" else "", flush=True)
             assert "\n" not in message
             told[f"{what.split()[0]}: {python} by Python, {cpp} by C++"] += 1

@@ -1,8 +1,8 @@
-"""Forged models that their manifests vouch for, opened and run by both languages' runtimes:
-fuzz_models.py ARTIFACT FORMAT PROGRAM FIRST LAST.
+"""Opens and runs forged models with matching manifests in the runtimes of both languages:
+fuzz_models.py ARTIFACT FILE RUNTIME PROGRAM FIRST LAST.
 
-A hash tells damage, not intent: who can write the model can write the manifest too. Prints a line
-for each forgery (by its number) and what became of it, and ends with the counts.
+A hash detects damage, not intent: whoever can write the model can also write the manifest. Prints a
+line for each forgery, with its number and the results, and at the end the counts.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from pathlib import Path
 from reformer_export.cli.main import main as reformer_export
 from tests.runtimes.fuzz_artifacts import BYTES, cut, reseal
 
-PATIENCE = 60  # seconds; what takes longer hangs
-MEMORY = 6 << 30  # bytes; what a forgery claims must not take the machine
+PATIENCE = 60  # seconds; a longer run counts as hanging
+MEMORY = 6 << 30  # bytes; a forgery must not use all memory of the machine
 
 
 def forge(path: Path, rng: random.Random) -> str:
-    """Change a model; what it was. An archive is damaged from without and from within."""
+    """Change a model; returns a description. Of an archive, the whole file or a member changes."""
     change = rng.choice(BYTES)
     if change is cut or not zipfile.is_zipfile(path) or rng.random() < 0.3:
         path.write_bytes(change(path.read_bytes(), rng))
         return change.__name__
     with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
-    # Weights may be any numbers: what is read as a program is what matters.
+    # Weights may be any numbers, so only members that are read as a program are changed.
     name = rng.choice([name for name in members if "/data/" not in name and members[name]])
     members[name] = change(members[name], rng)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
@@ -47,13 +47,13 @@ def forge(path: Path, rng: random.Random) -> str:
 
 
 def verdict(code: int, told: str) -> str:
-    """What became of a run: its exit code, negative for a signal, and all that it said."""
+    """The result of a run, from its exit code (negative for a signal) and its messages."""
     if code < 0:
         return f"died of signal {-code}"
     if code == 0:
         return "ran"
     errors = [line for line in told.splitlines() if line.startswith("error: ")]
-    # ONNX Runtime's own log comes before, if it speaks at all.
+    # Lines of ONNX Runtime's own log may come before the error.
     if code != 1 or len(errors) != 1 or "bug?" in told or "Traceback" in told:
         return f"odd: {code} {told[-2000:]!r}"
     return "refused"
@@ -81,7 +81,7 @@ def in_cpp(program: str, arguments: list[str]) -> str:
 
 
 def in_python(arguments: list[str]) -> str:
-    """In a copy of this process, which has its imports behind it."""
+    """Run in a fork of this process, which has already imported everything."""
     with tempfile.TemporaryFile() as said:
         child = os.fork()
         if child == 0:
@@ -121,7 +121,7 @@ def main(artifact: str, file: str, runtime: str, program: str, first: str, last:
 
 
 if __name__ == "__main__":
-    # What a fork may not meet half way: imported once, and not yet started.
+    # These are imported before the forks, but start no threads, which a fork would not copy.
     import onnxruntime  # noqa: F401
     import torch
 

@@ -1,4 +1,4 @@
-"""What the tests of generation in C++ share: prompts, and what C++ and Python make of them."""
+"""Helpers for the tests of generation in C++: prompts, and the tokens from C++ and Python."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..tools.artifact_fixtures import edit_manifest
 from .programs import Ran, in_cpp
 
 OK, USAGE, ARTIFACT, INPUT, INFERENCE, NATIVE, LIMIT = 0, 1, 2, 3, 4, 6, 11
-LONGEST = 120  # of the small model, whose chunks have 4 and 6 tokens
+LONGEST = 120  # the longest sequence of the small model, whose chunks have 4 and 6 tokens
 
 Tokens = NDArray[np.int64]
 
@@ -30,7 +30,7 @@ def prompt_of(length: int, seed: int = 0) -> list[int]:
 def in_python(
     path: Path, prompts: Sequence[list[int]], *, ops: Any = "auto", pad: int = 0, **options: Any
 ) -> Tokens:
-    """What each prompt gets alone, filled up to one length."""
+    """The tokens generated for each prompt alone, padded to one length."""
     generator = open_generator(path, threads=1, ops=ops)
     rows = [generator.generate(np.array(prompt), **options)[0].tolist() for prompt in prompts]
     generator.close()
@@ -53,7 +53,7 @@ def run(folder: Path, path: Path, prompts: Sequence[list[int]], *arguments: obje
 
 
 def tokens_of(folder: Path, path: Path, prompts: Sequence[list[int]], *arguments: object) -> Tokens:
-    """What it prints with --json and saves, which are the same."""
+    """The tokens that `run` prints with --json and saves; both must be the same."""
     out = folder / "tokens.npy"
     ran = run(folder, path, prompts, *arguments, "--json", "--output", out)
     assert (ran.code, ran.err) == (0, ""), ran
@@ -64,7 +64,7 @@ def tokens_of(folder: Path, path: Path, prompts: Sequence[list[int]], *arguments
 
 
 def with_configs(path: Path, folder: Path, **files: object) -> Path:
-    """A copy of the artifact with other configurations: JSON, or bytes."""
+    """A copy of the artifact with other configuration files, given as JSON values or bytes."""
     copy = Path(shutil.copytree(path, folder))
     for name, content in files.items():
         data = content if isinstance(content, bytes) else json.dumps(content).encode()
@@ -74,7 +74,7 @@ def with_configs(path: Path, folder: Path, **files: object) -> Path:
 
 
 def update_files(folder: Path) -> None:
-    """Let the manifest vouch for what is in the folder."""
+    """Update the manifest to the files in the folder."""
     edit_manifest(
         folder,
         files={n: {"sha256": r.sha256, "bytes": r.bytes} for n, r in record_files(folder).items()},

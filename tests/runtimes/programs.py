@@ -1,4 +1,4 @@
-"""`reformer-run` and `reformer-export run`, called alike."""
+"""Calls `reformer-run` and `reformer-export run` in the same way."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ TIMES = {"open_seconds", "run_seconds"}
 
 @cache
 def built(*options: str) -> Path:
-    """The folder that the C++ runtime of this checkout is built in; "--torch": with libtorch."""
+    """Build the C++ runtime of this checkout ("--torch": with libtorch); returns the folder."""
     if shutil.which(os.environ.get("CXX", "c++")) is None:
         pytest.skip("there is no C++ compiler")
     (ROOT / "build").mkdir(exist_ok=True)
     with (ROOT / "build/cpp.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # the build folder is one for all who test at this time
+        fcntl.flock(file, fcntl.LOCK_EX)  # all test processes share one build folder
         tools = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
         done = subprocess.run(
             ["sh", str(RUNTIME / "build.sh"), *options],
@@ -53,13 +53,16 @@ def built(*options: str) -> Path:
 
 
 def fetched_headers() -> list[str]:
-    """For another build: the headers that the first has fetched; installed ones are found anew."""
+    """CMake options with which another build uses the headers that the first build fetched.
+
+    CMake finds installed headers without an option.
+    """
     folders = {name: built() / f"{name}-headers" for name in ("json", "cxxopts")}
     return [f"-D{n.upper()}_INCLUDE_DIR={path}" for n, path in folders.items() if path.is_dir()]
 
 
 def environment() -> dict[str, str]:
-    """What the C++ runtime needs to find the libraries that Python uses here."""
+    """Environment variables with which the C++ runtime finds the libraries that Python uses."""
     return {
         "REFORMER_ONNXRUNTIME": str(ONNXRUNTIME),
         "REFORMER_OPS_LIBRARY_DIR": str(library_path("ort").parent),
@@ -80,7 +83,7 @@ class Ran:
 
     @property
     def error(self) -> str:
-        """The one line that tells what went wrong, without what differs by intention."""
+        """The only error line, with `reformer-run` as the name of both programs."""
         lines = [line for line in self.err.splitlines() if line.startswith("error: ")]
         assert len(lines) == 1, self
         assert self.err.endswith(lines[0] + "\n")
@@ -143,7 +146,7 @@ class Limits(ctypes.Structure):
 
 
 def library(path: Path | None = None) -> ctypes.CDLL:
-    """libreformer, with the types that ctypes must know."""
+    """libreformer, with the result and argument types that ctypes needs."""
     loaded = ctypes.CDLL(str(path or built() / "libreformer.so"))
     loaded.reformer_last_error.restype = ctypes.c_char_p
     loaded.reformer_description.restype = ctypes.c_char_p
@@ -160,7 +163,7 @@ def library(path: Path | None = None) -> ctypes.CDLL:
 
 
 def both(folder: Path, *arguments: object) -> dict[str, Any]:
-    """Run both programs; compare documents and outputs; the document."""
+    """Run both programs, and compare documents and outputs; returns the document."""
     documents, outputs = [], []
     for program in (in_python, in_cpp):
         out = folder / "out.npz"
@@ -191,13 +194,13 @@ _FACT = re.compile(
 
 
 def missing_facts(found: str, wanted: str) -> list[str]:
-    """The names and numbers of the message `wanted` that the message `found` does not have."""
+    """The names and numbers of the message `wanted` that the message `found` does not contain."""
     facts = sorted({fact.lstrip("-") for fact in _FACT.findall(wanted)})
     return [fact for fact in facts if not re.search(rf"(?<!\w){re.escape(fact)}(?!\w)", found)]
 
 
 def both_refuse(*arguments: object) -> str:
-    """Run both programs, which fail with the same exit code and the same facts; C++'s error.
+    """Run both programs, which must fail with the same exit code and facts; returns C++'s error.
 
     The words may differ. Each name and number of Python's message must be in C++'s message.
     """
@@ -211,7 +214,7 @@ def both_refuse(*arguments: object) -> str:
 
 
 def save(folder: Path, inputs: dict[str, np.ndarray]) -> list[object]:
-    """The arguments that name these inputs."""
+    """Save these inputs; returns the arguments that name the files."""
     arguments: list[object] = []
     for name, array in inputs.items():
         np.save(folder / f"{name}.npy", array)

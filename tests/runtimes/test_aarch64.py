@@ -1,4 +1,4 @@
-"""The kernels and the runtime for ARM, under an emulator: the same buckets, so the same numbers."""
+"""The kernels and the runtime for ARM, in an emulator: they give the buckets and numbers of x86."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ..tools.model_fixtures import feeds
 from .programs import ROOT, in_cpp
 
 WORK = ROOT / "build/aarch64"
-TOLERANCE = 1e-5  # of the largest output; another bucket would give an error of 1e-1
+TOLERANCE = 1e-5  # relative to the largest output; another bucket would give an error of 1e-1
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(
@@ -34,7 +34,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def emulator() -> list[str]:
-    """The command that runs a program for aarch64: what `make cross-aarch64` made, it can run."""
+    """The command that runs aarch64 programs, such as those that `make cross-aarch64` builds."""
     WORK.mkdir(parents=True, exist_ok=True)
     qemu, libc = WORK / "qemu-aarch64", WORK / "tools/usr/aarch64-linux-gnu"
     with (WORK / "lock").open("w") as lock:
@@ -46,12 +46,12 @@ def emulator() -> list[str]:
             sys.executable,
         )
         if not qemu.exists():
-            # That of Debian 12 is too old for ONNX Runtime.
+            # The emulator of Debian 12 is too old for ONNX Runtime.
             fetch = ROOT / "custom_ops/cmake/fetch_debian.sh"
             command("sh", fetch, WORK / "qemu", "trixie", "qemu-user")
             shutil.copy(WORK / "qemu/usr/bin/qemu-aarch64", qemu)
             shutil.rmtree(WORK / "qemu")
-        if not libc.is_dir():  # the compiler is the system's, and its libraries
+        if not libc.is_dir():  # the compiler and its libraries are installed in the system
             libc = Path("/usr/aarch64-linux-gnu")
     return [str(qemu), "-L", str(libc)]
 
@@ -66,7 +66,7 @@ def command(*words: object) -> str:
 def device(
     emulator: list[str], artifact: Artifact, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """A folder with nothing but the unpacked package."""
+    """A folder that contains only the unpacked package."""
     folder = tmp_path_factory.mktemp("device")
     package(artifact.path, folder / "arm.tar.gz", platform="linux-aarch64")
     with tarfile.open(folder / "arm.tar.gz") as archive:
@@ -76,14 +76,14 @@ def device(
 
 @pytest.fixture(scope="module")
 def probing(artifact: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The artifact with its buckets among its outputs."""
+    """The artifact with its buckets as further outputs."""
     folder = tmp_path_factory.mktemp("probing")
     assert write_probing_artifact(artifact, ONNX, folder) == 1
     return folder
 
 
 def run(emulator: list[str], device: Path, *arguments: object) -> str:
-    """reformer-run of the package, with an empty environment."""
+    """Run the package's reformer-run with an empty environment."""
     words = [*emulator, device / "bin/reformer-run", *arguments]
     return command("env", "-i", *words, "--threads", 1)
 

@@ -1,4 +1,4 @@
-"""`reformer-run` gives the bytes that `reformer-export run` gives, and refuses what it refuses."""
+"""`reformer-run` gives the same bytes as `reformer-export run`, and refuses the same arguments."""
 
 from __future__ import annotations
 
@@ -103,14 +103,14 @@ def test_options_that_python_has_too(artifact: Artifact, tmp_path: Path) -> None
     both(tmp_path, f"--text={TEXT}", "--threads=1", artifact.path)
     for program in (in_python, in_cpp):
         assert program(f"--text={TEXT}", "--", artifact.path).code == 0
-    for program in (in_python, in_cpp):  # each names those it has
+    for program in (in_python, in_cpp):  # each program names its own runtimes
         ran = program(artifact.path, "--text", "x", "--runtime", "fast")
         assert ran.code == 2
         assert "unknown runtime 'fast': choose auto or one of " in ran.error
 
 
 def test_long_and_strange_arguments(artifact: Artifact, tmp_path: Path) -> None:
-    """A text of many lines, commas and signs is one text; a long one is no danger."""
+    """A text with line breaks, commas and signs is one argument; a long text does no harm."""
     for text in ("a, b\nc", "--text", "-", "x=y", "é" * 30, "a" * 100):
         both(tmp_path, artifact.path, f"--text={text}")
     folder = tmp_path / "an artifact, with = signs"
@@ -122,7 +122,7 @@ def test_long_and_strange_arguments(artifact: Artifact, tmp_path: Path) -> None:
 
 
 def test_quoted_values(artifact: Artifact, tmp_path: Path) -> None:
-    """On one line, whatever is in them, and not whole if they are long."""
+    """Messages quote values on one line, and cut long values."""
     said = in_cpp(artifact.path, "--text", "x", "--runtime", "a\nb\x1b[31m\x7fé'\"\\").error
     assert "unknown runtime 'a\\x0ab\\x1b[31m\\x7fé'\"\\': choose auto or one of " in said
     said = in_cpp(artifact.path, "--text", "x", "--device", "x" * 5000).error
@@ -265,7 +265,7 @@ def test_texts_that_are_no_bytes(fixtures: Fixtures, tmp_path: Path) -> None:
 
 
 def test_an_output_that_cannot_be_written(artifact: Artifact, tmp_path: Path) -> None:
-    """A full disk, in a process that may write no more than a few kB."""
+    """A limit of a few kB on the size of files has the effect of a full disk."""
     command = [built() / "reformer-run", artifact.path, "--text", TEXT]
     command += ["--output", tmp_path / "out.npz"]
     done = subprocess.run(
@@ -279,6 +279,3 @@ def test_an_output_that_cannot_be_written(artifact: Artifact, tmp_path: Path) ->
     assert "cannot write" in done.stderr
     assert "File too large; nothing was written" in done.stderr
     assert not list(tmp_path.iterdir())
-
-
-# -- artifacts -----------------------------------------------------------------------------------

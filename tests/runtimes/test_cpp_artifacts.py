@@ -70,7 +70,7 @@ def test_a_signature_that_cannot_be(tmp_path: Path, change: dict[str, Any]) -> N
     "content", [b"", b"{", b"\xff\xfe\xff", b"[" * 100_000, b'{"a": ' * 1000, b"[1, 2"]
 )
 def test_a_manifest_that_is_none(tmp_path: Path, content: bytes) -> None:
-    """What exactly is wrong, each parser says in its own words."""
+    """The two JSON parsers describe the error in different words."""
     folder = make_artifact(tmp_path / "artifact")
     (folder / "manifest.json").write_bytes(content)
     for program in (in_python, in_cpp):
@@ -149,7 +149,7 @@ def test_a_damaged_artifact(tmp_path: Path, name: str, damage: Callable[[Path], 
 
 
 def test_a_link_to_itself(tmp_path: Path) -> None:
-    """Here the system's words and Python's differ."""
+    """The words of the system and those of Python differ here."""
     folder = make_artifact(tmp_path / "artifact")
     to_itself(folder / "model.onnx")
     for program in (in_python, in_cpp):
@@ -168,6 +168,3 @@ def test_names_that_leave_the_folder(tmp_path: Path, name: str) -> None:
     entry = {n: {"sha256": r.sha256, "bytes": r.bytes} for n, r in files.items()}
     edit_manifest(folder, files=entry | {name: {"sha256": "x", "bytes": 1}})
     assert "is not a plain file name inside the folder" in both_refuse(folder, "--text", "x")
-
-
-# -- libraries -----------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The libraries that `reformer-run` looks for: operators, ONNX Runtime, and none besides."""
+"""The libraries that `reformer-run` looks for: operators and ONNX Runtime, and no others."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_the_environment(artifact: Artifact, variable: str, value: str, said: st
 
 
 def test_where_libraries_are_looked_for(artifact: Artifact, tmp_path: Path) -> None:
-    """Beside the program, in lib beside its folder, where an option or a variable says."""
+    """Next to the program, in lib next to its folder, or where an option or a variable says."""
     (library,) = ONNXRUNTIME.glob("libonnxruntime.so.*")
     kernels = Path(environment()["REFORMER_OPS_LIBRARY_DIR"]) / "libreformer_ops_ort.so"
     for folder in ("bin", "lib"):

@@ -1,4 +1,4 @@
-"""The examples in C++ and C: built against the installed runtime, as a user would."""
+"""The examples in C++ and C, built against the installed runtime as a user would build them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TEXT = "Porfirij"
 
 @pytest.fixture(scope="module")
 def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder they are built in."""
+    """The folder in which they are built."""
     built()
     prefix = ROOT / f"build/runtime/linux-{platform.machine()}"
     folder = tmp_path_factory.mktemp("examples")

@@ -82,7 +82,7 @@ def test_other_exports(
 def test_the_document_is_that_of_reformer_export_generate(
     decoder: Artifact, tmp_path: Path, count: int
 ) -> None:
-    """Also of a failure: a sequence of 5 + 117 tokens is too long."""
+    """Also for a failure: a sequence of 5 + 117 tokens is too long."""
     out = tmp_path / "tokens.npy"
     arguments = [
         "--max-new-tokens",
@@ -134,7 +134,7 @@ def test_stop_ids(decoder: Artifact, tmp_path: Path) -> None:
             tmp_path, decoder.path, prompts, "--max-new-tokens", 30, "--stop", listed, "--ops", ops
         )
         np.testing.assert_array_equal(found, wanted)
-    # All of them end: nothing is generated after the last.
+    # If all rows have ended, nothing more is generated.
     alone = tokens_of(tmp_path, decoder.path, prompts[:1], "--max-new-tokens", 30, "--stop", listed)
     np.testing.assert_array_equal(alone, wanted[:1, : alone.shape[1]])
     assert int(alone[0, -1]) in stop
@@ -166,7 +166,7 @@ def test_configurations_that_say_nothing(decoder: Artifact, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("length", [LONGEST, LONGEST - 1, LONGEST - 9])
 def test_the_longest_sequence(decoder: Artifact, tmp_path: Path, length: int) -> None:
-    """What is generated until there is kept: shown, saved, and in the document."""
+    """The tokens generated up to the limit are kept: shown, saved, and in the document."""
     prompts = [prompt_of(length), prompt_of(3)]
     with pytest.raises(GenerationLimitError) as caught:
         open_generator(decoder).generate(
@@ -181,7 +181,7 @@ def test_the_longest_sequence(decoder: Artifact, tmp_path: Path, length: int) ->
     assert [list(map(int, line.split())) for line in ran.out.splitlines()] == wanted
     told = run(tmp_path, decoder.path, prompts, *arguments, "--json").document
     assert told == {"error": str(caught.value), "exit_code": 1, "tokens": wanted}
-    # One token fewer is no error.
+    # A request for only these tokens is no error.
     fits = tokens_of(
         tmp_path, decoder.path, prompts, "--max-new-tokens", len(wanted[0]), *arguments[2:4]
     )
@@ -190,7 +190,7 @@ def test_the_longest_sequence(decoder: Artifact, tmp_path: Path, length: int) ->
 
 @pytest.mark.parametrize("ops", ["native", "portable"])
 def test_a_row_that_ends_at_the_longest(decoder: Artifact, tmp_path: Path, ops: str) -> None:
-    """The others go on, and get what they get alone."""
+    """The other rows continue, and get the same tokens as alone."""
     full, short = prompt_of(LONGEST), prompt_of(5)
     end = int(in_python(decoder.path, [full], max_new_tokens=1)[0, 0])
     alone = in_python(decoder.path, [short], max_new_tokens=12, stop=[end], ops=ops)
@@ -228,19 +228,19 @@ def test_a_repetition_penalty(decoder: Artifact, tmp_path: Path, penalty: float)
 
 
 def test_seeds(decoder: Artifact, tmp_path: Path) -> None:
-    """The same seed gives the same tokens; a row's do not depend on other rows."""
+    """The same seed gives the same tokens; the tokens of a row do not depend on other rows."""
     prompts = [prompt_of(9), prompt_of(9), prompt_of(20)]
     arguments = ("--temperature", 1, "--stop", 999)
     first = tokens_of(tmp_path, decoder.path, prompts, *arguments, "--seed", 5)
     again = tokens_of(tmp_path, decoder.path, prompts[:2], *arguments, "--seed", 5)
     np.testing.assert_array_equal(first[:2], again)
-    assert first[0].tolist() != first[1].tolist()  # rows of one prompt draw their own numbers
+    assert first[0].tolist() != first[1].tolist()  # each row draws its own numbers
     for seed in (0, 6, 2**32 + 5, 2**64 - 1):
         other = tokens_of(tmp_path, decoder.path, prompts, *arguments, "--seed", seed)
         assert (other != first).mean() > 0.5
 
 
-# -- what cannot be --------------------------------------------------------------------------------
+# -- invalid arguments and artifacts ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -270,7 +270,7 @@ def test_wrong_usage(decoder: Artifact, arguments: list[object], said: str) -> N
 
 
 def edited(decoder: Artifact, folder: Path, change: Callable[[Any], object]) -> Path:
-    """A copy with another record of the decoder."""
+    """A copy of the artifact with a changed record of the decoder in its manifest."""
     copy = Path(shutil.copytree(decoder.path, folder))
     formats = json.loads((copy / "manifest.json").read_text())["formats"]
     change(formats[DECODER])
@@ -279,7 +279,7 @@ def edited(decoder: Artifact, folder: Path, change: Callable[[Any], object]) -> 
 
 
 def test_operators(decoder: Artifact, tmp_path: Path) -> None:
-    """What our kernels do not run, and what is not there."""
+    """Decoders that our kernels do not run, and a missing library."""
     portable = edited(decoder, tmp_path / "portable", lambda record: record.update(ops="portable"))
     ran = run(tmp_path, portable, [prompt_of(3)], "--ops", "native")
     assert ran.code == 2

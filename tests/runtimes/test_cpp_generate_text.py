@@ -1,4 +1,4 @@
-"""`reformer-run --generate` writes texts, by decoders that say what they are told to."""
+"""`reformer-run --generate` writes texts, from decoders that generate given bytes."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_a_text(tmp_path: Path, said: str | bytes) -> None:
     np.testing.assert_array_equal(
         told["tokens"], in_python(path, [[ord("x")]], max_new_tokens=len(data))
     )
-    # Byte for byte, as no terminal must obey what a model says.
+    # Compare the bytes: control characters are escaped, so a model cannot control the terminal.
     done = subprocess.run(
         [str(built() / "reformer-run"), *map(str, arguments)],
         env=os.environ | environment(),
@@ -127,7 +127,7 @@ def test_a_text(tmp_path: Path, said: str | bytes) -> None:
 
 
 def test_no_part_of_a_character_is_written(tmp_path: Path) -> None:
-    """Each write is text, and there is one for each character, when it is there."""
+    """Each write is one whole character, as soon as it is complete."""
     text = "Grüße, Родион 🙂! 東京"
     path = speaker(tmp_path / "artifact", list(text.encode()))
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -148,7 +148,7 @@ def test_no_part_of_a_character_is_written(tmp_path: Path) -> None:
 
 
 def test_tokens_that_are_no_bytes(decoder: Artifact, tmp_path: Path) -> None:
-    """Their ids are in the document, and they are no part of the text."""
+    """The document has their ids, but they are not part of the text."""
     path = with_configs(decoder.path, tmp_path / "copy", generation_config={})
     for seed in range(40):
         arguments = ("--temperature", 50, "--seed", seed, "--max-new-tokens", 60, "--stop", 999)

@@ -173,7 +173,7 @@ def test_threads_share_a_generator(generator: CGenerator) -> None:
 
 
 def test_many_generations_take_no_more_memory(generator: CGenerator) -> None:
-    prompts = [prompt_of(60, seed) for seed in range(8)]  # whose caches have 77 kB
+    prompts = [prompt_of(60, seed) for seed in range(8)]  # their caches take 77 kB
 
     def resident() -> int:
         pages = int(Path("/proc/self/statm").read_text().split()[1])

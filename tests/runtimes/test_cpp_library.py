@@ -48,7 +48,7 @@ def pointer(array: np.ndarray | None) -> c_void_p | None:
 
 
 def run(lib: ctypes.CDLL, session: c_void_p, inputs: Feeds) -> np.ndarray:
-    """The logits, as an array of their own."""
+    """The logits, in a copy."""
     ids, mask = inputs["input_ids"], inputs["attention_mask"]
     outputs, tensor = c_void_p(), Tensor()
     status = lib.reformer_run(session, pointer(ids), pointer(mask), *ids.shape, byref(outputs))
@@ -89,7 +89,7 @@ def test_what_the_model_takes(lib: ctypes.CDLL, session: c_void_p) -> None:
 
 
 def test_threads_share_a_session(lib: ctypes.CDLL, session: c_void_p) -> None:
-    """Each gets its own numbers, and its own errors."""
+    """Each thread gets its own numbers and its own errors."""
     inputs = [feeds(length, vocab_size=258) for length in (1, 9, 31, 64, 100, 120)]
     expected = [run(lib, session, each) for each in inputs]
     start = threading.Barrier(len(inputs))
@@ -110,12 +110,12 @@ def test_threads_share_a_session(lib: ctypes.CDLL, session: c_void_p) -> None:
 
 
 def resident() -> int:
-    """Bytes of this process in memory."""
+    """The resident memory of this process, in bytes."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def test_a_thousand_runs_take_no_more_memory(lib: ctypes.CDLL, session: c_void_p) -> None:
-    inputs = feeds(120, vocab_size=258)  # whose logits are 124 kB: kept, they would be 124 MB
+    inputs = feeds(120, vocab_size=258)  # the logits are 124 kB; a leak would be 124 MB
     for _ in range(200):
         run(lib, session, inputs)
     before = resident()

@@ -1,4 +1,4 @@
-"""`reformer-run` as a runtime of Python's: found, compared, and its buckets shown."""
+"""`reformer-run` as a runtime in Python: how it is found, its numbers, its buckets."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ WAYS: tuple[Choice, ...] = ("native", "portable")
 
 @pytest.fixture(autouse=True)
 def program(monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The one of this checkout, and no other that may lie about."""
+    """The program of this checkout, and no other on this machine."""
     path = built() / "reformer-run"
     monkeypatch.setenv(VARIABLE, str(path))
     return path

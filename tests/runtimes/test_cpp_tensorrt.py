@@ -1,5 +1,5 @@
-"""Engines in the C++ runtime: real ones, and the real library of TensorRT-RTX, up to where a GPU is
-needed. None runs here."""
+"""Engines in the C++ runtime, with real engines and the real library of TensorRT-RTX, up to the
+point where a GPU is needed. No engine runs here."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from .programs import (
 
 TASK = "fill-mask"  # it has the smallest model
 LIBRARY = Path(tensorrt_rtx_libs.__file__).parent / "libtensorrt_rtx.so.1"
-RELEASE = "1.7.1"  # of that library
+RELEASE = "1.7.1"  # the release of that library
 
 no_gpu = pytest.mark.skipif(
     bool(gpu.find_gpus()[0]), reason="there is a GPU here, and this is about having none"
@@ -64,7 +64,7 @@ def edit(folder: Path, **changes: object) -> None:
 
 
 def forge(folder: Path, change: Callable[[bytes], bytes]) -> None:
-    """Another engine, with a record that matches it."""
+    """Change the engine, and update its record to match."""
     path = folder / ENGINE
     path.write_bytes(change(path.read_bytes()))
     files = json.loads((folder / RECORD).read_text())["files"]
@@ -136,7 +136,7 @@ def test_libraries_that_cannot_run_it(
     assert "is no TensorRT of 10.9 or later: it has no getInferLibMajorVersion" in refused(
         engine.path, *ids, "--tensorrt", fake
     )
-    # The real one, and an engine that another release has built.
+    # The real library, and an engine that another release built.
     forge(copy, lambda data: data[:25] + b"\x06" + data[26:])
     edit(copy, version="1.6.1.116")
     assert refused(copy, *ids, "--tensorrt", LIBRARY).startswith(
@@ -145,7 +145,7 @@ def test_libraries_that_cannot_run_it(
 
 
 def test_headers_of_another_release(engine: Engine, ids: tuple[str, str]) -> None:
-    """The ones to fetch are standard TensorRT's; the real library is loaded, and refused."""
+    """The build fetches headers of standard TensorRT, so it refuses the library of TensorRT-RTX."""
     said = refused(engine.path, *ids, "--tensorrt", LIBRARY.parent)
     assert said.startswith(
         f"{engine.path} needs TensorRT-RTX {engine.record.version}, and this program was built "
@@ -156,7 +156,7 @@ def test_headers_of_another_release(engine: Engine, ids: tuple[str, str]) -> Non
 def test_an_engine_beside_its_artifact(
     engine: Engine, fixtures: Fixtures, ids: tuple[str, str]
 ) -> None:
-    """The engine where it works, and else what does."""
+    """The engine runs if it works here; otherwise, another runtime runs the artifact."""
     arguments = (*ids, "--engine", engine.path, "--tensorrt", LIBRARY, "--json")
     ran = in_cpp(fixtures.artifact(TASK).path, *arguments)
     assert ran.document["runtime"] == "onnxruntime"
@@ -195,10 +195,10 @@ int main() {
 
 
 def test_profiles_and_messages(tmp_path: Path) -> None:
-    """What a GPU would be needed to reach."""
+    """These functions are otherwise reached only with a GPU."""
     (tmp_path / "checks.cpp").write_text(CHECKS)
     folder = built() / "CMakeFiles/objects.dir/src"
-    # An old build folder also has objects of sources that are gone.
+    # An old build folder also has objects of deleted sources.
     objects = [o for o in folder.glob("*.o") if (RUNTIME / "src" / o.stem).is_file()]
     assert objects
     command = ["c++", "-std=c++17", "-I", str(RUNTIME / "src"), "-I", str(RUNTIME / "include")]
@@ -216,7 +216,7 @@ def test_profiles_and_messages(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_without_headers(sanitized: Path, engine: Engine, ids: tuple[str, str]) -> None:
-    """That build has none; the reading of engines is watched by the sanitizers all the same."""
+    """The build with sanitizers has no such headers, but it too reads the files of engines."""
     done = subprocess.run(
         [str(sanitized / "reformer-run"), str(engine.path), *ids],
         capture_output=True, text=True, check=False,
@@ -231,8 +231,8 @@ def test_without_headers(sanitized: Path, engine: Engine, ids: tuple[str, str]) 
 @no_gpu
 @pytest.mark.slow
 def test_no_gpu(engine: Engine, ids: tuple[str, str], tmp_path: Path) -> None:
-    """TensorRT-RTX's own headers are to be had from its maker only. So these are the others under
-    its name: what is compiled with them must not be run, and ends before it would be."""
+    """Only NVIDIA provides the headers of TensorRT-RTX. So this build uses those of TensorRT with
+    the version of TensorRT-RTX; it must not run an engine, and fails before it would."""
     headers = built() / "tensorrt-headers"
     if not headers.is_dir():
         pytest.skip("the headers of TensorRT could not be had for the build")

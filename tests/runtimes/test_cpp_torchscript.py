@@ -1,4 +1,4 @@
-"""The C++ runtime with libtorch: model.pt beside model.onnx, with and without our operators."""
+"""The C++ runtime with libtorch: model.pt next to model.onnx, with and without our operators."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HEADS, DIM, VOCABULARY = 2, 8, 256
 
 
 class NextToken(torch.nn.Module):
-    """The model of `artifact_fixtures`: the id after the one it sees; nothing where masked."""
+    """The model of `artifact_fixtures`: it predicts each id plus 1, and zeros where masked."""
 
     def forward(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor
@@ -52,7 +52,7 @@ class Attending(torch.nn.Module):
 
 
 def with_model(folder: Path, model: torch.nn.Module, ops: str) -> Path:
-    """A small artifact that holds TorchScript too."""
+    """A small artifact that also holds TorchScript."""
     make_artifact(folder)
     torch.jit.script(model.eval()).save(str(folder / "model.pt"))
     made = manifest(record_files(folder))
@@ -93,7 +93,7 @@ def test_the_numbers_of_python(program: Path, tmp_path: Path, size: tuple[int, i
     arguments += ["--runtime", "torchscript", "--threads", 1, "--json"]
     for model, ops in ((NextToken(), "portable"), (Attending(), "native")):
         if ops == "native" and size[1] % 4:
-            continue  # the operator itself takes whole chunks
+            continue  # the operator itself takes only whole chunks
         folder = with_model(tmp_path / ops, model, ops)
         done = run(program, folder, *arguments)
         assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""Artifacts damaged in every way there is: both readers refuse or take them, and never crash."""
+"""Artifacts with damage of many kinds: both readers refuse or accept them, and never crash."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KNOWN = ("ran", "refused")
 
 
 def fuzz(library: Path, first: int, last: int, **environment: str) -> dict[str, int]:
-    """How often each verdict was given."""
+    """The number of times that each result occurred."""
     command = [sys.executable, "-m", "tests.runtimes.fuzz_artifacts", str(library)]
     done = subprocess.run(
         [*command, str(first), str(last)],
@@ -39,11 +39,10 @@ def fuzz(library: Path, first: int, last: int, **environment: str) -> dict[str, 
 
 
 def check(told: dict[str, int]) -> None:
-    """What one reader takes and the other refuses must be a difference that we mean."""
+    """Assert that the two readers differ only where this is intended."""
     odd = [key for key in told if "status" in key]
-    # C++ reads of the manifest what running a model needs; the rest may be anything. And ONNX's own
-    # parser looks at the whole model, where C++ looks for tensors alone. Numbers beyond 64 bits are
-    # for Python only.
+    # C++ reads only the parts of the manifest that it needs to run a model. ONNX's own parser reads
+    # the whole model, but C++ reads only its tensors. Only Python accepts numbers beyond 64 bits.
     laxer = ("swap_value:", "flip_bits:", "splice:", "cut:")
     for key in told:
         if key.endswith("refused by Python, sound by C++") and not key.startswith(laxer):
@@ -65,7 +64,7 @@ def test_damaged_artifacts_under_sanitizers(sanitized: Path, sanitizers: dict[st
 
 @pytest.mark.slow
 def test_runs_under_sanitizers(sanitized: Path, fixtures: Fixtures, tmp_path: Path) -> None:
-    """reformer-run from its first line to its last, on inputs that it takes and ones it refuses."""
+    """Whole runs of reformer-run, on inputs that it accepts and inputs that it refuses."""
     artifact: Artifact = fixtures.artifact("text-generation", TINY)
     program = str(sanitized / "reformer-run")
     env = os.environ | environment() | {"ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1"}
@@ -98,7 +97,7 @@ def test_runs_under_sanitizers(sanitized: Path, fixtures: Fixtures, tmp_path: Pa
 def test_forged_models_that_the_manifest_vouches_for(
     fixtures: Fixtures, tmp_path: Path, file: str, runtime: str, count: int
 ) -> None:
-    """Not we read them, but ONNX Runtime and libtorch: one line of error from both languages."""
+    """ONNX Runtime and libtorch read these models; both programs report an error in one line."""
     source = fixtures.checkpoint("text-generation", TINY)
     to_onnx(source, tmp_path / "artifact", verify=False)
     to_torchscript(source, tmp_path / "artifact", verify=False)

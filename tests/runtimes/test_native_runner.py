@@ -1,4 +1,4 @@
-"""One file, two speeds: an artifact by its own operators and by our kernels."""
+"""One artifact, run by the standard operators in its file and by our kernels."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_both_ways_give_the_same_numbers(task: str, fixtures: Fixtures) -> None:
 
 
 def test_both_ways_in_half_precision(fixtures: Fixtures) -> None:
-    """With the same buckets: in fp16 a close decision may fall either way."""
+    """With the same buckets, because in fp16 a close decision may differ."""
     artifact = fixtures.artifact(dtype="fp16")
     portable, ours = opened(artifact, "portable"), opened(artifact, "native")
     inputs = feeds(120, 3)

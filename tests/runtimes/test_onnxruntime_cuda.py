@@ -1,7 +1,7 @@
-"""What the runner does for a GPU, as far as it can be tried without one.
+"""The parts of the runner for GPUs that can be tested without a GPU.
 
-Buffers and their bookkeeping run on the CPU's memory here: ONNX Runtime treats it alike. What is
-captured as a graph on a GPU is run anew.
+Buffers are in CPU memory here, which ONNX Runtime treats in the same way. A GPU would replay a
+captured graph; here the model runs again.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def test_prepared_inputs_run_again_and_again(session: DeviceSession, plain: Any)
 
 
 def test_nothing_runs_beside_a_capture() -> None:
-    """Runs share; a capture waits for them, and keeps the next ones waiting."""
+    """Runs may overlap; a capture waits for them, and later runs wait for the capture."""
     told: list[str] = []
     inside, leave = threading.Barrier(3), threading.Event()
 

@@ -1,4 +1,4 @@
-"""What a package holds is all that a device needs: it runs from an empty folder."""
+"""A package contains everything that a device needs: it runs from an empty folder."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TEXT = "Raskolnikow"
 
 
 def run(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """The run script, from another folder, with nothing in the environment but a shell's tools."""
+    """Run the script `run` from another folder, with only the shell's PATH in the environment."""
     return subprocess.run(
         ["env", "-i", "PATH=/usr/bin:/bin", str(folder / "run"), *map(str, arguments)],
         cwd="/",
@@ -110,7 +110,7 @@ def test_platforms_that_are_none(
 
 @pytest.mark.parametrize("name", ["linux-x86_64", "linux-aarch64"])
 def test_what_is_missing(artifact: Artifact, tmp_path: Path, name: str) -> None:
-    """In the order in which it is asked for; the remedy is that of the platform."""
+    """Files are checked in a fixed order; the message names the command for the platform."""
     out, runtime = tmp_path / "device.tar.gz", tmp_path / "runtime"
     remedy = {"linux-x86_64": "make cpp", "linux-aarch64": "make cross-aarch64"}[name]
 
@@ -135,7 +135,7 @@ def test_what_is_missing(artifact: Artifact, tmp_path: Path, name: str) -> None:
 def test_a_package_for_gpus(
     artifact: Artifact, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It needs kernels in the artifact and ONNX Runtime's libraries for CUDA, and runs there."""
+    """It needs kernels in the artifact and ONNX Runtime's libraries for CUDA, and runs on CUDA."""
     name, out, runtime = "linux-x86_64-cuda", tmp_path / "device.tar.gz", tmp_path / "runtime"
     with pytest.raises(UsageError, match=r"has no kernels for GPUs: add them with .*add-kernels"):
         package(artifact.path, out, platform=name)

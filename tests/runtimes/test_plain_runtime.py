@@ -1,4 +1,4 @@
-"""An artifact where nothing of ours is installed: Transformers' numbers from onnxruntime alone."""
+"""Runs artifacts where only onnxruntime is installed: they give the numbers of Transformers."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ SHORT = (1, 63, 64, 65, 500)
 LONG = (4096, 10_000, 16_384)
 
 TOLERANCE = 1e-4
-"""Of an output, relative to its scale, where no decision flipped."""
+"""Largest error of an output, relative to its scale, if no decision flipped."""
 
 FLIPPED_SHARE = 1e-4
-"""The most hash decisions, one for each (layer, token, head, round), that may flip."""
+"""Largest share of hash decisions that may flip; each (layer, token, head, round) is a decision."""
 
 
 @pytest.fixture(scope="session")
@@ -65,7 +65,7 @@ def test_small_artifacts(plain: PlainPython, fixtures: Fixtures, options: dict[s
 
 @dataclass
 class Case:
-    """A model of Transformers, wrapped so that its buckets show, and the artifact made from it."""
+    """A model of Transformers, wrapped to show its buckets, and the artifact made from it."""
 
     vocab_size: int
     theirs: TransformersRunner
@@ -93,10 +93,10 @@ def enwik8(tmp_path_factory: pytest.TempPathFactory) -> Case:
 
 
 def check(plain: PlainPython, case: Case, lengths: Sequence[int]) -> None:
-    """Equal where both hash alike; where they do not, equal at Transformers' buckets.
+    """Assert that outputs are equal if both hash alike, and always with Transformers' buckets.
 
-    Each decision is compared with all earlier layers using the same buckets, or one that flipped
-    would be blamed for all that follow from it.
+    Decisions of a layer are compared while all earlier layers use Transformers' buckets. Otherwise
+    one flipped decision would cause more differences in later layers.
     """
     inputs = [feeds(length, vocab_size=case.vocab_size) for length in lengths]
     probes = [case.theirs.probe(given) for given in inputs]

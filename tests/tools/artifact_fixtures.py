@@ -1,4 +1,4 @@
-"""A small artifact made by hand: a real ONNX model that a runtime runs, and its manifest."""
+"""A small artifact made by hand: a real ONNX model that runtimes can run, and its manifest."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ def signature(vocab_size: int = 256, max_length: int = 64) -> Signature:
 
 
 def model(vocab_size: int = 256) -> onnx.ModelProto:
-    """Predicts the id after the one it sees; a masked token's logits are zero.
+    """Predicts each input id plus 1; the logits of a masked token are zero.
 
-    One node is of our domain, with its body as a function, as in a real artifact.
+    One node is in our domain and has its body as an ONNX function, as in a real artifact.
     """
     table = np.roll(np.eye(vocab_size, dtype=np.float32), 1, axis=1)
     body = helper.make_function(
@@ -115,7 +115,7 @@ def make_artifact(
     files: Mapping[str, bytes] | None = None,
     external: bool = False,
 ) -> Path:
-    """Write an artifact into a new `folder`: the model, `files` beside it, the manifest."""
+    """Write an artifact into a new `folder`: the model, more `files`, and the manifest."""
     folder.mkdir(parents=True)
     (folder / "config.json").write_text("{}\n")
     for name, content in (files or {}).items():
@@ -127,14 +127,14 @@ def make_artifact(
 
 
 def edit_manifest(folder: Path, **changes: object) -> None:
-    """Replace top-level fields of a manifest by whatever is given."""
+    """Replace top-level fields of a manifest by the given values."""
     path = folder / "manifest.json"
     raw = read_raw_manifest(path)
     path.write_text(json.dumps({**raw, **changes}))  # type: ignore[dict-item]
 
 
 def older_document(made: Manifest, version: int) -> dict[str, Any]:
-    """manifest.json as releases of schema 1 and 2 wrote it: ONNX's record stood at the top."""
+    """manifest.json as releases of schema 1 and 2 wrote it: ONNX's record was at the top level."""
     document = made.to_json()
     formats = document["formats"]
     onnx_record = formats.pop("onnx", None)
@@ -160,5 +160,5 @@ def snapshot(folder: Path) -> dict[str, bytes]:
 
 
 def environment() -> dict[str, str]:
-    """An environment in which a child process imports what this one does."""
+    """Environment variables with which a child process has the import path of this one."""
     return {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}

@@ -1,4 +1,4 @@
-"""Checkpoints of Transformers and artifacts of ours, each made once, when first asked for."""
+"""Checkpoints of Transformers and our artifacts; each is made once, when a test first needs it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..models.reformers import SMALL, theirs
 
 Feeds = dict[str, np.ndarray]
 
-# Byte-level, with an LSH and a local layer: what a test needs that is not about numbers.
+# Byte-level, with one LSH and one local layer: enough for tests that do not compare numbers.
 TINY: dict[str, Any] = SMALL | {"attn_layers": ["local", "lsh"], "vocab_size": 258}
 
 CONFIGS: dict[str, dict[str, Any]] = {
@@ -27,11 +27,11 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "text-classification": TINY | {"is_decoder": False, "num_labels": 3},
     "question-answering": TINY | {"is_decoder": False, "num_hashes": 3},
 }
-"""A model for each task, as different from each other as their sizes allow."""
+"""A model for each task; they differ from each other as much as their sizes allow."""
 
 
 class Fixtures:
-    """Makes models and artifacts once; tests that change one work on a copy."""
+    """Makes each model and artifact once; tests that change one must copy it first."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -44,7 +44,7 @@ class Fixtures:
     def checkpoint(
         self, task: str = "text-generation", config: Mapping[str, Any] | None = None
     ) -> Path:
-        """The folder that model was saved to."""
+        """The folder in which that model is saved."""
         path: Path = self._model(task, config)[1]
         return path
 
@@ -54,7 +54,7 @@ class Fixtures:
         config: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> Artifact:
-        """What `to_onnx` makes of it, unverified."""
+        """The artifact that `to_onnx` exports from that checkpoint, unverified."""
         key = f"artifact {task} {config} {options}"
         if key not in self._made:
             out = self._folder / f"artifact-{len(self._made)}"
@@ -65,7 +65,7 @@ class Fixtures:
         return artifact
 
     def decoder(self, config: Mapping[str, Any] | None = None, **options: Any) -> Artifact:
-        """What `to_onnx` makes of a causal model with the graphs that generate, unverified."""
+        """An unverified artifact of a causal model with the graphs for generation."""
         key = f"decoder {config} {options}"
         if key not in self._made:
             out = self._folder / f"decoder-{len(self._made)}"
@@ -80,7 +80,7 @@ class Fixtures:
         return artifact
 
     def generating_script(self, **options: Any) -> Artifact:
-        """What `to_torchscript` makes of a causal model with the methods that generate."""
+        """The artifact of a causal model with the methods for generation, by `to_torchscript`."""
         key = f"script {options}"
         if key not in self._made:
             self._made[key] = to_torchscript(
@@ -94,7 +94,7 @@ class Fixtures:
         return artifact
 
     def engine(self, task: str = "text-generation", **options: Any) -> Engine:
-        """What `to_tensorrt` builds of that artifact for TensorRT-RTX, verified."""
+        """The engine of that artifact by `to_tensorrt`; by default for TensorRT-RTX, verified."""
         key = f"engine {task} {options}"
         if key not in self._made:
             out = self._folder / f"engine-{len(self._made)}"
@@ -116,7 +116,7 @@ class Fixtures:
 
 
 def feeds(length: int, batch: int = 1, *, vocab_size: int = 40, seed: int = 0) -> Feeds:
-    """Random tokens; the first row is full, the others end somewhere."""
+    """Random tokens; the first row is full, the others have random lengths."""
     rng = np.random.default_rng((seed, length, batch))
     sizes = rng.integers(1, length + 1, batch)
     sizes[0] = length
@@ -135,7 +135,7 @@ def outputs_of(model: Any, inputs: Feeds) -> Feeds:
 
 
 def worst_error(found: Feeds, expected: Feeds, *, share: float = 1.0) -> float:
-    """The largest difference in that share of any output's values, relative to its scale."""
+    """The largest difference in a `share` of each output's values, relative to its scale."""
     assert found.keys() == expected.keys()
     errors = []
     for name, wanted in expected.items():

@@ -1,4 +1,4 @@
-"""Which of our operators torch runs."""
+"""Records which of our operators torch runs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 
 class Calls(TorchDispatchMode):
-    """Notes which of our operators run."""
+    """Records the names of our operators that run."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A Python that has onnxruntime and what it needs, NumPy among that, and nothing else."""
+"""A Python that has only onnxruntime and its requirements, such as NumPy."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 
 from .model_fixtures import Feeds
 
-# As a user's first program would do it: no options, no providers, no custom operators.
+# Like a user's first program: no options, no providers, no custom operators.
 PROGRAM = """
 import pathlib, sys
 import numpy, onnxruntime
@@ -29,7 +29,7 @@ for path in sorted(pathlib.Path(sys.argv[2]).glob("*.in.npz")):
 
 
 class PlainPython:
-    """A virtual environment of its own; the packages in it are links to those installed here."""
+    """A separate virtual environment; its packages are links to those installed here."""
 
     def __init__(self, folder: Path) -> None:
         venv.create(folder, with_pip=False, symlinks=True)
@@ -53,7 +53,7 @@ class PlainPython:
         )
 
     def run(self, model: Path, inputs: Sequence[Feeds]) -> Iterator[Feeds]:
-        """What `model` gives for each input."""
+        """The outputs of `model` for each input."""
         with tempfile.TemporaryDirectory() as folder:
             for number, arrays in enumerate(inputs):
                 np.savez(Path(folder) / f"{number:03}.in.npz", **arrays)  # type: ignore[arg-type]
@@ -65,7 +65,7 @@ class PlainPython:
 
 
 def _closure(package: str) -> set[str]:
-    """A package and all it requires here, without extras."""
+    """A package and all that it requires on this machine, without extras."""
     found: set[str] = set()
     wanted = [package]
     while wanted:

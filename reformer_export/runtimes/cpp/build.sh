@@ -1,7 +1,8 @@
 #!/bin/sh
 # build.sh [--torch] [CMAKE OPTION...]: builds the C++ runtime in build/cpp and installs it for this
 # machine into build/runtime/linux-<machine>, where `reformer-export package` looks for it. With
-# --torch: TorchScript too, by the libtorch of python3's torch, in folders whose names end in -torch.
+# --torch, it also runs TorchScript, with the libtorch of python3's torch; the names of both folders
+# then end in -torch.
 set -eu
 cd "$(dirname "$0")/../../.."
 
@@ -12,9 +13,9 @@ if [ "${1:-}" = --torch ]; then
     torch=$(python3 -c 'import torch; print(torch.utils.cmake_prefix_path)')
     set -- -DREFORMER_LIBTORCH=ON "-DCMAKE_PREFIX_PATH=$torch" "$@"
 fi
-headers=$PWD/build/native/onnxruntime-headers # from the kernels; else they are found anew
+headers=$PWD/build/native/onnxruntime-headers # from the build of the kernels; else CMake searches
 [ ! -d "$headers" ] || set -- "-DORT_INCLUDE_DIR=$headers" "$@"
-for name in json cxxopts; do # from the build without --torch; else they are found anew
+for name in json cxxopts; do # from the build without --torch; else CMake searches
     headers=$PWD/build/cpp/$name-headers
     variable=$(echo $name | tr a-z A-Z)_INCLUDE_DIR
     [ -z "$kind" ] || [ ! -d "$headers" ] || set -- "-D$variable=$headers" "$@"

@@ -1,9 +1,9 @@
 #!/bin/sh
-# cross_aarch64.sh PYTHON: builds the kernels, the C++ runtime and reformer-run for aarch64 Linux into
-# build/runtime/linux-aarch64, and puts the ONNX Runtime beside them that constraints.txt names.
+# cross_aarch64.sh PYTHON: builds the kernels, the C++ runtime and reformer-run for aarch64 Linux
+# into build/runtime/linux-aarch64, and adds the release of ONNX Runtime that constraints.txt names.
 #
-# By Debian's cross compiler: the installed one, else its packages are unpacked under build/aarch64;
-# nothing is installed.
+# It uses Debian's cross compiler. If that is not installed, its packages are unpacked under
+# build/aarch64; nothing is installed.
 set -eu
 python=$1
 cd "$(dirname "$0")/../../.."
@@ -14,12 +14,12 @@ mkdir -p "$work"
 log=$work/log
 : >"$log"
 
-step() { # NAME COMMAND...: the end of the log where it fails
+step() { # NAME COMMAND...: runs a command; if it fails, prints the end of the log and exits
     echo "$1" >&2
     shift
     "$@" >>"$log" 2>&1 || {
         tail -n 30 "$log" >&2
-        echo "failed; all of it is in $log" >&2
+        echo "failed; the full log is $log" >&2
         exit 1
     }
 }
@@ -35,12 +35,12 @@ if ! command -v aarch64-linux-gnu-g++ >/dev/null; then
             sh custom_ops/cmake/fetch_debian.sh "$tools.partial" host g++-aarch64-linux-gnu
         mv "$tools.partial" "$tools"
     fi
-    # The assembler and the linker were made to find their libraries in the system's folders.
+    # The assembler and the linker search for their libraries in the system's folders.
     export LD_LIBRARY_PATH="$tools/usr/lib/$(uname -m)-linux-gnu${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 fi
 set -- -G Ninja "-DCMAKE_TOOLCHAIN_FILE=$root/reformer_export/runtimes/cpp/cmake/aarch64.cmake" \
     "-DAARCH64_TOOLS=$tools" -DREFORMER_TORCH=OFF -DREFORMER_ORT=ON
-headers=$root/build/native/onnxruntime-headers # of the kernels for this machine; else found anew
+headers=$root/build/native/onnxruntime-headers # from the native kernels; else CMake searches
 [ ! -d "$headers" ] || set -- "$@" "-DORT_INCLUDE_DIR=$headers"
 
 # -- kernels and runtime ---------------------------------------------------------------------------

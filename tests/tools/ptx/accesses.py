@@ -23,7 +23,7 @@ from .lanes import Lanes, Mask
 from .parser import Address, Immediate, Instruction, Kernel, Operand, Symbol
 from .types import Array, Type, type_named
 
-# Hints and orders that say nothing about values as long as every barrier is there, which the
+# Cache hints and memory orders. They do not affect values if no barrier is missing, which the
 # memory checks.
 _HINTS = (
     *("ca", "cg", "cs", "lu", "cv", "wb", "wt", "nc"),
@@ -40,13 +40,13 @@ def take_hints(modifiers: Modifiers) -> None:
 
 
 def state_space(modifiers: Modifiers) -> str:
-    """global (generic addresses are global ones, see `cvta`) or shared."""
+    """The state space: global (also for generic addresses, see `cvta`) or shared."""
     space = modifiers.one_of(("global", "shared", "shared::cta"), default="global")
     return space.partition("::")[0]
 
 
 def address_of(ins: Instruction, operand: Operand, kernel: Kernel) -> Callable[[Lanes], Array]:
-    """A function that gives the byte address of every lane, int64."""
+    """A function that returns the byte address of every lane, int64."""
     if not isinstance(operand, Address):
         raise unknown(ins, f"address {operand}")
     offset = np.int64(operand.offset)
@@ -69,19 +69,19 @@ def vector_count(modifiers: Modifiers) -> int:
 
 
 def without_cache_policy(ins: Instruction, modifiers: Modifiers) -> tuple[Operand, ...]:
-    """The operands, less the last one that `.L2::cache_hint` adds."""
+    """The operands without the last one if `.L2::cache_hint` has added it."""
     return ins.operands[:-1] if modifiers.has("L2::cache_hint") else ins.operands
 
 
 @instruction("createpolicy")
 def decode_createpolicy(ins: Instruction, kernel: Kernel) -> Action:
-    """An opaque number, to be handed to `.L2::cache_hint`."""
+    """Writes an opaque number, which `.L2::cache_hint` takes."""
     write = writer(ins, ins.operands[0], type_named("b64"))
     return lambda lanes, mask: write(lanes, mask, np.uint64(0))
 
 
 def to_elements(kind: Type) -> Type:
-    """What memory moves: bits, which registers extend by sign for signed types."""
+    """The type of elements in memory: bits, or a signed type, which registers extend by sign."""
     return kind if kind.kind == "s" else type_named(f"b{kind.bits}")
 
 
@@ -111,7 +111,7 @@ def decode_ld(ins: Instruction, kernel: Kernel) -> Action:
 
 
 def load(lanes: Lanes, mask: Mask, space: str, addresses: Array, size: int, count: int) -> Array:
-    """`[all lanes, count]`, zeros where the mask is not set."""
+    """The values as `[all lanes, count]`; zeros where the mask is not set."""
     where = lanes.indices(mask)
     if space == "shared":
         found = lanes.shared.read(lanes.access(where), addresses[where], size, count)
@@ -186,7 +186,7 @@ _ATOMIC: dict[str, Callable[[Any, Any], Any]] = {
 
 @instruction("atom", "red")
 def decode_atomic(ins: Instruction, kernel: Kernel) -> Action:
-    """Lanes take their turns in order, one of those that PTX allows."""
+    """Lanes act one after another, in the order of their numbers, which PTX allows."""
     modifiers = Modifiers(ins)
     kind = modifiers.type()
     space = state_space(modifiers)
@@ -220,7 +220,7 @@ def decode_atomic(ins: Instruction, kernel: Kernel) -> Action:
 def _take_turns(
     lanes: Lanes, space: str, places: Array, news: list[Array], name: str, kind: Type
 ) -> Array:
-    """What each lane found in its place, before it changed it."""
+    """Change the places lane by lane; returns the value that each lane found before its change."""
     distinct, index = np.unique(places, return_inverse=True)
     memory = lanes.shared.plain if space == "shared" else lanes.memory
     values = np.ascontiguousarray(memory.read(distinct, kind.size, 1)[:, 0]).view(kind.dtype)
@@ -259,7 +259,7 @@ def decode_cp_async(ins: Instruction, kernel: Kernel) -> Action:
 
 
 def _copy(ins: Instruction, kernel: Kernel, modifiers: Modifiers) -> Action:
-    """`[shared], [global], size{, how much of it to read}`; the rest is zeros."""
+    """`[shared], [global], size{, bytes to read}`; the other bytes become zeros."""
     operands = without_cache_policy(ins, modifiers)
     modifiers.one_of(("shared", "shared::cta"))
     modifiers.one_of(("global",))
@@ -297,7 +297,7 @@ def _copy(ins: Instruction, kernel: Kernel, modifiers: Modifiers) -> Action:
 
 @instruction("fence", "membar")
 def decode_fence(ins: Instruction, kernel: Kernel) -> Action:
-    """Orders accesses. Here each is done before the next begins."""
+    """Orders accesses. It does nothing here: each access ends before the next one begins."""
     modifiers = Modifiers(ins)
     for name in ("sc", "acq_rel", "proxy", "async", "shared::cta", "global", "cta", "gpu", "gl"):
         modifiers.has(name)
@@ -306,7 +306,7 @@ def decode_fence(ins: Instruction, kernel: Kernel) -> Action:
 
 
 def widths(kernel: Kernel) -> list[int]:
-    """Bytes of every element that the kernel's instructions access in shared memory."""
+    """The sizes in bytes of all elements that the kernel's instructions access in shared memory."""
     found = []
     for ins in kernel.instructions:
         spaces = {"shared", "shared::cta"} & set(ins.modifiers)

@@ -1,4 +1,4 @@
-"""The emulator's own tests run in `make test-all`, and whenever the emulator has changed."""
+"""The emulator's own tests run in `make test-all`, and in `make test` if the emulator changed."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""From an instruction to a function on `Lanes`, made once a launch: registry and operands.
+"""Decodes instructions into functions on `Lanes`, once per program: registry and operands.
 
-A family of instructions is a module that registers a decoder for each opcode. A decoder takes the
-instruction apart with `Modifiers` and gives a function of (lanes, mask). Whatever it does not
-expect is an UnknownInstructionError.
+A family of instructions is a module that registers a decoder for each opcode. A decoder reads the
+instruction with `Modifiers` and returns a function of (lanes, mask). It raises
+UnknownInstructionError for anything that it does not expect.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Write = Callable[[Lanes, Mask, Array], None]
 DECODERS: dict[str, Decoder] = {}
 
 POISON = {8: 0xA5, 16: 0xDEAD, 32: 0xDEADBEEF, 64: 0xDEADBEEFDEADBEEF}
-"""What a register holds in lanes that have not written it."""
+"""The value of a register in lanes that have not written it."""
 
 
 def instruction(*opcodes: str) -> Callable[[Decoder], Decoder]:
@@ -44,21 +44,21 @@ def unknown(ins: Instruction, what: str) -> UnknownInstructionError:
 
 
 class Modifiers:
-    """An instruction's modifiers, each to be asked for; `done` refuses what is left."""
+    """An instruction's modifiers. A decoder takes those that it knows; `done` refuses the rest."""
 
     def __init__(self, ins: Instruction) -> None:
         self.ins = ins
         self.rest = list(ins.modifiers)
 
     def has(self, name: str) -> bool:
-        """True if the modifier is there. It is taken."""
+        """Take the modifier; returns True if it was there."""
         if name in self.rest:
             self.rest.remove(name)
             return True
         return False
 
     def one_of(self, names: Iterable[str], default: str | None = None) -> str:
-        """The one of these that is there; without a default there must be one."""
+        """Take the one of these that is there; without a default, one must be there."""
         for name in names:
             if self.has(name):
                 return name
@@ -67,7 +67,7 @@ class Modifiers:
         return default
 
     def type(self) -> Type:
-        """The last type that is left."""
+        """Take the last type that is left."""
         for name in reversed(self.rest):
             if is_type(name):
                 self.rest.remove(name)
@@ -82,9 +82,9 @@ class Modifiers:
 def reader(
     ins: Instruction, operand: Operand, kind: Type, kernel: Kernel, *, unwritten: bool = False
 ) -> Read:
-    """A function that gives the operand as `kind`: its dtype, over all lanes or as a scalar.
+    """A function that returns the operand in the dtype of `kind`: over all lanes, or as a scalar.
 
-    `unwritten`: a register may be read that was never written, and gives poison.
+    `unwritten`: the operand may be a register that was never written; its value is then poison.
     """
     dtype = kind.dtype
     if isinstance(operand, Register):
@@ -128,7 +128,7 @@ def _constant(ins: Instruction, operand: Immediate, kind: Type) -> Any:
     if operand.float_bits and kind.is_float and operand.float_bits != kind.bits:
         raise unknown(ins, f"a constant of {operand.float_bits} bits as {kind}")
     if not operand.float_bits and kind.kind == "f" and kind.count == 1 and kind.bits > 16:
-        return kind.dtype(bits)  # an integer where a float is wanted
+        return kind.dtype(bits)  # an integer constant for a float operand
     bits &= (1 << kind.bits) - 1
     return np.asarray([bits], kind.unsigned).view(kind.dtype)[0]
 
@@ -136,7 +136,7 @@ def _constant(ins: Instruction, operand: Immediate, kind: Type) -> Any:
 def writer(ins: Instruction, operand: Operand, kind: Type) -> Write:
     """A function that writes a value of `kind` (its dtype or bits) where the mask is set.
 
-    A register wider than `kind` is filled up as PTX says: by sign for signed types, else by zero.
+    A register wider than `kind` is extended as PTX says: by sign for signed types, else by zeros.
     """
     if isinstance(operand, Symbol) and operand.name == "_":
         return lambda lanes, mask, value: None
@@ -166,16 +166,16 @@ def writer(ins: Instruction, operand: Operand, kind: Type) -> Write:
 
 
 def elements(operand: Operand) -> tuple[Operand, ...]:
-    """The items of `{a, b}`; of anything else, itself."""
+    """The items of `{a, b}`; for any other operand, the operand itself."""
     return operand.items if isinstance(operand, Vector) else (operand,)
 
 
 def operand_count(ins: Instruction, *counts: int) -> None:
-    """UnknownInstructionError unless the instruction has so many operands."""
+    """Raise UnknownInstructionError unless the number of operands is one of `counts`."""
     if len(ins.operands) not in counts:
         raise unknown(ins, f"{ins.opcode} with {len(ins.operands)} operands")
 
 
 def over_lanes(lanes: Lanes, value: Array) -> Array:
-    """A scalar spread over all lanes."""
+    """The value as an array over all lanes, also if it is a scalar."""
     return value if np.ndim(value) else np.full(lanes.size, value)

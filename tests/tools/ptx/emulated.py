@@ -1,4 +1,4 @@
-"""The operators by the PTX that their Triton kernels compile to, executed by the emulator."""
+"""Runs the operators in the emulator, with the PTX that their Triton kernels compile to."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ STORED = {
     "*i32": np.int32,
     "*u8": np.uint8,
 }
-"""What a kernel's arguments are in NumPy; bfloat16 is its bits."""
+"""The NumPy types of a kernel's arguments; bfloat16 is stored as its bits."""
 
 _compiled: dict[tuple[Any, ...], tuple[Compiled, Program]] = {}
 
 
 def compiled(launch: Launch, target: int) -> tuple[Compiled, Program]:
-    """PTX for one GPU, decoded; made once a process, since compiling takes a second."""
+    """Decoded PTX for one GPU; made once per process, because compiling takes a second."""
     key = (launch.name, tuple(launch.constants.items()), launch.inputs, launch.num_warps, target)
     if key not in _compiled:
         kernel = compile_launch(launch, target)
@@ -52,9 +52,9 @@ def run_launch(
     length: int,
     partial: bool = False,
 ) -> dict[str, Array]:
-    """One launch: inputs by name, shapes of outputs by name. `partial`: need not write all.
+    """Run one launch, from inputs and shapes of outputs by name; returns the outputs by name.
 
-    Bits of bfloat16 stay bits.
+    `partial`: the launch need not write its outputs completely. bfloat16 stays as bits.
     """
     kernel, program = compiled(launch, target)
     buffers = []
@@ -74,7 +74,7 @@ def run_launch(
 
 
 def emulate(op: OpSpec, case: Case, dtype: str, target: int) -> Array:
-    """The operator's output, by the program that a GPU gets for it; floats as fp32.
+    """The operator's output from the program that a GPU would run; floats become fp32.
 
     The case's floats must be exact in `dtype`.
     """
@@ -93,7 +93,7 @@ def emulate(op: OpSpec, case: Case, dtype: str, target: int) -> Array:
         op, dtype=dtype, attributes=case.attributes, sizes=sizes_of(op, shapes), target=target
     )
     (output,) = op.outputs
-    for name, amount in program.scratch.items():  # for who takes what no launch has written
+    for name, amount in program.scratch.items():  # some launches read unwritten buffers
         buffers[name] = np.zeros(amount.programs(batch, length) // 4, np.int32)
     for step in program.steps:
         if not step.shortest <= length <= step.longest:
@@ -113,7 +113,7 @@ def emulate(op: OpSpec, case: Case, dtype: str, target: int) -> Array:
             sizes,
             batch=batch,
             length=length,
-            # Of a short sequence all rounds but the first are left alone.
+            # For a short sequence, only the first round is written.
             partial=length <= case.attributes.get("chunk_length", 0),
         )
         for name, array in found.items():
@@ -123,7 +123,7 @@ def emulate(op: OpSpec, case: Case, dtype: str, target: int) -> Array:
 
 
 def stored(values: Array, dtype: str) -> Array:
-    """fp32 as kernels keep it in memory."""
+    """fp32 values in the type that kernels store in memory."""
     if dtype == "bfloat16":
         return torch.from_numpy(values).to(torch.bfloat16).view(torch.uint16).numpy()
     return values.astype(dtype)

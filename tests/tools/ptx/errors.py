@@ -1,14 +1,14 @@
-"""What can be wrong with PTX, or with what a kernel does."""
+"""The errors of the emulator: faults in PTX text, and faults of running kernels."""
 
 from __future__ import annotations
 
 
 class PtxError(Exception):
-    """The root of what the emulator raises."""
+    """The base class of the emulator's errors."""
 
 
 class PtxSyntaxError(PtxError):
-    """Text that is no PTX that the emulator can read."""
+    """Text that the emulator cannot read as PTX."""
 
 
 class UnknownInstructionError(PtxError):
@@ -16,11 +16,11 @@ class UnknownInstructionError(PtxError):
 
 
 class LaunchError(PtxError):
-    """Arguments, grid or shared memory that the kernel cannot be launched with."""
+    """The kernel cannot be launched with these arguments, this grid or these threads."""
 
 
 class KernelFault(PtxError):
-    """The kernel did what has no defined result: a wild access, a race, a divergent barrier.
+    """The kernel did something without a defined result: an invalid access, a race and so on.
 
-    The message ends with the line of the PTX, and the thread and CTA where there is one.
+    If an instruction caused the fault, the message ends with its line of the PTX.
     """

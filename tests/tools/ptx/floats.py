@@ -1,7 +1,7 @@
 """Float arithmetic, and the opcodes that integers and floats share.
 
-Results are rounded to the nearest, ties to even. What PTX calls approximate is exact before that
-one rounding: an approximation within its bound, if not the hardware's.
+Results are rounded to the nearest, ties to even. Instructions that PTX calls approximate are exact
+before that one rounding: they are within the bounds of PTX, but may differ from the hardware.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from .types import (
 
 Function = Callable[..., Any]
 
-# In the type itself where NumPy rounds as PTX does; for all others in fp64, such that rounding the
-# result to the type is the only rounding that shows.
+# `_NATIVE` computes in the type itself, where NumPy rounds as PTX does. `_WIDE` computes in fp64,
+# so that only the rounding of the result to the type has an effect.
 _NATIVE: dict[str, Function] = {
     "add": np.add,
     "sub": np.subtract,
@@ -168,7 +168,7 @@ def decode_sign(ins: Instruction, kernel: Kernel) -> Action:
 
 
 def _flush(ins: Instruction, modifiers: Modifiers, kind: Type) -> Function:
-    """`.ftz`, where it is there."""
+    """The function for `.ftz` if the instruction has it; otherwise the identity."""
     if not modifiers.has("ftz"):
         return lambda values: values
     if kind.name != "f32":
@@ -177,7 +177,7 @@ def _flush(ins: Instruction, modifiers: Modifiers, kind: Type) -> Function:
 
 
 def float_arithmetic(ins: Instruction, kernel: Kernel, modifiers: Modifiers, kind: Type) -> Action:
-    """Anything whose result is one function of floats, rounded."""
+    """Any instruction whose result is a function of floats, rounded."""
     opcode = "fma" if ins.opcode == "mad" else ins.opcode
     operand_count(ins, _OPERANDS.get(opcode, 2))
     if opcode in _APPROXIMATE:
@@ -206,7 +206,7 @@ def float_arithmetic(ins: Instruction, kernel: Kernel, modifiers: Modifiers, kin
 
 
 def _packed(ins: Instruction, opcode: str, kind: Type) -> Function:
-    """The function of the register's bits (or its dtype), element by element where it is packed."""
+    """The function of whole registers; for a packed type, it works element by element."""
     single = _single(ins, opcode, kind.element)
     if kind.count == 1:
         return single
@@ -254,7 +254,7 @@ def pack(parts: list[Array], kind: Type) -> Array:
 
 
 def _float_extremum(ins: Instruction, kernel: Kernel, modifiers: Modifiers, kind: Type) -> Action:
-    """The other one next to a NaN, unless `.NaN`; -0 is less than +0. Two or three operands."""
+    """`min` or `max` of two or three operands. Ignores NaN without `.NaN`; -0 is less than +0."""
     operand_count(ins, 3, 4)
     flush, propagate = _flush(ins, modifiers, kind), modifiers.has("NaN")
     modifiers.done()
@@ -281,7 +281,7 @@ def extremum(opcode: str, kind: Type, *, propagate: bool) -> Callable[[Array, Ar
         x, y = widen(a, kind), widen(b, kind)
         first = x < y if opcode == "min" else x > y
         result = np.where(first, a, b)
-        # Equal numbers differ by the sign of zero at most: a minimum has it if either does.
+        # Equal numbers differ at most in the sign of zero: a minimum is -0 if either operand is.
         result = np.where(x == y, a | b if opcode == "min" else a & b, result)
         result = np.where(np.isnan(x), b, np.where(np.isnan(y), a, result))
         either, both = np.isnan(x) | np.isnan(y), np.isnan(x) & np.isnan(y)

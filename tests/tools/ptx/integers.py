@@ -19,7 +19,7 @@ _LIMITS = {(kind, bits): np.iinfo(f"{kind}{bits // 8}") for kind in "iu" for bit
 def elementwise(
     ins: Instruction, kernel: Kernel, source: Type, result: Type, function: Callable[..., Any]
 ) -> Action:
-    """All operands but the first are `source`; their `function`, as `result`, goes to the first."""
+    """Apply `function` to the operands after the first, of type `source`; write to the first."""
     reads = [reader(ins, operand, source, kernel) for operand in ins.operands[1:]]
     write = writer(ins, ins.operands[0], result)
 
@@ -96,7 +96,7 @@ def integer_mad(ins: Instruction, kernel: Kernel, modifiers: Modifiers, kind: Ty
 
 
 def truncated_division(a: Any, b: Any) -> tuple[Any, Any]:
-    """Quotient and remainder as C has them: rounded towards zero."""
+    """Quotient and remainder as in C: the quotient is rounded towards zero."""
     quotient = a // b
     quotient = quotient + ((a - quotient * b != 0) & ((a < 0) != (b < 0))).astype(a.dtype)
     return quotient, a - quotient * b
@@ -109,7 +109,7 @@ def decode_rem(ins: Instruction, kernel: Kernel) -> Action:
 
 
 def integer_division(ins: Instruction, kernel: Kernel, modifiers: Modifiers, kind: Type) -> Action:
-    """`div` and `rem`. PTX leaves division by zero open: a fault."""
+    """`div` and `rem`. PTX does not define division by zero, so it is a fault."""
     operand_count(ins, 3)
     modifiers.done()
     if kind.kind not in "su":
@@ -167,7 +167,7 @@ def decode_logic(ins: Instruction, kernel: Kernel) -> Action:
 
 @instruction("shl", "shr")
 def decode_shift(ins: Instruction, kernel: Kernel) -> Action:
-    """Amounts beyond the width shift everything out."""
+    """Amounts larger than the width shift out all bits."""
     operand_count(ins, 3)
     modifiers = Modifiers(ins)
     kind = modifiers.type()
@@ -192,7 +192,7 @@ def decode_shift(ins: Instruction, kernel: Kernel) -> Action:
 
 @instruction("shf")
 def decode_funnel(ins: Instruction, kernel: Kernel) -> Action:
-    """A window of 32 bits on two registers: `shf.l` from the top, `shf.r` from the bottom."""
+    """32 of the 64 bits of two registers: `shf.l` counts from the top, `shf.r` from the bottom."""
     operand_count(ins, 4)
     modifiers = Modifiers(ins)
     left = modifiers.one_of(("l", "r")) == "l"
@@ -233,7 +233,7 @@ def decode_bit_field_extract(ins: Instruction, kernel: Kernel) -> Action:
         inside = np.where(first > top, kind.unsigned(0), ~kind.unsigned(0) >> by)
         inside = inside & _ones(count, kind)
         field = (bits >> by) & inside
-        if kind.kind == "s":  # filled up with the field's last bit, at most the value's
+        if kind.kind == "s":  # extended by the field's last bit that is in the value
             last = np.clip(first + count - 1, 0, top).astype(kind.unsigned)
             sign = ((bits >> last) & kind.unsigned(1) == 1) & (count > 0)
             field = np.where(sign, field | ~inside, field)
@@ -243,7 +243,7 @@ def decode_bit_field_extract(ins: Instruction, kernel: Kernel) -> Action:
 
 
 def _ones(count: Array, kind: Type) -> Array:
-    """So many ones, all at the end."""
+    """Numbers whose lowest `count` bits are ones."""
     capped = np.minimum(count, kind.bits - 1).astype(kind.unsigned)
     ones = (kind.unsigned(1) << capped) - kind.unsigned(1)
     return np.where(count >= kind.bits, ~kind.unsigned(0), ones)
@@ -275,7 +275,7 @@ def decode_bit_field_insert(ins: Instruction, kernel: Kernel) -> Action:
 
 @instruction("prmt")
 def decode_permute(ins: Instruction, kernel: Kernel) -> Action:
-    """Four bytes out of eight, each chosen by a nibble; a nibble's top bit spreads the sign."""
+    """Four bytes out of eight, each chosen by a nibble; its top bit selects copies of the sign."""
     operand_count(ins, 4)
     modifiers = Modifiers(ins)
     kind = modifiers.type()
@@ -323,7 +323,7 @@ def decode_lop3(ins: Instruction, kernel: Kernel) -> Action:
 
 @instruction("popc", "clz", "brev", "bfind")
 def decode_count(ins: Instruction, kernel: Kernel) -> Action:
-    """Ones, leading zeros, reversed bits, place of the top bit."""
+    """The number of ones or of leading zeros, the reversed bits, or the position of the top bit."""
     operand_count(ins, 2)
     modifiers = Modifiers(ins)
     shift = ins.opcode == "bfind" and modifiers.has("shiftamt")

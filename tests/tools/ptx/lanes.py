@@ -1,4 +1,4 @@
-"""The threads of several CTAs side by side: a lane each, a register an array over all lanes."""
+"""The threads of several CTAs: each thread is a lane, each register an array over all lanes."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from .memory import Access, GlobalMemory, SharedMemory
 from .types import Array
 
 Mask = NDArray[np.bool_] | None
-"""The lanes that an instruction is executed by; None for all, which is the fast case."""
+"""The lanes that execute an instruction; None for all, which is the fast case."""
 
 WARP = 32
 
 
 class Lanes:
-    """All that instructions work on.
+    """The state that instructions work on.
 
     Registers hold bits (unsigned integers, or booleans for predicates). Their arrays are never
-    changed in place, so that several registers may share one. An unset register is None.
+    changed in place, so several registers may share an array. An unset register is None.
     """
 
     def __init__(
@@ -52,11 +52,11 @@ class Lanes:
         self.copies = AsyncCopies(self.size)
 
     def indices(self, mask: Mask) -> slice | NDArray[Any]:
-        """What picks the mask's lanes out of an array over all."""
+        """The index that selects the mask's lanes from an array over all lanes."""
         return slice(None) if mask is None else np.flatnonzero(mask)
 
     def access(self, lanes: slice | NDArray[Any]) -> Access:
-        """These lanes' identity, for shared memory."""
+        """The identity of these lanes, for the race checks of shared memory."""
         return Access(
             self.now,
             self.cta[lanes],
@@ -66,7 +66,7 @@ class Lanes:
         )
 
     def require_whole_warps(self, mask: Mask, what: str) -> None:
-        """KernelFault unless the threads of every warp take part together, or not at all."""
+        """Raise KernelFault if only some threads of a warp take part."""
         if mask is None:
             return
         warps = mask.reshape(-1, WARP)
@@ -74,7 +74,7 @@ class Lanes:
             raise KernelFault(f"{what} by some threads of a warp, where all must take part")
 
     def require_members(self, mask: Mask, members: Array, what: str) -> None:
-        """KernelFault unless every thread that a member mask names takes part, and no other."""
+        """Raise KernelFault unless exactly the threads in the member mask take part."""
         active = np.ones(self.size, np.bool_) if mask is None else mask
         lane = self.specials["%laneid"]
         ballots = (active.astype(np.uint64) << lane).reshape(-1, WARP).sum(axis=1)
@@ -110,14 +110,14 @@ def _specials(
 
 
 class AsyncCopies:
-    """`cp.async`: copies that are under way, and the group that each thread counted them to."""
+    """`cp.async`: the pending copies, each with its group in the thread that started it."""
 
     def __init__(self, size: int) -> None:
         self.committed = np.zeros(size, np.int64)
         self._pending: list[tuple[Array, Array, Array, Array]] = []
 
     def start(self, lanes: Array, addresses: Array, data: Array) -> None:
-        """Bytes `[lanes, n]` for shared memory, in the lanes' current group."""
+        """Add copies of bytes `[lanes, n]` to shared memory, in the current group of each lane."""
         self._pending.append((lanes, self.committed[lanes], addresses, data))
 
     def commit(self, lanes: slice | Array) -> None:
@@ -125,7 +125,7 @@ class AsyncCopies:
         self.committed[lanes] += 1
 
     def wait(self, state: Lanes, mask: Mask, groups: int | None) -> None:
-        """Land all but a thread's last `groups` committed groups; None: uncommitted ones too."""
+        """Finish all but a thread's last `groups` committed groups; None: also uncommitted ones."""
         waiting = np.ones(state.size, np.bool_) if mask is None else mask
         kept = []
         for lanes, number, addresses, data in self._pending:

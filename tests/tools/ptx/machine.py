@@ -1,7 +1,7 @@
-"""Launching a kernel: several CTAs at a time, all their threads in step, diverging by masks.
+"""Launches kernels: several CTAs at a time, all their threads in step, with masks for divergence.
 
-Threads that take different ways at a branch go them one after another, and meet again where all
-ways do: at the branch's immediate post-dominator, as the hardware's compiler has it.
+If threads take different paths at a branch, the paths run one after another. The threads meet again
+at the branch's immediate post-dominator, as in code of the hardware's compiler.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
-from . import (  # noqa: F401  (they register)
+from . import (  # noqa: F401  (they register decoders)
     accesses,
     floats,
     integers,
@@ -31,10 +31,10 @@ from .parser import Immediate, Instruction, Symbol, parse_kernel
 from .types import type_named
 
 LANES = 4096
-"""About how many threads are emulated at once: the more, the less each costs, up to a point."""
+"""Approximate number of threads emulated at once; up to a limit, more threads cost less each."""
 
 STEPS = 20_000_000
-"""More instructions than this in one go, and a kernel is taken to be stuck."""
+"""A kernel counts as stuck if CTAs emulated together execute more instructions than this."""
 
 _CONTROL = ("bra", "ret", "exit", "bar", "barrier", "trap")
 
@@ -50,7 +50,7 @@ class _Step:
     control: str = ""
     target: int = 0
     meeting: int = 0
-    """Of a branch that may divide threads: where they meet again."""
+    """For a branch that may divide threads: the instruction at which they meet again."""
     members: Read | None = None
 
 
@@ -58,8 +58,8 @@ class Program:
     """A kernel, decoded. `launch` may be called any number of times.
 
     Raises:
-        PtxSyntaxError: text that is not understood.
-        UnknownInstructionError: an instruction that is not known, even if it would not be executed.
+        PtxSyntaxError: the text cannot be read.
+        UnknownInstructionError: an instruction is not known, even if it would not be executed.
     """
 
     def __init__(self, ptx: str) -> None:
@@ -132,13 +132,13 @@ class Program:
             grid: CTAs along x, y and z.
             arguments: for each parameter a buffer, a number, or None for a null pointer.
             shared_bytes: dynamic shared memory.
-            block: threads along x, y and z, if they are to be checked against the kernel's.
+            block: threads along x, y and z, which must be the kernel's; None for no check.
 
         Returns:
-            The number of instructions executed, counting those of many lanes as one.
+            The number of instructions executed; one that many lanes execute counts once.
 
         Raises:
-            LaunchError: the arguments do not fit the parameters.
+            LaunchError: the grid, the block or the arguments do not fit the kernel.
             KernelFault: the kernel did something undefined, or left output unwritten.
         """
         x, y, z = (*grid, 1, 1)[:3]
@@ -193,7 +193,7 @@ class Program:
         return memory, values
 
     def _find_meetings(self) -> None:
-        """The immediate post-dominator of every guarded branch, in the graph of instructions."""
+        """Find the immediate post-dominator of every branch in the graph of instructions."""
         end = len(self._steps)
         backwards = nx.DiGraph()
         backwards.add_node(end)
@@ -209,7 +209,7 @@ class Program:
                 step.meeting = nearest.get(at, end)
 
     def _run(self, lanes: Lanes) -> None:
-        """A stack of lanes that wait for those above them to arrive: (next, lanes, up to where)."""
+        """Run all lanes. The stack holds (next, lanes, stop) of lanes that wait for those above."""
         stack: list[tuple[int, Mask, int]] = [(0, None, len(self._steps))]
         while stack:
             at, mask, stop = stack.pop()
@@ -225,7 +225,7 @@ class Program:
     def _advance(
         self, lanes: Lanes, stack: list[tuple[int, Mask, int]], at: int, mask: Mask, stop: int
     ) -> None:
-        """Run lanes up to where others wait for them, or until they divide or end."""
+        """Run lanes up to `stop`, where others wait for them, or until they divide or end."""
         steps, registers = self._steps, lanes.registers
         while at != stop:
             if at >= len(steps):
@@ -290,7 +290,7 @@ class Program:
 
 
 def _without(mask: Mask, chosen: Mask) -> NDArray[np.bool_] | None:
-    """The lanes of a mask that were not chosen; None when there are none."""
+    """The lanes of a mask that were not chosen; None if there are none."""
     if chosen is None:
         return None
     rest = ~chosen if mask is None else mask & ~chosen

@@ -1,4 +1,4 @@
-"""Matrix products and the loads and stores that go with them: a warp holds a tile in fragments."""
+"""Matrix products, and their loads and stores: a warp holds a tile in fragments."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from .types import Array, Type, narrow, type_named, widen
 
 _B32 = type_named("b32")
 _GROUP, _MEMBER = np.arange(WARP) // 4, np.arange(WARP) % 4
-"""Of a fragment's lanes: a row's (or column's) number, and which four of its elements."""
+"""For each lane of a fragment: its row (or column), and its number among the four lanes there."""
 
 
 @instruction("mma")
 def decode_mma(ins: Instruction, kernel: Kernel) -> Action:
     """D = A B + C over a warp: `m16n8k8` and `m16n8k16` of f16 or bf16, `m16n8k4/8` of tf32.
 
-    PTX leaves order and precision of the sum open. Here products are exact, the sum is fp64 and
-    is rounded once.
+    PTX does not define the order and precision of the sum. Here products are exact, the sum is
+    fp64, and it is rounded once.
     """
     operand_count(ins, 4)
     modifiers = Modifiers(ins)
@@ -68,9 +68,9 @@ def decode_mma(ins: Instruction, kernel: Kernel) -> Action:
 
 
 def _counts(depth: int, *, halves: bool, result: str) -> tuple[int, int, int, int]:
-    """Registers of A, B, C and D."""
+    """The numbers of registers of A, B, C and D."""
     sums = 4 if result == "f32" else 2
-    words = depth // 2 if halves else depth  # of 32 bits, along the depth
+    words = depth // 2 if halves else depth  # 32-bit words along the depth
     return words // 2, words // 4, sums, sums
 
 
@@ -79,7 +79,7 @@ def _two_halves(bits: Array, kind: Type) -> list[Array]:
 
 
 def halves_of_a(bits: list[Array], kind: Type, depth: int) -> Array:
-    """`[warps, 16, depth]` from registers that go down by 8 rows first, then along by 8 columns."""
+    """`[warps, 16, depth]`; successive registers are first 8 rows apart, then 8 columns."""
     tile = np.zeros((len(bits[0]), 16, depth))
     for number, register in enumerate(bits):
         for half, values in enumerate(_two_halves(register, kind)):
@@ -142,7 +142,7 @@ def _fragments(tile: Array, kind: str) -> list[Array]:
 
 
 def _matrix_modifiers(ins: Instruction) -> tuple[int, bool]:
-    """How many 8x8 matrices of 16-bit elements, and whether transposed."""
+    """The number of 8x8 matrices of 16-bit elements, and True if they are transposed."""
     operand_count(ins, 2)
     modifiers = Modifiers(ins)
     for name in ("sync", "aligned", "m8n8", "b16"):
@@ -155,7 +155,7 @@ def _matrix_modifiers(ins: Instruction) -> tuple[int, bool]:
 
 
 def _row_lanes(lanes: Lanes, mask: Mask, count: int) -> Array:
-    """The lanes that hold the addresses of rows, 8 a matrix, of warps that take part."""
+    """The lanes that hold row addresses, 8 per matrix, in the warps that take part."""
     active = np.ones(lanes.size, np.bool_) if mask is None else mask
     return np.flatnonzero(active & (lanes.specials["%laneid"] < 8 * count))
 

@@ -1,7 +1,7 @@
-"""Global and shared memory, which know what is theirs, what was written, and by whom.
+"""Global and shared memory, which check addresses and record what was written, and by whom.
 
-Accesses are those of many lanes at once: `addresses` holds one byte address a lane, int64. Results
-and data are unsigned integers `[lanes, count]`, `count` elements of `size` bytes a lane.
+An access is one of many lanes at once: `addresses` holds a byte address for each lane, int64.
+Results and data are unsigned integers `[lanes, count]`: `count` elements of `size` bytes per lane.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from .types import Array
 _UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 _WRITTEN = {size: kind(2 ** (8 * size) - 1) for size, kind in _UNSIGNED.items()}
 _BUFFER_BITS = 40
-"""Buffers lie this far apart, so that a wild address belongs to none."""
+"""Buffers start 2**_BUFFER_BITS bytes apart, so that an invalid address is in no buffer."""
 
 
 class Plain:
-    """Bytes that can be read and written in elements of any size, and which were written."""
+    """Bytes that can be read and written in elements of any size; records which were written."""
 
     def __init__(self, contents: NDArray[np.uint8], *, written: bool) -> None:
         self.size = contents.size
@@ -37,11 +37,11 @@ class Plain:
             self._mark_views = {size: marks.view(kind) for size, kind in _UNSIGNED.items()}
 
     def read(self, offsets: Array, size: int, count: int) -> Array:
-        """Elements at byte offsets, which must be aligned and inside."""
+        """Elements at byte offsets, which must be aligned and in range."""
         return self._views[size][_elements(offsets, size, count)]
 
     def write(self, offsets: Array, size: int, count: int, data: Array) -> None:
-        """Raises KernelFault where two lanes write different values to one place."""
+        """Raises KernelFault if two lanes write different values to one place."""
         where = _elements(offsets, size, count)
         view = self._views[size]
         view[where] = data
@@ -51,14 +51,14 @@ class Plain:
             self._mark_views[size][where] = _WRITTEN[size]
 
     def unwritten(self, offsets: Array, size: int, count: int) -> Array:
-        """Which lanes would read a byte that nothing was written to."""
+        """True for each lane that would read a byte that was never written."""
         if self.complete:
             return np.zeros(len(offsets), np.bool_)
         marks = self._mark_views[size][_elements(offsets, size, count)]
         return (marks != _WRITTEN[size]).any(axis=1)
 
     def forget(self, offsets: Array, size: int, count: int) -> None:
-        """As if nothing had been written there."""
+        """Mark the elements as unwritten."""
         self._mark_views[size][_elements(offsets, size, count)] = 0
 
 
@@ -71,8 +71,8 @@ def _elements(offsets: Array, size: int, count: int) -> Array:
 class Buffer:
     """A kernel's argument in global memory.
 
-    Inputs may not be written. Outputs start out unwritten, and all of one must have been written
-    when the kernel ends, unless it is `partial`. With read_only=False one is read and written.
+    Inputs may not be written. An output is unwritten at first, and must be completely written when
+    the kernel ends, unless it is `partial`. With read_only=False, an input may also be written.
     """
 
     name: str
@@ -87,7 +87,7 @@ class Buffer:
 
 
 class GlobalMemory:
-    """The buffers of one launch, far apart; null and everything between them belongs to nobody."""
+    """The buffers of one launch, far apart; null and addresses between buffers are invalid."""
 
     def __init__(self, buffers: list[Buffer]) -> None:
         for buffer in buffers:
@@ -100,11 +100,11 @@ class GlobalMemory:
         ]
 
     def address(self, number: int) -> int:
-        """Where the numbered buffer starts."""
+        """The address at which the buffer with this number starts."""
         return (number + 1) << _BUFFER_BITS
 
     def read(self, addresses: Array, size: int, count: int) -> Array:
-        """Raises KernelFault for what lies in no buffer, is misaligned, or was never written."""
+        """Raises KernelFault for an address in no buffer, misaligned, or never written."""
         number, offsets = self._locate(addresses, size, count, "read")
         if isinstance(number, int):
             self._check_written(number, offsets, size, count)
@@ -117,7 +117,7 @@ class GlobalMemory:
         return result
 
     def write(self, addresses: Array, size: int, count: int, data: Array) -> None:
-        """Raises KernelFault for what lies in no buffer, is misaligned, or may only be read."""
+        """Raises KernelFault for an address in no buffer, misaligned, or read-only."""
         number, offsets = self._locate(addresses, size, count, "write")
         for each in [number] if isinstance(number, int) else np.unique(number):
             lanes = slice(None) if isinstance(number, int) else number == each
@@ -133,7 +133,7 @@ class GlobalMemory:
     def _locate(
         self, addresses: Array, size: int, count: int, what: str
     ) -> tuple[int | Array, Array]:
-        """The buffer of every lane (one number where all lie in the same) and the offset in it."""
+        """The buffer of every lane (one number if it is the same for all) and the offset in it."""
         numbers = (addresses >> _BUFFER_BITS) - 1
         offsets = addresses & ((1 << _BUFFER_BITS) - 1)
         width = size * count
@@ -157,9 +157,9 @@ class GlobalMemory:
             raise KernelFault(f"misaligned {what} of {width} bytes in {name}")
 
     def finish(self) -> None:
-        """Copy what was written into the outputs' arrays.
+        """Copy the contents of all buffers that may be written into their arrays.
 
-        Raises KernelFault where an output has bytes that nothing was written to.
+        Raises KernelFault if an output that is not `partial` has unwritten bytes.
         """
         for buffer, plain in zip(self.buffers, self.plain, strict=True):
             if buffer.output and not buffer.partial and not plain.marks[: plain.size].all():
@@ -173,7 +173,7 @@ _MANY = -1
 
 
 class _Last:
-    """When each granule was last accessed in one way, by which thread, and of which warp."""
+    """The last access of one kind to each granule: when, by which thread, and of which warp."""
 
     def __init__(self, what: str, granules: int) -> None:
         self.what = what
@@ -182,7 +182,7 @@ class _Last:
         self._warp = np.full(granules, _MANY, np.int64)
 
     def check(self, access: Access, places: Array) -> None:
-        """KernelFault where another thread was there since the last barrier between the two."""
+        """Raise KernelFault if another thread accessed a place since the last common barrier."""
         when = self._when[places]
         if not (when > access.cta_barrier[:, None]).any():
             return
@@ -202,7 +202,7 @@ class _Last:
         for owner, mine in ((self._thread, threads), (self._warp, threads // 32)):
             before = owner[places]
             owner[places] = np.where(recent & (before != mine), _MANY, mine)
-            # Of several lanes that were at one place at once, the last one's number stands there.
+            # If several lanes access one place at once, the number of the last one is stored.
             others = (owner[places] != mine) & (owner[places] != _MANY)
             if others.any():
                 owner[places[others]] = _MANY
@@ -210,11 +210,11 @@ class _Last:
 
 
 class SharedMemory:
-    """The shared memory of several CTAs, a row each, with who accessed what since which barrier.
+    """The shared memory of several CTAs, one row each; records the accesses to find races.
 
-    Two threads may not access the same place without a barrier between, unless both read, both
-    are atomic, or both write the same value in one instruction. A granule is the smallest unit
-    that the kernel accesses: finer knowledge is not needed.
+    Two threads may not access the same place without a barrier between them, unless both read,
+    both are atomic, or both write the same value in one instruction. Accesses are recorded per
+    granule, the smallest unit that the kernel accesses.
     """
 
     def __init__(self, ctas: int, size: int, granule: int) -> None:
@@ -228,7 +228,7 @@ class SharedMemory:
         self._atomic = _Last("changed by an atomic", granules)
 
     def read(self, access: Access, addresses: Array, size: int, count: int) -> Array:
-        """Raises KernelFault for what is outside, misaligned, not written yet, or a race."""
+        """Raises KernelFault for an access out of range, misaligned, unwritten, or a race."""
         offsets = self._offsets(access, addresses, size * count, "read")
         unwritten = self.plain.unwritten(offsets, size, count)
         if unwritten.any():
@@ -243,7 +243,7 @@ class SharedMemory:
         return self.plain.read(offsets, size, count)
 
     def write(self, access: Access, addresses: Array, size: int, count: int, data: Array) -> None:
-        """Raises KernelFault for what is outside, misaligned or a race."""
+        """Raises KernelFault for an access out of range, misaligned, or a race."""
         offsets = self._offsets(access, addresses, size * count, "write")
         places = self._granules(offsets, size * count)
         for last in (self._written, self._read, self._atomic):
@@ -252,7 +252,7 @@ class SharedMemory:
         self._written.note(access, places)
 
     def begin_atomic(self, access: Access, addresses: Array, size: int) -> Array:
-        """Where atomics find their places in `plain`. Any number may meet at one."""
+        """The offsets in `plain` for atomics. Any number of them may access one place."""
         offsets = self._offsets(access, addresses, size, "atomic")
         if self.plain.unwritten(offsets, size, 1).any():
             raise KernelFault("atomic on shared memory where nothing was written")
@@ -263,7 +263,7 @@ class SharedMemory:
         return offsets
 
     def reserve(self, access: Access, addresses: Array, size: int) -> None:
-        """An asynchronous copy is on its way there: until it lands there is nothing to read."""
+        """Mark the target of an asynchronous copy, which is unwritten until the copy ends."""
         offsets = self._offsets(access, addresses, size, "copy")
         places = self._granules(offsets, size)
         for last in (self._written, self._read, self._atomic):
@@ -288,7 +288,7 @@ class SharedMemory:
 
 @dataclass
 class Access:
-    """Who accesses shared memory, a row a lane, and at which barriers each last waited."""
+    """The threads that access shared memory, one per lane, and the last barriers of each."""
 
     now: int
     ctas: Array

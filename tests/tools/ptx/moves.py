@@ -1,4 +1,4 @@
-"""Moving, converting, comparing, choosing."""
+"""Moves, conversions, comparisons, selections."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Function = Callable[..., Any]
 
 @instruction("mov")
 def decode_mov(ins: Instruction, kernel: Kernel) -> Action:
-    """Copies; takes registers apart (`{a, b}, c`) and puts them together (`c, {a, b}`)."""
+    """Copies a register, splits one (`{a, b}, c`), or joins several (`c, {a, b}`)."""
     operand_count(ins, 2)
     modifiers = Modifiers(ins)
     kind = modifiers.type()
@@ -47,7 +47,7 @@ def decode_mov(ins: Instruction, kernel: Kernel) -> Action:
     write = writer(ins, target, kind)
     if isinstance(source, Vector):
         part = type_named(f"b{kind.bits // len(source.items)}")
-        # Compilers fill up packed registers with whatever is there, and don't use the result.
+        # Compilers fill packed registers up with unwritten ones, and don't use these parts.
         reads = [reader(ins, item, part, kernel, unwritten=True) for item in source.items]
 
         def join(lanes: Lanes, mask: Mask) -> None:
@@ -64,7 +64,7 @@ def decode_mov(ins: Instruction, kernel: Kernel) -> Action:
 
 @instruction("cvta")
 def decode_cvta(ins: Instruction, kernel: Kernel) -> Action:
-    """Generic addresses are global ones here: no conversion of others is known."""
+    """Generic addresses are global ones here; conversions of others are not supported."""
     operand_count(ins, 2)
     modifiers = Modifiers(ins)
     modifiers.has("to")
@@ -108,7 +108,7 @@ _COMBINE: dict[str, Function] = {
 
 
 def comparison(name: str, *, floats: bool) -> Function | None:
-    """By its name in `setp`; None if the type has no such comparison."""
+    """The comparison of this name in `setp`; None if the type has no such comparison."""
     if not floats:
         return _ORDERED.get(_UNSIGNED.get(name, name))
 
@@ -119,7 +119,7 @@ def comparison(name: str, *, floats: bool) -> Function | None:
         return unordered
     if name == "num":
         return lambda a, b: ~unordered(a, b)
-    if name in _ORDERED:  # false next to a NaN; NumPy's != is true there
+    if name in _ORDERED:  # false for NaN, for which NumPy's != is true
         ordered = _ORDERED[name]
         if name == "ne":
             return lambda a, b: ordered(a, b) & ~unordered(a, b)
@@ -219,7 +219,7 @@ def decode_cvt(ins: Instruction, kernel: Kernel) -> Action:
 
 
 def _to_tf32(ins: Instruction, kernel: Kernel, modifiers: Modifiers) -> Action:
-    """`cvt.rna.tf32.f32 d, a`: the nearest number of eleven bits, half away from zero."""
+    """`cvt.rna.tf32.f32 d, a`: the nearest number of eleven bits, ties away from zero."""
     for name in ("rna", "tf32", "f32"):
         modifiers.one_of((name,))
     modifiers.done()
@@ -267,7 +267,7 @@ def clamp(bits: Array, kind: Type, *, relu: bool, finite: bool) -> Array:
 def _conversion(
     ins: Instruction, source: Type, target: Type, rounding: str, *, saturate: bool
 ) -> Callable[[Array], Array]:
-    """A function of the source's dtype that gives the target's dtype or bits."""
+    """A function that takes the source's dtype and returns the target's dtype or bits."""
     refused = unknown(ins, f"cvt{'.' if rounding else ''}{rounding} from {source} to {target}")
     if (
         source.count > 1
@@ -288,7 +288,7 @@ def _conversion(
     if not source.is_float:
         if rounding != "rn" or saturate:
             raise refused
-        if source.bits == 64 and target.bits < 32:  # fp64 in between would round it first
+        if source.bits == 64 and target.bits < 32:  # an intermediate fp64 would round twice
             raise refused
         return _from_integer(source, target)
     if rounding in _DIRECTED:
@@ -322,7 +322,7 @@ def _between_integers(source: Type, target: Type, *, saturate: bool) -> Callable
 
 
 def _to_integer(wide: Array, target: Type, rounding: str) -> Array:
-    """Numbers out of range become the nearest that is in it, NaN becomes 0."""
+    """Numbers out of range become the nearest number in range; NaN becomes 0."""
     limits = np.iinfo(target.dtype)
     integral = np.where(np.isnan(wide), 0.0, _INTEGRAL[rounding](wide))
     above, below = integral >= float(limits.max), integral <= float(limits.min)
@@ -342,7 +342,7 @@ def directed(wide: Array, kind: Type, rounding: str) -> Array:
     """fp64 rounded towards zero, down or up, as bits."""
     bits = narrow(wide, kind)
     back = widen(bits, kind)
-    # One step is enough, and is -1 or +1 on the bits, which are ordered by size.
+    # One step is enough: -1 or +1 on the bits, which are ordered by magnitude.
     shrink = {
         "rz": np.abs(back) > np.abs(wide),
         "rm": (back > wide) & (back > 0),

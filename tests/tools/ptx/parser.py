@@ -1,4 +1,4 @@
-"""PTX text to instructions: as much of the language as compilers emit for one kernel."""
+"""Parses PTX text into instructions: the part of the language that compilers emit for a kernel."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .types import Type, is_type, type_named
 
 @dataclass(frozen=True)
 class Register:
-    """A register by its index among the kernel's; `negated` for `!%p`."""
+    """A register, with its index in the kernel; `negated` for `!%p`."""
 
     name: str
     index: int
@@ -22,7 +22,7 @@ class Register:
 
 @dataclass(frozen=True)
 class Special:
-    """A register that the machine fills: `%tid.x`."""
+    """A register that the machine sets: `%tid.x`."""
 
     name: str
 
@@ -37,7 +37,7 @@ class Immediate:
 
 @dataclass(frozen=True)
 class Symbol:
-    """A label, a variable or a parameter by name; `_` is the operand that is thrown away."""
+    """A label, a variable or a parameter by name; the result in operand `_` is discarded."""
 
     name: str
 
@@ -59,7 +59,7 @@ class Vector:
 
 @dataclass(frozen=True)
 class Pair:
-    """`%r1|%p1`: a result and a predicate beside it."""
+    """`%r1|%p1`: a result and an additional predicate."""
 
     first: Operand
     second: Operand
@@ -85,7 +85,7 @@ class Instruction:
 
 @dataclass(frozen=True)
 class Parameter:
-    """A kernel's parameter; `pointer` where it is declared as one."""
+    """A kernel's parameter; `pointer` is True if it is declared as one."""
 
     name: str
     type: Type
@@ -94,7 +94,7 @@ class Parameter:
 
 @dataclass
 class Kernel:
-    """An `.entry` with all that its instructions refer to."""
+    """An `.entry` with everything that its instructions refer to."""
 
     name: str
     target: str
@@ -138,7 +138,7 @@ def _tokens(text: str) -> Iterator[_Token]:
             found = text[at : at + 20].splitlines()[0]
             raise PtxSyntaxError(f"line {line}: cannot read {found!r}")
         kind, token = str(match.lastgroup), match.group()
-        if kind == "word" and ":" in token:  # a label, and what may follow it at once
+        if kind == "word" and ":" in token:  # a label, and perhaps text right after it
             token = token[: token.index(":") + 1]
             if token.startswith(":") or "::" in match.group():
                 token = match.group()
@@ -153,7 +153,7 @@ def parse_kernel(text: str) -> Kernel:
     """The one kernel of a module.
 
     Raises:
-        PtxSyntaxError: what cannot be read, with its line; no kernel, or more than one.
+        PtxSyntaxError: a line cannot be read, or the module does not have exactly one kernel.
     """
     kernels = _Parser(text).module()
     if len(kernels) != 1:
@@ -227,7 +227,7 @@ class _Parser:
                     self.shared_variable(extern=word == ".extern")
             elif word == ".shared":
                 self.shared_variable(extern=False)
-            elif word == ".global":  # strings; a kernel that refers to one names what is unknown
+            elif word == ".global":  # strings; a kernel that uses one is refused later
                 while self.take().text != ";":
                     pass
             elif word == ".entry":
@@ -325,7 +325,7 @@ class _Parser:
     # Inside a kernel
 
     def block(self, kernel: Kernel, outer: dict[str, Register]) -> None:
-        """Statements up to the closing brace. Names are those of the block, then of the outer."""
+        """Statements up to the closing brace. Names of the block hide those of outer blocks."""
         names = dict(outer)
         while not self.accept("}"):
             token = self.next

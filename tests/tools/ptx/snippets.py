@@ -1,4 +1,4 @@
-"""Small kernels around a few lines of PTX, to try single instructions."""
+"""Small kernels around a few lines of PTX, to test single instructions."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ def kernel(parameters: list[str], body: str, *, threads: int = 32, shared: int =
 
 
 def apply(code: str, *operands: tuple[str, Any], result: str, more: str = "") -> Array:
-    """What `code` leaves in %r, from %a, %b and so on, a thread for every row of the operands.
+    """The values of %r after `code`, with the operands in %a, %b and so on; a thread for each row.
 
     Each operand is a type ("s32") and an array that is converted to its bits; `pred` operands are
-    booleans. `more` declares further registers. The result comes in its NumPy type (bits for bf16
-    and packed types).
+    booleans. `more` declares further registers. The result has its NumPy type (bits for bf16 and
+    packed types).
     """
     arrays = [_bits(type_named(kind), values) for kind, values in operands]
     count = len(arrays[0])
@@ -80,7 +80,7 @@ def _register(kind: Type) -> str:
 def _bits(kind: Type, values: Any) -> Array:
     if kind.kind == "pred":
         return np.asarray(values, np.bool_).astype(np.uint32)
-    if not kind.is_float:  # not by way of NumPy, which makes floats of large numbers
+    if not kind.is_float:  # not with NumPy, which converts large numbers to floats
         mask = (1 << kind.bits) - 1
         return np.array([int(value) & mask for value in values], kind.unsigned)
     if kind.kind == "bf" or kind.count > 1:

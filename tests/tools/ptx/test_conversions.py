@@ -1,4 +1,4 @@
-"""Conversions, against fractions and NumPy."""
+"""Conversions, compared with fractions and NumPy."""
 
 from __future__ import annotations
 
@@ -152,9 +152,9 @@ def test_conversion_to_wider_floats_and_to_whole_numbers() -> None:
 
 
 def test_conversion_to_tf32() -> None:
-    """Eleven bits, the nearest, half away from zero."""
+    """Rounds to the nearest number of eleven bits, ties away from zero."""
     ulp = 2.0**-10
     given = [1 + ulp / 2, 1 + 0.49 * ulp, -1 - ulp / 2, 2.0**-140, np.inf, 0.0]
     found = apply("cvt.rna.tf32.f32 %r, %a;", ("f32", given), result="f32").tolist()
     assert found[:3] == [1 + ulp, 1, -1 - ulp]
-    assert found[3:] == [0.0, np.inf, 0.0]  # the first is beyond what is left of the bits
+    assert found[3:] == [0.0, np.inf, 0.0]  # the first is too small for the remaining bits

@@ -1,4 +1,4 @@
-"""Instructions on floats, against fractions, rounded once."""
+"""Instructions on floats, compared with fractions that are rounded once."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_fma_differs_from_rounding_twice() -> None:
     libm.fmaf.argtypes = [ctypes.c_float] * 3
     rng = np.random.default_rng(0)
     a, b, c = (rng.standard_normal(4096).astype(np.float32) for _ in range(3))
-    # Sums next to the middle between two floats: where fp64 in between gives another result.
+    # Addends about 2**29 times the products: fp64 cannot represent these sums exactly.
     c[:2048] = (a[:2048].astype(np.float64) * b[:2048]).astype(np.float32) * np.float32(2**29)
     found = np.concatenate(
         [
@@ -72,7 +72,7 @@ def test_fma_differs_from_rounding_twice() -> None:
     )
     wanted = [libm.fmaf(*map(float, row)) for row in zip(a, b, c, strict=True)]
     assert found.tolist() == wanted
-    # 1 + 2**-24 + 2**-54 is above the tie, which fp64 no longer sees.
+    # 1 + 2**-30 rounds down to 1. 1 + 2**-24 + 2**-47 is above the tie, so it rounds up.
     hard = apply(
         "fma.rn.f32 %r, %a, %b, %c;",
         ("f32", [1 + 2**-23]),
@@ -152,7 +152,7 @@ def test_flushing_and_saturation() -> None:
 
 @pytest.mark.parametrize("kind", ["f16x2", "bf16x2", "f32x2"])
 def test_packed_arithmetic(kind: str) -> None:
-    """As the single type does it, element by element."""
+    """Each element has the result of the single type."""
     packed = type_named(kind)
     element = packed.element
     rng = np.random.default_rng(1)
@@ -229,7 +229,7 @@ APPROXIMATE: dict[str, Callable[[Any], Any]] = {
 
 @pytest.mark.parametrize("opcode", APPROXIMATE)
 def test_functions(opcode: str) -> None:
-    """The manual bounds approximations by a few units in the last place: here it is 1/2."""
+    """The manual allows errors of a few units in the last place; the emulator's are at most 1/2."""
     x = np.random.default_rng(2).uniform(-20, 20, 128).astype(np.float32)
     positive = opcode.startswith(("lg2", "rsqrt", "sqrt"))
     found = apply(f"{opcode} %r, %a;", ("f32", np.abs(x) if positive else x), result="f32")

@@ -1,4 +1,4 @@
-"""Instructions on integers and bits, against exact integers."""
+"""Instructions on integers and bits, compared with exact integers."""
 
 from __future__ import annotations
 
@@ -240,7 +240,7 @@ def test_byte_permute(found: list[tuple[int, int, int]]) -> None:
 
 @pytest.mark.parametrize("table", [0x80, 0xFE, 0x96, 0xE8, 0xCA, 0x1B])
 def test_any_logic_of_three(table: int) -> None:
-    a, b, c = 0xF0, 0xCC, 0xAA  # as the manual derives the table: by the operation on these
+    a, b, c = 0xF0, 0xCC, 0xAA  # the manual derives the table from these operands
     code = f"lop3.b32 %r, %a, %b, %c, {table};"
     found = apply(code, ("b32", [a]), ("b32", [b]), ("b32", [c]), result="b32")
     assert found[0] & 0xFF == table

@@ -1,4 +1,4 @@
-"""How the emulator runs kernels: memory, control flow, barriers, and what it does not let pass."""
+"""How the emulator runs kernels: memory, control flow, barriers, and the faults that it finds."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def run(
     grid: tuple[int, ...] = (1,),
     size: int | None = None,
 ) -> np.ndarray[Any, Any]:
-    """The body with %t as the thread's number; a word a thread of the output."""
+    """Run the body, with the thread's number in %t; returns the output, one word per thread."""
     text = kernel([f"{BUFFER} out"], f"{START}\n{body}", threads=threads, shared=shared)
     found = np.zeros(threads if size is None else size, np.uint32)
     Program(text).launch(grid, [Buffer("out", found, output=True)])
@@ -35,7 +35,7 @@ def run(
 
 
 def test_loop_with_another_count_in_every_thread() -> None:
-    """Threads leave at different times and meet again behind the loop."""
+    """Threads leave at different times and meet again after the loop."""
     found = run(f"""
         mov.u32 %i, 0; mov.u32 %v, 0;
     $loop:
@@ -201,7 +201,7 @@ def test_loads_extend_by_the_sign_of_the_type() -> None:
 
 
 def test_atomics_take_turns() -> None:
-    """Every thread finds another count, and the sum is right."""
+    """Every thread finds a different count, and the sum is right."""
     found = run(
         f"""
         setp.eq.u32 %p, %t, 0; mov.u32 %i, tile;
@@ -277,7 +277,7 @@ def test_asynchronous_copies() -> None:
     assert copied("cp.async.wait_all;").tolist() == backwards
     assert copied("cp.async.wait_all;", ", 0").tolist() == [0] * 32
     with pytest.raises(KernelFault, match="where nothing was written"):
-        copied("cp.async.wait_group 1;")  # which leaves this one under way
+        copied("cp.async.wait_group 1;")  # this copy is then still pending
     with pytest.raises(KernelFault, match="where nothing was written"):
         copied("")
 

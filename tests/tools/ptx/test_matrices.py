@@ -1,6 +1,6 @@
-"""Tensor core instructions of the emulator, against products of whole matrices.
+"""Tensor core instructions of the emulator, compared with products of whole matrices.
 
-Where an element of a fragment lies is written here as in the manual, element by element.
+The positions of a fragment's elements are written here as in the manual, element by element.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def test_matrix_product(shape: str, kind: str, result: str) -> None:
 @pytest.mark.parametrize("count", [1, 2, 4])
 @pytest.mark.parametrize("transposed", [False, True])
 def test_loading_and_storing_matrices(count: int, transposed: bool) -> None:
-    """Row j of matrix i is where lane 8 i + j says; a lane gets elements 2 (lane % 4) and on."""
+    """Lane 8 i + j has the address of row j of matrix i; a lane gets two elements of a row."""
     matrices = np.arange(count * 64, dtype=np.uint16).reshape(count, 8, 8) * 7 + 1
     trans = ".trans" if transposed else ""
     registers = "{" + ", ".join(f"%v{i}" for i in range(count)) + "}"
@@ -169,9 +169,9 @@ def test_loading_and_storing_matrices(count: int, transposed: bool) -> None:
 @pytest.mark.parametrize("keep", [False, True])
 @pytest.mark.parametrize("turned", [False, True])
 def test_matrix_product_of_four_warps(keep: bool, turned: bool) -> None:
-    """`wgmma` of 64 x 16, in registers, and 16 x 8 (16 x 16 turned), in swizzled shared memory.
+    """`wgmma` of 64 x 16 in registers and 16 x 8 (16 x 16 if turned) in swizzled shared memory.
 
-    Swizzled by 32 bytes: bit 7 of an address turns over bit 4.
+    The swizzle is that of 32 bytes: if bit 7 of an address is set, bit 4 is inverted.
     """
     columns = 16 if turned else 8
     rng = np.random.default_rng(0)
@@ -184,7 +184,7 @@ def test_matrix_product_of_four_warps(keep: bool, turned: bool) -> None:
         for places in [[a_place(t % 32, i, 16, words=False) for i in range(8)]]
     ]
     a_words = np.array(fragments, np.float16).view(np.uint32)
-    rows = np.ascontiguousarray(b if turned else b.T)  # of 32 bytes
+    rows = np.ascontiguousarray(b if turned else b.T)  # 32 bytes each
     memory = np.zeros((len(rows) * 2, 8), np.float16)
     for number, row in enumerate(rows):
         for half in range(2):

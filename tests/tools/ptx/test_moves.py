@@ -1,4 +1,4 @@
-"""Moves, comparisons and choices; and what is unknown is refused."""
+"""Moves, comparisons and selections; unknown instructions are refused."""
 
 from __future__ import annotations
 

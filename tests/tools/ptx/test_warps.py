@@ -1,4 +1,4 @@
-"""Shuffles, votes and reductions of the emulator, against the manual's pseudo-code lane by lane."""
+"""Shuffles, votes and reductions of the emulator, compared lane by lane with plain Python."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ALL = "0xffffffff"
 
 
 def shuffled(mode: str, values: list[int], b: int, c: int) -> tuple[list[int], list[bool]]:
-    """The manual's description, one lane after another."""
+    """The manual's pseudo-code, one lane after another."""
     result, inside = [], []
     for lane in range(32):
         segment, clamp, by = c >> 8 & 31, c & 31, b & 31

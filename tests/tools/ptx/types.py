@@ -1,4 +1,4 @@
-"""PTX's types: how many bits, what NumPy computes them in, how numbers are rounded to them."""
+"""PTX's types: their bits, their NumPy types for arithmetic, and rounding to them."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _SIGNED = {8: np.int8, 16: np.int16, 32: np.int32, 64: np.int64}
 _FLOAT = {16: np.float16, 32: np.float32, 64: np.float64}
 
 CANONICAL_NAN = {"f16": 0x7FFF, "bf16": 0x7FFF, "f32": 0x7FFFFFFF, "f64": 0x7FFFFFFFFFFFFFFF}
-"""What PTX specifies as the NaN that min, max and conversions give."""
+"""The NaN that PTX specifies as the result of min, max and conversions."""
 
 
 @dataclass(frozen=True)
 class Type:
-    """A fundamental type, or a register full of them (`f16x2`: two of `f16`).
+    """A fundamental type, or several packed into a register (`f16x2`: two of `f16`).
 
     `kind` is b (bits), u, s, f, bf (bfloat16), or pred.
     """
@@ -35,7 +35,7 @@ class Type:
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """The size in bytes."""
         return self.bits // 8
 
     @property
@@ -45,7 +45,7 @@ class Type:
 
     @property
     def dtype(self) -> Any:
-        """The NumPy type whose arithmetic is this type's; bits where NumPy has none."""
+        """The NumPy type with the arithmetic of this type; that of its bits if there is none."""
         if self.count == 1 and self.kind == "s":
             return _SIGNED[self.bits]
         if self.count == 1 and self.kind == "f":
@@ -58,7 +58,7 @@ class Type:
 
     @property
     def element(self) -> Type:
-        """What a packed type is made of; otherwise the type itself."""
+        """The type of a packed type's elements; otherwise the type itself."""
         return self if self.count == 1 else type_named(self.name.split("x")[0])
 
     def __str__(self) -> str:
@@ -82,7 +82,7 @@ def is_type(name: str) -> bool:
 
 @cache
 def type_named(name: str) -> Type:
-    """`type_named("f16x2")`; UnknownInstructionError when there is none."""
+    """The type of this name, such as "f16x2"; UnknownInstructionError if there is none."""
     if name not in _TYPES:
         raise UnknownInstructionError(f"unknown type .{name}")
     return _TYPES[name]
@@ -97,7 +97,7 @@ def widen(bits: Array, kind: Type) -> Array:
 
 
 def narrow(values: Array, kind: Type) -> Array:
-    """fp64 rounded to the nearest of a float type, ties to even, as bits. NaN becomes canonical."""
+    """fp64 rounded to the nearest float of a type, ties to even, as bits. NaN becomes canonical."""
     if kind.kind == "bf":
         bits = _to_bfloat16(values)
     else:
@@ -109,7 +109,7 @@ def narrow(values: Array, kind: Type) -> Array:
 
 
 def _to_bfloat16(values: Array) -> Array:
-    # fp64 to fp32 by rounding to odd, which leaves the second rounding free of the first one's.
+    # Round fp64 to fp32 to odd, so that the second rounding is right in spite of the first one.
     single = values.astype(np.float32)
     bits = single.view(np.uint32)
     back = single.astype(np.float64)
@@ -122,14 +122,14 @@ def _to_bfloat16(values: Array) -> Array:
 
 
 def round_to_odd_sum(a: Array, b: Array) -> Array:
-    """a + b in fp64, rounded to odd where inexact: rounding it once more is as rounding once."""
+    """a + b in fp64, rounded to odd if inexact: rounding again is like rounding a + b once."""
     total = a + b
     virtual = total - a
     rest = (a - (total - virtual)) + (b - virtual)  # Knuth's TwoSum: total + rest is exact
     inexact = (rest != 0) & np.isfinite(total)
     bits = total.view(np.int64)
-    # To the neighbour on the rest's side, where the last bit is even. The bits of a float are
-    # ordered by its size.
+    # If the last bit is even, move to the neighbour in the direction of the rest. The bits of a
+    # float are ordered by its magnitude.
     away = (rest > 0) == (total > 0)
     step = np.where(inexact & (bits & 1 == 0), np.where(away, 1, -1), 0)
     return (bits + step).view(np.float64)
@@ -140,8 +140,8 @@ def fused_multiply_add(a: Array, b: Array, c: Array) -> Array:
     product = a.astype(np.float64) * b  # exact: 48 bits
     total = product + c
     result: Array = total.astype(np.float32)
-    # Rounding twice is wrong only where the first rounding landed on what looks like a tie, and
-    # where fp32 has fewer bits than usual.
+    # Rounding twice can be wrong only if the first result looks like a tie, or if the result is
+    # so small that fp32 has fewer bits than usual.
     bits = total.view(np.uint64)
     suspect = (bits & np.uint64(0x1FFFFFFF)) == np.uint64(0x10000000)
     suspect |= np.abs(result) < np.float32(2**-125)
@@ -152,7 +152,7 @@ def fused_multiply_add(a: Array, b: Array, c: Array) -> Array:
 
 
 def flush_subnormals(values: Array) -> Array:
-    """`.ftz`: subnormal fp32 as zeros of the same sign."""
+    """`.ftz`: subnormal fp32 become zeros of the same sign."""
     tiny = np.abs(values) < np.float32(2**-126)
     if not tiny.any():
         return values

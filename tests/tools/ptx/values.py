@@ -1,4 +1,4 @@
-"""Numbers to try instructions on, and what is exact about them."""
+"""Numbers to test instructions with, and exact arithmetic for the expected results."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ def exact(kind: str, bits: int) -> float:
 
 
 FORMATS = {"f16": (16, 10), "bf16": (16, 7), "f32": (32, 23), "f64": (64, 52)}
-"""Bits in all, and those of the fraction."""
+"""The number of bits in total, and of the fraction."""
 
 
 def nearest(value: Fraction, kind: str) -> int:
-    """The bits of the float next to a number that is not 0, ties to even: by counting, no float."""
+    """The bits of the float nearest to a nonzero number, ties to even; computed without floats."""
     size, fraction_bits = FORMATS[kind]
     bias = 2 ** (size - fraction_bits - 2) - 1
     sign, value = (1, -value) if value < 0 else (0, value)

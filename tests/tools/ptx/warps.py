@@ -1,4 +1,4 @@
-"""What the threads of a warp do together: shuffles, votes, reductions."""
+"""Instructions that the threads of a warp execute together: shuffles, votes, reductions."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def decode_vote(ins: Instruction, kernel: Kernel) -> Action:
 
 
 def _ballot(lanes: Lanes, voices: Array) -> Array:
-    """A bit a lane, the same number for all lanes of a warp."""
+    """A number with one bit per lane, the same number for all lanes of a warp."""
     bits = voices.astype(np.uint32) << lanes.specials["%laneid"]
     return np.repeat(np.bitwise_or.reduce(bits.reshape(-1, WARP), axis=1), WARP)
 
@@ -117,7 +117,7 @@ def decode_activemask(ins: Instruction, kernel: Kernel) -> Action:
 
 @instruction("elect")
 def decode_elect(ins: Instruction, kernel: Kernel) -> Action:
-    """`elect.sync d|p, members`: the first member is it."""
+    """`elect.sync d|p, members`: the first member is elected."""
     operand_count(ins, 2)
     modifiers = Modifiers(ins)
     modifiers.one_of(("sync",))
@@ -151,7 +151,7 @@ _REDUCTIONS: dict[str, Callable[..., Any]] = {
 
 @instruction("redux")
 def decode_redux(ins: Instruction, kernel: Kernel) -> Action:
-    """Over all threads of a warp that are there; on f32 the NaN rules of min and max."""
+    """Reduces over the threads of a warp that take part; f32 has the NaN rules of min and max."""
     operand_count(ins, 3)
     modifiers = Modifiers(ins)
     modifiers.one_of(("sync",))
@@ -188,7 +188,7 @@ def _reduce(rows: Array, name: str, kind: Type, *, propagate: bool) -> Array:
         return result
     combine = extremum(name, kind, propagate=propagate)
     bits = np.ascontiguousarray(rows).view(np.uint32)
-    total = combine(bits[:, 0], bits[:, 0])  # a lone NaN is canonical, too
+    total = combine(bits[:, 0], bits[:, 0])  # a single NaN becomes canonical, too
     for number in range(1, bits.shape[1]):
         total = combine(total, bits[:, number])
     return total.view(np.float32)

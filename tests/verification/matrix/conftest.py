@@ -1,4 +1,4 @@
-"""One artifact with every format this machine can make, shared: compiling takes a while."""
+"""One artifact with every format that this machine can make; shared, because compiling is slow."""
 
 from __future__ import annotations
 
@@ -31,6 +31,6 @@ def artifact(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Artifact
 
 @pytest.fixture(scope="session")
 def portable(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    """The same model in TorchScript that has nothing of ours in it."""
+    """The same model in TorchScript, without our operators."""
     out = tmp_path_factory.mktemp("formats") / "portable"
     return to_torchscript(source, out, task=WITH_PAST, verify=False, ops="portable")

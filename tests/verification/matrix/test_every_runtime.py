@@ -1,4 +1,4 @@
-"""One artifact, every runtime: the same numbers from all, together and one by one."""
+"""One artifact in every runtime: all give the same numbers, also from several threads at once."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ VOCABULARY = 258
 
 @pytest.fixture(scope="module")
 def runners(artifact: Artifact, portable: Artifact) -> Iterator[dict[str, Runner]]:
-    """Whatever can run in this process, by name."""
+    """The runners of all runtimes that run in this process, by name."""
     here = [name for name, runtime in RUNTIMES.items() if runtime.module is not None]
     opened = {name: open_runner(artifact, runtime=name, threads=1) for name in here}
     opened["onnxruntime portable"] = open_runner(artifact, ops="portable", threads=1)
@@ -75,7 +75,7 @@ def test_native_torch_and_torchscript_are_the_same_bits(runners: dict[str, Runne
     "name", ["onnxruntime", "onnxruntime portable", "torchscript", "torchscript portable", "aoti"]
 )
 def test_threads_share_a_session(runners: dict[str, Runner], name: str) -> None:
-    """Different lengths at once, many times: each thread gets its own answers."""
+    """The threads run different lengths at once, many times; each gets its own outputs."""
     runner = runners[name]
     cases = [feeds(length, 1 + length % 2, vocab_size=VOCABULARY) for length in (1, 5, 13, 64)]
     expected = [runner.run(inputs)["logits"] for inputs in cases]
@@ -124,7 +124,7 @@ def test_machine_code_for_another_machine() -> None:
 
 @pytest.mark.parametrize("content", [b"", b"no package", None], ids=["empty", "text", "cut"])
 def test_what_is_no_package(artifact: Artifact, tmp_path: Path, content: bytes | None) -> None:
-    """Sealed as if it were one."""
+    """The manifest matches the invalid file."""
     folder = shutil.copytree(artifact.path, tmp_path / "artifact")
     path = folder / "model.pt2"
     path.write_bytes(path.read_bytes()[:-3000] if content is None else content)
@@ -172,7 +172,7 @@ def test_options_of_machine_code(source: Path, tmp_path: Path) -> None:
 def test_machine_code_in_other_ways(
     fixtures: Fixtures, tmp_path: Path, options: dict[str, Any], config: dict[str, Any]
 ) -> None:
-    """Each verifies itself, against Transformers too where that can be."""
+    """Each export verifies itself, also against Transformers if possible."""
     task = options.get("task", "text-generation")
     if options.get("isa") == "avx2" and this_machine()["instructions"] not in ("avx2", "avx512"):
         pytest.skip("this machine has no AVX2")
@@ -185,7 +185,7 @@ def test_machine_code_in_other_ways(
 
 @pytest.mark.slow
 def test_a_thousand_runs_take_no_more_memory(runners: dict[str, Runner]) -> None:
-    """Of changing lengths, after as many as it takes for pools and caches to fill."""
+    """Runs of changing lengths, after enough runs to fill pools and caches."""
     page = 4096
     lengths = (1, 5, 13, 64, 120)
     cases = [feeds(length, 2, vocab_size=VOCABULARY) for length in lengths]
@@ -200,5 +200,5 @@ def test_a_thousand_runs_take_no_more_memory(runners: dict[str, Runner]) -> None
         for inputs in cases * 200:
             runner.run(inputs)
         grown = resident() - before
-        # The logits of one run of each are 0.8 MB: a run that kept anything would keep more.
+        # One run of each length has 0.4 MB of logits, so runs that kept theirs would take more.
         assert grown < 4 * 2**20, f"{name} grew by {grown / 2**20:.1f} MiB"

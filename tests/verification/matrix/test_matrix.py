@@ -1,4 +1,4 @@
-"""`verify --matrix`: the table, the document, the page; and that it can fail."""
+"""`verify --matrix`: the table, the document, the page, and its failures."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ WITHOUT_PYTHON = ["cpp-onnxruntime native", "cpp-onnxruntime portable"]
 
 @pytest.fixture(scope="module", autouse=True)
 def no_program() -> Iterator[None]:
-    """A process for each call takes its time: the C++ runtime is in where it is asked for."""
+    """Hide the C++ runtime, which is slow (a process for each call), except in tests of it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(VARIABLE, "/nowhere")
         yield
@@ -85,7 +85,7 @@ def test_what_generates_is_compared_at_every_length(report: MatrixReport) -> Non
 
 
 def check_without_python(report: MatrixReport, names: list[str]) -> None:
-    """They were held to the tolerances, decisions too, and stand beside all others."""
+    """Assert that these passed, with their hash decisions, and were compared with torch."""
     assert report.passed, report.summary
     found = {contender.name: contender for contender in report.running}
     assert set(names) == {name for name in found if name.startswith("cpp-")}
@@ -128,7 +128,7 @@ def test_the_document(report: MatrixReport) -> None:
 
 
 class Page(HTMLParser):
-    """Checks that tags are balanced, and collects what is in them."""
+    """Checks that tags are balanced, and collects the tags and the text."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -205,7 +205,7 @@ def test_what_does_not_run_says_why(portable: Artifact) -> None:
 
 @pytest.fixture(scope="module")
 def wrong(source: Path, artifact: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    """Another model's TorchScript, in a folder that says it is this model's."""
+    """TorchScript of another model, with a manifest that claims that it is this model."""
     folder = tmp_path_factory.mktemp("wrong")
     other = to_torchscript(source, folder / "out", verify=False, hash_seed=99)
     manifest = dataclasses.replace(

@@ -1,4 +1,4 @@
-"""A C++ program with libtorch and no Python runs model.pt and model.pt2 to the same numbers."""
+"""A C++ program with libtorch and no Python gets the same numbers from model.pt and model.pt2."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_a_program_without_python(
 
 @pytest.mark.slow
 def test_without_the_library(program: Path, artifact: Artifact, tmp_path: Path) -> None:
-    """libtorch says which operator it lacks."""
+    """libtorch names the operator that is missing."""
     arguments = [str(artifact.path / "model.pt"), "5", str(tmp_path / "logits")]
     done = subprocess.run(
         [str(program), "", *arguments], capture_output=True, text=True, check=False

@@ -1,4 +1,4 @@
-"""Artifacts with something wrong in them, sealed as if nothing were."""
+"""Artifacts with defects, whose manifests match the defective files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Defect = Callable[[onnx.GraphProto], None]
 
 
 def with_defect(artifact: Artifact, folder: Path, defect: Defect) -> Artifact:
-    """A copy of an artifact in a new folder, its graph changed and its manifest right again."""
+    """A copy of an artifact in a new folder, with a changed graph and a matching manifest."""
     shutil.copytree(artifact.path, folder)
     model = onnx.load(folder / "model.onnx")
     defect(model.graph)
@@ -29,7 +29,7 @@ def with_defect(artifact: Artifact, folder: Path, defect: Defect) -> Artifact:
 
 
 def weight(suffix: str, change: Callable[[np.ndarray], np.ndarray]) -> Defect:
-    """Changes the only weight whose name ends so."""
+    """Changes the only weight whose name ends with `suffix`."""
 
     def defect(graph: onnx.GraphProto) -> None:
         (tensor,) = (t for t in graph.initializer if t.name.endswith(suffix))
@@ -41,7 +41,7 @@ def weight(suffix: str, change: Callable[[np.ndarray], np.ndarray]) -> Defect:
 
 
 def after(suffix: str, *nodes: NodeProto) -> Defect:
-    """Puts nodes behind the first value whose name ends so; they read "in" and make "out"."""
+    """Inserts nodes after the first value with this suffix; they read "in" and write "out"."""
 
     def defect(graph: onnx.GraphProto) -> None:
         place, node = next(
@@ -66,7 +66,7 @@ def constant(name: str, value: object, dtype: str) -> NodeProto:
 
 
 def mask_ignored(graph: onnx.GraphProto) -> None:
-    """Every token counts, whatever attention_mask says."""
+    """No token is masked; attention_mask has no effect."""
     takes = [node for node in graph.node if "attention_mask" in node.input]
     (padded,) = (node for node in takes if node.op_type == "Concat")
     padded.input[0] = "ones"
@@ -80,7 +80,7 @@ def mask_ignored(graph: onnx.GraphProto) -> None:
 
 
 def length_baked(graph: onnx.GraphProto) -> None:
-    """The sequence length is what it was at the export, say 29."""
+    """The sequence length is a constant, 29, as if it were that of the export."""
     sizes = [node for node in graph.node if node.op_type == "Shape"]
     (node,) = (n for n in sizes if {a.name: a.i for a in n.attribute}.get("start") == 1)
     value = numpy_helper.from_array(np.array([29], np.int64))
@@ -88,7 +88,7 @@ def length_baked(graph: onnx.GraphProto) -> None:
 
 
 def half_logits(graph: onnx.GraphProto) -> None:
-    """The output comes in another type than the manifest says."""
+    """The output has another type than the manifest says."""
     after("logits", helper.make_node("Cast", ["in"], ["out"], to=TensorProto.FLOAT16))(graph)
     graph.output[0].type.tensor_type.elem_type = TensorProto.FLOAT16
 

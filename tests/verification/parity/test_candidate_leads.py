@@ -1,4 +1,4 @@
-"""A candidate that only shows its buckets is held to the same tolerances as one that takes them."""
+"""Candidates that only show their buckets must meet the tolerances of those that accept buckets."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from .test_compare import contrary, margins_of, one
 
 
 class Showing:
-    """What machine code made of the model would look like: it runs, and shows what it did.
+    """A runner like that of machine code: it runs the model, and shows the buckets that it used.
 
-    `decide` changes the buckets that a layer goes by, `outputs` what comes out in the end.
+    `decide` changes the buckets that a layer uses, `outputs` changes the final outputs.
     """
 
     name = description = "showing"
@@ -44,7 +44,7 @@ class Showing:
         pairs = zip(own.buckets, self._decide(own).buckets, strict=True)
         changed = [None if np.array_equal(a, b) else b for a, b in pairs]  # type: ignore[arg-type]
         probe = self._runner.probe(inputs, changed)
-        # Layers after a changed one hash anew.
+        # Layers after a changed one compute new buckets.
         used = [b if c is None else c for b, c in zip(probe.buckets, changed, strict=True)]
         return Probe({n: self._outputs(a) for n, a in probe.outputs.items()}, used)
 
@@ -87,7 +87,7 @@ def test_equal(
     (short, *_) = parity_inputs(fixtures.artifact().signature, [(3, 3)])
     ours, hugging_face = compare(Showing(reference), [reference, theirs], short, Tolerance())
     assert (ours.passed, hugging_face.passed) == (True, True)
-    assert hugging_face.decisions == 0  # it does not hash what fits one chunk
+    assert hugging_face.decisions == 0  # it does not hash a sequence of one chunk
 
 
 def test_a_close_decision_and_a_clear_one(reference: TorchRunner, example: ParityInput) -> None:

@@ -1,4 +1,4 @@
-"""What is wrong with an artifact shows when it is compared, and what is not wrong does not."""
+"""The comparison finds the defects of an artifact, and reports no others."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_defects_are_found(
 
 
 def test_a_mask_that_is_ignored(fixtures: Fixtures, loaded: LoadedModel, tmp_path: Path) -> None:
-    """Only the inputs with a mask can tell."""
+    """Only inputs with a mask show this defect."""
     broken = with_defect(fixtures.artifact(), tmp_path / "broken", mask_ignored)
     rows = verify_against(broken, loaded, lengths=[4, 13]).rows
     assert {row.passed for row in rows if not row.masked} == {True}
@@ -130,7 +130,7 @@ def test_a_mask_that_is_ignored(fixtures: Fixtures, loaded: LoadedModel, tmp_pat
 
 
 def test_a_length_that_is_baked(fixtures: Fixtures, loaded: LoadedModel, tmp_path: Path) -> None:
-    """Only the other lengths can tell."""
+    """Only other lengths show this defect."""
     broken = with_defect(fixtures.artifact(), tmp_path / "broken", length_baked)
     rows = verify_against(broken, loaded, lengths=[28, 29, 31], batches=[1]).rows
     assert {row.length for row in rows if row.passed} == {29}
@@ -140,7 +140,7 @@ def test_a_length_that_is_baked(fixtures: Fixtures, loaded: LoadedModel, tmp_pat
 def test_half_precision_may_err_as_much_as_torch_does(
     fixtures: Fixtures, half: LoadedModel, tmp_path: Path
 ) -> None:
-    """Twice as much, that is, which is far less than half precision at large would excuse."""
+    """The bound is twice torch's error, far less than the general tolerance of half precision."""
 
     def verify(artifact: Artifact) -> ParityReport:
         return verify_against(artifact, half, lengths=[13, 29], batches=[1])
@@ -171,7 +171,7 @@ def example(fixtures: Fixtures) -> ParityInput:
 
 
 class Tampered:
-    """A runner that answers as another does, but for what is changed on the way."""
+    """A runner that returns the results of another one, with changes."""
 
     def __init__(
         self,
@@ -196,7 +196,7 @@ class Tampered:
 
 
 def contrary(layer: int, *places: Sequence[int]) -> Callable[[Probe], Probe]:
-    """Decides some queries of a layer otherwise."""
+    """Changes the buckets of some queries of a layer."""
 
     def change(probe: Probe) -> Probe:
         buckets = list(probe.buckets)
@@ -210,14 +210,14 @@ def contrary(layer: int, *places: Sequence[int]) -> Callable[[Probe], Probe]:
 
 
 def margins_of(reference: ProbingRunner, example: ParityInput) -> Array:
-    """How clear the first LSH layer's decisions are, `[batch, heads, num_hashes, length]`."""
+    """The margins of the first LSH layer's decisions, `[batch, heads, num_hashes, length]`."""
     probe = reference.probe(example.inputs)
     buckets = probe.buckets[0]
     assert buckets is not None
     assert probe.margins is not None
     everywhere = np.nonzero(np.ones(buckets.shape, bool))
     found = np.array(probe.margins(0, everywhere)).reshape(buckets.shape)
-    valid = np.zeros(buckets.shape, bool)  # what is padded is not decided at all
+    valid = np.zeros(buckets.shape, bool)  # padding has no hash decisions
     valid[..., : example.length] = example.inputs["attention_mask"][:, None, None] == 1
     return np.where(valid, found, np.nan)
 

@@ -1,4 +1,4 @@
-"""A decoder against the checkpoint's own modules: right ones pass, wrong ones of each kind fail."""
+"""Compares decoders with the checkpoint's own modules: right ones pass, and wrong ones fail."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_right_decoder_passes(fixtures: Fixtures, reference: TorchDecoder, ops
     assert row.passed, row.misses
     assert row.reference == "torch, generating"
     assert (row.length, row.batch) == (24, 4)
-    # Two LSH layers, two heads, two rounds: of all tokens of the prompts, then of each new one.
+    # Two LSH layers, two heads, two rounds: for all tokens of the prompts, then for each new one.
     assert row.decisions == 8 * (sum(LENGTHS) + STEPS * len(LENGTHS))
     assert row.flips == 0
     assert 0 < row.fixed_error < 1e-5
@@ -52,7 +52,7 @@ def test_a_right_decoder_passes(fixtures: Fixtures, reference: TorchDecoder, ops
 
 
 class Wrong:
-    """Changes what a decoder's step gives."""
+    """Changes the results of a decoder's step."""
 
     def __init__(self, decoder: OnnxDecoder, monkeypatch: pytest.MonkeyPatch) -> None:
         self.original = decoder._run_step

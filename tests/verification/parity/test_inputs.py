@@ -40,7 +40,7 @@ def test_sizes_reach_whatever_the_model_does_differently(
     assert 1 <= min(lengths) <= max(lengths) <= longest
     wanted = {length + more for length in (*chunk_lengths, multiple) for more in (0, 1)}
     assert {length for length in wanted if length <= longest} <= lengths
-    # Lengths that are padded and lengths that are not, where the model is long enough for both.
+    # Some lengths are padded and some are not, if the longest sequence allows both.
     if longest >= 8 * multiple > 8:
         padded = {length % multiple > 0 for length in lengths if length > min(chunk_lengths)}
         assert padded == {True, False}

@@ -75,7 +75,7 @@ floats = st.floats(allow_nan=True, allow_infinity=True)
     st.lists(st.text(max_size=9), max_size=2).map(tuple),
 )
 def test_a_report_survives_json(rows: list[ParityRow], notes: tuple[str, ...]) -> None:
-    """Whatever the numbers are, infinite ones too, which JSON does not have."""
+    """This holds for all numbers, including infinite ones, which JSON does not have."""
     found = report(*rows, notes=notes)
     document = found.to_json()
     assert json.loads(json.dumps(document, allow_nan=False)) == document

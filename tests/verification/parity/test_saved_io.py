@@ -1,4 +1,4 @@
-"""What `verify --save-io` writes, read by Polygraphy itself."""
+"""Polygraphy reads the files that `verify --save-io` writes."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from ...tools.model_fixtures import Fixtures
 
 def polygraphy(*arguments: object) -> str:
     done = subprocess.run(
-        # As its script does, which names the folder it was installed in.
+        # The same as its script, which contains the folder in which it was installed.
         [sys.executable, "-c", "from polygraphy.tools import main; main()", *map(str, arguments)],
         capture_output=True, text=True, timeout=120, check=False,
-        # Its own offer to install what it lacks would hide what we have to pin.
+        # If it installed missing packages itself, we would not see which ones we have to pin.
         env={**environment(), "POLYGRAPHY_AUTOINSTALL_DEPS": "0"},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

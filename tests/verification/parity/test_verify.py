@@ -1,4 +1,4 @@
-"""An artifact against the checkpoint it came from, or says it came from."""
+"""Compares artifacts with the checkpoint that their manifest names, or with another one."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def checkpoint(fixtures: Fixtures, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def artifact(fixtures: Fixtures, checkpoint: Path, tmp_path: Path) -> Artifact:
-    """As exported from `checkpoint`."""
+    """An artifact whose manifest names `checkpoint` as its source."""
     made = fixtures.artifact("fill-mask")
     path = shutil.copytree(made.path, tmp_path / "artifact")
     manifest = path / "manifest.json"
@@ -62,7 +62,7 @@ def test_an_artifact_is_equal_to_where_it_came_from(artifact: Artifact, checkpoi
 
 
 def tasks(often: str) -> list[Any]:
-    """One for every commit, the others now and then."""
+    """All tasks; all but `often` are slow tests."""
     return [often, *(pytest.param(t, marks=pytest.mark.slow) for t in CONFIGS if t != often)]
 
 
@@ -76,7 +76,7 @@ def test_every_task_and_the_usual_sizes(fixtures: Fixtures, task: str) -> None:
 
 @pytest.mark.parametrize("task", tasks("text-generation"))
 def test_half_precision(fixtures: Fixtures, task: str) -> None:
-    """The truth is then our model in fp32: two ways to round are not held against each other."""
+    """The only reference is our model in fp32, because two ways to round are not compared."""
     artifact = fixtures.artifact(task, dtype="fp16", ops="portable")
     report = verify_artifact(artifact.path, lengths=[4, 7, 13, 96], batches=[3])
     assert report.passed, report.summary()
@@ -131,7 +131,7 @@ def test_another_checkpoint_is_another_model(artifact: Artifact, tmp_path: Path)
 
 
 def test_what_the_manifest_pinned_is_what_counts(tmp_path: Path) -> None:
-    """Buckets and seed come from the artifact, not from what the checkpoint leaves open."""
+    """Buckets and seed come from the artifact, not from the checkpoint."""
     theirs("text-generation", **TINY).save_pretrained(tmp_path / "checkpoint")
     artifact = to_onnx(
         tmp_path / "checkpoint", tmp_path / "out", num_buckets=(2, 6), hash_seed=11, verify=False

@@ -1,12 +1,12 @@
-# find_cxxopts_headers(<result> <note>): the include folder of cxxopts (3.1 or later), which is one
-# header, or the reason why there is none. In this order:
+# find_cxxopts_headers(<result> <note>): finds the include folder of cxxopts (3.1 or later), a
+# single header; if there is none, `note` is the reason. The places, in this order:
 #
-#   CXXOPTS_INCLUDE_DIR         CMake or environment variable: this one and no other
+#   CXXOPTS_INCLUDE_DIR         CMake or environment variable: if set, no other place is searched
 #   an installed libcxxopts-dev   or a copy on CMAKE_PREFIX_PATH
-#   the Debian package          unpacked into the build folder, where apt-get is at hand
+#   the Debian package          unpacked into the build folder, if apt-get is available
 #   the release                 its header, from the project's public repository
 #
-# REFORMER_FETCH=OFF leaves out the two that need a network.
+# REFORMER_FETCH=OFF skips the last two, which need a network.
 
 include(${CMAKE_CURRENT_LIST_DIR}/../../../../custom_ops/cmake/FetchHeaders.cmake)
 

@@ -1,17 +1,18 @@
-# find_tensorrt_headers(<result> <note>): the include folder of a TensorRT or a TensorRT-RTX, or the
-# reason why there is none. What is built with it runs engines of that release. In this order:
+# find_tensorrt_headers(<result> <note>): finds the include folder of TensorRT or TensorRT-RTX; if
+# there is none, `note` is the reason. A runtime built with these headers runs engines of that
+# release. The places, in this order:
 #
-#   TENSORRT_INCLUDE_DIR   CMake or environment variable: this one and no other
+#   TENSORRT_INCLUDE_DIR   CMake or environment variable: if set, no other place is searched
 #   installed headers      or a copy on CMAKE_PREFIX_PATH
-#   a wheel                that holds those of TensorRT 10.14.1 under Apache-2.0, from PyPI
+#   a wheel                from PyPI, with the headers of TensorRT 10.14.1 under Apache-2.0
 #
-# Nobody publishes TensorRT-RTX's but its maker, in the SDK. REFORMER_FETCH=OFF leaves out the wheel.
+# The headers of TensorRT-RTX are published only in its SDK. REFORMER_FETCH=OFF skips the wheel.
 
 set(TENSORRT_WHEEL kernel-lens==2.0.1)
 set(TENSORRT_WHEEL_SHA256 07cc714e8b5e7f34b672f7c7fad93febe7c747be5837ba276b1527370134ffe0)
 set(TENSORRT_WHEEL_INSIDE kernel_lens/include/tensorrt)
 
-# Unpacks the wheel's headers into `folder`. Sets `problem` to what went wrong, or to nothing.
+# Unpacks the wheel's headers into `folder`. Sets `problem` to the error, or to an empty text.
 function(fetch_tensorrt_headers folder problem)
     message(STATUS "Fetching the headers of TensorRT")
     set(attempt "${folder}.partial")
@@ -32,7 +33,7 @@ function(fetch_tensorrt_headers folder problem)
     else()
         file(SHA256 "${wheel}" found)
         if(NOT found STREQUAL TENSORRT_WHEEL_SHA256)
-            set(${problem} "and what was fetched has sha256 ${found}" PARENT_SCOPE)
+            set(${problem} "and the fetched wheel has the wrong sha256 ${found}" PARENT_SCOPE)
         else()
             file(ARCHIVE_EXTRACT INPUT "${wheel}" DESTINATION "${attempt}/unpacked")
             file(RENAME "${attempt}/unpacked/${TENSORRT_WHEEL_INSIDE}" "${folder}")

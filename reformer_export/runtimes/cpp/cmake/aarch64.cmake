@@ -1,4 +1,4 @@
-# Toolchain: aarch64 Linux by Debian's cross compiler, installed or unpacked (AARCH64_TOOLS).
+# Toolchain for aarch64 Linux: Debian's cross compiler, installed or unpacked in AARCH64_TOOLS.
 set(CMAKE_SYSTEM_NAME Linux)
 set(CMAKE_SYSTEM_PROCESSOR aarch64)
 set(CMAKE_TRY_COMPILE_PLATFORM_VARIABLES AARCH64_TOOLS)
@@ -10,4 +10,4 @@ set(CMAKE_C_COMPILER ${bin}aarch64-linux-gnu-gcc)
 set(CMAKE_CXX_COMPILER ${bin}aarch64-linux-gnu-g++)
 set(CMAKE_FIND_ROOT_PATH_MODE_PROGRAM NEVER)
 set(CMAKE_FIND_ROOT_PATH_MODE_LIBRARY ONLY)
-set(CMAKE_FIND_ROOT_PATH_MODE_INCLUDE BOTH) # headers of ours are the same everywhere
+set(CMAKE_FIND_ROOT_PATH_MODE_INCLUDE BOTH) # the required headers are the same on all platforms

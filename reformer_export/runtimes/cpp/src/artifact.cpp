@@ -41,7 +41,8 @@ fs::path folder_at(const fs::path& path) {
   return resolved(path);
 }
 
-// What vouches for the files of a folder, and how to get sound ones.
+// The document that lists the files of a folder, its name in messages, and the remedy for a damaged
+// file.
 struct Listing {
   const char *file, *called, *remedy;
 };

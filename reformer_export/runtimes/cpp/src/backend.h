@@ -14,32 +14,32 @@ namespace reformer {
 class Backend {
  public:
   virtual ~Backend() = default;
-  // Takes inputs that Signature::check has returned. Threads may call it at the same time.
+  // The inputs must be those that Signature::check returned. Threads may call it at the same time.
   virtual NamedTensors run(const NamedTensors& inputs) const = 0;
 
   std::string description;
 };
 
-// A runtime that this library knows.
+// A runtime, which may be missing from this build.
 struct Runtime {
   const char* name;
-  const char* format;  // the format that the artifact must have
-  const char* verb;    // the command that makes that format
-  const char* absent;  // why it is not in this build; null if it is
+  const char* format;  // the format that the artifact must hold
+  const char* verb;    // the command that creates the format
+  const char* absent;  // the reason why this build lacks it; null if it has it
   bool on_cuda;        // true if Options::device may be a GPU
   // Throws Error. Adds notes for the user to `notes`.
   std::unique_ptr<Backend> (*open)(const Artifact& artifact, const Options& options,
                                    std::vector<std::string>& notes);
 };
 
-// The number of the GPU that `device` names; no value for the CPU. Throws Error (usage) for an
-// unknown device.
+// The number of the GPU in `device`; no value for the CPU. Throws Error (usage) for an unknown
+// device.
 std::optional<int> gpu_number(const std::string& device);
 
 // Throws Error (usage) for a negative number.
 void check_threads(int threads);
 
-// Fastest first.
+// All runtimes, fastest first.
 const std::vector<Runtime>& all_runtimes();
 
 Runtime tensorrt_runtime();

@@ -82,8 +82,8 @@ void require(const void* argument, const char* name) {
 reformer::Options options_from(const reformer_options* given) {
   reformer::Options options;
   if (given == nullptr) return options;
-  // The size of the struct in the first release. A program that was compiled with it has no later
-  // fields.
+  // The size of the struct in the first release. A program compiled with that release does not have
+  // the later fields.
   constexpr std::size_t first = offsetof(reformer_options, tensorrt);
   if (given->size < first)
     reformer::fail(reformer::ErrorKind::usage,
@@ -168,7 +168,7 @@ reformer_status reformer_run(const reformer_session* session, const int64_t* inp
     require(input_ids, "input_ids");
     require(outputs, "outputs");
     *outputs = nullptr;
-    // Borrows the caller's memory, which is only read during this call.
+    // Uses the caller's memory, which is only read, and only during this call.
     const auto borrowed = [&](const int64_t* values) {
       return reformer::Tensor(reformer::DType::int64, {batch, length},
                               std::shared_ptr<void>(const_cast<int64_t*>(values), [](void*) {}));

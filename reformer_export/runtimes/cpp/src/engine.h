@@ -1,4 +1,4 @@
-// A TensorRT engine: a folder with model.engine and its description, engine.json.
+// Reads a TensorRT engine: a folder with model.engine and its description, engine.json.
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>
@@ -13,15 +13,15 @@ constexpr const char* kEngineFile = "model.engine";
 constexpr const char* kEngineFormat = "tensorrt";
 constexpr const char* kEngineRemedy = "build it again with reformer-export to-tensorrt";
 
-// engine.json as a manifest, in which `engine` is set. Throws Error (artifact).
+// Reads engine.json as a manifest with `engine` set. Throws Error (artifact).
 Manifest engine_manifest_from(const nlohmann::json& document, const std::string& where);
 
-// Compares the header of an engine with engine.json. Only the header of TensorRT-RTX is known;
-// engines of standard TensorRT are not checked. Throws Error (artifact).
+// Compares the header of an engine with engine.json. Only the header format of TensorRT-RTX is
+// known; engines of standard TensorRT are not checked. Throws Error (artifact).
 void check_engine_header(const std::filesystem::path& path, const EngineRecord& record);
 
-// The number of the profile for an input: of those that accept it, the one that is tuned for the
-// nearest length. Throws Error (input) if none accepts it.
+// The index of the profile for an input: among the profiles that accept it, the one tuned for the
+// nearest length. Throws Error (input) if no profile accepts it.
 std::size_t choose_profile(const std::vector<Profile>& profiles, std::int64_t batch,
                            std::int64_t length);
 

@@ -32,7 +32,7 @@ class Descriptor {
 
   int number() const noexcept { return number_; }
 
-  // 0 at the end of the file.
+  // Returns the number of bytes read: 0 at the end of the file.
   std::size_t read(char* to, std::size_t size) const {
     for (;;) {
       const ssize_t count = ::read(number_, to, size);
@@ -136,7 +136,7 @@ void write_atomically(const fs::path& path, const std::function<void(std::FILE*)
     if (::fchmod(descriptor, 0666 & ~mask) != 0) throw_errno();
     write(file);
     if (std::fflush(file) != 0) throw_errno();
-    // Some file systems report only here that they are full. Some have no fsync.
+    // Some file systems report a full disk only here. Others do not support fsync.
     if (::fsync(descriptor) != 0 && errno != EINVAL && errno != ENOTSUP) throw_errno();
     std::FILE* closing = file;
     file = nullptr;

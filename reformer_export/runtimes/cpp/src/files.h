@@ -10,11 +10,11 @@
 
 namespace reformer {
 
-// True if the name is a plain file name on any system: joined to a folder, it stays in it.
+// True if the name is a plain file name on every system, so that folder/name is inside the folder.
 bool plain_name(const std::string& name);
 
-// `folder`/`name`, a regular file; no link in it leaves the folder. `folder` must be absolute and
-// without links. Throws Error (artifact) that begins with `what`.
+// Returns `folder`/`name` if it is a regular file and no link leads out of the folder. `folder`
+// must be absolute and without links. Throws Error (artifact); its message begins with `what`.
 std::filesystem::path contained_file(const std::filesystem::path& folder, const std::string& name,
                                      const std::string& what);
 
@@ -38,8 +38,8 @@ class MappedFile {
 std::string sha256_of(const std::filesystem::path& path);
 std::string read_whole(const std::filesystem::path& path);
 
-// Calls `write` with a temporary file, which then replaces `path`. Throws std::system_error, as
-// `write` may; then `path` is unchanged and the temporary file is removed.
+// Calls `write` with a temporary file, which then replaces `path`. Throws std::system_error and the
+// exceptions of `write`; then `path` is unchanged and the temporary file is removed.
 void write_atomically(const std::filesystem::path& path,
                       const std::function<void(std::FILE*)>& write);
 

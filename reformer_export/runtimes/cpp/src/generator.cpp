@@ -23,7 +23,7 @@ void check_options(const Options& options) {
          ": an engine does not generate; leave it out");
 }
 
-// The ids that a field of a configuration holds: one, or a list of them.
+// The ids in a field of a configuration, which holds one id or a list.
 TokenIds ids_in(const nlohmann::json& document, const char* key) {
   const auto found = document.is_object() ? document.find(key) : document.end();
   TokenIds ids;
@@ -33,7 +33,6 @@ TokenIds ids_in(const nlohmann::json& document, const char* key) {
   return ids;
 }
 
-// Each prompt, checked.
 void check_prompts(const Signature& signature, const std::vector<TokenIds>& prompts) {
   if (prompts.empty())
     fail(ErrorKind::input, "there is no prompt: give at least one, of at least one token");
@@ -56,7 +55,7 @@ Generator::Generator(const Artifact& artifact, const Options& options)
     try {
       document = read_document(path);
     } catch (const Error&) {
-      continue;  // generation works without
+      continue;  // generation works without this file
     }
     if (TokenIds ids = ids_in(document, "eos_token_id"); !ids.empty()) stop_ = std::move(ids);
     if (const TokenIds ids = ids_in(document, "pad_token_id"); !ids.empty()) pad_ = ids.front();
@@ -78,7 +77,7 @@ std::vector<TokenIds> Generator::generate(const std::vector<TokenIds>& prompts,
     samplers.emplace_back(options, prompts[row], row);
     longest = std::max(longest, prompts[row].size());
   }
-  // The last token is not put into the cache.
+  // The last new token is not added to the cache.
   const std::int64_t needed = static_cast<std::int64_t>(longest) + options.max_new_tokens - 1;
   auto [scores, cache] = decoder_->prefill(prompts, std::min(needed, signature_.max_length));
 
@@ -86,7 +85,7 @@ std::vector<TokenIds> Generator::generate(const std::vector<TokenIds>& prompts,
   std::vector<bool> running(batch, true);
   for (int count = 1;; ++count) {
     TokenIds tokens(batch, pad_);
-    std::int64_t length = 0;  // of the longest sequence in the cache that goes on
+    std::int64_t length = 0;  // of the longest running sequence in the cache
     for (std::size_t row = 0; row < batch; ++row) {
       if (running[row]) {
         tokens[row] = samplers[row].next(std::move(scores[row]));
@@ -104,7 +103,7 @@ std::vector<TokenIds> Generator::generate(const std::vector<TokenIds>& prompts,
           std::move(results));
     for (std::size_t row = 0; row < batch; ++row) {
       if (running[row]) continue;
-      // Nobody reads a row that has ended. An empty sequence takes the least time.
+      // The results of this row are not used any more, and an empty sequence takes the least time.
       cache.clear(row);
       tokens[row] = 0;
     }

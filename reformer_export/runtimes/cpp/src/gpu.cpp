@@ -29,7 +29,7 @@ Gpu::Gpu(const std::string& purpose) {
   const auto none = [&](const auto&... reason) {
     fail(ErrorKind::unavailable, purpose, " needs an NVIDIA GPU, and ", reason...);
   };
-  driver_ = ::dlopen(kDriver, RTLD_NOW | RTLD_LOCAL);  // until the process ends
+  driver_ = ::dlopen(kDriver, RTLD_NOW | RTLD_LOCAL);  // stays loaded until the process ends
   if (driver_ == nullptr) none("the NVIDIA driver (", kDriver, ") is not found on this machine");
   int count = 0;
   try {
@@ -64,7 +64,7 @@ Gpu::~Gpu() {
       call("cuStreamDestroy_v2", stream_);
     }
     call("cuDevicePrimaryCtxRelease_v2", device_);
-  } catch (const Error&) {  // at the end of the process, the driver may be gone already
+  } catch (const Error&) {  // at the end of the process, the driver may already have shut down
   }
 }
 

@@ -1,4 +1,4 @@
-// The first NVIDIA GPU, through its driver. The CUDA toolkit is not needed, not even to compile.
+// Uses the first NVIDIA GPU through its driver. Compiling and running need no CUDA toolkit.
 #pragma once
 
 #include <cstddef>
@@ -42,7 +42,7 @@ class Gpu {
   int capability_ = 0;
 };
 
-// While this object exists, CUDA calls of this thread go to that GPU.
+// While this object exists, the CUDA calls of this thread go to `gpu`.
 class GpuTurn {
  public:
   explicit GpuTurn(const Gpu& gpu);

@@ -9,8 +9,8 @@ namespace {
 
 using nlohmann::json;
 
-constexpr std::size_t kLongest = 200;  // bytes of a value in a message
-constexpr int kDeepest = 64;           // a manifest has five levels; each level costs memory
+constexpr std::size_t kLongest = 200;  // the maximum bytes of a value in a message
+constexpr int kDeepest = 64;           // a manifest has five levels; each level needs memory
 
 [[noreturn]] void mismatch(const std::string& where, const char* wanted, const json& value) {
   std::string found;

@@ -9,11 +9,11 @@
 
 namespace reformer {
 
-// Throws Error (artifact) that begins with `where`, the name of the document.
+// Throws Error (artifact) with a message that begins with `where`, the name of the document.
 nlohmann::json parse_json(std::string_view text, const std::string& where);
 
 // One JSON object. Each method returns the value of a field or throws Error (artifact). `where` is
-// the path of the object in its document; messages name the wrong field with it.
+// the path of the object in its document; messages contain it to name the wrong field.
 class Fields {
  public:
   Fields(const nlohmann::json& object, std::string where);
@@ -25,7 +25,7 @@ class Fields {
   const nlohmann::json& sequence(const std::string& key) const;
   std::vector<std::string> texts(const std::string& key) const;
   Fields child(const std::string& key) const;
-  std::vector<Fields> children(const std::string& key) const;  // of a list of objects
+  std::vector<Fields> children(const std::string& key) const;  // the objects of a list
   std::vector<std::string> names() const;
 
  private:
@@ -35,7 +35,7 @@ class Fields {
   std::string where_;
 };
 
-// A value as messages show it: a string in quotes, anything else as JSON. A long one is cut.
+// A value for a message: a string in quotes, any other value as JSON. A long text is shortened.
 std::string spelled(const nlohmann::json& value);
 
 }  // namespace reformer

@@ -1,4 +1,4 @@
-// Where shared libraries are searched.
+// Searches for shared libraries.
 #pragma once
 
 #include <filesystem>
@@ -7,11 +7,12 @@
 
 namespace reformer {
 
-// The folders of this library and of the program, and the folder lib beside each: files that belong
-// together are installed together.
+// The folders of this library and of the program, and for each its ../lib, because the libraries
+// are installed together.
 std::vector<std::filesystem::path> own_folders();
 
-// The library `name` in a folder, or a release of it (name.1, name.1.31.1); empty if there is none.
+// The library `name` in a folder, else a versioned file of it (name.1, name.1.31.1); empty if there
+// is none.
 std::filesystem::path library_in(const std::filesystem::path& folder, const std::string& name);
 
 // "A, B or C".

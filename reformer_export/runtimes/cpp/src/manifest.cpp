@@ -13,13 +13,13 @@ namespace fs = std::filesystem;
 using nlohmann::json;
 
 constexpr const char* kModel = "model.onnx";
-// In versions 1 and 2, what is said of model.onnx stands at the top of the manifest.
+// In versions 1 and 2, the record of model.onnx is at the top level of the manifest.
 constexpr std::int64_t kSchemaVersion = 3;
-// A manifest is a few kB, an engine's record some hundred; more is neither and is not read.
+// A manifest has a few kB, an engine's record some hundred kB; a larger file is not read.
 constexpr std::size_t kLargest = 16 << 20;
 
 DType dtype_of(const Fields& fields) {
-  // What an artifact's inputs and outputs may be.
+  // The allowed types of an artifact's inputs and outputs.
   static const DType known[] = {DType::bfloat16, DType::boolean, DType::float16, DType::float32,
                                 DType::float64,  DType::int32,   DType::int64};
   const std::string name = fields.text("dtype");
@@ -48,7 +48,7 @@ TensorSpec tensor_from(const Fields& fields) {
   return spec;
 }
 
-// The files of a format, of which runtimes open the first `opened`.
+// The files of a format; there must be at least the `opened` files that a runtime opens.
 std::vector<std::string> files_of(const Fields& format, std::size_t opened) {
   auto files = format.texts("files");
   if (files.size() < opened)
@@ -84,7 +84,7 @@ std::int64_t check_schema(const Fields& fields, std::int64_t newest) {
   const std::int64_t version = fields.integer("schema_version", 1);
   if (version > newest)
     fail(ErrorKind::artifact, fields.where(), " has schema version ", std::to_string(version),
-         " and this runtime reads up to ", std::to_string(newest), ": take a later one");
+         " and this runtime reads up to ", std::to_string(newest), ": use a later release");
   return version;
 }
 

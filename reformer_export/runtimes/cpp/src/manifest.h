@@ -1,4 +1,4 @@
-// Reads manifest.json, and the parts that engine.json has, too.
+// Reads manifest.json, and the parts that engine.json shares with it.
 #pragma once
 
 #include <filesystem>
@@ -11,14 +11,14 @@
 
 namespace reformer {
 
-// Names of formats: model.onnx, and the two graphs that generate.
+// Names of formats: model.onnx, and the two graphs for generation.
 constexpr const char* kOnnxFormat = "onnx";
 constexpr const char* kDecoderFormat = "decoder";
 
 // The JSON document in a file. Throws Error (artifact).
 nlohmann::json read_document(const std::filesystem::path& path);
 
-// Each throws Error (artifact) that names the wrong field.
+// Each function throws Error (artifact) that names the wrong field.
 Manifest manifest_from(const nlohmann::json& document, const std::string& where);
 Signature signature_from(const Fields& fields);
 std::map<std::string, FileRecord> files_from(const Fields& fields);

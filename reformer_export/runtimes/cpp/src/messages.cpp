@@ -11,12 +11,12 @@ namespace {
 
 constexpr std::size_t kLongestQuote = 200;  // bytes
 
-// Moves the character at the front of `text` to the end of `out`, printable.
+// Moves the first character of `text` to the end of `out`, in printable form.
 void move_character(std::string_view& text, std::string& out) {
   const auto [state, found] = utf8_front(text);
   const std::size_t size = state == Utf8::complete ? found : 1;
   const auto first = static_cast<unsigned char>(text[0]);
-  // U+0080 to U+009F are control characters, too.
+  // U+0080 to U+009F are also control characters.
   const bool control = first < 0x20 || first == 0x7f ||
                        (first == 0xc2 && size == 2 && static_cast<unsigned char>(text[1]) < 0xa0);
   if (state != Utf8::complete || control) {

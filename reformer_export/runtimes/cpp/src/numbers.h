@@ -1,4 +1,4 @@
-// Numbers of a tensor, of whatever type.
+// Reads numbers of a tensor of any floating-point type.
 #pragma once
 
 #include <cstddef>
@@ -7,7 +7,7 @@
 
 namespace reformer {
 
-// A floating-point number of the tensor; NaN if it holds no such numbers.
+// The number at `index` in memory order; NaN if the tensor holds no floating-point numbers.
 double number_at(const Tensor& tensor, std::size_t index);
 
 }  // namespace reformer

@@ -26,7 +26,7 @@ const std::string& graph_of(const Artifact& artifact, std::size_t index) {
   return artifact.manifest().formats.at(kDecoderFormat).files.at(index);
 }
 
-// Throws Error (artifact) for a type of ONNX that a decoder does not have.
+// Throws Error (artifact) for an ONNX type that a decoder may not have.
 TensorSpec spec_of(const std::string& name, const Ort::TypeInfo& type) {
   if (type.GetONNXType() != ONNX_TYPE_TENSOR)
     fail(ErrorKind::artifact, "the decoder's ", in_quotes(name), " is not a tensor: export again");
@@ -71,15 +71,15 @@ std::map<std::string, TensorSpec> outputs_of(const Ort::Session& session) {
   return specs;
 }
 
-// The axis that counts tokens. For a tensor with room for a fixed number of them: the first after
-// the batch, since all of them are copied.
+// The axis of the tokens: the first dynamic axis after the batch. Without one, it is axis 1,
+// because all entries are copied in any case.
 std::size_t token_axis(const TensorSpec& spec) {
   for (std::size_t i = 1; i < spec.axes.size(); ++i)
     if (spec.axes[i].index() == 0) return i;
   return 1;
 }
 
-// True for a tensor of a cache: [batch, ...] with at most one other dynamic axis, that of tokens.
+// True for a valid tensor of a cache: [batch, ...] with at most one other dynamic axis, the tokens.
 bool is_sound(const TensorSpec& spec) {
   if (spec.axes.size() < 2 || spec.axes[0].index() != 0) return false;
   const auto dynamic = std::count_if(spec.axes.begin() + 1, spec.axes.end(),
@@ -89,7 +89,8 @@ bool is_sound(const TensorSpec& spec) {
   return std::get<0>(tokens) == kCapacity || std::get<0>(tokens) == kBlocks;
 }
 
-// The tokens in a block: the last axis of an order [.., blocks, block_length]. 1 without an order.
+// The tokens in a block: the last axis of an `order` tensor [.., blocks, block_length]; 1 if the
+// cache has no such tensor.
 std::int64_t block_length_of(const std::vector<TensorSpec>& layout) {
   for (const TensorSpec& spec : layout) {
     const auto& last = spec.axes.back();
@@ -100,8 +101,8 @@ std::int64_t block_length_of(const std::vector<TensorSpec>& layout) {
   return 1;
 }
 
-// Copies sequence `from` of one tensor to sequence `to` of another that has room for as many
-// tokens, or for more. All other axes are equal.
+// Copies sequence `from` of `source` to sequence `to` of `target`, which has room for at least as
+// many tokens. All other axes are equal.
 void copy_sequence(const Tensor& source, std::size_t from, Tensor& target, std::size_t to,
                    std::size_t token_axis) {
   std::size_t before = 1, after = dtype_size(source.dtype());
@@ -148,7 +149,7 @@ OnnxDecoder::OnnxDecoder(const Artifact& artifact, const Options& options,
       inputs_{kInputIds, kPastLength, kPromptLength},
       outputs_{kLogits} {
   const auto outputs = outputs_of(step_);
-  // Memory is handed to the graph for these outputs, so it must give what it takes.
+  // A step writes these outputs into our memory, so their types must be those of the inputs.
   const auto output = [&](const std::string& name) {
     const auto found = outputs.find(name);
     if (found == outputs.end())

@@ -1,4 +1,4 @@
-// Runs the graphs that generate, decoder_model.onnx and decoder_with_past_model.onnx, in ONNX
+// Runs the graphs for generation, decoder_model.onnx and decoder_with_past_model.onnx, in ONNX
 // Runtime on the CPU.
 #pragma once
 
@@ -12,16 +12,16 @@
 
 namespace reformer {
 
-// What a decoder remembers of the tokens of a batch of sequences, which may have different lengths.
+// The state of a decoder after the tokens of a batch of sequences, which may differ in length.
 struct Cache {
   std::vector<Tensor> tensors;
-  // Where a step writes. With our kernels this is the same memory, which is changed in place.
+  // The memory that a step writes. With our kernels it is that of `tensors`, changed in place.
   std::vector<Tensor> next;
   Tensor past_length;    // [batch] int64, the tokens in the cache
-  Tensor prompt_length;  // [batch] int64, how many of them were the prompt
+  Tensor prompt_length;  // [batch] int64, the tokens in the cache that belong to the prompt
 
   std::int64_t length(std::size_t row) const { return past_length.data<std::int64_t>()[row]; }
-  // Makes the row an empty sequence.
+  // Turns the row into an empty sequence.
   void clear(std::size_t row);
 };
 
@@ -30,14 +30,14 @@ class OnnxDecoder {
   // Adds notes for the user to `notes`. Throws Error (usage, unavailable, native, artifact).
   OnnxDecoder(const Artifact& artifact, const Options& options, std::vector<std::string>& notes);
 
-  // Returns the scores after each prompt, and the cache of all, with room for `capacity` tokens.
-  // Prompts of one length are run together, others one after another: padding would change the
-  // numbers. The prompts are checked. Throws Error (inference).
+  // Returns the scores after each prompt, and one cache for all, with room for `capacity` tokens.
+  // Prompts of the same length run together, and different lengths run one after another, because
+  // padding would change the results. The caller has checked the prompts. Throws Error (inference).
   std::pair<std::vector<Scores>, Cache> prefill(const std::vector<TokenIds>& prompts,
                                                 std::int64_t capacity) const;
 
-  // Adds a token to each sequence. Returns the scores after it. The cache must have room for it.
-  // Throws Error (inference).
+  // Adds a token to each sequence and returns the scores after it. The cache must have room for the
+  // token. Throws Error (inference).
   std::vector<Scores> step(const TokenIds& tokens, Cache& cache) const;
 
   const std::string& description() const noexcept { return opener_.description(); }
@@ -50,13 +50,13 @@ class OnnxDecoder {
   const OnnxRuntimeOpener opener_;
   const std::int64_t vocab_size_;
   Ort::Session prefill_, step_;
-  // The tensors of a cache ("key.3"). Their dynamic axes are "batch", the first, and "capacity" or
-  // "blocks": so many blocks of an order as that many tokens need.
+  // The tensors of a cache ("key.3"). The first axis is the batch. Another dynamic axis is
+  // "capacity" (tokens) or "blocks" (the blocks of an `order` tensor that `capacity` tokens need).
   std::vector<TensorSpec> layout_;
   std::int64_t block_length_ = 1;
   TensorSpec logits_;
-  std::vector<std::string> inputs_;   // of a step
-  std::vector<std::string> outputs_;  // of a step and of a prompt
+  std::vector<std::string> inputs_;   // of step_
+  std::vector<std::string> outputs_;  // of step_ and of prefill_
 };
 
 }  // namespace reformer

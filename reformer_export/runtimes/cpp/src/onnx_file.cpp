@@ -1,7 +1,7 @@
-// Why: a runtime opens the location of an external tensor relative to the model's folder. A hostile
-// model may name ../../etc/passwd, or a length of a terabyte. ONNX files are Protocol Buffers
-// messages (https://protobuf.dev/programming-guides/encoding). This reads only the fields that can
-// contain tensors.
+// Reason for this check: a runtime opens the location of an external tensor relative to the model's
+// folder. A malicious model may name ../../etc/passwd, or a length of a terabyte. ONNX files are
+// Protocol Buffers messages (https://protobuf.dev/programming-guides/encoding). Only the fields
+// that can contain tensors are read.
 #include "onnx_file.h"
 
 #include <cstdint>
@@ -24,8 +24,8 @@ struct Malformed {};
 
 struct Field {
   std::uint64_t number;
-  std::uint64_t value;     // of a varint
-  std::string_view bytes;  // of all others
+  std::uint64_t value;     // if the field is a varint
+  std::string_view bytes;  // if the field has any other type
   bool is_message;         // length-delimited: a message, a string or packed numbers
 };
 
@@ -80,7 +80,7 @@ class Reader {
   std::string_view rest_;
 };
 
-// Which fields of which messages can contain tensors: see onnx.proto.
+// The messages that can contain tensors, and below their fields: see onnx.proto.
 enum class Kind { model, graph, node, attribute, function, training, sparse, tensor };
 
 std::optional<Kind> child_of(Kind kind, std::uint64_t field) {
@@ -106,14 +106,14 @@ std::optional<Kind> child_of(Kind kind, std::uint64_t field) {
   return found == children.end() ? std::nullopt : std::optional(found->second);
 }
 
-// Bits of an element, by TensorProto.DataType; 0 for those that cannot be external.
+// The bits of an element, by TensorProto.DataType; 0 for types that cannot be external.
 int bits_of(std::uint64_t type) {
   static const int bits[] = {0,   32, 8, 8, 16, 16, 32, 64, 0, 8, 16, 64, 32, 64, 64,
                              128, 16, 8, 8, 8,  8,  4,  4,  4, 8, 2,  2,  8,  8};
   return type < std::size(bits) ? bits[type] : 0;
 }
 
-// A decimal number as onnx writes it: digits only.
+// The value of a decimal number as onnx writes it, with digits only.
 std::optional<std::uint64_t> count_of(const std::string& text) {
   std::uint64_t count = 0;
   if (text.empty()) return {};
@@ -121,7 +121,7 @@ std::optional<std::uint64_t> count_of(const std::string& text) {
     if (c < '0' || c > '9') return {};
     if (__builtin_mul_overflow(count, 10u, &count) ||
         __builtin_add_overflow(count, static_cast<std::uint64_t>(c - '0'), &count))
-      return UINT64_MAX;  // beyond any file
+      return UINT64_MAX;  // larger than any file
   }
   return count;
 }
@@ -157,7 +157,7 @@ class Checker {
     for (Reader reader(bytes); !reader.done();) {
       const Field field = reader.next();
       switch (field.number) {
-        case 1:  // dims, packed or one by one
+        case 1:  // dims, packed or as single numbers
           if (field.is_message)
             for (Reader packed(field.bytes); !packed.done();)
               dims.push_back(static_cast<std::int64_t>(packed.varint()));

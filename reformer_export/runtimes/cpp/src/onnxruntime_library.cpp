@@ -15,11 +15,12 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kName = "libonnxruntime.so";
-// The API version that we request. We call nothing newer, so headers of a later release work, too.
+// The API version that we request. We call no newer functions, so headers of later releases also
+// work.
 constexpr std::uint32_t kApiVersion = 21;
 static_assert(ORT_API_VERSION >= kApiVersion);
 
-// The library that the user named, or the one in the folder that the user named.
+// The library at the path `given`, or in the folder `given`; `by` is the option that named it.
 fs::path named_library(const fs::path& given, const char* by) {
   std::error_code error;
   const fs::path path = fs::is_directory(given, error) ? library_in(given, kName) : given;
@@ -28,7 +29,7 @@ fs::path named_library(const fs::path& given, const char* by) {
   return fs::canonical(path);
 }
 
-// The library in our own folders; empty if the system must find it.
+// The library in our own folders; empty if the system must search for it.
 fs::path find_library() {
   for (const fs::path& folder : own_folders())
     if (const fs::path path = library_in(folder, kName); !path.empty()) return fs::canonical(path);
@@ -58,7 +59,7 @@ void* open_library(fs::path& path) {
 }
 
 OnnxRuntimeLibrary load(fs::path path) {
-  void* handle = open_library(path);  // until the process ends
+  void* handle = open_library(path);  // stays loaded until the process ends
   using GetBase = const OrtApiBase* (*)();
   const auto get_base = reinterpret_cast<GetBase>(::dlsym(handle, "OrtGetApiBase"));
   if (get_base == nullptr)
@@ -70,7 +71,8 @@ OnnxRuntimeLibrary load(fs::path path) {
     fail(ErrorKind::unavailable, path.string(), " is ONNX Runtime ", version,
          "; 1.21 or later is needed");
   Ort::InitApi(api);
-  // Never destroyed: at the end of the program, what it refers to may be gone already.
+  // The environment is never destroyed: at the end of the program, objects that it uses may already
+  // be destroyed.
   return {version, path, new Ort::Env(ORT_LOGGING_LEVEL_ERROR, "reformer")};
 }
 

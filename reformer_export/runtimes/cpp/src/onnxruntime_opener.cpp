@@ -60,8 +60,8 @@ ONNXTensorElementDataType element_type(DType dtype) {
 Tensor tensor_from(Ort::Value value, const TensorSpec& spec) {
   const auto info = value.GetTensorTypeAndShapeInfo();
   if (info.GetElementType() != element_type(spec.dtype))
-    fail(ErrorKind::inference, "onnxruntime gave another type for ", spec.name,
-         " than the manifest says, ", dtype_name(spec.dtype));
+    fail(ErrorKind::inference, "onnxruntime did not return ", spec.name, " as ",
+         dtype_name(spec.dtype), ", the type in the manifest");
   auto kept = std::make_shared<Ort::Value>(std::move(value));
   void* memory = kept->GetTensorMutableRawData();
   return {spec.dtype, info.GetShape(), std::shared_ptr<void>(std::move(kept), memory)};
@@ -71,8 +71,8 @@ OnnxRuntimeOpener::OnnxRuntimeOpener(const Artifact& artifact, const std::string
                                      const Options& options, std::vector<std::string>& notes)
     : library_(load_onnxruntime(options)), artifact_(artifact) {
   settings_.SetLogSeverityLevel(ORT_LOGGING_LEVEL_ERROR);
-  // The memory pattern of a first run reserves memory for all tensors at once, also for those that
-  // are no longer needed. At 65,536 tokens that doubles the peak memory and is not faster.
+  // The memory pattern of a first run reserves memory for all tensors at once, also for tensors
+  // that are no longer needed. At 65,536 tokens this doubles the peak memory and is not faster.
   settings_.DisableMemPattern();
   if (options.threads > 0) settings_.SetIntraOpNumThreads(options.threads);
   settings_.AddConfigEntry("session.model_external_initializers_file_folder_path",
@@ -101,8 +101,8 @@ Ort::Value OnnxRuntimeOpener::value_of(const Tensor& tensor) const {
                                   element_type(tensor.dtype()));
 }
 
-// Adds the CUDA provider, with the options that the model was verified with: no TF32, and fp16
-// norms that are summed in fp32.
+// Adds the CUDA provider with the options of the verification: no TF32, and fp16 norms with sums in
+// fp32.
 void OnnxRuntimeOpener::append_cuda(int gpu) {
   const std::string number = std::to_string(gpu);
   const std::array<const char*, 3> keys{"device_id", "use_tf32",
@@ -123,12 +123,12 @@ void OnnxRuntimeOpener::append_cuda(int gpu) {
   }
 }
 
-// Registers our kernels if they are chosen, and ends the description.
+// Registers our kernels if they are chosen, and completes the description.
 void OnnxRuntimeOpener::register_ops(const Artifact& artifact, const std::string& format,
                                      const Options& options, bool on_gpu,
                                      std::vector<std::string>& notes) {
   Options asked = options;
-  // On a GPU, standard operators take many times as long, so they run only if requested.
+  // On a GPU, standard operators take many times as long, so they run only on request.
   if (on_gpu && requested_ops(options) == "auto") asked.ops = "native";
   const std::string choice = chosen_ops(artifact, format, asked);
   if (choice != "portable") {
@@ -140,7 +140,7 @@ void OnnxRuntimeOpener::register_ops(const Artifact& artifact, const std::string
         native_ = true;
       } catch (const Ort::Exception& error) {
         const std::string reason = one_line(error.what());
-        // A wrong REFORMER_FORCE_ISA is always an error, whatever operators were chosen.
+        // An invalid REFORMER_FORCE_ISA is always an error, whichever operators were chosen.
         if (const auto place = reason.find("REFORMER_FORCE_ISA"); place != std::string::npos)
           fail(ErrorKind::environment, reason.substr(place));
         fail(ErrorKind::native, library.string(), " does not load (", reason,

@@ -14,8 +14,8 @@ namespace reformer {
 
 ONNXTensorElementDataType element_type(DType dtype);
 
-// An output as a Tensor that uses the runtime's memory. Throws Error (inference) if it has another
-// type than `spec`.
+// An output as a Tensor that uses the runtime's memory. Throws Error (inference) if its type is not
+// that of `spec`.
 Tensor tensor_from(Ort::Value value, const TensorSpec& spec);
 
 // ONNX Runtime with the settings, the device and the operators for one format of an artifact.
@@ -28,12 +28,12 @@ class OnnxRuntimeOpener {
 
   // Opens a file of the artifact. Throws Error (unavailable).
   Ort::Session open(const std::string& file) const;
-  // A value in the memory of the tensor, which must live longer.
+  // A value that uses the memory of `tensor`, which must live longer than the value.
   Ort::Value value_of(const Tensor& tensor) const;
 
   // True if our kernels run the operators.
   bool native() const noexcept { return native_; }
-  // The version of ONNX Runtime, the device and what runs the operators.
+  // The version of ONNX Runtime, the device and the implementation of the operators.
   const std::string& description() const noexcept { return description_; }
 
  private:

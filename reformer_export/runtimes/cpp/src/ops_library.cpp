@@ -15,7 +15,7 @@ bool is_choice(const std::string& word) {
   return word == "auto" || word == "native" || word == "portable";
 }
 
-// Why our kernels cannot run the operators in a format; empty if they can.
+// The reason why our kernels cannot run the operators in a format; empty if they can.
 std::string mismatch(const Manifest& manifest, const std::string& format) {
   if (manifest.formats.at(format).ops == "portable") return "it was exported with --ops portable";
   const std::string strange = strange_ops(manifest, format);

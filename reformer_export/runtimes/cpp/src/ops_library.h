@@ -1,4 +1,4 @@
-// Chooses the implementation of our operators, by the rules of reformer_ops/core/native.py.
+// Chooses the implementation of our operators, with the rules of reformer_ops/core/native.py.
 #pragma once
 
 #include <filesystem>
@@ -9,15 +9,15 @@
 namespace reformer {
 
 // "native", "portable" or "auto": from the options, else from REFORMER_OPS. Throws Error (usage,
-// environment) for another value.
+// environment) for any other value.
 std::string requested_ops(const Options& options);
 
-// The operators in a format that our kernels do not implement in that version, as text; empty if
-// there are none.
+// The operators in a format whose version our kernels do not implement, as text; empty if there are
+// none.
 std::string strange_ops(const Manifest& manifest, const std::string& format);
 
-// The choice for a format of ONNX. Throws Error (usage) if native operators are requested and our
-// kernels do not implement those of the format.
+// The choice for an ONNX format. Throws Error (usage) if native operators are requested and our
+// kernels cannot run those of the format.
 std::string chosen_ops(const Artifact& artifact, const std::string& format, const Options& options);
 
 // The file `name` in the folder from the options, else from REFORMER_OPS_LIBRARY_DIR, else in

@@ -18,7 +18,7 @@ std::string spelled(double number) {
   return text;
 }
 
-// The first of the highest scores; the first NaN if there is one, like numpy.argmax.
+// The index of the first highest score, or of the first NaN if there is one, like numpy.argmax.
 std::size_t highest(const Scores& scores) {
   std::size_t best = 0;
   for (std::size_t i = 0; i < scores.size() && !std::isnan(scores[best]); ++i)
@@ -26,7 +26,7 @@ std::size_t highest(const Scores& scores) {
   return best;
 }
 
-// Scores that are equal to the last that is kept are kept, too.
+// Keeps the `count` highest scores; scores equal to the lowest of these are also kept.
 void keep_highest(Scores& scores, std::size_t count) {
   Scores sorted = scores;
   const auto last = sorted.begin() + static_cast<std::ptrdiff_t>(count) - 1;
@@ -43,7 +43,7 @@ void keep_likeliest(Scores& scores, double probability) {
   Scores weights;
   for (std::size_t i : order) weights.push_back(std::exp(scores[i] - scores[order[0]]));
   const double total = std::accumulate(weights.begin(), weights.end(), 0.0);
-  double before = 0.0;  // the probability of the likelier tokens
+  double before = 0.0;  // the total probability of the more likely tokens
   for (std::size_t i = 0; i < order.size(); ++i) {
     if (i > 0 && before >= probability) scores[order[i]] = kDropped;
     before += weights[i] / total;
@@ -71,7 +71,8 @@ Sampler::Sampler(const GenerationOptions& options, const TokenIds& prompt, std::
       greedy_(options.temperature ? *options.temperature == 0
                                   : options.top_k == 0 && options.top_p == 1),
       used_(prompt.begin(), prompt.end()) {
-  // Both have results that the C++ standard defines, unlike std::uniform_real_distribution.
+  // The C++ standard defines the results of seed_seq and of the engine, but not those of
+  // std::uniform_real_distribution.
   std::seed_seq seeds{options.seed & UINT32_MAX, options.seed >> 32,
                       std::uint64_t{row} & UINT32_MAX, std::uint64_t{row} >> 32};
   engine_.seed(seeds);
@@ -107,7 +108,7 @@ std::int64_t Sampler::chosen(Scores& scores) {
   return found - scores.begin();
 }
 
-// At least 0 and less than 1, from 53 random bits.
+// A number from 0 (inclusive) to 1 (exclusive), from 53 random bits.
 double Sampler::random() { return static_cast<double>(engine_() >> 11) * 0x1p-53; }
 
 }  // namespace reformer

@@ -1,4 +1,4 @@
-// From the scores of the next token to a token: reformer_export/generation/sampling.py in C++.
+// Chooses the next token from its scores, like reformer_export/generation/sampling.py.
 #pragma once
 
 #include <random>
@@ -16,8 +16,9 @@ class Sampler {
   // The random numbers depend on the seed and on `row`, not on the other sequences.
   Sampler(const GenerationOptions& options, const TokenIds& prompt, std::size_t row);
 
-  // The next token, which the sequence has from then on. Of equal scores, the lower id counts as
-  // higher. Throws Error (inference) if it cannot draw, since the highest score is not finite.
+  // Chooses the next token and adds it to the sequence. Among equal scores, the token with the
+  // lower id ranks first. Throws Error (inference) if it cannot draw because the highest score is
+  // not finite.
   std::int64_t next(Scores scores);
 
  private:

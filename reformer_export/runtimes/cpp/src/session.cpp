@@ -91,7 +91,7 @@ Session::Session(const Artifact& artifact, const Options& options)
          " runs artifacts only");
 
   std::vector<std::string> reasons;
-  // If a runtime is unavailable, try the next one. Any other error would happen with every runtime.
+  // If a runtime is unavailable, the next one is tried. Other errors would occur in every runtime.
   const auto tried = [&](const Runtime& runtime, const Artifact& held) {
     try {
       backend_ = opened(runtime, held, options, notes_);

@@ -54,7 +54,7 @@ void compress_plain(std::uint32_t* state, const std::uint8_t* block, std::size_t
 }
 
 #if defined(__x86_64__)
-// CPU instructions for SHA-256: five times as fast, which saves seconds for a large model.
+// The CPU instructions for SHA-256 are five times as fast and save seconds for a large model.
 bool has_instructions() {
   unsigned a, b, c, d;
   return __builtin_cpu_supports("sse4.1") && __get_cpuid_count(7, 0, &a, &b, &c, &d) &&
@@ -77,7 +77,7 @@ __attribute__((target("sha,sse4.1"))) void compress_fast(std::uint32_t* state,
       w[i] = _mm_shuffle_epi8(w[i], swap);
     }
 #pragma GCC unroll 16
-    for (int i = 0; i < 16; ++i) {  // four rounds each
+    for (int i = 0; i < 16; ++i) {  // four rounds in each iteration
       const __m128i constants = _mm_load_si128(reinterpret_cast<const __m128i*>(kRound + 4 * i));
       const __m128i current = w[i % 4];
       const __m128i sum = _mm_add_epi32(current, constants);
@@ -133,7 +133,7 @@ void Sha256::update(const void* data, std::size_t size) {
 std::string Sha256::finish() {
   const std::uint64_t bits = size_ * 8;
   const std::size_t held = size_ % 64;
-  // A 1 bit, zeros up to 8 bytes before the end of a block, the size.
+  // The padding: a 1 bit, zeros up to 8 bytes before the end of a block, and the size in bits.
   std::uint8_t end[72] = {0x80};
   const std::size_t zeros = (held < 56 ? 56 : 120) - held;
   for (int i = 0; i < 8; ++i) end[zeros + i] = static_cast<std::uint8_t>(bits >> (56 - 8 * i));

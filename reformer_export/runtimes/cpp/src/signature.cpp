@@ -10,7 +10,8 @@ namespace {
 constexpr const char* kInputIds = "input_ids";
 constexpr const char* kAttentionMask = "attention_mask";
 
-// Calls function(pointer to the numbers) if they are integers, or booleans if `boolean` (as bytes).
+// Calls function(pointer to the numbers) if the tensor holds integers, or, if `boolean` is true,
+// booleans (as bytes). Throws Error (input) for any other type.
 template <typename Function>
 void with_integers(const std::string& name, const Tensor& tensor, bool boolean,
                    Function&& function) {
@@ -71,7 +72,7 @@ Tensor checked_ids(const Signature& signature, const Tensor& given) {
     const auto above = static_cast<std::uint64_t>(signature.vocab_size);
     std::size_t outside = 0, first = 0;
     for (std::size_t i = 0; i < given.size(); ++i) {
-      // Checked before the cast: a huge uint64 must not wrap to a valid token id.
+      // Check before the cast: a huge uint64 must not become a valid token id.
       const bool negative = std::is_signed_v<Value> && values[i] < 0;
       if (negative || static_cast<std::uint64_t>(values[i]) >= above) {
         if (outside++ == 0) first = i;

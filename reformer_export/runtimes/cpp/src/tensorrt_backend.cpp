@@ -1,4 +1,4 @@
-// Runs an engine with the loaded TensorRT. The interface consists of C++ classes, so the library
+// Runs an engine with the loaded TensorRT. Its interface consists of C++ classes, so the library
 // must be of the same release as the headers.
 #include "tensorrt_backend.h"
 
@@ -80,14 +80,14 @@ Shape shape_of(const TensorSpec& spec, std::int64_t batch, std::int64_t length) 
   return shape;
 }
 
-// The order of calls is that of reformer_export/runtimes/tensorrt.py.
+// Makes the same calls in the same order as reformer_export/runtimes/tensorrt.py.
 class TensorRTBackend : public Backend {
  public:
   TensorRTBackend(const Artifact& engine, const TensorRTLibrary& library, const std::string& title)
       : signature_(engine.signature()),
         profiles_(engine.manifest().engine->profiles),
         gpu_("running " + engine.path().string() + ", a " + library.title + " engine,") {
-    // The GPU generations of TensorRT-RTX. It loads no engine on others.
+    // TensorRT-RTX does not load engines on other GPU generations than these.
     const int generation = gpu_.capability() / 10;
     if (library.title == tensorrt_title("rtx") && generation != 7 && generation != 8 &&
         generation != 12)
@@ -125,7 +125,7 @@ class TensorRTBackend : public Backend {
       context_.reset();
       engine_.reset();
       runtime_.reset();
-    } catch (const Error&) {  // at the end of the process, the driver may be gone already
+    } catch (const Error&) {  // at the end of the process, the driver may already have shut down
     }
   }
 
@@ -168,7 +168,7 @@ class TensorRTBackend : public Backend {
       gpu_.synchronize();
     } catch (const Error&) {
       try {
-        gpu_.synchronize();  // the GPU must not use the buffers that are freed now
+        gpu_.synchronize();  // so that the GPU does not use the buffers, which are freed next
       } catch (const Error&) {
       }
       throw;

@@ -18,7 +18,7 @@ std::string file_name(const std::string& flavor) {
   return flavor == "rtx" ? "libtensorrt_rtx.so" : "libnvinfer.so";
 }
 
-// The library that the user named, or the one in the folder that the user named.
+// The library at the path `given`, or in the folder `given`; `by` is the option that named it.
 fs::path named_library(const fs::path& given, const std::string& name, const char* by) {
   std::error_code error;
   const fs::path path = fs::is_directory(given, error) ? library_in(given, name) : given;
@@ -27,7 +27,7 @@ fs::path named_library(const fs::path& given, const std::string& name, const cha
   return fs::canonical(path);
 }
 
-// The library to load; without folder if the system must find it.
+// The library to load; empty if the system must search for it.
 fs::path library_to_load(const Options& options, const std::string& name) {
   if (!options.tensorrt.empty()) return named_library(options.tensorrt, name, "--tensorrt");
   if (const std::string given = environment("REFORMER_TENSORRT"); !given.empty())
@@ -69,7 +69,7 @@ TensorRTLibrary load_tensorrt(const Artifact& engine, const Options& options) {
   const std::string name = file_name(record.flavor);
   const fs::path path = library_to_load(options, name);
   const std::string major = record.version.substr(0, record.version.find('.'));
-  // Never closed: its threads may still run when we end.
+  // The library is never closed, because its threads may still run when the process ends.
   void* handle = open_library(path, name, major);
   TensorRTLibrary library{handle, tensorrt_title(record.flavor),
                           version_of(handle, path.empty() ? name : path.string())};

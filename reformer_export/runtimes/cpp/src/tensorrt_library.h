@@ -16,8 +16,8 @@ struct TensorRTLibrary {
 // "TensorRT-RTX" for "rtx", "TensorRT" for "standard".
 const char* tensorrt_title(const std::string& flavor) noexcept;
 
-// Loads the release that built the engine; other releases cannot read it. Throws Error
-// (unavailable) if it is missing, does not load, or is another release.
+// Loads the release that built the engine; other releases cannot read the engine. Throws Error
+// (unavailable) if the library is missing, does not load, or is of another release.
 TensorRTLibrary load_tensorrt(const Artifact& engine, const Options& options);
 
 // A message of the library without error codes and source file names.

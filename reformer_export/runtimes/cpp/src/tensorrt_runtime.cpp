@@ -1,4 +1,4 @@
-// The runtime for engines: the checks that need no GPU.
+// The entry of the runtime for engines, with the checks that need no GPU.
 #include "engine.h"
 #include "messages.h"
 #include "tensorrt_backend.h"

@@ -14,7 +14,7 @@ namespace {
 constexpr const char* kFormat = "torchscript";
 constexpr const char* kOpsLibrary = "libreformer_ops_torch.so";
 
-// Loads the operators that the file needs. Returns what runs them, as text.
+// Loads the operators that the file needs. Returns the name of their implementation.
 std::string prepare_operators(const Artifact& artifact, const Options& options) {
   const FormatRecord& record = artifact.manifest().formats.at(kFormat);
   const std::string choice = requested_ops(options);
@@ -67,8 +67,8 @@ at::ScalarType scalar_type(DType dtype) {
 // The output as a Tensor that uses torch's memory.
 Tensor tensor_from(const at::Tensor& given, const TensorSpec& spec) {
   if (given.scalar_type() != scalar_type(spec.dtype))
-    fail(ErrorKind::inference, "torchscript gave another type for ", spec.name,
-         " than the manifest says, ", dtype_name(spec.dtype));
+    fail(ErrorKind::inference, "torchscript did not return ", spec.name, " as ",
+         dtype_name(spec.dtype), ", the type in the manifest");
   auto kept = std::make_shared<at::Tensor>(given.contiguous());
   void* memory = kept->data_ptr();
   const Shape shape(kept->sizes().begin(), kept->sizes().end());

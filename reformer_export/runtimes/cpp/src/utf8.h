@@ -1,4 +1,4 @@
-// UTF-8 in bytes of unknown origin.
+// Reads UTF-8 from untrusted bytes.
 #pragma once
 
 #include <cstddef>
@@ -8,15 +8,15 @@ namespace reformer {
 
 enum class Utf8 { complete, incomplete, invalid };
 
-// What is at the front of a text, and its size in bytes: a whole character; the beginning of a
-// character, which the text ends with; or bytes that are no character, as many as one replacement
-// character stands for (Unicode 15, section 3.9, "substitution of maximal subparts").
+// The first item of a text and its size in bytes. It is a complete character; an incomplete one, if
+// the text ends inside a character; or invalid bytes, for which one replacement character stands
+// (Unicode 15, section 3.9, "substitution of maximal subparts").
 struct Utf8Front {
   Utf8 state;
   std::size_t size;
 };
 
-// The text is not empty.
+// Reads the first item. The text must not be empty.
 inline Utf8Front utf8_front(std::string_view text) {
   const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
   const unsigned char first = byte(0);
@@ -28,7 +28,7 @@ inline Utf8Front utf8_front(std::string_view text) {
   if (size == 0) return {Utf8::invalid, 1};
   for (std::size_t i = 1; i < size; ++i) {
     if (i == text.size()) return {Utf8::incomplete, i};
-    // No longer form than needed, no surrogates, nothing beyond U+10FFFF.
+    // Overlong forms, surrogates and values above U+10FFFF are invalid.
     const bool second = i == 1;
     const unsigned char lowest = second && first == 0xe0   ? 0xa0
                                  : second && first == 0xf0 ? 0x90

@@ -14,7 +14,7 @@ template <typename... Parts>
   fail(ErrorKind::usage, parts..., ": see reformer-run --help");
 }
 
-// Values that cxxopts stores as text and that Arguments has in another type.
+// Values that cxxopts stores as text and that have another type in Arguments.
 struct Texts {
   std::optional<std::string> threads, bench;
   std::optional<std::string> max_new_tokens, temperature, top_k, top_p, repetition_penalty, seed,
@@ -30,37 +30,40 @@ cxxopts::Options declared_options(Arguments& a, Texts& texts) {
   declared.custom_help("[OPTIONS] ARTIFACT").set_width(100);
   auto add = declared.add_options();
   add("input-ids", "Token ids, [batch,] length.", value(a.input_ids), "FILE.npy");
-  add("attention-mask", "1 token, 0 padding.", value(a.attention_mask), "FILE.npy");
+  add("attention-mask", "1 for a token, 0 for padding.", value(a.attention_mask), "FILE.npy");
   add("text", "A text to encode.", value(a.text), "TEXT");
   add("text-file", "A file with the text.", value(a.text_file), "FILE");
-  add("tokenizer", "auto: bytes if the model takes bytes; bytes: insist on bytes.",
+  add("tokenizer", "auto: bytes, if the model has no tokenizer; bytes: always bytes.",
       value(a.tokenizer), "auto|bytes");
-  add("runtime", "auto: the fastest that works here.", value(a.options.runtime), "NAME");
-  add("threads", "CPU threads.", value(texts.threads), "N");
+  add("runtime", "auto: the fastest runtime that works here.", value(a.options.runtime), "NAME");
+  add("threads", "The maximum number of CPU threads.", value(texts.threads), "N");
   add("ops", "native: our kernels; portable: standard operators; auto: native if installed.",
       value(a.options.ops), "auto|native|portable");
-  add("device", "Where to run.", value(a.options.device), "cpu|cuda[:N]");
-  add("output", "Save the outputs; with --generate the tokens.", value(a.output),
+  add("device", "The device that runs the model.", value(a.options.device), "cpu|cuda[:N]");
+  add("output", "Save the outputs, or with --generate the tokens.", value(a.output),
       "FILE.npz|FILE.npy");
-  add("bench", "Then run N more times; show the time of a run and the memory.", value(texts.bench),
+  add("bench", "Run N more times; show the time of a run and the peak memory.", value(texts.bench),
       "N");
   add("onnxruntime", "libonnxruntime or its folder.", value(texts.onnxruntime), "PATH");
   add("ops-folder", "The folder of the kernels' library.", value(texts.ops_folder), "FOLDER");
   add("tensorrt", "For engines: libtensorrt_rtx or libnvinfer, or its folder.",
       value(texts.tensorrt), "PATH");
-  add("engine", "An engine of ARTIFACT, to run if it works here.", value(texts.engine), "FOLDER");
-  add("generate", "Continue the input: show the tokens as they come, as text after a text.",
+  add("engine", "An engine built from ARTIFACT; it runs if it works here.", value(texts.engine),
+      "FOLDER");
+  add("generate", "Continue the input; show each new token immediately, as text after a text.",
       value(a.generate));
-  add("max-new-tokens", "Generate at most N tokens (20).", value(texts.max_new_tokens), "N");
-  add("temperature", "Sample, with the scores divided by X; 0: take the highest score.",
+  add("max-new-tokens", "Generate at most N tokens (default 20).", value(texts.max_new_tokens),
+      "N");
+  add("temperature", "Divide the scores by X and sample; 0: choose the highest score.",
       value(texts.temperature), "X");
   add("top-k", "Sample from the K highest scores.", value(texts.top_k), "K");
-  add("top-p", "Sample from the fewest tokens with a probability of P together.",
+  add("top-p", "Sample from the smallest set of likeliest tokens with total probability P.",
       value(texts.top_p), "P");
-  add("repetition-penalty", "Divide the scores of tokens that are there already.",
+  add("repetition-penalty", "Divide by R the scores of tokens that the sequence contains.",
       value(texts.repetition_penalty), "R");
-  add("seed", "Of the random numbers (0).", value(texts.seed), "S");
-  add("stop", "Token ids that end the text, instead of the model's.", value(texts.stop), "ID,...");
+  add("seed", "The seed of the random numbers (default 0).", value(texts.seed), "S");
+  add("stop", "Token ids that end a sequence, instead of the model's.", value(texts.stop),
+      "ID,...");
   add("json", "Print exactly one JSON document on stdout.", value(a.json));
   add("version", "Show the version and exit.", value(a.version));
   add("h,help", "Show this message and exit.", value(a.help));
@@ -75,7 +78,7 @@ int positive(const char* option, const std::string& text) {
   return number;
 }
 
-// The whole text as a number.
+// Parses the whole text as a number.
 template <typename Number>
 Number number(const char* option, const std::string& text) {
   Number value{};
@@ -87,7 +90,7 @@ Number number(const char* option, const std::string& text) {
   return value;
 }
 
-// Ids with commas between them.
+// Parses ids that are separated by commas.
 TokenIds ids(const char* option, const std::string& text) {
   TokenIds all;
   for (std::size_t start = 0; start <= text.size();) {
@@ -98,7 +101,7 @@ TokenIds ids(const char* option, const std::string& text) {
   return all;
 }
 
-// The options of generation. Throws Error (usage) if there are any without --generate.
+// Reads the options of generation. Throws Error (usage) if one is given without --generate.
 void read_generation(Arguments& arguments, const Texts& texts) {
   GenerationOptions& to = arguments.generation;
   const auto read = [&](const char* option, const std::optional<std::string>& text, auto&& parse) {
@@ -153,7 +156,7 @@ Arguments parse_arguments(int count, const char* const* given) {
   if (texts.threads) arguments.options.threads = positive("--threads", *texts.threads);
   read_generation(arguments, texts);
   if (texts.bench && arguments.generate)
-    wrong_usage("--bench does not go with --generate: --json tells the time of a token");
+    wrong_usage("--bench does not go with --generate: --json gives the time of a token");
   if (texts.bench) arguments.bench = positive("--bench", *texts.bench);
   arguments.options.onnxruntime = texts.onnxruntime;
   arguments.options.ops_folder = texts.ops_folder;

@@ -1,4 +1,4 @@
-// The command line: the options of `reformer-export run`, and those of generation.
+// Parses the command line: the options of `reformer-export run` and `reformer-export generate`.
 #pragma once
 
 #include <optional>
@@ -21,7 +21,7 @@ struct Arguments {
   bool json = false, help = false, version = false;
 };
 
-// Takes main's arguments. Throws Error (usage).
+// Parses the arguments of main. Throws Error (usage).
 Arguments parse_arguments(int count, const char* const* given);
 
 std::string help_text();

@@ -11,7 +11,7 @@
 namespace reformer {
 namespace {
 
-// The tokens of each row that the mask keeps: the rest is padding, which generation does not take.
+// The tokens of each row, without the padding, which generation does not accept.
 std::vector<TokenIds> prompts_of(const NamedTensors& inputs) {
   const Tensor &ids = *find(inputs, "input_ids"), &mask = *find(inputs, "attention_mask");
   const auto columns = static_cast<std::size_t>(ids.shape()[1]);
@@ -22,7 +22,7 @@ std::vector<TokenIds> prompts_of(const NamedTensors& inputs) {
   return prompts;
 }
 
-// The ids on one line, with spaces between them.
+// The ids on one line, separated by spaces.
 std::string line_of(const TokenIds& ids) {
   std::string line;
   for (std::int64_t id : ids) line += (line.empty() ? "" : " ") + std::to_string(id);
@@ -66,10 +66,10 @@ GenerationResult generate_from(const Arguments& arguments, std::ostream* shown) 
   };
   const auto say = [&](const std::string& text) {
     *result.text += text;
-    show(printable(text));  // a model may write what a terminal obeys
+    show(printable(text));  // a model may generate control sequences for the terminal
   };
   TextStream stream;
-  if (inputs.codec)  // a character that the prompt begins goes on in the first token
+  if (inputs.codec)  // the first new token may continue the prompt's last character
     for (const std::int64_t token : prompts.front()) stream.add(inputs.codec->decode(token));
   std::vector<double> times;
   const auto on_tokens = [&](const TokenIds& tokens) {

@@ -11,7 +11,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Requires the suffix, so that a typing error cannot overwrite a model or a text.
+// Checks the path of --output. The suffix is required, so that a typing error cannot overwrite a
+// model or a text.
 void check_destination(const fs::path& path, const char* suffix) {
   std::error_code error;
   if (path.extension() != suffix)

@@ -1,4 +1,4 @@
-// The files that the command line names: inputs to read, and the output to write.
+// Reads the input files that the command line names, and writes the output file.
 #pragma once
 
 #include <cstdio>
@@ -14,18 +14,17 @@ namespace reformer {
 
 struct Inputs {
   NamedTensors tensors;            // checked
-  std::optional<ByteCodec> codec;  // of a text
+  std::optional<ByteCodec> codec;  // set if the input is a text
 };
 
-// Checks what needs no artifact: that there is one input, and that the output can be written, which
-// must have this suffix. Throws Error (usage).
+// Makes the checks that need no artifact: there is exactly one input, the folder of the output
+// exists, and the output has this suffix. Throws Error (usage).
 void check_files(const Arguments& arguments, const char* suffix);
 
 // Throws Error (input).
 Inputs read_inputs(const Arguments& arguments, const Artifact& artifact);
 
-// Calls `write` with a file that then is at `path`. Throws Error (output); then nothing was
-// written.
+// Writes the file `path` atomically with `write`. Throws Error (output); then nothing was written.
 void save(const std::filesystem::path& path, const std::function<void(std::FILE*)>& write);
 
 }  // namespace reformer

@@ -151,7 +151,7 @@ Tensor read(const fs::path& path, const std::string& name) {
   file.read(reinterpret_cast<char*>(start + 6), 2);
   if (!file) throw Malformed{"it is cut off"};
   const int width = start[6] == 1 ? 2 : 4;  // bytes of the header's size, by version
-  if (start[6] < 1 || start[6] > 3) throw Malformed{"it is of version " + std::to_string(start[6])};
+  if (start[6] < 1 || start[6] > 3) throw Malformed{"its version is " + std::to_string(start[6])};
   file.read(reinterpret_cast<char*>(start + 8), width);
   std::size_t size = 0;
   for (int i = width - 1; i >= 0; --i) size = size << 8 | start[8 + i];
@@ -224,7 +224,7 @@ std::string npy_header(const Tensor& tensor) {
   std::string text = "{'descr': '" + std::string(descr_of(tensor.dtype())) +
                      "', 'fortran_order': False, 'shape': (" + shape + "), }";
   constexpr std::size_t kPrologue = 10;
-  // The numbers begin at a multiple of 64.
+  // The numbers must begin at a multiple of 64 bytes.
   text.append(63 - (kPrologue + text.size()) % 64, ' ');
   text += '\n';
   std::string header("\x93NUMPY\x01\x00", 8);
@@ -265,7 +265,7 @@ class Zip {
     const std::uint64_t start = position_, total = header.size() + size;
     const std::uint32_t crc = crc32(crc32(0, header.data(), header.size()), data, size);
     Bytes local;
-    local.put(0x04034b50, 4).put(45, 2).put(0, 4);  // needs version 4.5; stored
+    local.put(0x04034b50, 4).put(45, 2).put(0, 4);  // needs version 4.5; not compressed
     local.put(kDate, 4).put(crc, 4).put(UINT32_MAX, 4).put(UINT32_MAX, 4);
     local.put(name.size(), 2).put(20, 2).text(name);
     local.put(1, 2).put(16, 2).put(total, 8).put(total, 8);
@@ -291,7 +291,8 @@ class Zip {
   }
 
  private:
-  static constexpr std::uint32_t kDate = 0x00210000;  // 1980-01-01: equal outputs, equal files
+  // 1980-01-01: a fixed date, so that equal outputs give equal files.
+  static constexpr std::uint32_t kDate = 0x00210000;
 
   struct Bytes {
     Bytes& put(std::uint64_t value, int width) {  // little endian

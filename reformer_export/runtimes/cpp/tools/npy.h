@@ -9,9 +9,9 @@
 
 namespace reformer {
 
-// Reads input `name` from a .npy file with shape [length] or [batch, length]; the result has two
-// axes. Checks that the file has as many bytes as its header says before it allocates memory.
-// Throws Error (input).
+// Reads input `name` from a .npy file with shape [length] or [batch, length]; the result is
+// [batch, length]. Before it allocates memory, it checks that the file holds as many bytes as the
+// header claims. Throws Error (input).
 Tensor read_npy(const std::filesystem::path& path, const std::string& name);
 
 // Writes one array, like numpy.save. Throws std::system_error.

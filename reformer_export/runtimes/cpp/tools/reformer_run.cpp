@@ -16,8 +16,8 @@ namespace {
 using reformer::one_line;
 
 void print(const nlohmann::ordered_json& document) {
-  // In ASCII. NaN and infinities become null; bytes that are not UTF-8 become a replacement
-  // character.
+  // The output is ASCII. NaN and infinities become null; bytes that are not UTF-8 become a
+  // replacement character.
   std::cout << document.dump(2, ' ', true, nlohmann::json::error_handler_t::replace) << "\n";
 }
 
@@ -69,7 +69,7 @@ int run(int count, const char* const* given) {
 }  // namespace
 
 int main(int count, char** given) {
-  // Also for an error in the arguments.
+  // Found without the parser, so that errors in the arguments are also reported as JSON.
   const bool as_json = std::find(given, given + count, std::string_view("--json")) != given + count;
   int code;
   try {

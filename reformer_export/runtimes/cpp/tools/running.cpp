@@ -22,7 +22,7 @@ constexpr std::size_t kRowsShown = 4;
 
 // The peak physical memory of this process, in bytes.
 std::int64_t peak_rss() {
-  // getrusage also counts the memory of the parent process before exec.
+  // getrusage is the second choice: it also counts the memory of the parent process before exec.
   std::ifstream status("/proc/self/status");
   std::int64_t kilobytes = 0;
   for (std::string word; status >> word;)
@@ -32,9 +32,9 @@ std::int64_t peak_rss() {
   return std::int64_t{usage.ru_maxrss} * 1024;
 }
 
-// The highest logit of each row. Logits are [batch, classes], or [batch, sequence, vocabulary]:
-// then those at the row's last token that the mask keeps, or [batch, 1, vocabulary] if the model
-// gives that token's alone. Empty for a model without logits.
+// The highest logit of each row; empty for a model without logits. The logits are [batch, classes],
+// [batch, sequence, vocabulary] or, if the model returns only those of the last token,
+// [batch, 1, vocabulary]. The mask gives the last token of a row.
 std::vector<Prediction> top_predictions(const NamedTensors& outputs, const Tensor& mask,
                                         const std::optional<ByteCodec>& codec) {
   const Tensor* logits = find(outputs, "logits");

@@ -1,4 +1,4 @@
-// Runs an artifact once and shows the result: reformer_export/inference/running.py in C++.
+// Runs an artifact once and shows the result, like reformer_export/inference/running.py.
 #pragma once
 
 #include <cstdint>
@@ -22,7 +22,7 @@ struct Prediction {
   std::optional<std::string> text;
 };
 
-// The runs after the first.
+// The measured runs, which follow the first run.
 struct Bench {
   int runs;
   double median_seconds, best_seconds;
@@ -41,7 +41,7 @@ struct RunResult {
   std::optional<Bench> bench;
 };
 
-// Throws Error.
+// Runs the artifact, and saves the outputs if requested. Throws Error.
 RunResult run_artifact(const Arguments& arguments);
 
 // The result as the JSON document of --json, and as text.

@@ -1,4 +1,4 @@
-// Results as text for people.
+// Formats results as text.
 #pragma once
 
 #include <cstdio>
@@ -14,7 +14,7 @@ inline std::string labelled(std::string label, const std::string& value) {
   return label + one_line(value) + "\n";
 }
 
-// A number with so many digits after the point.
+// A number with `digits` digits after the decimal point.
 inline std::string fixed(double number, int digits) {
   char text[64];
   std::snprintf(text, sizeof text, "%.*f", digits, number);

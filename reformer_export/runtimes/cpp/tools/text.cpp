@@ -13,8 +13,8 @@ constexpr std::int64_t kSentencePieceVocabulary = 320;
 
 const std::string kReplacement = "\xef\xbf\xbd";  // U+FFFD
 
-// An ASCII character in quotes, written as Python does: the JSON results of both programs are
-// equal.
+// An ASCII character in quotes, in the form of Python's repr, so that the JSON results of both
+// programs are equal.
 std::string as_in_python(char c) {
   switch (c) {
     case '\'':
@@ -80,7 +80,7 @@ ByteCodec open_codec(const Artifact& artifact, const std::string& tokenizer) {
     for (const char* name : {"tokenizer.json", "spiece.model", "tokenizer.model", "vocab.json",
                              "vocab.txt", "merges.txt", "tokenizer_config.json"})
       if (!artifact.file(name).empty())
-        fail(ErrorKind::input, "the artifact encodes text by its ", name,
+        fail(ErrorKind::input, "the artifact encodes text with its ", name,
              ", which this program does not read: encode it with reformer-export, and give the ",
              "token ids with --input-ids, or ask for --tokenizer bytes");
     if (vocabulary == kSentencePieceVocabulary)

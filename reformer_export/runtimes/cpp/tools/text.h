@@ -17,24 +17,25 @@ struct ByteCodec {
   std::string name() const { return offset == 0 ? "bytes" : "bytes + " + std::to_string(offset); }
   Tensor encode(const std::string& text) const;  // [1, length]
   std::string describe(std::int64_t token) const;
-  // The byte of a token; nothing for a token that stands for none.
+  // The byte of a token; empty if the token is not a byte.
   std::string decode(std::int64_t token) const;
 };
 
-// Turns bytes into text as they come, without ever giving a part of a character. Bytes that are not
-// UTF-8 become replacement characters, as many as in Python.
+// Converts bytes to text as soon as a character is complete. Bytes that are not UTF-8 become
+// replacement characters, in the same number as in Python.
 class TextStream {
  public:
+  // Returns the text that these bytes complete.
   std::string add(const std::string& bytes);
-  // What was held back, at the end of the bytes.
+  // Call it after the last bytes. Returns a replacement character for an incomplete character.
   std::string finish();
 
  private:
-  std::string held_;  // the beginning of a character
+  std::string held_;  // the bytes of an incomplete character
 };
 
 // `tokenizer` is "auto" or "bytes". Throws Error (input) if the vocabulary is too small for bytes
-// or, with "auto", if the model has a tokenizer that is not read here.
+// or, with "auto", if the model needs a tokenizer, which this program cannot read.
 ByteCodec open_codec(const Artifact& artifact, const std::string& tokenizer);
 
 }  // namespace reformer

@@ -1,5 +1,5 @@
-// An artifact: a folder with a model and a manifest that lists the hash of every file. A folder
-// with a TensorRT engine is an artifact, too: its manifest is engine.json.
+// An artifact: a folder with a model and a manifest that lists the hash of every file. Here, a
+// folder with a TensorRT engine is also an artifact; its manifest is engine.json.
 #pragma once
 
 #include <cstdint>
@@ -22,15 +22,15 @@ struct TensorSpec {
   std::vector<std::variant<std::string, std::int64_t>> axes;
 };
 
-// The inputs and outputs of a model, and limits that its graph cannot state.
+// The inputs and outputs of a model, and limits that a graph cannot express.
 struct REFORMER_EXPORT Signature {
   std::vector<TensorSpec> inputs, outputs;
   std::int64_t vocab_size, min_length, max_length;
 
-  // Returns the inputs as a runtime takes them: all of them, int64 [batch, sequence]. Accepts
-  // integers of any width (a mask may be boolean). Without an attention_mask, the mask is all ones.
-  // Throws Error (input) for a wrong name, rank, shape or type, an empty batch, a length out of
-  // bounds, a token id outside the vocabulary, and a mask with numbers other than 0 and 1.
+  // Returns all inputs in the form that a runtime needs: int64 [batch, sequence]. Accepts integers
+  // of any width (a mask may be boolean). Without an attention_mask, the mask is all ones.
+  // Throws Error (input) for a wrong name, rank, shape or type, an empty batch, a length outside
+  // the limits, a token id outside the vocabulary, and a mask with numbers other than 0 and 1.
   NamedTensors check(const NamedTensors& inputs) const;
 };
 
@@ -43,57 +43,58 @@ struct FileRecord {
 // The model in one format.
 struct FormatRecord {
   std::vector<std::string> files;  // at least one
-  // How our operators are in it. "auto": nodes with bodies in standard operators; "native": nodes
+  // The form of our operators. "auto": nodes with bodies in standard operators; "native": nodes
   // that need our library; "portable": standard operators only.
   std::string ops;
-  // The versions of the operators that only this format has, by name.
+  // The versions of the operators that occur only in this format, by name.
   std::map<std::string, std::int64_t> op_versions;
 
   // The file that a runtime opens.
   const std::string& file() const { return files.front(); }
 };
 
-// The shape of an input: sequences and tokens in each.
+// The shape of an input: the number of sequences, and of tokens in each.
 struct Extent {
   std::int64_t batch, length;
 };
 
-// The shapes that a TensorRT engine takes, and the one it is tuned for.
+// The smallest and largest shape that a TensorRT engine accepts, and the shape it is tuned for.
 struct Profile {
   Extent smallest, usual, largest;
 };
 
-// The part of engine.json that running an engine needs.
+// The part of engine.json that is needed to run an engine.
 struct EngineRecord {
-  std::string flavor, version;       // "rtx" or "standard"; of the library that built it
-  std::vector<std::string> targets;  // "sm89"; empty if only the GPU it was built on
+  std::string flavor, version;       // "rtx" or "standard"; the version of that library
+  std::vector<std::string> targets;  // "sm89"; empty: only the GPU on which it was built
   std::vector<Profile> profiles;
   std::string model_sha256;  // of the model.onnx that it was built from
 };
 
-// The part of manifest.json, or of an engine's record, that running a model needs.
+// The part of manifest.json, or of engine.json, that is needed to run a model.
 struct Manifest {
   std::string task, architecture, dtype;
   std::map<std::string, std::int64_t> op_versions;  // of the operators in the graph, by name
   Signature signature;
   std::map<std::string, FileRecord> files;
   std::map<std::string, FormatRecord> formats;  // by name ("onnx", "decoder")
-  std::optional<EngineRecord> engine;           // of a folder that holds a TensorRT engine
+  std::optional<EngineRecord> engine;           // set if the folder holds a TensorRT engine
 };
 
 // An opened artifact: its folder and its manifest, checked against each other.
 class REFORMER_EXPORT Artifact {
  public:
-  // Always checks that every listed file is in the folder and has its size, and where external data
-  // lie. With `check_hashes` it also reads every byte. Throws Error (artifact) that names the wrong
-  // file. A file that the manifest does not list is never used.
+  // Always checks that every listed file is in the folder and has the listed size, and that
+  // external data lie inside listed files. With `check_hashes` it also compares the hash of every
+  // file. Throws Error (artifact) that names the wrong file. A file that the manifest does not list
+  // is never used.
   static Artifact open(const std::filesystem::path& folder, bool check_hashes = true);
 
-  // The folder, absolute and free of links.
+  // The absolute path of the folder, with links resolved.
   const std::filesystem::path& path() const noexcept { return path_; }
   const Manifest& manifest() const noexcept { return manifest_; }
   const Signature& signature() const noexcept { return manifest_.signature; }
-  // The formats that the model is there in, by name.
+  // The names of the formats in which the artifact holds the model.
   std::vector<std::string> formats() const;
   // The path of a listed file; empty if the manifest does not list that name.
   std::filesystem::path file(const std::string& name) const;

@@ -1,4 +1,4 @@
-/* The C interface. No exception leaves it; every function may be called from any thread. */
+/* The C interface. It lets no exception through; any thread may call every function. */
 #ifndef REFORMER_C_API_H
 #define REFORMER_C_API_H
 
@@ -11,7 +11,7 @@ extern "C" {
 
 #define REFORMER_API __attribute__((visibility("default")))
 
-/* Who can act on it: see reformer/error.h. */
+/* The kinds of errors: see reformer/error.h. */
 typedef enum reformer_status {
   REFORMER_OK = 0,
   REFORMER_USAGE = 1,
@@ -24,7 +24,7 @@ typedef enum reformer_status {
   REFORMER_OUTPUT = 8,
   REFORMER_NO_MEMORY = 9,
   REFORMER_INTERNAL = 10,
-  REFORMER_LIMIT = 11 /* since 0.2: the model takes no longer sequence */
+  REFORMER_LIMIT = 11 /* since 0.2: a sequence has reached the maximum length of the model */
 } reformer_status;
 
 typedef enum reformer_dtype {
@@ -43,7 +43,7 @@ typedef enum reformer_dtype {
   REFORMER_FLOAT64
 } reformer_dtype;
 
-/* What is left NULL or 0 has the meaning of reformer::Options. Set `size` to
+/* The fields are those of reformer::Options; NULL or 0 stands for the default. Set `size` to
    sizeof(reformer_options), so that later releases may add fields. */
 typedef struct reformer_options {
   size_t size;
@@ -85,17 +85,17 @@ REFORMER_API reformer_status reformer_open(const char* artifact, const reformer_
                                            reformer_session** session);
 REFORMER_API void reformer_close(reformer_session* session);
 
-/* What runs the model, with versions, threads and kernels; valid until the session is closed. */
+/* The runtime with its version, threads and kernels; valid until the session is closed. */
 REFORMER_API const char* reformer_description(const reformer_session* session);
 REFORMER_API reformer_limits reformer_limits_of(const reformer_session* session);
 
 /* Runs the model on input_ids [batch, length]. attention_mask [batch, length] is 1 for a token and
-   0 for padding; NULL stands for ones. Threads may share the session. */
+   0 for padding; NULL means all ones. Threads may share the session. */
 REFORMER_API reformer_status reformer_run(const reformer_session* session, const int64_t* input_ids,
                                           const int64_t* attention_mask, int64_t batch,
                                           int64_t length, reformer_outputs** outputs);
 REFORMER_API size_t reformer_output_count(const reformer_outputs* outputs);
-/* REFORMER_USAGE when there is no output of that index. */
+/* Returns REFORMER_USAGE if there is no output with that index. */
 REFORMER_API reformer_status reformer_output(const reformer_outputs* outputs, size_t index,
                                              reformer_tensor* tensor);
 REFORMER_API void reformer_free_outputs(reformer_outputs* outputs);
@@ -103,8 +103,8 @@ REFORMER_API void reformer_free_outputs(reformer_outputs* outputs);
 /* Generation, since 0.2. */
 typedef struct reformer_generator reformer_generator;
 
-/* What is left NULL or 0 has the meaning of reformer::GenerationOptions. Set `size` to
-   sizeof(reformer_generation_options), so that later releases may add fields. */
+/* The fields are those of reformer::GenerationOptions; NULL or 0 stands for the default. Set `size`
+   to sizeof(reformer_generation_options), so that later releases may add fields. */
 typedef struct reformer_generation_options {
   size_t size;
   int max_new_tokens;
@@ -113,12 +113,12 @@ typedef struct reformer_generation_options {
   int64_t top_k;
   double top_p;
   uint64_t seed;
-  const int64_t* stop; /* [stop_count] ids that end a sequence; NULL for those of the model */
+  const int64_t* stop; /* [stop_count] ids that end a sequence; NULL: those of the model */
   size_t stop_count;
 } reformer_generation_options;
 
-/* Takes the next token of each sequence, [batch]: the pad token for a sequence that has ended.
-   Returns 0 to stop, anything else to go on. */
+/* Receives the next token of each sequence, [batch]; for a sequence that has ended, the pad token.
+   Returns 0 to stop, any other value to continue. */
 typedef int (*reformer_on_tokens)(const int64_t* tokens, size_t batch, void* user);
 
 /* Checks and opens an artifact that was exported with --task text-generation-with-past. `options`
@@ -128,12 +128,13 @@ REFORMER_API reformer_status reformer_open_generator(const char* artifact,
                                                      reformer_generator** generator);
 REFORMER_API void reformer_close_generator(reformer_generator* generator);
 
-/* What runs the model, with versions, threads and kernels; valid until the generator is closed. */
+/* The runtime with its version, threads and kernels; valid until the generator is closed. */
 REFORMER_API const char* reformer_generator_description(const reformer_generator* generator);
 
-/* Continues the prompts; number i has lengths[i] tokens. Calls `on_tokens` after each step, with
-   `user`. `options` may be NULL. REFORMER_LIMIT when a sequence has reached the longest that the
-   model takes; `on_tokens` has had all tokens until there. Threads may share the generator. */
+/* Continues the prompts; prompt i has lengths[i] tokens. Calls `on_tokens` with `user` after each
+   step. `options` may be NULL. Returns REFORMER_LIMIT if a sequence has reached the maximum length
+   of the model; `on_tokens` has then received all earlier tokens. Threads may share the generator.
+ */
 REFORMER_API reformer_status reformer_generate(const reformer_generator* generator,
                                                const int64_t* const* prompts, const size_t* lengths,
                                                size_t batch,

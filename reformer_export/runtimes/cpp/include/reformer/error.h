@@ -1,4 +1,4 @@
-// Errors. The kinds are those of reformer_export and say who can act on an error.
+// The errors of this library. The kinds correspond to the error classes of reformer_export.
 #pragma once
 
 #include <stdexcept>
@@ -9,7 +9,7 @@
 namespace reformer {
 
 enum class ErrorKind {
-  usage,        // the request cannot be met: change an argument
+  usage,        // the request is not possible with these arguments
   artifact,     // a folder is not an artifact, or its files differ from its manifest
   input,        // the model does not accept the token ids, the mask or the text
   inference,    // a runtime loaded the model and failed on a valid input
@@ -17,11 +17,11 @@ enum class ErrorKind {
   native,       // the requested native operators are missing or do not load
   environment,  // an environment variable has an invalid value
   output,       // a file could not be written
-  limit,        // a sequence has reached the longest that the model takes
+  limit,        // a sequence has reached the maximum length of the model
 };
 
-// This library throws no other exception, except std::bad_alloc. what() is one line: what was
-// asked, what was found, what to do.
+// The library throws no other exceptions, except std::bad_alloc. what() is one line: it names the
+// request, what was found, and what to do.
 class REFORMER_EXPORT Error : public std::runtime_error {
  public:
   Error(ErrorKind kind, const std::string& message) : std::runtime_error(message), kind_(kind) {}

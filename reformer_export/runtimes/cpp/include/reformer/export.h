@@ -1,4 +1,4 @@
-// REFORMER_EXPORT marks what the shared library exports. All other symbols are hidden.
+// REFORMER_EXPORT marks the symbols that the shared library exports. All others are hidden.
 #pragma once
 
 #define REFORMER_EXPORT __attribute__((visibility("default")))

@@ -1,4 +1,4 @@
-// Runs artifacts of reformer-export. For C there is reformer/c_api.h.
+// Runs artifacts of reformer-export. The C interface is reformer/c_api.h.
 #pragma once
 
 #include "reformer/artifact.h"   // IWYU pragma: export

@@ -1,4 +1,4 @@
-// A model ready to run.
+// A model that is ready to run.
 #pragma once
 
 #include <filesystem>
@@ -22,16 +22,17 @@ struct Options {
   std::string device = "cpu";  // or "cuda", "cuda:1": an NVIDIA GPU. On a GPU, "auto" operators are
                                // "native". Engines always run on the first GPU.
 
-  // libonnxruntime or its folder. If empty: the value of REFORMER_ONNXRUNTIME, else it is searched
-  // beside this program, in its ../lib, and where the system searches.
+  // libonnxruntime or its folder. If empty: the value of REFORMER_ONNXRUNTIME, else the library is
+  // searched in the folders of this library and program, in ../lib, and in the system's folders.
   std::filesystem::path onnxruntime;
-  // The folder of our kernels. If empty: the value of REFORMER_OPS_LIBRARY_DIR, else as above.
+  // The folder of our kernels. If empty: the value of REFORMER_OPS_LIBRARY_DIR, else the folders of
+  // this library and program, and ../lib.
   std::filesystem::path ops_folder;
   // For engines: libtensorrt_rtx or libnvinfer, or its folder. If empty: the value of
-  // REFORMER_TENSORRT, else as above.
+  // REFORMER_TENSORRT, else it is searched like libonnxruntime.
   std::filesystem::path tensorrt;
-  // The folder of an engine that was built from the artifact. Runtime "auto" runs it if it works
-  // here.
+  // The folder of an engine that was built from the artifact. The runtime "auto" uses the engine if
+  // it works here.
   std::filesystem::path engine;
 };
 
@@ -50,11 +51,11 @@ class REFORMER_EXPORT Session {
   NamedTensors run(const NamedTensors& inputs) const;
 
   const Signature& signature() const noexcept { return signature_; }
-  // runtime() is a short, stable name ("onnxruntime"); description() also has versions, threads and
+  // runtime() is a short, stable name ("onnxruntime"); description() adds versions, threads and
   // kernels.
   const std::string& runtime() const noexcept { return runtime_; }
   const std::string& description() const noexcept;
-  // Notes for the user: why a faster runtime or kernel was not chosen.
+  // Notes for the user, such as the reason why a faster runtime or kernel was not chosen.
   const std::vector<std::string>& notes() const noexcept { return notes_; }
 
  private:

@@ -32,7 +32,7 @@ enum class DType {
 REFORMER_EXPORT const char* dtype_name(DType dtype) noexcept;
 REFORMER_EXPORT std::size_t dtype_size(DType dtype) noexcept;
 
-// True if numbers of the type are read as T; float16 and bfloat16 are read as std::uint16_t.
+// True if numbers of the type are stored as T; float16 and bfloat16 are stored as std::uint16_t.
 template <typename T>
 REFORMER_EXPORT bool dtype_holds(DType dtype) noexcept;
 
@@ -43,9 +43,9 @@ class REFORMER_EXPORT Tensor {
  public:
   // A tensor of zeros. Throws Error (input) for a negative size or a size that overflows.
   Tensor(DType dtype, Shape shape);
-  // `memory` holds at least as many bytes as dtype and shape need, and is kept alive.
+  // Uses `memory` and keeps it alive. It must hold at least as many bytes as dtype and shape need.
   Tensor(DType dtype, Shape shape, std::shared_ptr<void> memory);
-  // Owns the values. Throws Error (input) if the shape does not fit their number.
+  // Owns the values. Throws Error (input) if the shape does not match the number of values.
   static Tensor of(Shape shape, std::vector<std::int64_t> values);
 
   DType dtype() const noexcept { return dtype_; }

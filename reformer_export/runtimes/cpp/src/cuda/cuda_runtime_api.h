@@ -1,4 +1,4 @@
-/* What TensorRT's headers take from CUDA's, where those are not installed: two opaque types. */
+/* Replaces CUDA's header if that is not installed: two opaque types for TensorRT's headers. */
 #pragma once
 
 typedef struct CUstream_st* cudaStream_t;
