@@ -63,7 +63,7 @@ def load_source(
 
     Raises:
         UsageError: an unknown dtype.
-        ReformerError: whatever is wrong with the checkpoint, in one line.
+        ReformerError: the checkpoint cannot be loaded; the message is one line.
     """
     if dtype not in DTYPES:
         raise UsageError(f"unknown dtype {dtype!r}: choose one of {', '.join(DTYPES)}")
@@ -88,12 +88,12 @@ def load_source(
 def decoder_modules(
     loaded: LoadedModel, *, in_place: bool = False
 ) -> tuple[Prefill, DecodeStep, tuple[CacheTensor, ...]]:
-    """What generates: a module for prompts, one for a further token, and what their cache holds.
+    """The modules that generate (one for prompts, one for a next token) and their cache tensors.
 
-    With `in_place` a step writes into the cache that it is given.
+    With `in_place` a step writes into the cache that it receives.
 
     Raises:
-        UsageError: the model is of another task than text-generation.
+        UsageError: the model's task is not text-generation.
     """
     from reformer_models.layers.decoding import DecodeStep, Prefill, cache_tensors
     from reformer_models.layers.heads import TextGeneration
@@ -108,17 +108,17 @@ def decoder_modules(
 def load_original(
     manifest: Manifest, checkpoint: str | Path | None = None, *, option: str = "--against"
 ) -> LoadedModel:
-    """Load the checkpoint an artifact was made from, with all that its manifest pins.
+    """Load the checkpoint that an artifact was exported from, with the settings in its manifest.
 
     Args:
-        manifest: the artifact's.
-        checkpoint: where the checkpoint is now; where it was at the export when left out, and then
-            it must be what it was.
-        option: what the user calls `checkpoint`, for the message when it is needed.
+        manifest: the manifest of the artifact.
+        checkpoint: where the checkpoint is now. By default, it is where it was at the export, and
+            its files must be unchanged.
+        option: the command-line option for `checkpoint`, for error messages.
 
     Raises:
-        ArtifactError: the checkpoint is not there any more, or has changed.
-        ReformerError: whatever else is wrong with it.
+        ArtifactError: the checkpoint is missing or has changed.
+        ReformerError: the checkpoint cannot be loaded for another reason.
     """
     source = manifest.source.name if checkpoint is None else checkpoint
     gone = manifest.source.revision is None and not Path(source).expanduser().exists()
@@ -148,11 +148,11 @@ def load_original(
 
 
 def artifact_config(artifact: Artifact) -> ReformerConfig:
-    """The config of the model in an artifact, hashing pinned as its manifest says.
+    """The config of the model in an artifact, with the hashing settings of its manifest.
 
     Raises:
-        ArtifactError: its config.json is missing or no JSON.
-        ConfigError: it is not a Reformer's.
+        ArtifactError: its config.json is missing or is not JSON.
+        ConfigError: its config.json is not a Reformer's.
     """
     path = artifact.file("config.json")
     if path is None:
@@ -170,7 +170,7 @@ def artifact_config(artifact: Artifact) -> ReformerConfig:
 
 
 def new_trace(forced: Sequence[torch.Tensor | None] | None = None) -> BucketTrace:
-    """Records the buckets of one forward pass, or replaces them by `forced` ones."""
+    """A trace that records the buckets of one forward pass, or replaces them by `forced` ones."""
     from reformer_models.layers.hashing import BucketTrace
 
     return BucketTrace(forced)
@@ -179,7 +179,7 @@ def new_trace(forced: Sequence[torch.Tensor | None] | None = None) -> BucketTrac
 def create_model(
     config: ReformerConfig, task: str = "text-generation", *, seed: int = 0
 ) -> ReformerForTask:
-    """A new model to be trained; see `reformer_models.training.creating.create_model`."""
+    """A new model for training; see `reformer_models.training.creating.create_model`."""
     from reformer_models.training import creating
 
     return creating.create_model(config, task, seed=seed)

@@ -1,4 +1,4 @@
-"""What every test runs under: no network, few threads, the same examples every time."""
+"""Settings of all tests: no network, few threads, the same Hypothesis examples in every run."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ gc.set_threshold(100_000, 50, 50)
 # Read when torch and huggingface_hub are first imported, here and in the processes tests start.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
-# pytest-xdist's workers share the two cores that the suite is made for.
+# The suite is made for two cores, which the workers of pytest-xdist share.
 _WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 os.environ["OMP_NUM_THREADS"] = str(max(1, 2 // _WORKERS))
 
-# A commit passes or fails for everybody alike; how long an example takes says nothing.
+# A commit must pass or fail on every machine alike. The time of an example does not matter.
 settings.register_profile("reproducible", derandomize=True, deadline=None)
 settings.load_profile("reproducible")
 
-# Without native operators there is nothing to test of them; `make` says so by REFORMER_NATIVE=1
-# where there is a compiler, and then their absence is a failure.
+# Without native operators, their tests are left out. `make` sets REFORMER_NATIVE=1 if there is a
+# compiler: then the tests run, and fail if the operators are missing.
 try:
     library_path("ort")
 except NativeLibraryError:
@@ -40,7 +40,7 @@ except NativeLibraryError:
 
 @pytest.fixture(scope="session")
 def fixtures(tmp_path_factory: pytest.TempPathFactory) -> Fixtures:
-    """Checkpoints and artifacts to look at, made when first asked for."""
+    """Checkpoints and artifacts for tests, each made at its first use."""
     from .tools.model_fixtures import Fixtures  # imports torch, after the settings above
 
     return Fixtures(tmp_path_factory.mktemp("fixtures"))

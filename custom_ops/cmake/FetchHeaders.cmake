@@ -1,26 +1,28 @@
 # find_headers(<result> <note> VARIABLE <name> HEADER <file> [SUFFIXES <path>...] FOLDER <name>
-#              TITLE <whose> PACKAGE <name> INSIDE <path> [INTO <path>] URLS <url>...)
+#              TITLE <project> PACKAGE <name> INSIDE <path> [INTO <path>] URLS <url>...)
 #
-# The folder that holds HEADER, or an empty text and the reason why there is none. In this order:
+# Sets <result> to the folder that contains HEADER; or <result> to an empty string and <note> to the
+# reason why there is none. It tries, in this order:
 #
-#   VARIABLE              CMake or environment variable: this folder and no other
+#   VARIABLE              CMake or environment variable: if it is set, only this folder
 #   installed headers     or a copy on CMAKE_PREFIX_PATH
 #   fetch_headers         into FOLDER of the build folder; not with REFORMER_FETCH=OFF
 #
-# fetch_headers(<folder> <problem> TITLE <whose> PACKAGE <name> INSIDE <path> [INTO <path>]
+# fetch_headers(<folder> <problem> TITLE <project> PACKAGE <name> INSIDE <path> [INTO <path>]
 #               URLS <url>...)
 #
-# Puts headers into `folder`: those that lie at INSIDE in Debian's package, where apt-get is at hand,
-# else the files at URLS, in INTO. Sets `problem` to what went wrong, or to nothing.
+# Puts headers into `folder`: those at INSIDE in Debian's package if apt-get can fetch it, else the
+# files at URLS, in INTO. Sets `problem` to the error, or to an empty string.
 
-option(REFORMER_FETCH "Fetch headers where none are installed" ON)
+option(REFORMER_FETCH "Fetch headers if none are installed" ON)
 
 function(fetch_headers folder problem)
     cmake_parse_arguments(PARSE_ARGV 2 arg "" "TITLE;PACKAGE;INSIDE;INTO" "URLS")
     message(STATUS "Fetching the headers of ${arg_TITLE}")
     set(attempt "${folder}.partial")
     file(REMOVE_RECURSE "${attempt}")
-    # The first release that has ONNX Runtime; what its headers make runs with later ones too.
+    # The first Debian release with ONNX Runtime; a library built with its headers also runs with
+    # later releases of ONNX Runtime.
     execute_process(COMMAND sh "${CMAKE_CURRENT_FUNCTION_LIST_DIR}/fetch_debian.sh" "${attempt}"
                             trixie ${arg_PACKAGE}
                     RESULT_VARIABLE failed OUTPUT_VARIABLE output ERROR_VARIABLE output)

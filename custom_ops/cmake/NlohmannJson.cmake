@@ -1,12 +1,12 @@
-# find_json_headers(<result> <note>): the include folder of nlohmann/json (3.9 or later), which is
-# headers alone, or the reason why there is none. In this order:
+# find_json_headers(<result> <note>): the include folder of nlohmann/json (3.9 or later), a library
+# of headers only, or the reason why there is none. It tries, in this order:
 #
-#   JSON_INCLUDE_DIR               CMake or environment variable: this one and no other
+#   JSON_INCLUDE_DIR                 CMake or environment variable: if it is set, only this folder
 #   an installed nlohmann-json3-dev  or a copy on CMAKE_PREFIX_PATH
-#   the Debian package             unpacked into the build folder, where apt-get is at hand
-#   the release                    its headers, from the project's public repository
+#   the Debian package               unpacked into the build folder, if apt-get can fetch it
+#   the release                      its headers, from the project's public repository
 #
-# REFORMER_FETCH=OFF leaves out the two that need a network.
+# REFORMER_FETCH=OFF skips the last two, which need a network.
 
 include(${CMAKE_CURRENT_LIST_DIR}/FetchHeaders.cmake)
 

@@ -1,14 +1,14 @@
 # write_op_versions(<file>): a header that says which version of each operator the sources implement.
 # The versions are written in reformer_ops/*/spec.py only. This needs no Python.
 #
-#   cmake -D HEADER=<file> [-D OPERATORS=<reformer_ops>] -P OpVersions.cmake   writes it by hand
+#   cmake -D HEADER=<file> [-D OPERATORS=<reformer_ops>] -P OpVersions.cmake   without a build
 
 function(write_op_versions header)
     if(NOT OPERATORS)
         set(OPERATORS ${CMAKE_CURRENT_FUNCTION_LIST_DIR}/../reformer_ops)
     endif()
     file(GLOB specs ${OPERATORS}/*/spec.py)
-    list(FILTER specs EXCLUDE REGEX "/core/spec.py$")  # what all specs are made of
+    list(FILTER specs EXCLUDE REGEX "/core/spec.py$")  # the base of all specs
     list(SORT specs)
     set(entries "")
     foreach(spec IN LISTS specs)

@@ -1,16 +1,16 @@
 # find_ort_headers(<result> <note>): the folder of ONNX Runtime's C++ headers, or the reason why
-# there is none. No Python package holds them. In this order:
+# there is none. No Python package contains them. It tries, in this order:
 #
-#   ORT_INCLUDE_DIR                  CMake or environment variable: this one and no other
+#   ORT_INCLUDE_DIR                  CMake or environment variable: if it is set, only this folder
 #   an installed libonnxruntime-dev  or an unpacked release on CMAKE_PREFIX_PATH
-#   the Debian package               unpacked into the build folder, where apt-get is at hand
+#   the Debian package               unpacked into the build folder, if apt-get can fetch it
 #   the release                      its headers, from the project's public repository
 #
-# REFORMER_FETCH=OFF leaves out the two that need a network.
+# REFORMER_FETCH=OFF skips the last two, which need a network.
 
 include(${CMAKE_CURRENT_LIST_DIR}/FetchHeaders.cmake)
 
-set(ORT_RELEASE 1.21.0)  # as Debian 13 has it; the library made with it loads into later ones too
+set(ORT_RELEASE 1.21.0)  # as in Debian 13; a library built with it also loads into later ones
 set(ORT_RELEASE_URL
     https://raw.githubusercontent.com/microsoft/onnxruntime/v${ORT_RELEASE}/include/onnxruntime/core/session)
 set(ORT_HEADERS onnxruntime_c_api.h onnxruntime_cxx_api.h onnxruntime_cxx_inline.h

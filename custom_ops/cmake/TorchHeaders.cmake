@@ -1,7 +1,7 @@
 # find_torch_headers(<result> <note>): the include folder of the torch to compile with, or the reason
-# why there is none. Nothing is linked, so any torch from 2.10 on will do, CPU or CUDA.
+# why there is none. Nothing is linked, so any torch from 2.10 on works, CPU or CUDA.
 #
-#   TORCH_INCLUDE_DIR   CMake or environment variable: this one and no other
+#   TORCH_INCLUDE_DIR   CMake or environment variable: if it is set, only this folder
 
 function(find_torch_headers result note)
     set(version_header torch/headeronly/version.h)
@@ -14,7 +14,7 @@ function(find_torch_headers result note)
     else()
         # scikit-build-core names the Python that it builds for.
         find_package(Python3 COMPONENTS Interpreter)
-        # A build in isolation does not see the environment's packages, but its folders are there.
+        # An isolated build cannot import the environment's packages, but it can find their folders.
         set(code "
 import importlib.util, pathlib, sysconfig
 spec = importlib.util.find_spec('torch')

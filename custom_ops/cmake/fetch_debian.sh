@@ -1,9 +1,10 @@
 #!/bin/sh
-# fetch_debian.sh FOLDER SUITE PACKAGE...: unpacks packages of Debian into FOLDER. With SUITE "host",
-# tools for this machine: of its own release, with the packages that they depend on and it lacks.
+# fetch_debian.sh FOLDER SUITE PACKAGE...: unpacks Debian packages into FOLDER. With SUITE "host",
+# the packages are tools for this machine: they come from its own release, with the dependencies
+# that are not installed.
 #
-# From the mirror that this machine's apt uses, with a state of its own: neither the system's package
-# lists nor its packages change, and no rights are needed. The last line of output tells what failed.
+# It uses the mirror of this machine's apt, but its own package lists: the system's package lists and
+# packages do not change, and root is not needed. The last line of output says what failed.
 set -eu
 
 folder=$1
@@ -18,7 +19,8 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir -p "$work/lists/partial" "$work/cache/archives/partial"
 
-# Whose Origin and Label are Debian; before the first `apt-get update`, whose address ends so.
+# The mirror whose Origin and Label are Debian. They are unknown before the first `apt-get update`:
+# then the mirror whose address ends in /debian.
 targets() { apt-get "$@" indextargets --format '$(REPO_URI) $(ORIGIN) $(LABEL)' 2>/dev/null; }
 mirror=$(targets | awk '$2 == "Debian" && $3 == "Debian" { print $1; exit }')
 [ -n "$mirror" ] ||
@@ -32,7 +34,7 @@ release=$suite
 echo "deb [signed-by=$keyring] $mirror $release main" >"$work/sources.list"
 
 apt() {
-    # For downloads apt drops to a user who may not enter our folder.
+    # For downloads apt changes to a user that cannot read our folder.
     apt-get -qq -o APT::Sandbox::User=root \
         -o Dir::Etc::SourceList="$work/sources.list" -o Dir::Etc::SourceParts=- \
         -o Dir::State::Lists="$work/lists" -o Dir::Cache="$work/cache" \

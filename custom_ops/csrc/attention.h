@@ -217,7 +217,7 @@ class Attention {
   float* sums() { return sums_; }
 
  private:
-  // How many keys of a span the queries up to row `last` of the chunk see.
+  // The number of keys of a span that the queries up to row `last` of the chunk see.
   std::int64_t visible(const KeySpan& span, std::int64_t last) const {
     return span.diagonal ? std::min(last + 1, shape_.keys) : shape_.keys;
   }

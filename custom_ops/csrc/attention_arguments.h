@@ -1,4 +1,4 @@
-// What the CPU kernels of both attentions take. docs/ops.md defines the numbers.
+// The arguments of the CPU kernels of both attentions. docs/ops.md defines the results.
 #pragma once
 
 #include <cstdint>
@@ -35,7 +35,7 @@ struct AttentionArguments : AttentionSizes {
   const std::int32_t* buckets = nullptr;  // [batch, heads, num_hashes, length], 0..num_buckets
   const std::uint8_t* mask = nullptr;     // [batch, length], 0 for padding
   void* output = nullptr;                 // [batch, length, heads, head_dim] of dtype
-  float* lse = nullptr;  // [batch, heads, length] of each query's scores; null if not wanted
+  float* lse = nullptr;  // [batch, heads, length] of each query's scores; null if not needed
   DType dtype = DType::f32;
 };
 
@@ -44,21 +44,20 @@ struct AttentionBackwardArguments : AttentionSizes {
   const float* query = nullptr;           // [batch, length, heads, head_dim]
   const float* key = nullptr;             // the same
   const float* value = nullptr;           // the same
-  const float* output = nullptr;          // the same: of the forward
-  const float* gradient = nullptr;        // the same: of `output`
-  const float* lse = nullptr;             // [batch, heads, length], of the forward
+  const float* output = nullptr;          // the same; from the forward pass
+  const float* gradient = nullptr;        // the same; the gradient of `output`
+  const float* lse = nullptr;             // [batch, heads, length], from the forward pass
   const std::uint8_t* mask = nullptr;     // [batch, length], 0 for padding
   const std::int32_t* buckets = nullptr;  // [batch, heads, num_hashes, length]
   const std::int32_t* order = nullptr;    // [batch, heads, num_hashes, length] positions, in the
-                                          // order of the chunks; null where they are not sorted
+                                          // order of the chunks; null if they are not sorted
   float* query_gradient = nullptr;        // [batch, length, heads, head_dim]
   float* key_gradient = nullptr;          // the same
   float* value_gradient = nullptr;        // the same
-  bool shared = false;                    // QK
+  bool shared = false;                    // true for shared QK
 };
 
-// Replaces the attributes by those of the chunking that check_chunking returns. Throws Error as it
-// does.
+// Replaces the attributes by those of the chunking that check_chunking returns. Throws its Errors.
 inline void apply_chunking(const char* op, AttentionSizes& sizes) {
   const Chunking chunking = check_chunking(op, sizes.length, sizes.chunk_length,
                                            sizes.num_chunks_before, sizes.num_chunks_after);

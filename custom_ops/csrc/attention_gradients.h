@@ -8,8 +8,8 @@
 
 namespace reformer::REFORMER_ISA {
 
-constexpr std::int64_t kQueries = 64;  // at a time: the scores of so many queries and
-constexpr std::int64_t kKeys = 64;     // keys fit in the first-level cache
+constexpr std::int64_t kQueries = 64;  // at a time: the scores of kQueries queries and
+constexpr std::int64_t kKeys = 64;     // kKeys keys fit in the first-level cache
 static_assert(kQueries % kPanel == 0);
 
 // The keys and values of one chunk, and the partial sums of their gradients. Rows are padded_dim()
@@ -91,7 +91,7 @@ class AttentionGradients {
     row_keys_ = scratch.take<std::uint32_t>(kQueries);
   }
 
-  // Starts with the queries from `first` on.
+  // Starts with `count` queries from `first` on.
   void start(const QueryRows& rows, std::int64_t first, std::int64_t count, bool causal) {
     rows_ = &rows;
     first_ = first;

@@ -21,7 +21,7 @@ inline void check_at_least(const char* op, const char* attribute, std::int64_t v
                 "; got " + std::to_string(value));
 }
 
-// Throws Error for what is no window of chunks. The messages equal those of Python's checks.
+// Throws Error if the window of chunks is invalid. The messages equal those of Python's checks.
 inline void check_window(const char* op, std::int64_t chunk_length, std::int64_t before) {
   check_at_least(op, "chunk_length", chunk_length, 1);
   check_at_least(op, "num_chunks_before", before, 0);
@@ -61,7 +61,7 @@ struct ChunkRing {
     return false;
   }
 
-  // How many chunks a chunk sees, itself included.
+  // The number of chunks that a chunk sees, including itself.
   std::int64_t width() const { return before + 1 + after; }
 };
 

@@ -1,4 +1,4 @@
-// What the CPU kernels of linear layers with constant weights share.
+// The common part of the CPU kernels of linear layers with constant weights.
 #pragma once
 
 #include <algorithm>
@@ -17,13 +17,14 @@ namespace reformer::REFORMER_ISA {
 class RowBlocks {
  public:
   explicit RowBlocks(std::int64_t rows) : rows_(rows) {
-    // As many for each of 2, 4 or 8 threads, and none much smaller than the others.
+    // A multiple of kTogether blocks: 2, 4 or 8 threads get equally many, and no block is much
+    // smaller than the others.
     const std::int64_t blocks = round_up((rows + kMostRows - 1) / kMostRows, kTogether);
     block_rows_ = round_up((rows + blocks - 1) / blocks, kTileRows);
     if (!are_many()) block_rows_ = kMostRows;
   }
 
-  // True if a task is a block. Else columns are divided too.
+  // True if a task is a whole block. Otherwise tasks also divide the columns.
   bool are_many() const { return rows_ >= kTogether * kFewestRows; }
 
   // The rows of the block that begins at row `first`.
@@ -51,12 +52,12 @@ class RowBlocks {
   }
 
  private:
-  // Rows of a block. All weights are read for them once.
+  // Rows of a block. For each block, all weights are read once.
   static constexpr std::int64_t kMostRows = 192, kFewestRows = 48;
   static constexpr std::int64_t kTogether = 8;
-  // Tasks of a few rows, each with as many columns.
+  // The largest number of tasks for the columns of a block.
   static constexpr std::int64_t kColumnTasks = 16;
-  // Multiplications of a task that is worth another thread.
+  // A task should have at least this many multiplications: fewer are not worth another thread.
   static constexpr std::int64_t kLeastWork = 1 << 17;
 
   std::int64_t count() const { return (rows_ + block_rows_ - 1) / block_rows_; }
@@ -72,7 +73,7 @@ const float* widened(const void* stored, std::int64_t count, Scratch& scratch) {
   return wide;
 }
 
-// Memory of this thread for weights as fp32, where they are stored otherwise.
+// Memory of this thread for weights as fp32, if they are stored in another type.
 template <typename Stored>
 float* wide_weights(std::int64_t lines) {
   static thread_local Scratch scratch;
@@ -80,8 +81,9 @@ float* wide_weights(std::int64_t lines) {
   return scratch.take<float>(0);
 }
 
-// Rows of a block as products take them: in segments of kSegment columns, one after another. So
-// what a product works on stays in the caches, and rows do not compete for the same part of them.
+// Rows of a block in the layout that products read: segments of kSegment columns, one after
+// another. So the data of a product stays in the caches, and rows do not compete for the same part
+// of a cache.
 constexpr std::int64_t kSegment = 256;
 
 struct Segments {
@@ -95,14 +97,14 @@ struct Segments {
   RowBlock block(std::int64_t segment) const {
     return {at(0, segment * kSegment), rows, columns(segment).size()};
   }
-  // Where a column of a row is. The columns after it up to the end of the segment follow it.
+  // The address of a column of a row. The next columns of the segment follow it in memory.
   float* at(std::int64_t row, std::int64_t column) const {
     const std::int64_t segment = column / kSegment;
     return data + segment * kSegment * rows + row * columns(segment).size() + column % kSegment;
   }
 };
 
-// Calls function(row, column, count) for all parts of the rows that lie in one piece.
+// Calls function(row, column, count) for all parts of the rows that are contiguous in memory.
 template <typename Function>
 void for_each_piece(const Segments& to, Range columns, Function&& function) {
   for (std::int64_t column = columns.first; column < columns.last;) {
@@ -112,7 +114,7 @@ void for_each_piece(const Segments& to, Range columns, Function&& function) {
   }
 }
 
-// Copies rows, as fp32.
+// Copies rows and converts them to fp32.
 template <typename Stored>
 void copy_rows(const Stored* rows, const Segments& to) {
   for_each_piece(to, {0, to.width}, [&](std::int64_t row, std::int64_t column, std::int64_t count) {
@@ -192,7 +194,7 @@ REFORMER_INLINE void store_tile(const Floats (&tile)[Count][Vectors], float* to,
       tile, [&](int r, int v) REFORMER_LAMBDA { store(to + r * stride + v * kLanes, tile[r][v]); });
 }
 
-// Asks for the memory of a tile, so that it is there when the products are.
+// Prefetches the memory of a tile, so that it is in the cache when the products are complete.
 template <int Count, typename Stored>
 REFORMER_INLINE void prefetch_tile(const Stored* from, std::int64_t stride, bool to_write) {
 #pragma GCC unroll 8
@@ -205,13 +207,14 @@ REFORMER_INLINE void prefetch_tile(const Stored* from, std::int64_t stride, bool
 }
 
 // Multiplies rows with columns of a matrix. Calls finish.operator()<Count, Vectors>(tile, row,
-// column) for all tiles of the product, and prepare.operator()<Count>(row, column) well before.
+// column) for all complete tiles, and prepare.operator()<Count>(row, column) before the last
+// segment of a tile.
 template <typename Stored, typename Prepare, typename Finish>
 void multiply_segments(const WeightPanels<Stored>& weight, const Segments& rows, Range columns,
                        Prepare&& prepare, Finish&& finish) {
   static thread_local Scratch scratch;
   scratch.reset(Scratch::bytes_of<float>(rows.rows * kSegment));
-  float* const sums = scratch.take<float>(rows.rows * kSegment);  // of the segments before
+  float* const sums = scratch.take<float>(rows.rows * kSegment);  // of earlier segments
   for (std::int64_t first = columns.first; first < columns.last; first += kSegment) {
     const Range part{first, std::min(columns.last, first + kSegment)};
     for (std::int64_t segment = 0; segment < rows.count(); ++segment) {
@@ -234,8 +237,9 @@ void multiply_segments(const WeightPanels<Stored>& weight, const Segments& rows,
   }
 }
 
-// Runs a linear layer of rows of `depth`. Calls read(first row, rows), which writes the rows of a
-// block, and multiply(rows, first row, columns), which multiplies them with a part of the matrix.
+// Runs a linear layer on rows of `depth` numbers. Calls read(first row, rows), which writes the
+// rows of a block, and multiply(rows, first row, columns), which multiplies them with a part of the
+// matrix.
 template <typename Read, typename Multiply>
 void run_linear(const Parallel& parallel, std::int64_t rows, std::int64_t depth,
                 std::int64_t columns, Read&& read, Multiply&& multiply) {
@@ -251,7 +255,7 @@ void run_linear(const Parallel& parallel, std::int64_t rows, std::int64_t depth,
     });
     return;
   }
-  static thread_local Scratch shared;  // with the threads that run the tasks
+  static thread_local Scratch shared;  // the threads that run the tasks use it too
   shared.reset(Scratch::bytes_of<float>(rows * depth));
   float* const data = shared.take<float>(rows * depth);
   const auto block = [&](std::int64_t first) {
@@ -269,7 +273,7 @@ REFORMER_INLINE void store_vector(Half* to, Floats x) {
   store_row(to, wide, 1.0f, kLanes);
 }
 
-// Writes the sum of a vector in memory, as fp32, and `x`.
+// Writes the sum of `x` and the vector at `stored`, added in fp32.
 template <typename Stored>
 REFORMER_INLINE void store_sum(Stored* to, const Stored* stored, Floats x) {
   float wide[kLanes];

@@ -64,7 +64,7 @@ class Axes {
   // Throws Error if `shape` does not fit. The messages equal those of Python's check_operands.
   template <typename Names = std::initializer_list<const char*>>
   void check(const char* operand, const Names& names, const Shape& shape) {
-    // Messages are made where there is an error: this runs at every call of every operator.
+    // Messages are built only for an error: this code runs at every call of every operator.
     const auto refuse = [&](const std::string& why) {
       std::string expected = std::string(op_) + " takes " + operand + " as [";
       for (const char* name : names)

@@ -107,8 +107,8 @@ constexpr bool kOnCpu = false;
 constexpr bool kOnCpu = true;
 #endif
 
-// Which sessions have an operator's CPU kernel. In a session with a GPU, the runtime would leave
-// the GPU for it.
+// The sessions that have an operator's CPU kernel. In a session with a GPU, such a kernel would
+// move its part of the work from the GPU to the CPU.
 enum class Sessions { all, without_gpu };
 
 // A static object of this type registers an operator in the library.

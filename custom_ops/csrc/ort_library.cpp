@@ -1,4 +1,4 @@
-// libreformer_ops_ort: what onnxruntime's SessionOptions::RegisterCustomOpsLibrary loads.
+// libreformer_ops_ort: the library for onnxruntime's SessionOptions::RegisterCustomOpsLibrary.
 #include <sys/stat.h>
 
 #include <cstdint>
@@ -19,10 +19,10 @@ namespace {
 
 using reformer::ort::Kernels;
 
-// The entry of session options that have our operators: the file that their kernels come from.
+// An entry that is set in session options with our operators: the path of their kernel file.
 constexpr const char* kRegistered = "reformer.registered";
 
-// Our operators, for sessions that take their kernels for GPUs from one file.
+// Our operators, for sessions that use the same file of GPU kernels.
 struct Operators {
   explicit Operators(const Kernels& kernels) {
     for (const auto& make : reformer::ort::operators()) {
@@ -34,18 +34,18 @@ struct Operators {
   }
 
   std::vector<std::shared_ptr<const OrtCustomOp>> all;
-  Ort::CustomOpDomain domain{"reformer"};  // of our nodes, as spec.py has it
+  Ort::CustomOpDomain domain{"reformer"};  // of our nodes, as in spec.py
 };
 
-// Sessions refer to the operators, and nothing tells when the last session is gone, so the
-// operators stay. A file that was replaced is another file: the time of its last change tells,
-// which tools that unpack archives do not set.
+// Sessions refer to the operators, and there is no notice when the last session ends, so the
+// operators are kept. A file that was replaced counts as another file. The time of its last status
+// change shows this, because tools that unpack archives do not set that time.
 const Operators& operators_for(const std::string& kernels) {
   using File = std::tuple<std::string, std::int64_t, std::int64_t, std::int64_t, std::int64_t>;
   static std::mutex mutex;
   static auto& all = *new std::map<File, std::unique_ptr<const Operators>>;
   struct stat status{};
-  if (!kernels.empty()) ::stat(kernels.c_str(), &status);  // if it fails, reading says why
+  if (!kernels.empty()) ::stat(kernels.c_str(), &status);  // if it fails, reading reports why
   const File file{kernels, static_cast<std::int64_t>(status.st_ino), status.st_size,
                   status.st_ctim.tv_sec, status.st_ctim.tv_nsec};
   const std::lock_guard<std::mutex> lock(mutex);
@@ -70,7 +70,7 @@ RegisterCustomOps(OrtSessionOptions* options, const OrtApiBase* base) {
   }
   Ort::InitApi(api);
   return reformer::ort::as_status([&] {
-    // For users to read. An unknown REFORMER_FORCE_ISA is an error here.
+    // Users can read it in the options. An unknown REFORMER_FORCE_ISA is an error here.
     const char* isa = reformer::isa_name(reformer::active_isa());
     Ort::UnownedSessionOptions session(options);
     const std::string kernels = session.GetConfigEntryOrDefault(reformer::ort::kKernelsEntry, "");

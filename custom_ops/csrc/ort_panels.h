@@ -1,4 +1,4 @@
-// What the bindings of linear layers with constant weights share.
+// The common part of the bindings of linear layers with constant weights.
 #pragma once
 
 #include <cstdint>
@@ -8,7 +8,7 @@
 
 namespace reformer::ort {
 
-// The columns of a weight [panels, depth, 16]. Throws Error for panels of another width.
+// The number of columns of a weight [panels, depth, 16]. Throws Error for panels of another width.
 inline std::int64_t columns_of(Axes& axes, const char* op, const char* panels) {
   constexpr std::int64_t kColumns = 16;
   if (axes["panel"] != kColumns)
@@ -17,7 +17,7 @@ inline std::int64_t columns_of(Axes& axes, const char* op, const char* panels) {
   return axes[panels] * kColumns;
 }
 
-// Throws Error if a weight does not have as many columns as the axis.
+// Throws Error if the number of columns of a weight is not the size of the axis.
 inline void check_columns(Axes& axes, const char* op, const char* panels, const char* axis) {
   const std::int64_t columns = columns_of(axes, op, panels);
   if (columns != axes[axis])

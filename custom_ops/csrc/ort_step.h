@@ -11,8 +11,8 @@
 
 namespace reformer::ort {
 
-// One node. Step is ChunkAttentionStep or SortedChunkAttentionStep. A session may be given the same
-// buffer for a past and its present: the kernel then adds the new token in place.
+// One node. Step is ChunkAttentionStep or SortedChunkAttentionStep. A past and its present may be
+// the same buffer: the kernel then adds the new token in place.
 template <typename Step>
 class StepNode : public Step {
  public:

@@ -13,7 +13,7 @@ namespace reformer::REFORMER_ISA {
 // cache. It is also the number of lines of a panel that fits in the first-level cache.
 constexpr std::int64_t kRowBlock = 96;
 static_assert(kRowBlock % kTileRows == 0);
-// About so many rows are processed before their products are summed: they fit in the last-level
+// About this many rows are processed before their products are summed: they fit in the last-level
 // cache.
 constexpr std::int64_t kSpanRows = 2048;
 // Rows of the matrix of sums that one task adds to.
@@ -177,7 +177,7 @@ struct TransposedProduct {
     const std::int64_t width = std::min<std::int64_t>(kPanel, right_columns - column);
     for (std::int64_t row = 0; row < count; row += kRowBlock) {
       const std::int64_t rows = std::min(kRowBlock, count - row);
-      // From here on, they are in the first-level cache.
+      // After this call, the packed lines are in the first-level cache.
       pack_lines(right + row * right_columns + column, right_columns, rows, width, panel);
       const float* factors = left + row * left_columns + first;
       // Meanwhile, prefetch the lines of the next block.

@@ -1,4 +1,4 @@
-// Attention of one query to rows of keys and values that lie anywhere, for both decoding steps.
+// Attention of one query to rows of keys and values at any addresses, for both decoding steps.
 #pragma once
 
 #include <algorithm>
@@ -25,8 +25,8 @@ REFORMER_INLINE float sum_of_lanes(Floats x) {
   return sum;
 }
 
-// The keys and values that a query sees. Add rows, then score() and mix(). The order of the rows is
-// that of all sums.
+// The keys and values that a query sees. Add rows, then call score() and mix(). All sums are in the
+// order of the rows.
 template <typename Stored>
 class RowAttention {
  public:
@@ -84,13 +84,14 @@ class RowAttention {
     for (std::int64_t row = count_; row < round_up(count_, kLanes); ++row) scores_[row] = kAbsent;
   }
 
-  // Replaces the scores of a key, which may be there several times.
+  // Replaces the scores of a key, which may occur several times.
   void set_scores_of(const Stored* key, float score) {
     for (std::int64_t row = 0; row < count_; ++row)
       if (keys_[row] == key) scores_[row] = score;
   }
 
-  // Writes the values' mean by the softmax of the scores, and returns the scores' logsumexp.
+  // Writes the mean of the values, weighted by the softmax of the scores. Returns the logsumexp of
+  // the scores.
   float mix(float* output) {
     Floats tops = load(scores_);
     for (std::int64_t row = kLanes; row < count_; row += kLanes)
@@ -120,7 +121,8 @@ class RowAttention {
   }
 
  private:
-  static constexpr std::int64_t kAhead = 8;  // rows; a row takes less time than memory
+  // Rows between prefetch and use: one row takes less time than an access to memory.
+  static constexpr std::int64_t kAhead = 8;
 
   REFORMER_INLINE void prefetch(const Stored* row) const {
     const char* bytes = reinterpret_cast<const char*>(row);
@@ -174,8 +176,8 @@ template <typename Stored>
 struct HeadCache {
   std::int64_t capacity, stride, dim;
 
-  // Copies the past to the present, unless both are one buffer, and writes `row` to `place`. Both
-  // begin `start` elements into their tensors. Returns the present's first row.
+  // Copies the past to the present, unless both are the same buffer, and writes `row` to index
+  // `place`. In both tensors, the head starts at element `start`. Returns the present's first row.
   Stored* append(void* present, const void* past, std::int64_t start, const Stored* row,
                  std::int64_t place) const {
     Stored* to = static_cast<Stored*>(present) + start;

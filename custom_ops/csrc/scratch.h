@@ -17,13 +17,13 @@ class Scratch {
     return scratch;
   }
 
-  // Another one, for data that the calling thread shares with its worker threads.
+  // Other memory of the calling thread, for data that it shares with its worker threads.
   static Scratch& of_this_call() {
     static thread_local Scratch scratch;
     return scratch;
   }
 
-  // Makes room for `bytes` in total, including alignment. Arrays from before are invalid.
+  // Makes room for `bytes` in total, including alignment. Earlier arrays become invalid.
   void reset(std::size_t bytes) {
     bytes += kAlignment;
     if (bytes > capacity_) {

@@ -1,4 +1,4 @@
-// Both decoding steps on the CPU, for torch. They change the cache that they are given.
+// Both decoding steps on the CPU, for torch. They change the given cache in place.
 #pragma once
 
 #include <array>
@@ -12,7 +12,7 @@
 
 namespace reformer::torch_binding {
 
-// The input whose buffer an output shall have: past_key for present_key.
+// The index of the input whose buffer is also the output: past_key for present_key.
 template <typename Step>
 std::size_t past_of(const Operand& present) {
   const std::string past = "past" + std::string(present.name).substr(std::string("present").size());

@@ -16,8 +16,8 @@ REFORMER_INLINE Floats sigmoid(Floats x) {
   return (x < Floats{} ? small : broadcast(1.0f)) / (small + 1.0f);
 }
 
-// The distribution function of the normal distribution times x, by the error function of Abramowitz
-// and Stegun, 7.1.26: within 1.5e-7.
+// x times the distribution function of the normal distribution. Uses the approximation of the error
+// function by Abramowitz and Stegun, 7.1.26, with an error of at most 1.5e-7.
 REFORMER_INLINE Floats gelu(Floats x) {
   const Floats z = absolute(x) * 0.70710678118654752f;
   const Floats t = 1.0f / (z * 0.3275911f + 1.0f);
@@ -26,12 +26,12 @@ REFORMER_INLINE Floats gelu(Floats x) {
   series = series * t + 1.421413741f;
   series = series * t - 0.284496736f;
   series = series * t + 0.254829592f;
-  // Half of the share beyond |x|.
+  // The probability of numbers above |x|.
   const Floats tail = series * t * exp_of_negative(-(z * z)) * 0.5f;
   return x * (x < Floats{} ? tail : 1.0f - tail);
 }
 
-// The same by a hyperbolic tangent. (1 + tanh(y)) / 2 is sigmoid(2 y).
+// The tanh approximation of gelu. (1 + tanh(y)) / 2 is sigmoid(2 y).
 REFORMER_INLINE Floats gelu_tanh(Floats x) {
   return x * sigmoid(x * (x * x * 0.044715f + 1.0f) * 1.5957691216057308f);
 }
@@ -41,7 +41,7 @@ REFORMER_INLINE void apply(float* numbers, std::int64_t count, Function&& functi
   for (std::int64_t i = 0; i < count; i += kLanes) store(numbers + i, function(load(numbers + i)));
 }
 
-// Replaces `count` numbers, a multiple of kLanes.
+// Applies the activation to `count` numbers in place; `count` is a multiple of kLanes.
 inline void activate(Activation activation, float* numbers, std::int64_t count) {
   switch (activation) {
     case Activation::linear:

@@ -12,7 +12,7 @@ class VectorDropout {
 
   bool drops() const { return dropout_.drops(); }
 
-  // `x` has the elements of a row that begin at a column.
+  // `x` has kLanes elements of a row, from `column` on.
   REFORMER_INLINE Floats apply(Floats x, std::int64_t row, std::int64_t column) const {
     Bits columns;
     for (int lane = 0; lane < kLanes; ++lane) columns[lane] = lane;

@@ -1,4 +1,5 @@
-// Products with constant weights, which lie in the model as the register tile reads them.
+// Products with constant weights. The model stores them in the order in which the register tile
+// reads them.
 #pragma once
 
 #include <algorithm>
@@ -14,10 +15,11 @@ namespace reformer::REFORMER_ISA {
 // Columns of a panel of weights, for every instruction set.
 constexpr std::int64_t kWeightPanel = 16;
 static_assert(kWeightPanel % kLanes == 0);
-// With one or two rows, so many vectors are summed side by side: a sum waits for the one before it.
+// With one row, this many vectors are summed in parallel, because each addition to a vector waits
+// for the one before it.
 constexpr int kWideVectors = 8;
 
-// tile += `lines` numbers of each row times as many lines of the columns that begin at `panel`.
+// tile += `lines` numbers of each row times `lines` lines of the columns that begin at `panel`.
 // Panels are `stride` floats apart.
 template <int Rows, int Vectors>
 REFORMER_INLINE void multiply_panels(Floats (&tile)[Rows][Vectors], const float* const* rows,
@@ -61,7 +63,7 @@ struct WeightPanels {
   const Stored* data;
   std::int64_t depth;
 
-  // Bytes of scratch memory that multiply() takes for so many lines.
+  // Bytes of scratch memory that multiply() needs for `lines` lines.
   static std::size_t bytes(std::int64_t lines) {
     return std::is_same_v<Stored, float> ? 0 : Scratch::bytes_of<float>(group(1) * lines);
   }
@@ -73,7 +75,7 @@ struct WeightPanels {
   REFORMER_INLINE void multiply(RowBlock rows, Range lines, Range columns, float* wide,
                                 Begin&& begin, Finish&& finish) const {
     const std::int64_t step = group(rows.count);
-    // Of the columns that come next, each tile asks for a part.
+    // Each tile prefetches this many lines of the next columns.
     const std::int64_t ahead = (lines.size() * kTileRows + rows.count - 1) / rows.count;
     for (std::int64_t column = columns.first; column < columns.last; column += step) {
       const std::int64_t width = std::min(step, columns.last - column);
@@ -111,7 +113,7 @@ struct WeightPanels {
     std::int64_t stride;
   };
 
-  // Asks for some lines of the panel that begins at `column`.
+  // Prefetches `count` lines, from line `first` on, of the panel that begins at `column`.
   REFORMER_INLINE void prefetch_lines(Range lines, std::int64_t column, std::int64_t first,
                                       std::int64_t count) const {
     const Stored* panel = data + column * depth + lines.first * kWeightPanel;
@@ -120,13 +122,13 @@ struct WeightPanels {
       __builtin_prefetch(panel + line * kWeightPanel, 0, 2);
   }
 
-  // Columns that are multiplied at once.
+  // The number of columns that are multiplied at once.
   static constexpr std::int64_t group(std::int64_t rows) {
     const std::int64_t columns = std::max<std::int64_t>(kPanel, kWeightPanel);
     return rows == 1 ? std::max<std::int64_t>(columns, kWideVectors * kLanes) : columns;
   }
 
-  // The columns as fp32.
+  // The columns, converted to fp32.
   REFORMER_INLINE Panel floats(Range lines, std::int64_t column, std::int64_t width,
                                float* wide) const {
     const Stored* from = data + column * depth + lines.first * kWeightPanel;

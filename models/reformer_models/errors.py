@@ -28,7 +28,7 @@ def some(names: Sequence[str], shown: int = 3) -> str:
 
 
 class ConfigError(ReformerError, ValueError):
-    """A configuration that no Reformer can be built from, or a value outside what it allows."""
+    """A configuration that is invalid for a Reformer, or a value that it does not allow."""
 
 
 class CheckpointError(ReformerError):
@@ -36,4 +36,4 @@ class CheckpointError(ReformerError):
 
 
 class InputShapeError(ReformerError, ValueError):
-    """A sequence of a length the model has no positions for."""
+    """A sequence length for which the model has no positions."""

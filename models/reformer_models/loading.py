@@ -1,4 +1,4 @@
-"""A checkpoint and a task in, the ready model out."""
+"""Loads a checkpoint for a task as a ready model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from reformer_models.layers import heads
 from reformer_models.layers.attention import LSHSelfAttention, redraw_rotations
 from reformer_models.tasks import TASKS, task_of
 
-# Constants that old transformers stored among the weights, and the bias under its second name.
+# Constants that old releases of transformers stored among the weights; names of the head's bias.
 _CONSTANT_SUFFIXES = (
     "self_mask_value_float16",
     "self_mask_value_float32",
@@ -33,9 +33,9 @@ _BIAS_ALIAS = "lm_head.decoder.bias"
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model in eval mode and where it came from.
+    """A model in eval mode and its checkpoint.
 
-    `notes` are sentences a user should see: what was pinned, overridden or interpreted.
+    `notes` are sentences for the user: what was pinned, overridden or interpreted.
     """
 
     model: heads.ReformerForTask
@@ -50,14 +50,14 @@ class LoadedModel:
 
     @property
     def rotations(self) -> dict[int, torch.Tensor]:
-        """The hash rotations of each LSH layer, by its place among all layers."""
+        """The hash rotations of each LSH layer, by its index among all layers."""
         modules = self.model.named_modules()
         layers = (module for _, module in modules if isinstance(module, LSHSelfAttention))
         places = (i for i, kind in enumerate(self.config.attn_layers) if kind == "lsh")
         return {place: layer.rotations for place, layer in zip(places, layers, strict=True)}
 
     def in_fp32(self) -> LoadedModel:
-        """The same weights, computed with in fp32."""
+        """The same model, with its weights converted to fp32."""
         return dataclasses.replace(self, model=copy.deepcopy(self.model).to(torch.float32))
 
 
@@ -76,28 +76,27 @@ def load_model(
 ) -> LoadedModel:
     """Load a Hugging Face Reformer from a directory or the hub, without transformers.
 
-    To go on training, put `.model` in train mode. It then draws rotations at every forward pass
-    if neither the checkpoint nor `hash_seed` has a seed, as Hugging Face does.
+    To continue training, put `.model` in train mode. It then draws new rotations at every forward
+    pass if neither the checkpoint nor `hash_seed` gives a seed, as Hugging Face does.
 
     Args:
         source: a directory with config.json and weights, or a hub id.
-        task: one of `TASKS`, or "auto" for what the checkpoint was saved as.
+        task: one of `TASKS`, or "auto" for the task of the checkpoint's architecture.
         dtype: fp32, fp16 or bf16; hash rotations stay fp32.
         num_buckets: overrides the config's.
-        hash_seed: overrides the config's; 0 where neither is set.
-        sequence_length: the length that unset num_buckets are chosen for, within what the model
-            takes; its longest when left out.
-        revision: of a hub id.
+        hash_seed: overrides the config's; 0 if neither is set.
+        sequence_length: the length for which unset num_buckets are chosen, cut to the model's
+            maximum length, which is also the default.
+        revision: the revision of a hub id.
         ignore_config_keys: unknown keys of config.json to ignore.
-        ignore_weights: names of tensors to leave out, as the files spell them; * stands for any
-            characters.
-        last_logits: whether a causal language model gives the logits of the last token of each row
-            alone, `[batch, 1, vocab_size]`.
+        ignore_weights: names of tensors to ignore, as in the files; * matches any characters.
+        last_logits: True if a causal language model returns only the logits of the last token of
+            each row, `[batch, 1, vocab_size]`.
 
     Raises:
-        CheckpointError: files missing, damaged, or not fitting the config.
-        ConfigError: the config is not a Reformer's we know, or does not fit the task, or
-            `last_logits` does not.
+        CheckpointError: files are missing or damaged, or do not match the config.
+        ConfigError: the config is not a known Reformer's, or the config or `last_logits` does not
+            fit the task.
     """
     checkpoint = open_checkpoint(source, revision=revision, ignore_config_keys=ignore_config_keys)
     if task == "auto":
@@ -132,7 +131,7 @@ def _load_weights(
     checkpoint: Checkpoint,
     ignore_weights: Sequence[str],
 ) -> tuple[str, ...]:
-    """Fill `model` from the checkpoint, to the last tensor; returns notes."""
+    """Load every tensor of `model` from the checkpoint; returns notes."""
     tensors = {
         name: tensor
         for name, tensor in checkpoint.state_dict().items()
@@ -155,9 +154,9 @@ def _load_weights(
     left = sorted(state.keys() - wanted.keys())
     if unexpected := [naming.in_files(name) for name in left if name.startswith(BASE)]:
         raise CheckpointError(
-            f"{checkpoint.source} holds {some(unexpected)}, which its config.json has no place "
-            "for: the config and the weights do not belong together (--ignore-weights leaves "
-            "tensors out)"
+            f"{checkpoint.source} holds {some(unexpected)}, which a model with its config.json "
+            "does not have: the config and the weights do not belong together (--ignore-weights "
+            "leaves tensors out)"
         )
     # Heads of other tasks are left out silently: the user chose the task.
     if foreign := [name for name in left if not name.startswith(HEADS)]:
@@ -188,7 +187,7 @@ def _prefix_notes(naming: Naming) -> tuple[str, ...]:
 def _check_missing(
     missing: Sequence[str], task: str, checkpoint: Checkpoint, naming: Naming
 ) -> None:
-    """CheckpointError if anything is missing: of the head alone, or of the model itself."""
+    """Raise CheckpointError if tensors are missing, only of the head or of the model itself."""
     if not missing:
         return
     found = f"{checkpoint.source} lacks {some([naming.in_files(name) for name in missing])}"
@@ -206,7 +205,7 @@ def _check_missing(
 def _settle_bias(
     state: dict[str, torch.Tensor], wanted: torch.Tensor, checkpoint: Checkpoint
 ) -> tuple[str, ...]:
-    """Decide if `lm_head.bias` counts: transformers 4 adds it, transformers 5 ignores it.
+    """Decide if `lm_head.bias` is used: transformers 4 adds it, transformers 5 ignores it.
 
     transformers 5 does not write it after `resize_token_embeddings`.
     """

@@ -1,4 +1,4 @@
-"""Which task means which head, and which Hugging Face architecture means which task."""
+"""The tasks, and the Hugging Face architecture of each."""
 
 from __future__ import annotations
 
@@ -13,5 +13,5 @@ TASKS: dict[str, str] = {
 
 
 def task_of(architecture: str) -> str | None:
-    """The task an architecture was made for; None for an unknown one."""
+    """The task of an architecture; None for an unknown one."""
     return {name: task for task, name in TASKS.items()}.get(architecture)

@@ -1,4 +1,4 @@
-"""Runs Hugging Face's own model: the reference for every claim of equality."""
+"""Runs Hugging Face's own model, a reference of the parity checks."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 
 class TransformersRunner:
-    """transformers' eager Reformer, with num_buckets and hash_seed pinned as ours are.
+    """transformers' eager Reformer, with the same num_buckets and hash_seed as our model.
 
-    Nothing of its arithmetic is touched. Its hashing is wrapped so that buckets can be read and
-    given, which `probe` needs and `run` does not use.
+    Its arithmetic is unchanged. `probe` wraps its hashing to read and replace the buckets; `run`
+    does not.
     """
 
     name = "transformers"
@@ -39,11 +39,11 @@ class TransformersRunner:
         self.signature = signature
         self._config = loaded.config
         self._rotations = next(iter(loaded.rotations.values()), torch.empty(0))
-        # It warns at every length that it pads.
+        # transformers warns each time it pads a sequence.
         logging.getLogger("transformers.models.reformer").setLevel(logging.ERROR)
         config = transformers.ReformerConfig(**loaded.config.to_hf())
         model = getattr(transformers, TASKS[loaded.task])(config)
-        # Our parameters have transformers' names; the base class differs by the prefix alone.
+        # Our parameters have transformers' names; only the base class lacks the prefix.
         state = loaded.model.state_dict()
         if loaded.task == "feature-extraction":
             state = {name.removeprefix("reformer."): tensor for name, tensor in state.items()}
@@ -51,8 +51,8 @@ class TransformersRunner:
         self._model = model.to(dtype).eval()
         self._model.load_state_dict(state)
         if "lm_head.bias" in state and self._model.lm_head.decoder.bias is None:
-            # transformers 5 lost the link between the head's bias and its layer. Ours says whether
-            # the checkpoint's bias counts: it is zero where it does not.
+            # transformers 5 does not connect the head's bias to its layer. Our model's bias is
+            # zero if the checkpoint's bias must not be added.
             self._model.lm_head.decoder.bias = self._model.lm_head.bias
         self._layers = [
             layer.attention.self_attention
@@ -73,8 +73,8 @@ class TransformersRunner:
         """Outputs by name."""
         given = tensors(self.signature.check(inputs))
         ids, mask = (tensor.to(self._device) for tensor in given)
-        # Its hashing seeds the global generator; other code must not notice. On a GPU it draws
-        # other rotations from the same seed, which does not matter for measuring time.
+        # Its hashing seeds the global generator, so the generator's state is restored afterwards.
+        # On a GPU the same seed gives other rotations, which does not matter for measuring time.
         with torch.random.fork_rng(devices=[]), torch.inference_mode():
             outputs = self._model(input_ids=ids, attention_mask=mask, use_cache=False)
             if self.signature.last_logits:
@@ -84,7 +84,7 @@ class TransformersRunner:
         return {spec.name: outputs[spec.name].cpu().numpy() for spec in self.signature.outputs}
 
     def probe(self, inputs: Arrays, forced: Buckets | None = None) -> Probe:
-        """Outputs and buckets; with `forced` ones where given."""
+        """Outputs and computed buckets; the outputs use the `forced` buckets if given."""
         records: list[_Record | None] = [None] * len(self._layers)
         for index, layer in enumerate(self._layers):
             layer._hash_vectors = functools.partial(
@@ -136,11 +136,11 @@ class TransformersRunner:
         return decision_margins(query, self._rotations, self._config.num_buckets or (), where)
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: the runner holds no resource open."""
 
 
 class _Record:
-    """What one layer hashed, and to what."""
+    """The vectors that one layer hashed, and their buckets."""
 
     def __init__(self, buckets: Array, vectors: torch.Tensor) -> None:
         self.buckets = buckets

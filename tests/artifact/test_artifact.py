@@ -1,4 +1,4 @@
-"""An artifact is opened only when every file is what its manifest says, and stays inside."""
+"""An artifact opens only if every file matches its manifest and lies inside the folder."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def refused(folder: Path, said: str) -> None:
-    """Opening is refused with `said`, in one line, and changes nothing."""
+    """Opening fails with an error of one line that matches `said`, and changes no file."""
     before = snapshot(folder)
     with pytest.raises(ArtifactError, match=said) as caught:
         Artifact.open(folder)
@@ -282,7 +282,7 @@ def test_external_data(tmp_path: Path) -> None:
 
 
 def external(location: str, *, dims: tuple[int, ...] = (4,), **entries: object) -> TensorProto:
-    """A float32 tensor that says its data are elsewhere."""
+    """A float32 tensor that declares external data."""
     tensor = TensorProto(
         name="weight", data_type=TensorProto.FLOAT, dims=dims, data_location=TensorProto.EXTERNAL
     )
@@ -292,7 +292,7 @@ def external(location: str, *, dims: tuple[int, ...] = (4,), **entries: object) 
 
 
 def forge(folder: Path, tensor: TensorProto, place: str = "initializer") -> None:
-    """Put `tensor` somewhere into the model, and seal the artifact as if it belonged there."""
+    """Put `tensor` into the model at `place`, and make the manifest agree."""
     forged = model()
     constant = helper.make_node("Constant", [], ["w"], value=tensor)
     match place:
@@ -354,7 +354,7 @@ def test_external_data_outside_the_folder(folder: Path, location: str) -> None:
     (folder.parent / "outside").write_bytes(b"\0" * 16)
     forge(folder, external(location))
     refused(folder, "which is no file of this artifact")
-    # A model by itself, without a manifest, is held to the same.
+    # The same check applies to a model without a manifest.
     with pytest.raises(ArtifactError, match=r"plain file name|is missing"):
         check_external_data(folder / "model.onnx")
 
@@ -375,7 +375,7 @@ def test_external_data_through_a_link_that_leaves_the_folder(folder: Path) -> No
 
 
 def test_external_data_without_a_declared_location_type(folder: Path) -> None:
-    """A reader that goes by the entries alone must not be led astray."""
+    """A reader that uses only the entries must not open a file outside the folder."""
     tensor = external("../outside")
     tensor.ClearField("data_location")
     forge(folder, tensor)

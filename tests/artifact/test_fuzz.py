@@ -1,6 +1,6 @@
-"""Artifacts that somebody damaged or forged: refused in one line, or as good as they say.
+"""Damaged or forged artifacts: refused with an error of one line, or valid as their manifest says.
 
-An audit hook watches what is opened: nothing outside the artifact's folder is.
+An audit hook checks that no file outside the artifact's folder is opened.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ sys.addaudithook(_watch)
 
 @contextmanager
 def watched(folder: Path) -> Iterator[None]:
-    """Fails if anything beside `folder`, among the files of this test, is opened."""
+    """Fails if a file of this test outside `folder` is opened."""
     global _opened
     _opened = []
     try:
@@ -77,7 +77,7 @@ def seal(folder: Path) -> None:
 
 
 def judged(folder: Path, attempt: Callable[[], Any]) -> bool:
-    """True if it was accepted; else it was refused with one of our errors."""
+    """True if `attempt` succeeded; False if it raised one of our errors."""
     told = ""
     with watched(folder):
         try:
@@ -95,7 +95,7 @@ def test_the_watch_sees(folder: Path) -> None:
 
 
 def test_a_bit_anywhere(folder: Path) -> None:
-    """In a listed file it is always seen; in the manifest it may change what nobody checks."""
+    """A changed bit of a listed file is always found; in the manifest it may stay unnoticed."""
     rng = random.Random(0)
     for path in sorted(folder.iterdir()):
         whole = path.read_bytes()
@@ -114,7 +114,7 @@ def test_cut_anywhere(folder: Path) -> None:
     rng = random.Random(1)
     for path in sorted(folder.iterdir()):
         whole = path.read_bytes()
-        # The newline at a manifest's end may go.
+        # The newline at the end of a manifest may be missing.
         last = len(whole.rstrip()) if path.name == "manifest.json" else len(whole)
         for size in {0, last - 1, *(rng.randrange(last) for _ in range(20))}:
             path.write_bytes(whole[:size])
@@ -130,7 +130,7 @@ VALUES: tuple[Any, ...] = (
 
 
 def places(document: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """The way to every value in a JSON document."""
+    """The path (keys and indices) to every value in a JSON document."""
     yield path
     children: Any = ()
     if isinstance(document, dict):
@@ -153,7 +153,7 @@ def replaced(document: Any, path: tuple[Any, ...], value: Any) -> Any:
 
 
 def test_any_value_anywhere_in_the_manifest(folder: Path) -> None:
-    """Each value by a third of those, in turn; names of files stay plain whatever happens."""
+    """Replaces each value by a third of VALUES, in turn; accepted file names are always plain."""
     path = folder / "manifest.json"
     original = json.loads(path.read_text())
     everywhere = list(places(original))
@@ -214,7 +214,7 @@ def test_a_format_that_is_a_link(folder: Path, target: str) -> None:
 
 
 def test_sizes_beyond_all_memory(folder: Path) -> None:
-    """What a manifest claims is compared, never allocated."""
+    """A size in a manifest is only compared; no memory of that size is allocated."""
     path = folder / "manifest.json"
     original = json.loads(path.read_text())
     for name in original["files"]:
@@ -227,7 +227,7 @@ def test_sizes_beyond_all_memory(folder: Path) -> None:
 
 
 def test_a_forged_graph(folder: Path) -> None:
-    """Bits of model.onnx changed and the manifest sealed again: the reader itself must hold."""
+    """Bits of model.onnx change and the manifest agrees: the reader itself must not crash."""
     rng = random.Random(2)
     path = folder / "model.onnx"
     whole = path.read_bytes()
@@ -277,7 +277,7 @@ print("refused", refused)
 
 
 def test_a_forged_graph_in_a_runtime(tmp_path: Path) -> None:
-    """In a process of its own, which must not die of it."""
+    """In a new process, which must not crash."""
     folder = make_artifact(tmp_path / "artifact", files={"model.pt": b"x"})
     root = str(Path(__file__).parents[2])
     done = subprocess.run(
@@ -288,4 +288,4 @@ def test_a_forged_graph_in_a_runtime(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout.split()[-1]) >= 30  # those that were cut
+    assert int(done.stdout.split()[-1]) >= 30  # the truncated files

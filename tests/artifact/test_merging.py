@@ -1,4 +1,4 @@
-"""Formats join an artifact one by one, and never mix two models in one folder."""
+"""Formats are added to an artifact one by one; a folder never holds two models."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_a_format_that_is_there_stays_unless_forced(source: Path, tmp_path: Path
     assert (out / "model.onnx").read_bytes() == before["model.onnx"]
     replaced = to_onnx(source, out, verify=False, force=True)
     assert replaced.formats == ("onnx", "torchscript")
-    assert replaced.file("model.onnx_data") is None  # it belonged to the one replaced
+    assert replaced.file("model.onnx_data") is None  # it belonged to the replaced format
     assert not (out / "model.onnx_data").exists()
 
 

@@ -1,4 +1,4 @@
-"""The gate in front of a runtime: what passes, and how what does not is told."""
+"""The check of inputs before a runtime: which inputs pass, and the errors for the others."""
 
 from __future__ import annotations
 

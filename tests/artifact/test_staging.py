@@ -1,4 +1,4 @@
-"""A folder that appears whole or not at all, whatever happens while it is written."""
+"""The output folder appears complete or not at all, even if writing it fails."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def fill(folder: Path, size: int = 10) -> None:
 
 
 def nothing(folder: Path) -> None:
-    """What a test stages when it is about the folder itself."""
+    """Writes no further file: for tests about the folder itself."""
 
 
 def fail(error: BaseException) -> None:
@@ -38,7 +38,7 @@ def fail(error: BaseException) -> None:
 
 
 def write(out: Path, then: Callable[[Path], object] = nothing, *, force: bool = False) -> None:
-    """Stage a file, then do what the test is about."""
+    """Stage a file, then call `then` with the staging folder."""
     with stage(out, force=force) as folder:
         fill(folder)
         then(folder)
@@ -121,7 +121,7 @@ def test_force_replaces_an_artifact_and_an_empty_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["config.json", "manifest.json"])
 @pytest.mark.parametrize("content", ["{}", '{"files": {}}', "[1]", "{", '{"schema_version": "1"}'])
 def test_force_keeps_a_folder_that_is_no_artifact(tmp_path: Path, name: str, content: str) -> None:
-    """A checkpoint above all: OUT and the model's folder are easily confused."""
+    """This protects a checkpoint above all: users easily confuse OUT with the model's folder."""
     out = tmp_path / "out"
     out.mkdir()
     (out / name).write_text(content)
@@ -163,7 +163,7 @@ def test_a_failed_replacement_leaves_the_former_artifact(tmp_path: Path) -> None
 
 
 def test_a_link_keeps_pointing_at_the_folder(tmp_path: Path) -> None:
-    """OUT may be a link to a larger disk; the hidden folder is then on that disk, too."""
+    """OUT may be a link to a larger disk; the hidden staging folder is then on that disk too."""
     disk = tmp_path / "disk"
     make_artifact(disk / "out")
     link = tmp_path / "link"
@@ -184,7 +184,7 @@ def test_a_parent_that_is_a_file(tmp_path: Path) -> None:
 
 @contextmanager
 def as_nobody() -> Iterator[None]:
-    """Root may write anywhere; permissions mean something to the others."""
+    """Acts as an unprivileged user if the user is root: permissions do not limit root."""
     if os.geteuid() != 0:
         yield
         return
@@ -197,7 +197,7 @@ def as_nobody() -> Iterator[None]:
 
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
-    """A folder that every user can reach: pytest's own are for their owner alone."""
+    """A folder that every user can reach; only their owner can reach pytest's folders."""
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o755)
     yield folder
@@ -217,7 +217,7 @@ def test_an_unwritable_parent(open_folder: Path, name: str, mode: int) -> None:
 
 @contextmanager
 def file_size_limit(size: int) -> Iterator[None]:
-    """Writing beyond `size` fails with EFBIG, really, for root as for anybody."""
+    """Writing beyond `size` really fails with EFBIG, for root too."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:

@@ -1,4 +1,4 @@
-"""The formulas, against counts by hand and against what torch sees Transformers multiply."""
+"""The formulas, against counts by hand and against torch's count for the Transformers model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from reformer_export.source import ReformerConfig
 
 from ..models.reformers import ENWIK8_CUT, SMALL, theirs
 
-# One head of 3 in a hidden size of 4, so that no two sizes are alike.
+# One head of size 3 in a hidden size of 4, so that all sizes differ.
 SIZES: dict[str, Any] = {
     "hidden_size": 4,
     "num_attention_heads": 1,
@@ -41,7 +41,7 @@ def test_an_lsh_layer_by_hand() -> None:
     assert flops.projections == 2 * 16 * (4 * 3 + 4 * 3 + 3 * 4)  # query-key, value, output
     assert flops.feed_forward == 2 * 16 * (4 * 5 + 5 * 4)
     assert flops.hashing == 2 * 16 * 3 * 2 * (1 + 2)  # two rounds on 1 + 2 columns
-    assert flops.attention == 2 * 2 * (2 * 16) * 16 * 3  # two rounds; this chunk and the last
+    assert flops.attention == 2 * 2 * (2 * 16) * 16 * 3  # two rounds; this and the previous chunk
     assert flops.head == 2 * 13 * 8 * 7  # both streams, without the padding
     assert flops.total == 1152 + 1280 + 576 + 6144 + 1456
 
@@ -69,7 +69,7 @@ def test_a_short_sequence_is_attended_as_a_whole_and_not_hashed() -> None:
         ("feature-extraction", 0),
         ("fill-mask", 2 * 10 * 8 * 7),
         ("question-answering", 2 * 10 * 8 * 2),
-        ("text-classification", 2 * (8 * 4 + 4 * 2)),  # of one token
+        ("text-classification", 2 * (8 * 4 + 4 * 2)),  # for one token
     ],
 )
 def test_the_head_of_each_task(task: str, head: int) -> None:

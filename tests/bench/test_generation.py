@@ -1,4 +1,4 @@
-"""`bench --generate` from end to end: complete, and honest about what was not measured."""
+"""`bench --generate` end to end: it reports every measurement, and what was not measured."""
 
 from __future__ import annotations
 

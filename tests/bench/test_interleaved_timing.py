@@ -1,4 +1,4 @@
-"""Turns: who runs when, and what becomes of the seconds."""
+"""Interleaved timing: the order of the contenders, and the results from their seconds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from reformer_export.bench.interleaved_timing import median, take_turns, timed
 
 
 def contender(log: list[str], name: str, *seconds: float) -> Callable[[], float]:
-    """Says it takes each of `seconds` in turn, then breaks."""
+    """A function that returns the values of `seconds` one by one, then raises RuntimeError."""
     left = iter(seconds)
 
     def turn() -> float:

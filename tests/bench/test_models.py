@@ -1,4 +1,4 @@
-"""A small benchmark from end to end: complete, and honest about what did not work."""
+"""A small benchmark end to end: it reports every measurement, and what failed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The bench of the operators, small: that it compares equal work, and hides nothing."""
+"""A small benchmark of the operators: it compares equal work and reports every failure."""
 
 from __future__ import annotations
 

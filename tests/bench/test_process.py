@@ -1,4 +1,4 @@
-"""A contender's process: its answers, and every way of failing to answer."""
+"""The process of a contender: its answers, and every kind of failure."""
 
 from __future__ import annotations
 

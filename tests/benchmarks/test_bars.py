@@ -1,4 +1,4 @@
-"""What is promised is looked up where it is measured."""
+"""Every promised bar takes its value from the right measurement."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ GEMM = GemmRates((GemmRate(gflops=100.0, cores=2.0),))
 
 
 def bench_report(plan: Plan) -> BenchReport:
-    """Every run did 50 GFLOP in a second, and Hugging Face took three."""
+    """A report where every run did 50 GFLOP in a second, and every other contender took three."""
     ok = {"status": "ok", "flops": 50 * 10**9, "seconds": (1.0,), "peak_rss": 10**9}
     return BenchReport(
         artifact="",
@@ -28,7 +28,7 @@ def bench_report(plan: Plan) -> BenchReport:
 
 
 def ops_report(scope: Scope) -> OpsReport:
-    """We are always five times as fast."""
+    """A report where our operators are always five times as fast."""
     cases = [("lsh", "hf", SMALL, length) for length in scope.hf_lengths]
     cases += [
         (what, "gemm", layer, scope.kernel_length)

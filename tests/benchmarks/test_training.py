@@ -1,4 +1,4 @@
-"""`make bench-train`, cut down to what a test can wait for."""
+"""`make bench-train`, with sizes small enough for a test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calling the command line, here or in a process of its own, and reading what it says."""
+"""Calls the command line, in this process or in a new one, and reads its output."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..tools.artifact_fixtures import environment
 
 
 def error_line(capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line on stderr, apart from progress; nothing on stdout."""
+    """The only error line on stderr, which is also the last line; stdout must be empty."""
     told = capsys.readouterr()
     assert told.out == ""
     lines = [line for line in told.err.splitlines() if line.startswith("error: ")]

@@ -1,4 +1,4 @@
-"""What `to-onnx` says to a checkpoint, or a place to write, that will not do: one line, no harm."""
+"""`to-onnx` refuses a bad checkpoint or output path with one line, and changes no file."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Spoil = Callable[[Path], object]
 
 
 class Payload:
-    """Pickled, it would leave a file behind when somebody loads it."""
+    """Its pickle creates the folder "owned" when it is loaded."""
 
     def __reduce__(self) -> tuple[Callable[..., object], tuple[str]]:
         return os.mkdir, ("owned",)
@@ -61,7 +61,7 @@ def pickled(folder: Path) -> None:
 
 
 def sharded(spoil: Callable[[Path, dict[str, str]], None]) -> Spoil:
-    """Weights in several files, and something wrong with the table that says where they are."""
+    """Saves the weights in several files; `spoil` then damages a file or the index table."""
 
     def prepare(folder: Path) -> None:
         (folder / SAFETENSORS).unlink()
@@ -129,7 +129,7 @@ def source(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder where anything that is written by mistake is noticed."""
+    """Changes into the folder of the test, where the tests find files written by mistake."""
     monkeypatch.chdir(tmp_path)
 
 

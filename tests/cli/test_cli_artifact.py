@@ -27,7 +27,7 @@ TEXT = "Grüße aus Petersburg, lieber Rodion Romanowitsch!"
 
 @pytest.fixture
 def artifact(fixtures: Fixtures) -> Artifact:
-    """Byte-level: 258 ids, of which the first two are no bytes."""
+    """A byte-level model with 258 ids; the first two ids are not bytes."""
     return fixtures.artifact("text-generation", TINY)
 
 

@@ -1,4 +1,4 @@
-"""The command line: help, usage errors, codes, and one document or one line whatever happens."""
+"""The command line: help, usage errors, exit codes; every error is one line or one document."""
 
 from __future__ import annotations
 
@@ -209,7 +209,7 @@ def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
 def test_doctor_survives_a_broken_runtime(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Even one that takes its process with it."""
+    """Even one that aborts the process that imports it."""
     (tmp_path / "onnxruntime.py").write_text("import os; os.abort()")
     (tmp_path / "torch.py").write_text("raise OSError('libcudart.so.99: not found')")
     monkeypatch.syspath_prepend(tmp_path)
@@ -312,7 +312,7 @@ def test_an_interrupt_is_code_130() -> None:
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell may ignore it
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # the shell may ignore it
     ) as process:
         assert process.stderr is not None
         assert process.stderr.readline() == "looking at packages and runtimes\n"

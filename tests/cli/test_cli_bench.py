@@ -1,4 +1,4 @@
-"""reformer-export bench, as it is typed."""
+"""`reformer-export bench`, as a user types it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`build-kernels` from the command line: what is in the folder, and what is refused."""
+"""`build-kernels` from the command line: the contents of the folder, and refused arguments."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_a_layer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         ("scratch_0", "*u8", "null"),
         ("scratch_1", "*u8", "null"),
     ]
-    # Two heads, two rounds, one tile a chunk of 16.
+    # Two heads, two rounds, one tile per chunk of 16.
     assert attend["grid"]["programs"] == "4 * batch * ceil(length * 1 / 16)"
     assert attend["threads"] == 32 * attend["num_warps"]
     for kernel in manifest["kernels"]:

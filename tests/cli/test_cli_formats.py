@@ -1,4 +1,4 @@
-"""to-torchscript and to-aoti, and the runtimes by name, from the command line."""
+"""`to-torchscript`, `to-aoti` and `--runtime` from the command line."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def source(fixtures: Fixtures) -> Path:
 
 @pytest.fixture(scope="module")
 def artifact(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Exported to ONNX and TorchScript, with a verification of the latter."""
+    """Exported to ONNX and TorchScript; only TorchScript is verified."""
     out = tmp_path_factory.mktemp("cli") / "artifact"
     assert main(["to-onnx", "-m", str(source), str(out), "--no-verify"]) == 0
     assert main(["to-torchscript", "-m", str(source), str(out)]) == 0

@@ -1,4 +1,4 @@
-"""`reformer-export generate`: text and ids in, text and ids out, as it comes."""
+"""`reformer-export generate`: takes text or token ids, and writes text or token ids."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LONGEST = 120
 
 @pytest.fixture
 def artifact(fixtures: Fixtures) -> Artifact:
-    """Byte-level: 258 ids, of which the first two are no bytes."""
+    """A byte-level model with 258 ids; the first two ids are not bytes."""
     return fixtures.decoder(TINY)
 
 
@@ -144,7 +144,7 @@ def test_an_artifact_without_a_decoder(
 
 
 def test_what_a_terminal_obeys_is_spelled_out(artifact: Artifact) -> None:
-    """In a process of its own, whose stdout takes ASCII alone."""
+    """In a new process, whose stdout accepts only ASCII."""
     done = child(
         *("generate", artifact.path, "--prompt", TEXT, "--max-new-tokens", 40),
         *("--temperature", 3, "--stop", 300),

@@ -1,4 +1,4 @@
-"""`to-onnx` from the command line: what it makes and says, and what it leaves when it fails."""
+"""`to-onnx` from the command line: its files and its output, and the files after a failure."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_every_option_reaches_the_exporter(
     assert found.formats["onnx"].ops == "portable"
     assert "model.onnx_data" in found.files
     assert found.source.ignored_keys == ("mystery",)
-    # What was settled for the user is said to the user.
+    # Values that were chosen for the user are reported to the user.
     told = capsys.readouterr().err
     assert found.hashing.notes
     assert all(f"note: {note}\n" in told for note in found.hashing.notes)
@@ -96,7 +96,7 @@ def test_a_parity_miss_is_code_3_and_leaves_nothing(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Rotations of another seed: the graph is sound, and its numbers are another model's."""
+    """Rotations from another seed: the graph is valid, but its numbers are of another model."""
     draw = reversible.draw_rotations
 
     def draw_otherwise(config: ReformerConfig) -> torch.Tensor:
@@ -135,7 +135,7 @@ def test_an_existing_artifact_needs_force(
 def test_a_disk_that_is_full(
     source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], external: bool
 ) -> None:
-    """No file may grow beyond 20 kB, which is room for all but the weights."""
+    """No file may grow beyond 20 kB, which is enough for everything except the weights."""
     before = snapshot(source)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))

@@ -1,4 +1,4 @@
-"""`to-tensorrt` and engines in the other verbs, as a user types them."""
+"""`to-tensorrt`, and the other verbs with engines, as a user types them."""
 
 from __future__ import annotations
 

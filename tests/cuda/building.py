@@ -1,4 +1,4 @@
-"""The stand-in for NVIDIA's driver, and what is tested by it, compiled when a test asks for it."""
+"""Compiles the stand-in for NVIDIA's driver and the code under test, when a test needs them."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ HEADERS = {
     "ORT_INCLUDE_DIR": ROOT / "build/native/onnxruntime-headers",
     "JSON_INCLUDE_DIR": ROOT / "build/native/json-headers",
 }
-"""From `make`; where they are not there, they are found anew."""
+"""Headers that `make` has found; if they are missing, CMake searches for them again."""
 
 
 @cache
 def build(sanitize: str = "") -> Path:
-    """The folder with all of it; with `sanitize`, with the programs alone."""
+    """The folder with the build; with `sanitize`, the build has no operators."""
     folder = ROOT / "build/cuda-tests" / (sanitize.replace(",", "-") or "plain")
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:  # tests run side by side
+    with (folder / "lock").open("w") as lock:  # tests run in parallel
         fcntl.flock(lock, fcntl.LOCK_EX)
         configure = ["cmake", "-S", str(ROOT / "tests/cuda"), "-B", str(folder)]
         configure += [f"-DSANITIZE={sanitize}"]
@@ -32,7 +32,7 @@ def build(sanitize: str = "") -> Path:
 
 
 def run_program(name: str, *arguments: str | Path, sanitize: str = "") -> str:
-    """What one of the programs prints; AssertionError with what it complains of."""
+    """The output of a program; AssertionError with its output and errors if it fails."""
     folder = build(sanitize)
     done = subprocess.run(
         [folder / name, *arguments],

@@ -1,4 +1,4 @@
-"""Launches of a program, checked against what the program says, and executed by emulated PTX."""
+"""Checks launches against the program that they belong to, and executes them in a PTX emulator."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from .stand_in import Launched
 Array = NDArray[Any]
 
 ALIGNED = 256
-"""Where a buffer of the working memory may start."""
+"""Alignment of each buffer in the working memory, in bytes."""
 
 POISON = 0xFF
-"""What the working memory is full of: in every type a NaN, and no place in any sequence."""
+"""Fills the working memory: every float type reads a NaN, integers read an invalid position."""
 
 _C = ctypes.CDLL(None)
 _C.malloc_usable_size.argtypes = [ctypes.c_void_p]
@@ -44,7 +44,7 @@ _compile = triton_compile.compile_launch
 
 
 def compile_launch(launch: Launch, target: int) -> Compiled:
-    """Each kernel once: that takes half a second."""
+    """Compiles each kernel only once, because a compilation takes half a second."""
     key: tuple[Any, ...] = (
         launch.kernel,
         tuple(launch.constants.items()),
@@ -63,7 +63,7 @@ def _decoded(ptx: str) -> machine.Program:
 
 
 def write_kernels(folder: Path, *nodes: Node, targets: tuple[str, ...] = ("sm80",)) -> Path:
-    """model.cuda for a model of these nodes, as an export writes it."""
+    """Writes model.cuda for a model of these nodes, as an export does."""
     model = folder / "model.onnx"
     model.write_bytes(model_of(*nodes).SerializeToString())
     with mock.patch.object(triton_compile, "compile_launch", compile_launch):
@@ -72,7 +72,7 @@ def write_kernels(folder: Path, *nodes: Node, targets: tuple[str, ...] = ("sm80"
 
 
 def images_in(path: Path) -> dict[str, bytes]:
-    """By name. Read without safetensors, so that the layout is checked, too."""
+    """The images by name. Reads the file without safetensors, which checks the layout too."""
     data = path.read_bytes()
     size = struct.unpack_from("<Q", data)[0]
     header = json.loads(data[8 : 8 + size])
@@ -83,9 +83,9 @@ def images_in(path: Path) -> dict[str, bytes]:
 
 @dataclass
 class Run:
-    """One run of a node: what must be launched, and where its buffers are.
+    """One run of a node: the launches that it must make, and the addresses of its buffers.
 
-    The instance is what a stand-in tells of launches.
+    An instance is a callback for `StandIn.on_launch`.
     """
 
     node: Node
@@ -168,7 +168,7 @@ class Run:
         assert known == pointer, f"{name} has moved"
 
     def _check_scratch(self, start: int) -> None:
-        """The buffers lie one after another, in one allocation that has room for all."""
+        """The buffers follow one another in one allocation that is large enough for all."""
         if self.scratch_start is None:
             assert _C.malloc_usable_size(start) >= self.scratch_bytes
             self.scratch_start = start
@@ -177,7 +177,7 @@ class Run:
 
     def _buffer(self, name: str, *, written: bool) -> Buffer:
         memory = (ctypes.c_uint8 * self.sizes[name]).from_address(self.pointers[name])
-        # Of a sequence of one chunk all rounds but the first stay out.
+        # For a sequence of one chunk, only the first round is written.
         short = self.length <= int(self.node.attributes.get("chunk_length", 0))  # type: ignore[arg-type]
         partial = short and name in ("outputs", "lse")
         return Buffer(name, np.ctypeslib.as_array(memory), output=written, partial=partial)

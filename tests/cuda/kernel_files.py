@@ -1,4 +1,4 @@
-"""Files of kernels made by hand: the stand-in takes them, and nothing is compiled."""
+"""Kernel files made by hand: the stand-in accepts them, and nothing is compiled."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ARGUMENTS = ["query", "key", "value", "mask", "length", "output", None, None]
 
 
 def cubin(entry: str, target: int) -> bytes:
-    """As much of one as the stand-in looks at. No section, one segment, which holds a name."""
+    """The parts of a cubin that the stand-in reads: no section, and one segment with a name."""
     name = f".text.{entry}\0".encode()
     ident = b"\x7fELF\x02\x01\x01\x33\x07".ljust(16, b"\0")
     fields = (2, 190, 129, 0, 64, 0, target, 64, len(name), 1, 0, 0, 0)
@@ -26,7 +26,7 @@ def cubin(entry: str, target: int) -> bytes:
 
 
 def ptx(entry: str, target: str) -> bytes:
-    """As much of it as the stand-in looks at. `target` is "sm_80", or "sm_90a"."""
+    """The parts of PTX that the stand-in reads. `target` is "sm_80", or "sm_90a"."""
     return f".version 8.0\n.target {target}\n.visible .entry {entry}(\n)\n".encode()
 
 
@@ -48,7 +48,7 @@ def launch(image: str, entry: str = "kernel", **changed: Any) -> Json:
 
 
 def program(*launches: Json, target: int = 80, **changed: Any) -> Json:
-    """One of ChunkAttention, unless `changed` says otherwise."""
+    """A program of ChunkAttention; `changed` replaces entries."""
     return {
         "operator": "ChunkAttention",
         "version": 1,
@@ -63,7 +63,7 @@ def program(*launches: Json, target: int = 80, **changed: Any) -> Json:
 
 
 def kernels_for(*targets: str, **changed: Any) -> tuple[list[Json], dict[str, bytes]]:
-    """For each target ("sm80", "sm90a") a program with one kernel; and the images."""
+    """A program with one kernel for each target ("sm80", "sm90a"), and the images."""
     programs = []
     images = {}
     for name in targets:

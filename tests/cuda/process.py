@@ -1,7 +1,7 @@
-"""Tests that run in another process, where a stand-in takes the place of NVIDIA's driver.
+"""Tests that run in another process, where a stand-in replaces NVIDIA's driver.
 
-There and not here: whoever looks for a driver must find none in the process of the other tests. And
-a crash is then a failed test. Such a test cannot skip itself: only errors come back.
+In the process of the other tests, code that looks for a driver must find none. A crash of the other
+process is only a failed test. Such a test cannot skip itself: only errors come back.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .building import build
 from .stand_in import StandIn
 
 SECONDS = 300
-"""More than any of these tests takes: one that waits for ever has failed, too."""
+"""Time limit of a test. All tests need less, so a test that exceeds it hangs and has failed."""
 
 Test = TypeVar("Test", bound=Callable[..., None])
 
@@ -28,7 +28,7 @@ _here: StandIn | None = None
 
 
 def beside_stand_in(test: Test) -> Test:
-    """A test for the process with the stand-in, after which nothing may be loaded any more."""
+    """Runs a test in the process with the stand-in; the test must leave no image and no context."""
 
     @functools.wraps(test)
     def run_there(*arguments: Any, **keywords: Any) -> None:
@@ -44,7 +44,7 @@ def beside_stand_in(test: Test) -> Test:
 
 
 def in_new_process(test: Test) -> Test:
-    """A test for a process that has loaded nothing yet, neither a driver nor onnxruntime."""
+    """Runs a test in a new process, which has loaded neither a driver nor onnxruntime."""
 
     @functools.wraps(test)
     def run_there(*arguments: Any, **keywords: Any) -> None:
@@ -57,7 +57,7 @@ def in_new_process(test: Test) -> Test:
 
 
 def stand_in(*capabilities: int) -> StandIn:
-    """The driver of this process, anew, with these GPUs."""
+    """The stand-in of this process, after a reset, with GPUs of these compute capabilities."""
     assert _here is not None, "this process has no stand-in"
     _here.reset(*capabilities)
     return _here
@@ -80,7 +80,7 @@ def _call(module: str, name: str, arguments: tuple[Any, ...], keywords: dict[str
 
 def _run(module: str, name: str, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
     driver = stand_in(80)
-    driver.take_back()  # what a test that failed has left
+    driver.take_back()  # images and contexts of a failed test
     driver.errors.clear()
     try:
         _call(module, name, arguments, keywords)

@@ -1,4 +1,4 @@
-// Reads files of kernels, all that are named, and says of each what became of it.
+// Reads all kernel files named on the command line, and prints the result for each file.
 #include <cstring>
 #include <iostream>
 
@@ -15,7 +15,7 @@ int main(int count, char** paths) {
             try {
               bytes += std::strlen(file.bytes(launch.image + suffix));
               (void)launch.programs.of(3, 100);
-            } catch (const reformer::Error&) {  // an image that is not there, or too large a number
+            } catch (const reformer::Error&) {  // a missing image, or a number that is too large
             }
           }
       std::cout << "read " << file.programs().size() << " programs, " << bytes << " bytes\n";

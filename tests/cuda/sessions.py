@@ -1,4 +1,4 @@
-"""Sessions of ONNX Runtime with our operators for GPUs, which run on the CPU's provider here."""
+"""ONNX Runtime sessions with our GPU operators, which run on the CPU provider here."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _TYPES = {
 
 @dataclass(frozen=True)
 class Node:
-    """A node of a model. Axes that `sizes` does not have are open."""
+    """A node of a model. Axes that are not in `sizes` are dynamic."""
 
     op: str = "ChunkAttention"
     dtype: str = "float32"
@@ -45,7 +45,7 @@ class Node:
 
 
 def model_of(*nodes: Node) -> onnx.ModelProto:
-    """Each node has inputs and an output of its own: "query", and of the second node "1.query"."""
+    """Each node has its own inputs and outputs: "query", or "1.query" for the second node."""
     inputs, outputs, made = [], [], []
     for number, node in enumerate(nodes):
         op = by_onnx_name(node.op)
@@ -72,7 +72,7 @@ def model_of(*nodes: Node) -> onnx.ModelProto:
 
 
 def new_library() -> Path:
-    """A copy of the library: as if none of ours had been loaded into this process before."""
+    """A copy of our library, which the process loads as if it had not loaded ours before."""
     folder = Path(tempfile.mkdtemp(prefix="reformer-ops-"))
     path = folder / "libreformer_ops_ort.so"
     shutil.copy(build() / path.name, path)
@@ -82,11 +82,11 @@ def new_library() -> Path:
 def open_session(
     model: onnx.ModelProto, kernels: Path | None, library: Path | None = None
 ) -> onnxruntime.InferenceSession:
-    """Without `library`, with a copy of its own."""
+    """Opens a session; without `library`, it loads a new copy of the library."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 4
-    options.enable_cpu_mem_arena = False  # so that an allocation is what was asked for
+    options.enable_cpu_mem_arena = False  # so that an allocation has the requested size
     if kernels is not None:
         options.add_session_config_entry("reformer.kernels", str(kernels))
     if library is None:
@@ -103,7 +103,7 @@ def open_session(
 def attention_inputs(
     batch: int = 2, length: int = 32, prefix: str = "", sizes: Mapping[str, int] = SIZES
 ) -> dict[str, Array]:
-    """Of ChunkAttention."""
+    """Inputs of ChunkAttention."""
     shape = (batch, length, sizes["heads"], sizes["head_dim"])
     rng = np.random.default_rng(length)
     named: dict[str, Array] = {
@@ -116,7 +116,7 @@ def attention_inputs(
 def run(
     session: onnxruntime.InferenceSession, inputs: Mapping[str, Array], names: Sequence[str] = ()
 ) -> list[Array]:
-    """The outputs. In and out, uint16 is the bits of bfloat16."""
+    """The outputs of a run. In inputs and outputs, uint16 holds the bits of bfloat16."""
     values = {}
     for name, array in inputs.items():
         if array.dtype == np.uint16:
@@ -136,9 +136,9 @@ def run(
 
 
 def failure(call: Callable[..., object], *arguments: object) -> str:
-    """What is said by a session that does not come to be, or by a run that fails."""
+    """The error message of a session that cannot be created, or of a run that fails."""
     try:
         call(*arguments)
-    except Exception as error:  # onnxruntime's own share no base class
+    except Exception as error:  # the exceptions of onnxruntime share no base class
         return str(error)
     raise AssertionError(f"{call.__name__} does not fail")

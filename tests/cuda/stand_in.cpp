@@ -1,9 +1,8 @@
 // A libcuda.so.1 for machines without a GPU: the functions that csrc/cuda/driver.cpp calls.
 //
-// Memory of a GPU is the process' own. Calls are written down, and launches executed by whoever
-// asked to be told of them. It is as strict as the driver, or stricter: what the driver leaves
-// undefined is an error here. What it was given and took back is remembered, so that stale handles
-// are found.
+// GPU memory is the memory of the process. Calls are logged, and a callback executes the launches.
+// The stand-in is as strict as the driver, or stricter: what the driver leaves undefined is an
+// error here. It remembers released handles, so that their use is detected.
 #include "stand_in.h"
 
 #include <algorithm>
@@ -83,8 +82,7 @@ struct Failure {
   int code, after;
 };
 
-// Everything but the stacks of contexts, which are the threads' own. Nothing that was made is
-// freed.
+// Everything except the stacks of contexts, which belong to the threads. No object is ever freed.
 struct State {
   std::mutex mutex;
   bool initialized = false;
@@ -115,7 +113,7 @@ Record* find(std::deque<Record>& records, const void* handle) {
   return nullptr;
 }
 
-// Writes a call down. Gives what it is to fail with.
+// Logs a call. Returns the status with which it must fail, or kSuccess.
 int called(const char* name, const std::string& details = "") {
   State& all = state();
   all.log += name + (details.empty() ? "" : " " + details) + "\n";
@@ -134,7 +132,7 @@ Number number_at(const char* bytes, std::size_t place) {
 
 bool is_elf(const char* bytes) { return std::memcmp(bytes, "\177ELF", 4) == 0; }
 
-// How long a 64-bit ELF file is: up to the end of the last thing that its tables name.
+// Size of a 64-bit ELF file: the end of its tables, or of the last section.
 std::size_t elf_bytes(const char* bytes) {
   const auto segments = number_at<std::uint64_t>(bytes, 32);
   const auto sections = number_at<std::uint64_t>(bytes, 40);
@@ -154,7 +152,7 @@ std::size_t elf_bytes(const char* bytes) {
   return end;
 }
 
-// What GPU the image is for. False where it is no image.
+// Reads which GPU the image is for. Returns false if it is not an image.
 bool read_target(Image& image) {
   const std::string& bytes = image.bytes;
   if (image.is_ptx) {
@@ -167,7 +165,7 @@ bool read_target(Image& image) {
     image.of_one_gpu = *end == 'a';
     return end != digits;
   }
-  // Where ptxas puts it has changed with the format's version.
+  // The position of the target depends on the version of the format.
   const auto flags = number_at<std::uint32_t>(bytes.data(), 48);
   image.target = static_cast<int>((bytes[8] < 8 ? flags : flags >> 8) & 0xff);
   return true;
@@ -183,7 +181,7 @@ int compile(const Image& image, int capability) {
     const bool runs = image.target / 10 == capability / 10 && image.target <= capability;
     return runs ? kSuccess : kNoBinaryForGpu;
   }
-  if (image.bytes.find("error") != std::string::npos) {  // so tests say that it does not compile
+  if (image.bytes.find("error") != std::string::npos) {  // the mark of PTX that must not compile
     std::string told = "ptxas stand-in.ptx, line 1; error   :\nas the test has it\n";
     if (image.log != nullptr && image.log_bytes > 0) {
       told.resize(std::min(told.size(), image.log_bytes - 1));
@@ -265,7 +263,7 @@ EXPORT int cuGetErrorString(int status, const char** text) {
   const int failure = called("cuGetErrorString");
   const auto found = kTexts.find(status);
   *text = found == kTexts.end() || failure > 100 ? nullptr : found->second;
-  return *text == nullptr ? kInvalidValue : kSuccess;  // it answers before cuInit, too
+  return *text == nullptr ? kInvalidValue : kSuccess;  // it also answers before cuInit
 }
 
 EXPORT int cuDeviceGetCount(int* count) {
@@ -279,7 +277,7 @@ EXPORT int cuDeviceGet(int* device, int index) {
   const std::lock_guard<std::mutex> lock(state().mutex);
   if (const int status = called("cuDeviceGet")) return status;
   if (index < 0 || index >= static_cast<int>(state().capabilities.size())) return kInvalidDevice;
-  *device = index + 40;  // a handle, and no index
+  *device = index + 40;  // a handle, not an index
   return kSuccess;
 }
 
@@ -345,7 +343,7 @@ EXPORT int cuLibraryLoadData(void** library, const void* code, int* options, voi
   if (code == nullptr || library_count != 0 || library_options != nullptr ||
       library_values != nullptr)
     return kInvalidValue;
-  if (stack.empty()) return kInvalidContext;  // ours asks for one
+  if (stack.empty()) return kInvalidContext;  // stricter: the stand-in requires a context
   Image image;
   for (unsigned i = 0; i < count; ++i) {
     if (options[i] == 5)
@@ -424,7 +422,7 @@ EXPORT int cuLaunchKernel(void* function, unsigned x, unsigned y, unsigned z, un
         threads % 32 != 0 || threads_y != 1 || threads_z != 1 ||
         shared_bytes > found->most_shared || arguments == nullptr || extra != nullptr)
       return kInvalidValue;
-    const Image& image = *found->kernel->image;  // stays where it is, and as it is
+    const Image& image = *found->kernel->image;  // is never moved or freed
     launch = {found->kernel->entry.c_str(),
               image.bytes.data(),
               image.bytes.size(),
@@ -436,6 +434,6 @@ EXPORT int cuLaunchKernel(void* function, unsigned x, unsigned y, unsigned z, un
               arguments};
     execute = state().execute;
   }
-  // Without the lock: whoever executes may call us, or wait for a thread that does.
+  // Without the lock: the callback may call the stand-in, or wait for a thread that does.
   return execute == nullptr ? kSuccess : execute(&launch);
 }

@@ -1,11 +1,11 @@
-// What tests tell the stand-in for NVIDIA's driver, and what it tells them.
+// The interface between the tests and the stand-in for NVIDIA's driver.
 #pragma once
 
 #include <cstddef>
 
 extern "C" {
 
-// A launch, as `stand_in_on_launch` is told it.
+// A launch, as the callback of `stand_in_on_launch` receives it.
 struct StandInLaunch {
   const char* entry;
   const char* image;  // the cubin or PTX, a copy
@@ -16,27 +16,28 @@ struct StandInLaunch {
   void** arguments;
 };
 
-// Anew: GPUs of these compute capabilities (80 for 8.0), an empty log, no failures, nobody to tell.
-// What is loaded stays.
+// Resets the stand-in: GPUs of these compute capabilities (80 for 8.0), an empty log, no failures,
+// no callback. Loaded images stay loaded.
 void stand_in_reset(int gpus, const int* capabilities);
 
-// From its call number `after` on, counted from zero, the function of this name fails with `code`.
+// The function `name` fails with `code` from its call number `after` on, counted from zero.
 void stand_in_fail(const char* name, int code, int after);
 
-// What is loaded, and what this thread has pushed, is so no more.
+// Marks all images as unloaded, and removes all contexts that this thread has pushed.
 void stand_in_take_back();
 
-// PTX is compiled when a kernel of it is asked for and not when it is loaded: drivers may do
-// either.
+// If `late` is not 0, PTX is compiled when a function of it is requested, not when it is loaded:
+// drivers may do either.
 void stand_in_compile_late(int late);
 
-// Calls since the last reset, a line each. Gives the bytes that all of it takes, with the last
-// zero.
+// Calls since the last reset, one per line. Returns the size of the whole log in bytes, with the
+// final zero.
 std::size_t stand_in_log(char* buffer, std::size_t size);
 
-// Executes launches; what it gives is the driver's answer. Without, launches are only written down.
+// Sets the callback that executes launches and returns the status of each. Without a callback,
+// launches are only logged.
 void stand_in_on_launch(int (*execute)(const StandInLaunch*));
 
-int stand_in_images();    // that are loaded
-int stand_in_contexts();  // that all threads have pushed and not popped
+int stand_in_images();    // number of loaded images
+int stand_in_contexts();  // number of contexts that all threads have pushed and not popped
 }

@@ -1,4 +1,4 @@
-"""The stand-in for NVIDIA's driver, as Python tells it what to do."""
+"""Controls the stand-in for NVIDIA's driver from Python."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _EXECUTE = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(_Launch))
 
 @dataclass(frozen=True)
 class Launched:
-    """A launch as the driver got it. `places` are where the kernel's arguments stand."""
+    """A launch as the driver got it. `places` gives the address of each kernel argument."""
 
     entry: str
     image: bytes
@@ -50,61 +50,61 @@ class Launched:
 
 
 class StandIn:
-    """Loads it, under the name of the driver; one a process.
+    """Loads the stand-in under the name of the driver. A process may have only one.
 
-    Whoever looks for libcuda.so.1 afterwards finds it.
+    Code that loads libcuda.so.1 afterwards gets the stand-in.
     """
 
     def __init__(self, folder: Path, kind: str = "driver") -> None:
         self._library = ctypes.CDLL(str(folder / kind / "libcuda.so.1"), ctypes.RTLD_GLOBAL)
         self._library.stand_in_log.restype = ctypes.c_size_t
         self._library.stand_in_log.argtypes = [ctypes.c_char_p, ctypes.c_size_t]
-        self._execute: object = None  # what must live as long as it may be called
+        self._execute: object = None  # keeps the callback alive while it may be called
         self.errors: list[Exception] = []
 
     def reset(self, *capabilities: int) -> None:
-        """Anew, with these GPUs. What is loaded stays."""
+        """Resets the stand-in to GPUs of these compute capabilities. Images stay loaded."""
         self._library.stand_in_reset(
             len(capabilities), (ctypes.c_int * len(capabilities))(*capabilities)
         )
 
     def fail(self, function: str, code: int = 999, after: int = 0) -> None:
-        """From its call number `after` on the function fails."""
+        """The function fails with `code` from its call number `after` on, counted from zero."""
         self._library.stand_in_fail(function.encode(), code, after)
 
     def take_back(self) -> None:
-        """What is still loaded counts no more."""
+        """Marks all images as unloaded, and removes the contexts that this thread has pushed."""
         self._library.stand_in_take_back()
 
     def compile_late(self) -> None:
-        """PTX is compiled when a kernel of it is asked for."""
+        """PTX is compiled when a function of it is requested, not when it is loaded."""
         self._library.stand_in_compile_late(1)
 
     def log(self) -> list[str]:
-        """Calls since the last reset, with what matters of their arguments."""
+        """Calls since the last reset, with their important arguments."""
         size = self._library.stand_in_log(None, 0)
         text = ctypes.create_string_buffer(size)
         self._library.stand_in_log(text, size)
         return text.value.decode().splitlines()
 
     def calls(self) -> list[str]:
-        """Their names."""
+        """The names of the calls since the last reset."""
         return [line.split()[0] for line in self.log()]
 
     @property
     def images(self) -> int:
-        """How many are loaded."""
+        """Number of loaded images."""
         found: int = self._library.stand_in_images()
         return found
 
     @property
     def contexts(self) -> int:
-        """How many are pushed and not popped."""
+        """Number of contexts that are pushed and not popped."""
         found: int = self._library.stand_in_contexts()
         return found
 
     def on_launch(self, execute: Callable[[Launched], None]) -> None:
-        """Who executes launches. Where it raises, the launch fails, and then the test does."""
+        """Sets the callback that executes launches. If it raises, the launch and the test fail."""
 
         def call(pointer: ctypes._Pointer[_Launch]) -> int:
             launch = pointer.contents
@@ -121,7 +121,7 @@ class StandIn:
                         lambda number: launch.arguments[number] or 0,
                     )
                 )
-            except Exception as error:  # nothing may pass into the driver's caller
+            except Exception as error:  # no exception may reach the driver's caller
                 self.errors.append(error)
                 return 719
             return 0

@@ -1,4 +1,4 @@
-"""A whole artifact, in a session of ONNX Runtime as on a GPU."""
+"""A whole artifact in an ONNX Runtime session, with the same launches as on a GPU."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_every_node_launches_what_it_needs(
 
 @beside_stand_in
 def run_artifact(folder: Path) -> None:
-    """A local and an LSH layer with three rounds; nothing computes, so the numbers say nothing."""
+    """A local and an LSH layer with three rounds. Nothing computes, so outputs are meaningless."""
     driver = stand_in(86)
     found: list[Launched] = []
     driver.on_launch(found.append)
@@ -49,5 +49,5 @@ def run_artifact(folder: Path) -> None:
         "combine_rounds_kernel": 1,
     }
     found.clear()
-    session.run(None, feeds(4, 1, vocab_size=258))  # one chunk is not sorted
+    session.run(None, feeds(4, 1, vocab_size=258))  # a sequence of one chunk is not sorted
     assert "sort_pass_kernel" not in {launch.entry for launch in found}

@@ -1,4 +1,4 @@
-"""Which kernels a node gets: those for this GPU, this type, these attributes and these heads."""
+"""The choice of kernels for a node: by GPU, type, attributes and heads."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ALL = ("sm75", "sm80", "sm90a", "sm100a", "sm120a")
 
 
 def launched_by(driver: StandIn, path: Path, node: Node) -> bytes:
-    """The image that the node's only launch takes."""
+    """The image of the node's only launch."""
     found: list[Launched] = []
     driver.on_launch(found.append)
     run(open_session(model_of(node), path), attention_inputs(sizes=node.sizes))
@@ -57,7 +57,7 @@ def launched_by(driver: StandIn, path: Path, node: Node) -> bytes:
 def test_the_best_that_runs_on_the_gpu(
     gpu: int, targets: tuple[str, ...], chosen: str, tmp_path: Path
 ) -> None:
-    """Machine code before PTX, and the latest of either; sm90a runs on nothing but sm_90."""
+    """Machine code is preferred to PTX, then the latest target; sm90a runs only on sm_90."""
     driver = stand_in(gpu)
     programs, images = kernels_for(*targets)
     path = write(tmp_path / "model.cuda", programs, images)
@@ -134,7 +134,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 def marked(
     number: int, attributes: Mapping[str, int], sizes: Mapping[str, int]
 ) -> dict[str, object]:
-    """A program whose launch is told by its threads."""
+    """A program whose launch has a known number of threads, so that tests recognize it."""
     return program(
         launch("sm80", threads=32 * number), attributes=dict(attributes), sizes=dict(sizes)
     )
@@ -142,7 +142,7 @@ def marked(
 
 @beside_stand_in
 def test_nodes_of_one_model_take_each_its_own(tmp_path: Path) -> None:
-    """Other attributes; the same attributes with other heads; and twice the same."""
+    """Nodes with other attributes, nodes with other heads only, and two equal nodes."""
     driver = stand_in(80)
     _, images = kernels_for("sm80")
     longer = {**ATTRIBUTES, "chunk_length": 16}
@@ -161,7 +161,7 @@ def test_nodes_of_one_model_take_each_its_own(tmp_path: Path) -> None:
     assert sorted(each.threads // 32 for each in found) == sorted(order)
     assert driver.calls().count("cuLibraryLoadData") == 1
 
-    # Each by itself, so that the order of nodes cannot hide an exchange.
+    # Each node in its own session, so that the order of nodes cannot hide exchanged kernels.
     library = new_library()
     for number, node in zip(order, nodes, strict=True):
         found.clear()
@@ -171,7 +171,7 @@ def test_nodes_of_one_model_take_each_its_own(tmp_path: Path) -> None:
 
 @beside_stand_in
 def test_heads_that_the_file_does_not_know(tmp_path: Path) -> None:
-    """Of a model whose heads are open, only a run can tell."""
+    """If the heads of a model are dynamic, only a run can detect this."""
     driver = stand_in(80)
     path = write(tmp_path / "model.cuda", *kernels_for("sm80"))
     session = open_session(model_of(Node(sizes={})), path)

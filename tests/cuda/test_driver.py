@@ -32,9 +32,9 @@ def test_without_a_driver_there_is_no_session_on_a_gpu(tmp_path: Path) -> None:
 
 @in_new_process
 def test_a_session_on_the_cpu_asks_no_driver(tmp_path: Path) -> None:
-    """By the library that people have, with kernels for GPUs at hand or not."""
+    """With the library that users install, without and with kernels for GPUs."""
     kernels = write(tmp_path / "model.cuda", *kernels_for("sm80"))
-    StandIn(build()).reset(80)  # now there is one that would be found
+    StandIn(build()).reset(80)  # from now on, a search would find a driver
     for path in (None, kernels):
         session = open_session(model_of(Node()), path, library_path("ort"))
         (found,) = run(session, attention_inputs())
@@ -56,7 +56,7 @@ def test_a_driver_from_before_libraries(tmp_path: Path) -> None:
 @without_driver
 @in_new_process
 def test_a_driver_that_appears(tmp_path: Path) -> None:
-    """Failing to find one is not remembered: whoever brings one along later has it."""
+    """A failed search for the driver is not remembered: a later session finds the driver."""
     kernels = write(tmp_path / "model.cuda", *kernels_for("sm80"))
     failure(open_session, model_of(Node()), kernels)
     driver = StandIn(build())

@@ -1,4 +1,4 @@
-"""Files of kernels that are damaged, or made to do harm: each is refused in words."""
+"""Kernel files that are damaged or malicious: each is refused with a message."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .building import run_program
 from .kernel_files import Json, amount, document, encoded, kernels_for
 
 HEADER = 8
-"""Bytes before the header, which hold its size."""
+"""Bytes before the header. They hold its size."""
 
 
 def sound() -> bytes:
@@ -27,18 +27,18 @@ def sound() -> bytes:
 
 
 def read(folder: Path, files: Sequence[bytes], sanitize: str = "") -> list[str]:
-    """What becomes of each. No crash, whatever is in them."""
+    """The result of reading each file. No file may crash the program."""
     paths = []
     for number, data in enumerate(files):
         paths.append(folder / f"{number}.cuda")
         paths[-1].write_bytes(data)
     answers = run_program("read_kernels", *paths, sanitize=sanitize).splitlines()
-    assert len(answers) == len(files)  # which is also: no message has two lines
+    assert len(answers) == len(files)  # this also checks that each message is one line
     return answers
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Of everything inside a document, the way there."""
+    """The path (keys and indices) to every value inside a document."""
     items = value.items() if isinstance(value, dict) else enumerate(value)
     for key, inner in items:
         yield (*path, key)
@@ -47,7 +47,7 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 
 def changed(value: Any, path: tuple[Any, ...], change: Callable[[Any, Any], None]) -> Any:
-    """A copy, in which `change(container, key)` was applied."""
+    """A copy, in which `change(container, key)` was applied at `path`."""
     result = copy.deepcopy(value)
     inner = result
     for key in path[:-1]:
@@ -68,7 +68,7 @@ def put(value: Any) -> Callable[[Any, Any], None]:
 
 
 MAY_BE_LEFT_OUT = ("domain", "arguments", "attributes", "sizes", "scratch", "programs", "launches")
-"""In these, an element. And the reader does not look at the domain."""
+"""An element of these may be missing. The reader does not check the domain."""
 
 STRANGE: tuple[Any, ...] = (
     None,
@@ -90,7 +90,7 @@ STRANGE: tuple[Any, ...] = (
 
 
 def test_a_sound_file(tmp_path: Path) -> None:
-    """Of a cubin the program counts what stands before the first zero byte: nine of ELF's."""
+    """read_kernels counts the bytes of an image before its first zero byte: nine in a cubin."""
     images = kernels_for("sm80", "sm90a")[1]
     size = sum(len(data) if name.endswith("ptx") else 9 for name, data in images.items())
     assert read(tmp_path, [sound()]) == [f"read 2 programs, {size} bytes"]
@@ -142,11 +142,11 @@ def strange_values() -> tuple[list[tuple[Any, ...]], list[bytes]]:
 
 
 def test_a_field_with_a_strange_value(tmp_path: Path) -> None:
-    """Numbers stay within their bounds, and what is no number is no number."""
+    """Numbers outside their bounds are refused, and so are values that are not numbers."""
     cases, files = strange_values()
     numbers = ("times", "multiplier", "divisor", "threads", "shortest", "longest", "target")
     for (path, value), answer in zip(cases, read(tmp_path, files), strict=True):
-        # True is 1 in Python, and no number in JSON.
+        # True is 1 in Python, but not a number in JSON.
         is_number = isinstance(value, int) and not isinstance(value, bool)
         if path[-1] in numbers and not (is_number and 0 < value <= 2**62):
             assert answer.startswith("refused "), (path, value, answer)
@@ -159,7 +159,7 @@ def test_a_field_with_a_strange_value(tmp_path: Path) -> None:
 
 
 def spans(*found: Any) -> bytes:
-    """A file whose tensors lie there."""
+    """A file whose tensors have these offsets."""
     header: Json = {"__metadata__": {KIND: json.dumps(document([]))}}
     for number, span in enumerate(found):
         header[f"{number}.ptx"] = {"dtype": "U8", "shape": [1], "data_offsets": span}
@@ -188,7 +188,7 @@ def spans(*found: Any) -> bytes:
     ],
 )
 def test_kernels_that_lie_elsewhere(found: list[Any], told: str, tmp_path: Path) -> None:
-    """The last would take a thousand times the memory that the file does, or more."""
+    """The last file would need memory for the same bytes a thousand times."""
     (answer,) = read(tmp_path, [spans(*found)])
     assert answer.startswith("refused "), answer
     assert told in answer
@@ -255,7 +255,7 @@ def test_what_is_no_file(tmp_path: Path) -> None:
 
 
 def mutants(count: int) -> list[bytes]:
-    """Bits flipped, pieces left out, doubled or overwritten; a few at once."""
+    """Files with one to three errors each: bits flipped, pieces removed, doubled or overwritten."""
     rng = random.Random(0)
     whole = sound()
     end = HEADER + struct.unpack_from("<Q", whole)[0]
@@ -281,13 +281,13 @@ def mutants(count: int) -> list[bytes]:
 def test_files_with_errors_anywhere(tmp_path: Path) -> None:
     answers = read(tmp_path, mutants(400))
     refused = [answer for answer in answers if answer.startswith("refused ")]
-    assert len(refused) > 300  # some errors lie where they change nothing that is read
+    assert len(refused) > 300  # some errors change nothing that is read
     assert all(answer.startswith(("refused ", "read ")) for answer in answers)
 
 
 @pytest.mark.slow
 def test_no_file_has_a_finding(tmp_path: Path) -> None:
-    """All of the above and more, under the sanitizers."""
+    """All files of the tests above and more, under the sanitizers."""
     data = sound()
     files = [data[:size] for size in range(len(data))] + mutants(5000)
     files += fields_left_out()[1] + strange_values()[1] + list(odd_headers().values())

@@ -1,7 +1,7 @@
 """Our operators as ONNX Runtime runs them on a GPU, within the tolerances of docs/ops.md.
 
-The whole way is ours: the file is written as for a model, the library chooses and launches, and
-emulated PTX takes the GPU's place. Every launch must be the one that the operator's program has.
+The kernel file is written as for a model, the library chooses and launches the kernels, and a PTX
+emulator replaces the GPU. Every launch must be the one in the operator's program.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ FAST = {
     ("rounds, one chunk", "float16"),
     ("two passes", "float32"),
 }
-"""One type for each in `make test`, so that a kernel is compiled for several; all in the other."""
+"""The cases of `make test`: one type per case, several types per kernel. Other cases are slow."""
 
 
 def every(case: str) -> list[Any]:
@@ -106,7 +106,7 @@ def feeds(op_name: str, case: Case, dtype: str) -> dict[str, Array]:
 
 
 def emulated(op_name: str, case: Case, dtype: str, folder: Path, *, gpu: int = 80) -> Array:
-    """The output, of a session on a GPU of that kind, by kernels for sm_80."""
+    """The output of a session on a GPU of this compute capability, with kernels for sm_80."""
     driver = stand_in(gpu)
     node = node_of(op_name, case, dtype)
     path = write_kernels(folder, node)
@@ -146,7 +146,7 @@ def test_a_later_gpu_gets_the_ptx(tmp_path: Path) -> None:
 )
 @beside_stand_in
 def test_a_sort_of_more_than_a_segment(length: int, num_buckets: int, tmp_path: Path) -> None:
-    """Counted first, and then placed; up to 2048 both at once."""
+    """Long sequences are counted first and then placed; up to 2048 tokens, both happen at once."""
     case = sorted_case(
         batch=1,
         length=length,
@@ -165,7 +165,7 @@ def test_a_sort_of_more_than_a_segment(length: int, num_buckets: int, tmp_path: 
 
 @beside_stand_in
 def test_a_session_takes_every_length(tmp_path: Path) -> None:
-    """One after another, longer and shorter, with kernels that are loaded once."""
+    """Lengths follow one another, longer and shorter; the kernels are loaded once."""
     driver = stand_in(80)
     op = by_onnx_name("SortedChunkAttention")
     cases = [rounds(length, "ragged", 3) for length in (32, 16, 64, 5)]

@@ -1,4 +1,4 @@
-"""When kernels are loaded, and when they go: with a session, never while it runs."""
+"""Kernels are loaded and unloaded together with a session, never during a run."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_an_image_is_loaded_once_for_all_nodes_and_sessions(tmp_path: Path) -> N
 
 @beside_stand_in
 def test_a_session_after_the_last_loads_anew_and_starts_no_driver(tmp_path: Path) -> None:
-    """The runtime lets go of the library with its last session, and ours stays all the same."""
+    """ONNX Runtime releases the library with its last session, but our library stays loaded."""
     driver = stand_in(80)
     kernels = write(tmp_path / "model.cuda", *kernels_for("sm80"))
     library = new_library()
@@ -71,7 +71,7 @@ def test_files_do_not_share(tmp_path: Path) -> None:
 
 @beside_stand_in
 def test_a_file_that_was_replaced_is_another_file(tmp_path: Path) -> None:
-    """Even where size and time are the same, as they are of what is unpacked from archives."""
+    """Even if size and time are the same, as for files that are unpacked from archives."""
     driver = stand_in(80)
     path = tmp_path / "model.cuda"
     library = new_library()

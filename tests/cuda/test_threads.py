@@ -17,7 +17,7 @@ from .stand_in import Launched
 
 
 def for_gpus(folder: Path) -> Path:
-    """For sm_80 and sm_90, in float16, for chunks of 8 and of 16."""
+    """A kernel file for sm_80 and sm_90, in float16, for chunks of 8 and of 16."""
     programs = []
     for chunk_length in (8, 16):
         attributes = {**ATTRIBUTES, "chunk_length": chunk_length}
@@ -32,7 +32,7 @@ def check_gpus(folder: Path, sanitize: str = "") -> None:
 
 
 def test_eight_threads_on_three_gpus(tmp_path: Path) -> None:
-    """Loading, running and letting go, side by side: everybody gets their own launches."""
+    """Loading, running and unloading in parallel: every thread gets its own launches."""
     check_gpus(tmp_path)
 
 
@@ -44,7 +44,7 @@ def test_eight_threads_have_no_finding(sanitize: str, tmp_path: Path) -> None:
 
 @beside_stand_in
 def test_two_sessions_of_eight_threads(tmp_path: Path) -> None:
-    """Each launch stands in the thread's own context, with the buffers of its own run."""
+    """Each launch is in the context of its own thread, with the buffers of its own run."""
     driver = stand_in(80)
     images = kernels_for("sm80")[1]
     first = program(launch("sm80"), launch("sm80", threads=32))
@@ -58,7 +58,7 @@ def test_two_sessions_of_eight_threads(tmp_path: Path) -> None:
     ]
 
     def copy_query(launch: Launched) -> None:
-        """As if the kernel did that. Of a first launch the second leaves nothing."""
+        """Acts as the kernel. A second launch overwrites the whole output of the first."""
         length = launch.number(4)
         size = 2 * length * 2 * 4
         query, output = (

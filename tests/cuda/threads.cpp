@@ -1,8 +1,9 @@
-// Eight threads load the programs of one file onto three GPUs, two of them of one kind, run them
-// and let go of them.
+// Eight threads load the programs of one file onto three GPUs, two of them of the same kind, run
+// the programs and unload them.
 //
-// Half of them share what is loaded, the others load anew for every run. Every launch must get its
-// own thread's buffers and length. Says what was launched, and what is left loaded.
+// Half of the threads share loaded programs, the others load programs for every run. Every launch
+// must get the buffers and the length of its own thread. Prints the number of launches, and of the
+// images and contexts that are left.
 #include <atomic>
 #include <cstdint>
 #include <iostream>
@@ -18,7 +19,7 @@ using namespace reformer::cuda;
 constexpr int kThreads = 8, kRuns = 60, kGpus = 3;
 const std::vector<std::string> kOperands{"query", "key", "value", "mask", "output"};
 
-// What the thread is running now.
+// The current run of the thread.
 thread_local int length_now = 0, gpu_now = -1;
 thread_local char buffers[6];
 

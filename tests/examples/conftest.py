@@ -1,4 +1,4 @@
-"""Programs of `examples` as modules: they import each other as scripts beside each other do."""
+"""Makes the programs of `examples` importable. They import each other as scripts of one folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The committed model is what its card says, in every runtime."""
+"""The committed model agrees with its model card, in every runtime."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_transformers_computes_the_same() -> None:
 
 
 def test_every_runtime_compresses_alike(artifact: Artifact) -> None:
-    """Over the first few windows; all of the text is the slow test's."""
+    """On the first few windows; the slow test uses the whole text."""
     found = [bits(artifact, HELD_OUT[:4096], *runtime) for runtime in RUNTIMES]
     assert max(found) - min(found) <= SAME_BITS, found
 
@@ -81,7 +81,7 @@ def test_the_card_says_that_xz_is_beaten() -> None:
 
 
 def test_it_has_learned_the_words_of_the_text(artifact: Artifact) -> None:
-    # Words that stand together all over the text.
+    # Words that often follow each other in the text.
     generator = open_generator(artifact)
     for prompt, following in {
         b"And it came to pa": b"ss",

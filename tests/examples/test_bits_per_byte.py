@@ -1,4 +1,4 @@
-"""The protocol of bits per byte, against models whose answer is known."""
+"""The measurement of bits per byte, on models whose result is known."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_a_model_that_knows_nothing_needs_eight_bits(window: int) -> None:
 
 @pytest.mark.parametrize("length", [1, 2, 63, 64, 65, 96, 97, 500])
 def test_every_byte_counts_once_and_with_context(length: int) -> None:
-    """A model that tells how much context each byte had: bytes cost log2(1 + 255 exp(-context))."""
+    """The cost of a byte shows its context: a byte costs log2(1 + 255 exp(-context / 8)) bits."""
     window = 64
     contexts: list[int] = []
 
@@ -34,7 +34,8 @@ def test_every_byte_counts_once_and_with_context(length: int) -> None:
         return scores
 
     for position in range(1, length):
-        # The first window counts whole; later ones from their middle on, the last from its own.
+        # The first window counts in full, a later one from its middle, the last one from the end of
+        # the window before.
         if position < window:
             contexts.append(position)
         else:

@@ -1,4 +1,4 @@
-"""The text that is trained on: what it is unpacked from, and what is said when it can't be had."""
+"""The training text: how it is unpacked, and the errors if it is not available."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def compressed(text: bytes) -> bytes:
-    """As `compress` packs it, less the header: codes of 9 bits, each a byte of the text."""
+    """Packed as `compress` does, without the header: one code of 9 bits per byte of the text."""
     assert len(text) < 250  # then the table stays within 9 bits
     bits = "".join(f"{byte:09b}"[::-1] for byte in text)
     bits += "0" * (-len(bits) % 8)
@@ -24,7 +24,7 @@ def compressed(text: bytes) -> bytes:
 
 
 def archive(*windows: bytes) -> bytes:
-    """A bible.data: a header, where windows begin and end, the windows."""
+    """A bible.data file: a header, the offsets of the windows, the windows."""
     packed = [compressed(window) for window in windows]
     header = b"EC02Compressed Data File".ljust(0x54, b"\0")
     header += (65536).to_bytes(4, "big") + len(packed).to_bytes(4, "big")
@@ -56,7 +56,7 @@ def test_without_apt_it_says_what_to_do(tmp_path: Path, monkeypatch: pytest.Monk
 def test_another_text_in_the_package_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """apt and dpkg-deb that give a package with another text in it."""
+    """Fake apt-get and dpkg-deb give a package that holds another text."""
     (tmp_path / "bible.data").write_bytes(archive(b"Call me Ishmael."))
     programs = {
         "apt-get": 'case "$*" in *indextargets*) echo "mirror Debian Debian" ;; '
@@ -95,7 +95,7 @@ def test_xz_is_what_the_tool_makes() -> None:
     assert xz_bits_per_byte(text, before=text) < xz_bits_per_byte(text) / 10
 
 
-@pytest.mark.slow  # seconds, but over the network
+@pytest.mark.slow  # takes seconds, but needs the network
 def test_the_package_holds_the_text(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, ROOT / "examples/byte_corpus.py", tmp_path / "text"],

@@ -1,4 +1,4 @@
-"""Training that is stopped and killed goes on as if nothing had happened."""
+"""Training that was stopped and killed continues with the results of an undisturbed run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TEXT = ROOT / "LICENSE"
 STEPS = 100
 
-# Dropout and rotations draw from the global generator, pieces of the text from another.
+# Dropout and rotations draw from the global generator, the pieces of the text from another one.
 TINY = replace(
     CONFIG,
     attn_layers=("local", "lsh"),
@@ -64,7 +64,7 @@ def invoke(config: Path, out: Path, *more: object) -> Result:
 
 
 def interrupt(config: Path, out: Path, number: signal.Signals) -> int:
-    """Start or go on, and send a signal once more has been saved; returns the exit code."""
+    """Start or continue the run, send a signal after its next save, and return the exit code."""
     state = out / "state.pt"
     before = state.stat().st_mtime_ns if state.exists() else 0
     command = [sys.executable, str(ROOT / "examples/train_bytes.py"), *words(config, out)]
@@ -111,7 +111,7 @@ def test_stopped_and_killed_it_ends_where_an_undisturbed_run_does(
 
 
 def test_what_is_saved_hashes_as_was_evaluated(config: Path, tmp_path: Path) -> None:
-    """Trained with new rotations at every step, it leaves with those of one seed."""
+    """Training uses new rotations at every step; the saved model uses those of one seed."""
     result = invoke(config, tmp_path / "model", "--steps", 2)
     assert result.exit_code == 0, result.output
     written = json.loads((tmp_path / "model/config.json").read_text())
@@ -177,7 +177,7 @@ def test_the_rate_warms_up_and_falls() -> None:
 
 
 def test_positions_begin_so_that_a_distance_is_one_rotation() -> None:
-    """The product of two positions on an axis depends on their distance alone, round the axis."""
+    """The product of two positions on an axis depends only on their circular distance."""
     model = create_model(CONFIG)
     spread_positions(model)
     embeddings = model.reformer.embeddings.position_embeddings

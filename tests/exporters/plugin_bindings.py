@@ -1,12 +1,13 @@
-"""TensorRT's own Python code evaluating our plugin definitions, in a process of its own.
+"""Evaluates our plugin definitions with TensorRT's own Python code, in a separate process.
 
     python -m tests.exporters.plugin_bindings FOLDER_OF_KERNELS TARGET STUBS
 
-What is TensorRT's: the package `tensorrt_bindings` from PyPI, with its decorators that validate
-signatures, its plugin creator, its plugin class and its symbolic shapes. What is missing:
-libnvinfer, which no index that CI may use has. The bindings load only with libraries of that name,
-so they get some whose every function ends the process. Two pieces that libnvinfer would be are
-done here: its registry of creators (a dictionary), and arithmetic on sizes, which are numbers here.
+TensorRT's part is the package `tensorrt_bindings` from PyPI: its decorators that validate
+signatures, its plugin creator, its plugin class and its symbolic shapes. libnvinfer is missing,
+because no package index that CI may use has it. The bindings load only if libraries of that name
+exist, so they get stub libraries in which every function ends the process. Two parts of libnvinfer
+are replaced here: the registry of creators (by a dictionary), and the arithmetic on sizes (by plain
+numbers).
 
 Requests and answers are lines of JSON: a plugin, its kernel and its inputs' shapes and types on
 stdin; output types and shapes, entry, PTX, grid, block, shared memory and scalars on stdout.
@@ -40,7 +41,7 @@ _FUNCTIONS = (
 
 
 def load_bindings(stubs: Path) -> ModuleType:
-    """`tensorrt_bindings` as `tensorrt`, with libraries of nothing under it."""
+    """Loads `tensorrt_bindings` as `tensorrt`, with stub libraries that it is linked to."""
     spec = importlib.util.find_spec("tensorrt_bindings")
     assert spec is not None
     assert spec.origin is not None
@@ -72,7 +73,7 @@ def load_bindings(stubs: Path) -> ModuleType:
 
 
 class Evaluator:
-    """Plugins defined by us, created and asked by TensorRT's classes, for known sizes."""
+    """Our plugins, created and evaluated by TensorRT's classes, for known sizes."""
 
     def __init__(self, trt: ModuleType) -> None:
         self.trt = trt
@@ -87,7 +88,7 @@ class Evaluator:
         registry._register_plugin_creator = register
 
         class Size(trt.IDimensionExpr):  # type: ignore[name-defined,misc]
-            """A size that is known; libnvinfer would make these."""
+            """A known size. With TensorRT, libnvinfer makes these objects."""
 
             def is_constant(self) -> bool:
                 return True
@@ -103,7 +104,7 @@ class Evaluator:
         return made
 
     def constant(self, value: int) -> Any:
-        """Part of what a plugin knows as TensorRT's expression builder; so is `operation`."""
+        """With `operation`, the methods that plugins call on TensorRT's expression builder."""
         return self.size(value)
 
     def operation(self, kind: Any, first: Any, second: Any) -> Any:
@@ -120,10 +121,10 @@ class Evaluator:
         return self.size(result)
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        """As `_TemplateAOTPlugin` asks: types first, then shapes, then the launch."""
+        """Evaluates a plugin in the order of `_TemplateAOTPlugin`: types, shapes, the launch."""
         trt, tensors = self.trt, self.library._tensor
         creator = self.library._lib.QDP_CREATORS[f"reformer::{request['plugin']}"]
-        # As `PluginDef` hands over an integer of a node.
+        # As `PluginDef` passes an integer attribute of a node.
         types_of_fields = self.library._utils._built_in_to_plugin_field_type
         number = np.array([request["kernel"]])
         field = trt.PluginField("kernel", number, types_of_fields[int])

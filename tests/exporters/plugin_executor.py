@@ -1,7 +1,7 @@
-"""Models with plugin nodes on the CPU: these by the PTX emulator, others by onnx's evaluator.
+"""Runs models with plugin nodes on the CPU: these in the PTX emulator, others in onnx's evaluator.
 
-Each launch is what TensorRT's own Python code makes of our definitions (`plugin_bindings.py`):
-entry, PTX, grid, block, shared memory, scalars, and output shapes.
+TensorRT's own Python code makes each launch from our definitions (`plugin_bindings.py`): entry,
+PTX, grid, block, shared memory, scalars, and output shapes.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _TYPES = {
 
 
 class Bindings:
-    """The process that has TensorRT's bindings; a context manager."""
+    """A context manager for the process that has TensorRT's bindings."""
 
     def __init__(self, kernels: Path, target: int, stubs: Path) -> None:
         stubs.mkdir(exist_ok=True)
@@ -65,7 +65,7 @@ class Bindings:
         self._process.wait(timeout=60)
 
     def ask(self, plugin: str, kernel: int, inputs: list[tuple[str, list[int]]]) -> dict[str, Any]:
-        """The launch of one node, or {"error": what our definition says is wrong}."""
+        """The launch of one node, or {"error": the error message of our definition}."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         request = {"plugin": plugin, "kernel": kernel, "inputs": inputs}
@@ -79,7 +79,7 @@ class Bindings:
 
 
 def run(model: onnx.ModelProto, feeds: dict[str, Array], bindings: Bindings) -> list[Array]:
-    """The outputs of a model that `use_plugins` made."""
+    """The outputs of a model that `use_plugins` has changed."""
     ops = [_operator(plugin, bindings) for plugin in PLUGINS.values()]
     evaluator = ReferenceEvaluator(model, new_ops=[*ops, GatherElements])
     return [np.asarray(output) for output in evaluator.run(None, feeds)]

@@ -1,4 +1,4 @@
-"""model.cuda: what is in it for a model, and which artifacts it can be added to."""
+"""model.cuda: its contents for a model, and the artifacts that it can be added to."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ TASK = "question-answering"
 
 
 def parts(path: Path) -> tuple[Json, dict[str, bytes]]:
-    """The document, and the images by name; read by nothing of ours."""
+    """The document, and the images by name; read without our own code."""
     data = path.read_bytes()
     end = 8 + struct.unpack_from("<Q", data)[0]
     header = json.loads(data[8:end])
@@ -106,7 +106,7 @@ def test_every_node_has_a_program_for_every_target(model: Path, written: Path) -
 
 
 def test_linear_layers_run_by_their_bodies(fixtures: Fixtures, tmp_path: Path) -> None:
-    """A file that was exported for CPUs has nodes that no GPU has kernels for."""
+    """A file that was exported for CPUs has nodes for which there are no GPU kernels."""
     source = fixtures.artifact(config=WIDE).format_path("onnx")
     assert {node.op_type for node in ir.load(source).graph} >= LINEAR_NAMES
     with mock.patch.object(triton_compile, "compile_launch", compile_launch):
@@ -116,7 +116,7 @@ def test_linear_layers_run_by_their_bodies(fixtures: Fixtures, tmp_path: Path) -
 
 
 def as_given(op: OpSpec, attributes: dict[str, Any]) -> dict[str, Any]:
-    """A number stands as the bits of its fp32."""
+    """The attributes, with floats in place of the bits of their fp32 values."""
     numbers = [attribute.name for attribute in op.attributes if attribute.kind == "float"]
     return attributes | {
         name: float(np.uint32(attributes[name]).view(np.float32)) for name in numbers
@@ -124,7 +124,7 @@ def as_given(op: OpSpec, attributes: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_programs_are_those_that_operators_have(written: Path) -> None:
-    """Entries, grids, arguments and scratch, as the library is to read them."""
+    """Entries, grids, arguments and scratch, as the library must read them."""
     document, images = parts(written)
     for each in document["programs"]:
         op = by_onnx_name(each["operator"])
@@ -154,7 +154,7 @@ def amount(grid: Any) -> Json:
 
 
 def parameters(ptx: bytes) -> list[bool]:
-    """Of the entry: whether each is a pointer."""
+    """For each parameter of the entry, whether it is a pointer."""
     declared = [line for line in ptx.decode().splitlines() if line.lstrip().startswith(".param")]
     return [".u64" in line or ".b64" in line for line in declared]
 
@@ -215,13 +215,13 @@ def test_the_same_request_gives_the_same_bytes(
 
 @pytest.fixture
 def compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each kernel, in all tests that ask for this."""
+    """Compiles each kernel only once for all tests that use this fixture."""
     monkeypatch.setattr(triton_compile, "compile_launch", compile_launch)
 
 
 @pytest.fixture
 def artifact(fixtures: Fixtures, tmp_path: Path) -> Artifact:
-    """One to change."""
+    """A copy of an artifact, which a test may change."""
     return copy_of(fixtures.artifact(TASK), tmp_path / "artifact")
 
 

@@ -1,4 +1,4 @@
-"""`--logits last`: the logits of each row's last token alone."""
+"""`--logits last`: only the logits of each row's last token."""
 
 from __future__ import annotations
 
@@ -71,13 +71,13 @@ def test_numbers(fixtures: Fixtures, artifact: Artifact, ops: Any) -> None:
         ids, mask = token_ids(3, length, 40, seed=length).numpy(), ragged(length)
         found = runner.run({"input_ids": ids, "attention_mask": mask})["logits"]
         assert found.shape == (3, 1, 40)
-        kept = mask.any(axis=1)  # elsewhere all keys are padding, and no number is worth anything
+        kept = mask.any(axis=1)  # other rows have only padding, and their numbers have no meaning
         wanted = wanted_of(fixtures, ids, mask)
         np.testing.assert_allclose(found[kept], wanted[kept], rtol=0, atol=3e-5)
 
 
 def test_nothing_of_other_tokens_reaches_the_norm(artifact: Artifact) -> None:
-    """So that it takes less memory."""
+    """The last tokens are selected before the norm, which saves memory."""
     nodes = onnx.load(artifact.format_path("onnx")).graph.node
     names = [node.name for node in nodes]
     gathered = [i for i, node in enumerate(nodes) if node.op_type == "GatherElements"]

@@ -1,4 +1,4 @@
-"""What stands beside `model.onnx`: the files that go along, and a manifest that tells the truth."""
+"""The files beside `model.onnx`: files of the checkpoint, and a correct manifest."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from ..tools.model_fixtures import CONFIGS, TINY, Fixtures, feeds, outputs_of
 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
-    """A folder that has every file an artifact takes along, and some that it does not."""
+    """A folder with every file that an export copies, and some that it does not copy."""
     folder = tmp_path / "checkpoint"
     folder.mkdir()
     for name in (*CHECKPOINT_FILES, "model.safetensors", "README.md", "id_rsa", ".env"):
@@ -108,7 +108,7 @@ def test_a_link_that_leaves_the_checkpoint_is_not_followed(
 
 
 def test_what_only_looks_like_a_cache_is_none(checkpoint: Path, tmp_path: Path, out: Path) -> None:
-    """`blobs` beside `snapshots` counts when it is a folder, not when it leads somewhere else."""
+    """`blobs` beside `snapshots` counts only if it is a folder, not a link to another folder."""
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "secret").write_text("secret")
     snapshots = tmp_path / "repository" / "snapshots"
@@ -155,7 +155,7 @@ def record(path: Path) -> dict[str, Any]:
 
 @pytest.fixture
 def manifest(fixtures: Fixtures) -> dict[str, Any]:
-    """The manifest of the artifact for text generation, as anybody reads it."""
+    """The manifest of the artifact for text generation, read as plain JSON."""
     path = fixtures.artifact().path / "manifest.json"
     found: dict[str, Any] = json.loads(path.read_text())
     return found
@@ -225,7 +225,7 @@ def test_the_manifest_knows_the_tools(manifest: dict[str, Any]) -> None:
 def test_the_rotations_are_those_that_transformers_draws(
     fixtures: Fixtures, manifest: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Caught in the act: what its layers get from torch while they hash."""
+    """Records the tensors that the layers of Transformers get from torch while they hash."""
     drawn: list[torch.Tensor] = []
     randn = torch.randn
 

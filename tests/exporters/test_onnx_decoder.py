@@ -1,4 +1,4 @@
-"""The graphs that generate: names, weights, and that plain ONNX Runtime runs them."""
+"""The graphs for generation: names, weights, and a run in plain ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -84,9 +84,9 @@ def test_both_graphs_share_their_weights(artifact: Artifact) -> None:
         places = [place for place in places if place]
         assert {place["location"] for place in places} == {DECODER_WEIGHTS}
         external.append({place["offset"] for place in places})
-    # The prompt's graph has no weight of its own; the step's neither.
+    # Neither graph has an external weight of its own.
     assert external[0] == external[1]
-    assert len(external[0]) >= 2  # others are small, and are in the graphs
+    assert len(external[0]) >= 2  # the other weights are small and are in the graphs
     size = (artifact.path / DECODER_WEIGHTS).stat().st_size
     assert size < (artifact.path / "model.onnx").stat().st_size
 
@@ -117,9 +117,10 @@ def run(session: onnxruntime.InferenceSession, feeds: dict[str, Any]) -> dict[st
 
 
 def test_plain_onnxruntime_generates(artifact: Artifact) -> None:
-    """As docs/generation.md tells a user of ONNX Runtime alone.
+    """As docs/generation.md explains it for users of ONNX Runtime alone.
 
-    The last of four tokens scores by steps as the last of a prompt of four does: all attend all.
+    The last of four tokens gets the same logits from steps as at the end of a prompt of four,
+    because in such a short sequence every token attends to all earlier ones.
     """
     prefill, step = (onnxruntime.InferenceSession(artifact.path / name) for name in DECODER_FILES)
     ids = np.array([[3, 1, 4, 1], [9, 2, 6, 5]])

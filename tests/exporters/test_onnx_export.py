@@ -1,4 +1,4 @@
-"""`model.onnx` gives Transformers' numbers in plain onnxruntime, whatever was chosen at export."""
+"""`model.onnx` gives Transformers' numbers in plain onnxruntime, with all options of the export."""
 
 from __future__ import annotations
 
@@ -23,12 +23,11 @@ from reformer_export.runtimes import open_runner
 from ..models.reformers import SMALL, theirs
 from ..tools.model_fixtures import CONFIGS, TINY, Feeds, Fixtures, feeds, outputs_of, worst_error
 
-LONGEST = 120  # 128 positions, less what 121 tokens and more would be padded to
+LONGEST = 120  # of 128 positions: 121 tokens or more would be padded beyond them
 TOLERANCE = {"fp32": 1e-5, "fp16": 2e-2}
 SIZES = ((1, 1), (5, 3), (13, 1), (31, 3), (LONGEST, 1))
 
 
-# Half of the four ways to export for every commit, the other half now and then.
 def session(path: Path, *, optimised: bool = True) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
@@ -46,16 +45,16 @@ def run(opened: onnxruntime.InferenceSession, inputs: Feeds) -> Feeds:
 
 
 def error_of(found: Feeds, expected: Feeds, dtype: str) -> float:
-    """The largest relative difference of fp32, and the median of fp16.
+    """The largest relative difference for fp32, the median for fp16.
 
-    In fp16 a query now and then falls into another bucket than in fp32, and what it attends to is
-    then another thing; that these are few and were close calls is what `verify` looks at.
+    In fp16 a query sometimes falls into another bucket than in fp32, and then attends to other
+    keys. `verify` checks that such queries are few, and that their decisions were close.
     """
     return worst_error(found, expected, share=0.5 if dtype == "fp16" else 1.0)
 
 
 def rounded(model: Any) -> Any:
-    """The model with its weights as fp16 holds them."""
+    """A copy of the model whose weights are rounded to fp16."""
     result = copy.deepcopy(model)
     with torch.no_grad():
         for parameter in result.parameters():
@@ -64,7 +63,7 @@ def rounded(model: Any) -> Any:
 
 
 def _task_cases() -> list[Any]:
-    """Every task in every way; for each commit every task in one way, and one task in two."""
+    """Every task in four ways. Each commit runs every task in one way, and one task in two."""
     ways = [("fp32", "auto"), ("fp16", "portable"), ("fp32", "portable"), ("fp16", "auto")]
     often = {("text-generation", *ways[1]), *((task, *ways[0]) for task in CONFIGS)}
     cases = [(task, *way) for task in CONFIGS for way in ways]
@@ -90,11 +89,11 @@ def test_every_task(fixtures: Fixtures, task: str, dtype: str, ops: str) -> None
 
 
 def test_every_length_up_to_three_chunks(fixtures: Fixtures) -> None:
-    """Alone and beside shorter ones: which lengths are padded, and how far, is in the graph."""
+    """Alone and beside shorter ones: the graph itself computes whether and how far to pad."""
     model = fixtures.model()
     artifacts = [fixtures.artifact(ops=ops) for ops in ("auto", "portable")]
     opened = [session(artifact.format_path("onnx")) for artifact in artifacts]
-    for length in range(1, 3 * 12 + 1):  # of the least common multiple of both chunk lengths
+    for length in range(1, 3 * 12 + 1):  # 12: the least common multiple of both chunk lengths
         for inputs in (feeds(length, 1), feeds(length, 3)):
             expected = outputs_of(model, inputs)
             for either in opened:
@@ -123,7 +122,7 @@ def test_the_longest_sequence(fixtures: Fixtures) -> None:
 
 
 def _opset_cases() -> list[Any]:
-    """Every opset, and for each commit the ends of the range in the ways that differ most."""
+    """Every opset in two ways. Each commit runs the first and the last opset, each in one way."""
     ways = (("fp16", "auto"), ("fp32", "portable"))
     often = {(OPSETS[0], *ways[0]), (OPSETS[-1], *ways[1])}
     cases = [(n, dtype, ops) for n in OPSETS for dtype, ops in ways]
@@ -165,7 +164,7 @@ def test_external_data(fixtures: Fixtures, monkeypatch: pytest.MonkeyPatch, tmp_
     assert outside.signature == inside.signature
     inputs = feeds(29, 3)
     expected = run(session(inside.format_path("onnx")), inputs)
-    monkeypatch.chdir(tmp_path)  # the data are found beside the model
+    monkeypatch.chdir(tmp_path)  # the data must be found beside the model
     for optimised in (False, True):
         found = run(session(outside.format_path("onnx"), optimised=optimised), inputs)
         assert worst_error(found, expected) <= TOLERANCE["fp32"]
@@ -210,7 +209,7 @@ def test_a_shorter_maximum_changes_what_is_said_alone(fixtures: Fixtures, tmp_pa
 
 
 def undescribed(path: Path) -> onnx.ModelProto:
-    """A model without what it says of itself for people."""
+    """A model without its metadata and its descriptions for people."""
     model = onnx.load(path)
     model.ClearField("metadata_props")
     model.ClearField("doc_string")
@@ -247,7 +246,7 @@ def test_bf16_is_for_onnx_alone() -> None:
 
 
 def test_a_model_in_bf16(fixtures: Fixtures, tmp_path: Path) -> None:
-    """For GPUs. On the CPU it is emulated, and the export verified so; outputs come in fp32."""
+    """bf16 is for GPUs. The CPU emulates it, in the verification too; outputs are fp32."""
     artifact = to_onnx(fixtures.checkpoint(), tmp_path / "out", dtype="bf16")
     record = artifact.parity("onnx")
     assert record is not None
@@ -264,7 +263,7 @@ def test_a_model_in_bf16(fixtures: Fixtures, tmp_path: Path) -> None:
 
 
 def test_hashing_can_be_chosen(fixtures: Fixtures, tmp_path: Path) -> None:
-    """Buckets and seed by option are those of a checkpoint that has them in its config."""
+    """Buckets and seed from options have the same effect as in the config of a checkpoint."""
     chosen = TINY | {"num_buckets": [2, 4], "hash_seed": 9}
     model = theirs("text-generation", **chosen)
     theirs("text-generation", **TINY).save_pretrained(tmp_path / "checkpoint")

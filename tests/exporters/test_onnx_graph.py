@@ -1,4 +1,4 @@
-"""What a person or another tool finds in `model.onnx`: names, axes, attributes, and no waste."""
+"""`model.onnx` for people and other tools: names, axes, attributes, no weight stored twice."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from ..tools.model_fixtures import CONFIGS, TINY, Fixtures
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# As optimum names them, whose artifacts other programs already read.
+# The names that optimum uses, because other programs already read its artifacts.
 OUTPUTS: dict[str, dict[str, list[str | int]]] = {
     "feature-extraction": {"last_hidden_state": ["batch", "sequence", 24]},
     "text-generation": {"logits": ["batch", "sequence", 40]},
@@ -42,7 +42,8 @@ OUTPUTS: dict[str, dict[str, list[str | int]]] = {
     },
 }
 
-# A module's path, then the operator; inside an operator of ours, what the value is.
+# The path of a module, then the operator, then a name for the value. In the bodies of our
+# operators: only a name for the value.
 READABLE = re.compile(
     r"(?:[a-z_]+(?:\.[a-z0-9_]+)*/)?[A-Z][A-Za-z]+(?:_\d+)?(?:/[a-z_]+(?:_\d+)?)?"
 )
@@ -76,9 +77,9 @@ def test_inputs_and_outputs(fixtures: Fixtures, task: str) -> None:
 
 @pytest.mark.parametrize("task", CONFIGS)
 def test_nothing_keeps_the_cuda_provider_from_the_graph(fixtures: Fixtures, task: str) -> None:
-    """What ONNX Runtime's CUDA provider has no kernel for runs on the CPU, with copies around it.
+    """Nodes without a kernel in ONNX Runtime's CUDA provider run on the CPU, with copies around.
 
-    So it is with a Pad of integers. A Clip with an open bound is a fault of its own: shapes that
+    A Pad of integers is such a node. A Clip with an open bound is a different problem: shapes that
     are computed from it count as data, are computed on the GPU, and are copied back.
     """
     graph = onnx.load(fixtures.artifact(task).format_path("onnx")).graph
@@ -143,7 +144,7 @@ def test_names_in_bodies(fixtures: Fixtures) -> None:
 def test_attributes_come_in_the_order_of_the_spec(fixtures: Fixtures) -> None:
     nodes = onnx.load(fixtures.artifact().format_path("onnx")).graph.node
     ours = [node for node in nodes if node.domain == "reformer"]
-    # Two sums in each of four layers, but no norm right after the last.
+    # Two sums in each of four layers, but no norm directly after the last sum.
     assert Counter(node.op_type for node in ours) == {"AddNorm": 7, **{op.name: 2 for op in OPS}}
     for node in ours:
         wanted = [attribute.name for attribute in by_onnx_name(node.op_type).attributes]
@@ -195,7 +196,7 @@ def value_list(value: Any) -> list[Any]:
 @pytest.mark.parametrize("task", ["text-generation", "question-answering"])
 @pytest.mark.parametrize("ops", ["auto", "portable"])
 def test_no_weight_is_stored_twice(fixtures: Fixtures, task: str, ops: str) -> None:
-    """The rotations above all, which the LSH layers share."""
+    """Above all the rotations, which the LSH layers share."""
     model = onnx.load(fixtures.artifact(task, ops=ops).format_path("onnx"))
     stored = [
         (tensor.data_type, tuple(tensor.dims), hashlib.sha256(tensor.raw_data).hexdigest())
@@ -206,7 +207,7 @@ def test_no_weight_is_stored_twice(fixtures: Fixtures, task: str, ops: str) -> N
 
 
 def test_layers_as_initialised_are_stored_once_too(tmp_path: Path) -> None:
-    """Before training all norms are alike, which is nothing to count on and nothing to break."""
+    """Before training all norms have equal weights. The export must not depend on that or fail."""
     config = transformers.ReformerConfig(**TINY)
     model = transformers.ReformerModelWithLMHead(config)
     model.save_pretrained(tmp_path / "checkpoint")
@@ -219,7 +220,7 @@ def test_layers_as_initialised_are_stored_once_too(tmp_path: Path) -> None:
 
 
 def test_large_weights_are_stored_as_they_are_used(tmp_path: Path) -> None:
-    """Torch's optimizer transposes small ones only; onnxruntime would do the others at loading."""
+    """Torch's optimizer transposes only small weights; onnxruntime would do the rest at loading."""
     sizes = {"num_attention_heads": 4, "attention_head_size": 512, "hidden_size": 512}
     config = SMALL | {"attn_layers": ["local"], "axial_pos_embds_dim": [256, 256]} | sizes
     model = theirs("text-generation", **config)
@@ -232,13 +233,13 @@ def test_large_weights_are_stored_as_they_are_used(tmp_path: Path) -> None:
     assert weights[f"{attention}.self_attention.query.weight"] == [512, 4 * 512]
     assert weights[f"{attention}.output.dense.weight"] == [4 * 512, 512]
     assert not [n.name for n in found.node if n.op_type == "Transpose" and n.input[0] in weights]
-    # Both orders of a weight would show in the size of the file.
+    # If a weight were stored in both orders, the file would be larger.
     parameters = 4 * sum(parameter.numel() for parameter in model.parameters())
     assert artifact.format_path("onnx").stat().st_size < parameters + 200_000
 
 
 def test_two_exports_are_alike_to_the_byte(fixtures: Fixtures, tmp_path: Path) -> None:
-    """In another process, whose hashes of strings are others."""
+    """In another process, in which strings have other hashes."""
     code = (
         "import sys; from reformer_export import to_onnx;"
         "to_onnx(*sys.argv[1:], external_data=True, verify=False)"

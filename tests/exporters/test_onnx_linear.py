@@ -1,4 +1,4 @@
-"""Linear layers as nodes of ours: `exporters/onnx/linear.py`."""
+"""Linear layers as nodes of our operators: `exporters/onnx/linear.py`."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def count(path: Path) -> dict[str, int]:
 
 
 def slow(value: object) -> Any:
-    """A parameter that is an export of its own, for `make test-all`."""
+    """A parameter that needs one more export, so only `make test-all` runs it."""
     return pytest.param(value, marks=pytest.mark.slow)
 
 
@@ -57,7 +57,7 @@ def run(model: bytes, ids: np.ndarray, *, native: bool) -> np.ndarray:
 
 
 def check_numbers(artifact: Artifact, model: Any) -> None:
-    """Equal to Transformers by kernels and by bodies, at lengths within and beyond a chunk."""
+    """Kernels and bodies both give Transformers' numbers, at lengths within and beyond a chunk."""
     data = artifact.format_path("onnx").read_bytes()
     for batch, length in ((1, 1), (2, 5), (3, 23), (1, 120)):
         ids = token_ids(batch, length, WIDE["vocab_size"], seed=length)
@@ -116,7 +116,7 @@ def test_every_activation_is_that_of_transformers() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [{"ops": "portable"}, {"dtype": "bf16"}], ids=str)
 def test_who_sees_standard_operators(fixtures: Fixtures, options: dict[str, str]) -> None:
-    """Models without our nodes, and bf16, which no CPU kernel takes."""
+    """Models without our nodes, and bf16, which no CPU kernel supports."""
     assert not count(fixtures.artifact(config=WIDE, **options).format_path("onnx"))
 
 

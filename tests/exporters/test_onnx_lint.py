@@ -32,7 +32,7 @@ def refused(
     constants: dict[str, np.ndarray] | None = None,
     functions: list[onnx.FunctionProto] | None = None,
 ) -> None:
-    """A graph that reads `x` of this kind, and some constants, is refused in one line."""
+    """A graph of `nodes`, with input `x` of type `kind`, is refused with one line that matches."""
     initializers = [numpy_helper.from_array(a, name) for name, a in (constants or {}).items()]
     graph = helper.make_graph(
         nodes if isinstance(nodes, list) else [nodes],
@@ -85,13 +85,13 @@ def test_scatters_that_reduce(op_type: str, reduction: str) -> None:
 def test_a_sort_that_is_too_long() -> None:
     said = f"has TopK .*: TensorRT takes a constant k of at most {MAX_TOPK}"
     refused(node("TopK", "x k", "y i"), said, constants={"k": np.array([MAX_TOPK + 1])})
-    refused(node("TopK", "x k", "y i"), said)  # computed, so it could be anything
+    refused(node("TopK", "x k", "y i"), said)  # k is computed, so it can have any value
     constant = node("Constant", "", "k", value=numpy_helper.from_array(np.array([MAX_TOPK + 1])))
     refused([constant, node("TopK", "x k", "y i")], said)
 
 
 def test_a_sort_that_is_short_enough() -> None:
-    said = "has NonZero"  # and nothing before it
+    said = "has NonZero"  # and no error before this one
     for k in (1, MAX_TOPK):
         value = numpy_helper.from_array(np.array([k]))
         sort = [node("Constant", "", "k", value=value), node("TopK", "x k", "z i")]

@@ -1,4 +1,4 @@
-"""Tools that rewrite ONNX files take ours, and what they write gives the same numbers."""
+"""Tools that rewrite ONNX files accept our files, and their output gives the same numbers."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ EXACT = (
     polygraphy_sanitize,
 )
 PORTABLE_ONLY = (onnx_version_converter,)
-"""Tools that know no functions in a model, so they take what `--ops portable` writes."""
+"""Tools that do not support functions in a model, so they get a file of `--ops portable`."""
 
 
 @pytest.mark.parametrize("tool", [*EXACT, *PORTABLE_ONLY])
@@ -163,9 +163,9 @@ def test_the_same_numbers(fixtures: Fixtures, tmp_path: Path, tool: Tool) -> Non
     ],
 )
 def test_fewer_bits(fixtures: Fixtures, tmp_path: Path, tool: Tool, ops: str, bound: float) -> None:
-    """Of a model that does not hash, so that rounding moves no token into another bucket.
+    """The model does not hash, so that rounding moves no token into another bucket.
 
-    With "auto" most weights are in nodes of ours, which quantizers leave as they are.
+    With "auto" most weights are in nodes of our operators, which quantizers do not change.
     """
     config = WIDE | {"attn_layers": ["local", "local"]}
     source = fixtures.artifact(TASK, config, ops=ops).format_path("onnx")
@@ -191,7 +191,7 @@ def test_the_limits_are_in_the_file(fixtures: Fixtures) -> None:
     assert longest in model.graph.input[0].doc_string
     opened = onnxruntime.InferenceSession(artifact.format_path("onnx"))
     assert opened.get_modelmeta().custom_metadata_map == told
-    # What a user sees who does not look.
+    # The error for a user who does not read the limits.
     with pytest.raises(Exception, match=r"Gather|Expand|Slice|position"):
         opened.run(None, feeds(artifact.signature.max_length + 1))
 

@@ -1,4 +1,4 @@
-"""Export and verify as one step: what comes out is right, or nothing comes out."""
+"""Export and verification in one step: the artifact is correct, or nothing is written."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_what_comes_out_is_verified(fixtures: Fixtures, tmp_path: Path) -> None:
     assert {row["batch"] for row in record["rows"]} == {1, 3}
     assert {row["masked"] for row in record["rows"]} == {True, False}
     assert {row["seed"] for row in record["rows"]} == {0, 1}
-    # What plain onnxruntime will run is what was compared, whichever kernels are installed here.
+    # The comparison runs what plain onnxruntime runs, even if our kernels are installed here.
     assert record["candidate"].endswith("portable operators")
 
     assert Artifact.open(artifact.path) == artifact
@@ -59,7 +59,7 @@ def test_what_comes_out_is_verified(fixtures: Fixtures, tmp_path: Path) -> None:
 
 
 def test_verification_can_be_left_out(fixtures: Fixtures, tmp_path: Path) -> None:
-    """As the README shows it, from the package itself."""
+    """As the README shows it, with the functions of the package itself."""
     said: list[str] = []
     artifact = reformer_export.to_onnx(
         fixtures.checkpoint(TASK), tmp_path / "out", verify=False, progress=said.append
@@ -76,7 +76,7 @@ def test_verification_can_be_left_out(fixtures: Fixtures, tmp_path: Path) -> Non
 
 
 def wrong_rotations(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawn from another seed, in our model and its export alike: only transformers can tell."""
+    """Another seed in both our model and its export: only transformers shows the difference."""
 
     draw = reversible.draw_rotations
 
@@ -87,7 +87,7 @@ def wrong_rotations(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def wrong_body(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Local attention that looks one chunk further back than it says."""
+    """Local attention that looks one chunk further back than its attribute says."""
     original = onnx_bodies._BODIES["ChunkAttention"]
 
     def body(w: OnnxWriter, *inputs: ir.Value, num_chunks_before: int, **rest: Any) -> ir.Value:
@@ -117,7 +117,7 @@ def test_a_wrong_export_leaves_nothing(
     assert json.dumps(report, allow_nan=False)
     rows = report["rows"]
     assert {row["reference"] for row in rows if row["misses"]} == {"transformers"}
-    assert any(row["passed"] for row in rows)  # one chunk alone is not hashed
+    assert any(row["passed"] for row in rows)  # a sequence of one chunk is not hashed
 
 
 def test_a_wrong_export_leaves_the_artifact_that_was_there(

@@ -1,4 +1,4 @@
-"""Every format is known everywhere that a format has to be known."""
+"""Every format has an exporter, a runtime, a command and a function of the package."""
 
 from __future__ import annotations
 

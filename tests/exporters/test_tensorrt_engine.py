@@ -1,6 +1,6 @@
-"""Engines built for real by TensorRT-RTX, which needs no GPU for it, and what is written of them.
+"""Engines that TensorRT-RTX really builds, for which it needs no GPU, and their records.
 
-No engine runs here: what is tested is all that happens before a GPU is needed.
+No engine runs here: the tests cover everything that happens before a GPU is needed.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def test_engine_of_a_verified_graph(fixtures: Fixtures, task: str, options: dict
     assert "portable operators" in record.parity["candidate"]
     assert ("bf16 emulated" in record.parity["candidate"]) == (record.dtype == "bf16")
     assert record.evidence.endswith("built and not run: nothing here ran on a GPU.")
-    # Each node of ours became layers of the network, under its name.
+    # Each node of our operators became layers of the network, under its name.
     kinds = {operator.op for operator in record.operators}
     assert kinds == {"LshBucket", "SortedChunkAttention", "ChunkAttention"}
     assert min(operator.layers for operator in record.operators) > 10
@@ -118,7 +118,7 @@ def test_half_an_engine_is_half_as_heavy(fixtures: Fixtures) -> None:
         fixtures.engine(TASK, dtype=dtype, verify=False).record for dtype in ("fp32", "fp16")
     )
     assert half.weights_bytes < 0.7 * whole.weights_bytes
-    # By the type of their results: the layers compute in half precision.
+    # The types of the outputs show that the layers compute in half precision.
     products = [layer.outputs for layer in half.layers if layer.type == "matrix_multiply"]
     assert products.count(("half",)) > products.count(("float",)) > 0
 
@@ -172,7 +172,7 @@ def test_a_graph_with_other_numbers_is_not_built(
 def test_two_percent_too_much_is_noticed_in_half_precision(
     fixtures: Fixtures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The flash-attention rule bites: what goes from fp16 to fp32 is scaled by 1.02."""
+    """The flash-attention rule detects a scale of 1.02 in each cast from fp16 to fp32."""
     original = OnnxWriter.to_float32
 
     def scaled(self: OnnxWriter, value: Any) -> Any:
@@ -246,7 +246,7 @@ def test_artifacts_that_cannot_become_it(
 @pytest.mark.slow
 @pytest.mark.parametrize("export", [{"dtype": "fp16"}, {"ops": "portable"}])
 def test_other_artifacts(fixtures: Fixtures, tmp_path: Path, export: dict[str, Any]) -> None:
-    """In half precision already, or with nothing of ours in the graph."""
+    """Artifacts that are already in half precision, or have none of our operators."""
     artifact = fixtures.artifact("fill-mask", **export)
     record = to_tensorrt(artifact.path, tmp_path / "out", flavor="rtx").record
     assert record.dtype == export.get("dtype", "fp32")
@@ -279,7 +279,7 @@ def test_messages_of_the_library_are_tidied() -> None:
 
 
 def test_interrupted_builds_leave_nothing(fixtures: Fixtures, tmp_path: Path) -> None:
-    """Ctrl-C while TensorRT builds, as progress is told."""
+    """Ctrl-C while TensorRT builds, raised by the progress callback."""
 
     def stop(message: str) -> None:
         if message.startswith("building: "):
@@ -316,7 +316,7 @@ def test_an_old_library(fixtures: Fixtures, monkeypatch: pytest.MonkeyPatch) -> 
         load_library("rtx", purpose="a test")
 
 
-# What is wrong with a folder, found before anything of it is used.
+# Damaged folders: the damage is found before any file is used.
 
 
 def test_a_record_of_a_newer_schema(copy: Path) -> None:
@@ -394,7 +394,7 @@ def test_an_artifact_is_no_engine(fixtures: Fixtures) -> None:
         Engine.open(fixtures.artifact(TASK).path)
 
 
-# Running, up to where a GPU is needed.
+# Running, up to the point where a GPU is needed.
 
 
 def test_an_engine_belongs_to_its_release(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -406,7 +406,7 @@ def test_an_engine_belongs_to_its_release(engine: Engine, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("task", ["question-answering", "text-classification", TASK])
 def test_outputs_have_the_shapes_that_are_set_aside_for_them(fixtures: Fixtures, task: str) -> None:
-    """The runner allocates by the signature, before the engine runs."""
+    """The runner allocates outputs by the signature, before the engine runs."""
     artifact = fixtures.artifact(task)
     runner = open_runner(artifact)
     found = runner.run(feeds(9, 2))
@@ -423,7 +423,7 @@ def test_each_runtime_takes_its_own_kind(engine: Engine, fixtures: Fixtures) -> 
 
 
 def test_a_kill_while_building_leaves_nothing(fixtures: Fixtures, tmp_path: Path) -> None:
-    """SIGTERM to the command line, at the moment it says that it builds."""
+    """SIGTERM to the command line, when it reports that it builds."""
     out = tmp_path / "new" / "out"
     child = subprocess.Popen(
         [

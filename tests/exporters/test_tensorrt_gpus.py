@@ -1,4 +1,4 @@
-"""Engines and GPUs: what is said where there is none, or one that TensorRT-RTX does not know."""
+"""Engines and GPUs: errors if there is no GPU, or one that TensorRT-RTX does not know."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def test_running_needs_a_gpu(engine: Engine) -> None:
 
 @no_gpu
 def test_memory_on_a_gpu_that_is_not_there() -> None:
-    """cuda-bindings is installed; its first call fails, and says so."""
+    """cuda-bindings is installed; its first call fails, and the error names this call."""
     with pytest.raises(InferenceError, match="cudaStreamCreate failed with"):
         BindingsMemory()
 
 
 @no_gpu
 def test_standard_tensorrt_needs_a_gpu_to_build() -> None:
-    """As far as it goes here: the check before the library's own builder is made."""
+    """Tests only the check before the library's own builder is created."""
     library = dataclasses.replace(load_library("rtx", purpose="a test"), flavor=FLAVORS["standard"])
     with pytest.raises(DeviceUnavailableError, match="or with --flavor rtx, which builds without"):
         EngineBuilder(library)
@@ -59,7 +59,7 @@ def test_standard_tensorrt_needs_a_gpu_to_build() -> None:
 def test_a_gpu_that_rtx_does_not_know(
     fixtures: Fixtures, engine: Engine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """It is said before anything is loaded or built: an H200 has compute capability 9.0."""
+    """The error comes before anything is loaded or built. An H200 has compute capability 9.0."""
     there = gpu.Gpu("NVIDIA H200", 90)
     monkeypatch.setattr(gpu, "find_gpus", lambda: ([there], ""))
     monkeypatch.setattr(tensorrt, "find_gpus", lambda: ([there], ""))

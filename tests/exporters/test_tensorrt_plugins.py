@@ -1,10 +1,11 @@
-"""TensorRT plugins, as far as that goes without a GPU and without libnvinfer.
+"""Tests of TensorRT plugins that need neither a GPU nor libnvinfer.
 
 - The pass that puts plugin nodes into a model.
-- Our definitions, taken by TensorRT's own Python code (`plugin_bindings.py`).
-- Whole models: what these definitions launch, executed by the PTX emulator, against onnxruntime.
+- Our definitions, evaluated by TensorRT's own Python code (`plugin_bindings.py`).
+- Whole models: the PTX emulator executes the launches of these definitions, and the outputs must
+  equal those of onnxruntime.
 
-Not shown here: that TensorRT's parser and builder take it, and that a GPU does.
+Not tested here: that TensorRT's parser and builder accept the models, and that a GPU runs them.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ TARGET = 80
 
 @dataclass
 class Rewritten:
-    """An artifact's model with plugin nodes, and the kernels they name."""
+    """An artifact's model with plugin nodes, and the kernels that the nodes name."""
 
     artifact: Artifact
     model: ir.Model
@@ -239,7 +240,7 @@ def test_folders_of_kernels_that_are_damaged(fp32: Rewritten, tmp_path: Path) ->
         load_kernels(copy, target=TARGET)
 
 
-# Definitions, as TensorRT's Python code takes them
+# Definitions, as TensorRT's Python code evaluates them
 
 
 def shapes(kernel: PluginKernel, batch: int, length: int) -> list[tuple[str, list[int]]]:
@@ -255,7 +256,7 @@ def shapes(kernel: PluginKernel, batch: int, length: int) -> list[tuple[str, lis
 
 
 def launches(fp32: Rewritten) -> dict[str, Launch]:
-    """What torch launches for the same layers, by step."""
+    """The launches of torch for the same layers, by step."""
     layers = dict(fp32.layers)
     found = local_layer(layers["local"], dtype="float32", target=TARGET)
     return found | lsh_layer(layers["lsh"], layers["hashing"], dtype="float32", target=TARGET)
@@ -315,7 +316,7 @@ def test_emulated_plugins_of_a_model_equal_onnxruntime(
 
 @pytest.mark.slow
 def test_emulated_plugins_of_one_round_equal_onnxruntime(fixtures: Fixtures, folder: Path) -> None:
-    """Nothing to combine, and buckets that take two passes of sorting."""
+    """No rounds to combine, and so many buckets that sorting takes two passes."""
     need_bindings()
     config = TINY | {"num_hashes": 1, "num_buckets": [32, 64]}
     found = rewrite(fixtures.artifact("text-generation", config), folder / "one-round")
@@ -335,7 +336,7 @@ def test_emulated_plugins_of_one_round_equal_onnxruntime(fixtures: Fixtures, fol
 def test_emulated_plugins_of_a_half_precision_model_equal_onnxruntime(
     fixtures: Fixtures, folder: Path
 ) -> None:
-    """Nine of ten numbers: fp16 activations differ, and one other bucket moves whole rows."""
+    """Checks nine of ten numbers: fp16 activations differ, and another bucket moves whole rows."""
     need_bindings()
     half = rewrite(fixtures.artifact("text-generation", TINY, dtype="fp16"), folder / "fp16")
     with Bindings(half.folder, TARGET, folder / "stubs") as bindings:
@@ -352,7 +353,7 @@ def check_model(
     )
     names = [output.name for output in session.get_outputs()]
     wanted = dict(zip(names, session.run(None, inputs), strict=True))
-    # Padded positions hold numbers of no use.
+    # The numbers at padded positions have no meaning.
     valid = inputs["attention_mask"].astype(bool)
     mine = {name: output[valid] for name, output in zip(names, outputs, strict=True)}
     assert all(np.isfinite(output).all() for output in mine.values())
@@ -363,7 +364,7 @@ def check_model(
 def test_a_wrong_input_of_a_plugin_shows_in_the_outputs(
     fp32: Rewritten, bindings: Bindings
 ) -> None:
-    """The comparison above can fail: with keys in the place of values, it does."""
+    """The comparison above can fail: it does if keys are in the place of values."""
     model = ir.load(fp32.artifact.format_path("onnx"))
     use_plugins(model, fp32.kernels)
     node = next(node for node in model.graph if node.op_type == "chunk_attention")

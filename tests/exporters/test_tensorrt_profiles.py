@@ -1,4 +1,4 @@
-"""Shapes an engine is built for: what is said, what is left out, and what is refused."""
+"""The shapes that an engine is built for: given shapes, defaults, and refused shapes."""
 
 from __future__ import annotations
 

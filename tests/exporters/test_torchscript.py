@@ -1,4 +1,4 @@
-"""`model.pt` is the model at every length, in Python and wherever else TorchScript is loaded."""
+"""`model.pt` equals the model at every length, in Python and in other users of TorchScript."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Make = Callable[..., Artifact]
 
 @pytest.fixture(scope="module")
 def make(fixtures: Fixtures, tmp_path_factory: pytest.TempPathFactory) -> Make:
-    """model.pt of a task's model, made once, not verified."""
+    """Exports model.pt of a task, once for each set of options, without verification."""
     folder = tmp_path_factory.mktemp("torchscript")
 
     @cache
@@ -81,7 +81,7 @@ def test_the_model_at_every_length(
 
 
 def kinds(graph: Any) -> set[str]:
-    """What the nodes of a graph are, in branches too."""
+    """The kinds of all nodes of a graph, in branches too."""
     found = {node.kind() for node in graph.nodes()}
     for node in graph.nodes():
         for block in node.blocks():
@@ -131,7 +131,7 @@ except torch.jit.Error as error:
 def test_portable_needs_nothing_of_ours(
     make: Make, opened: Callable[..., Runner], tmp_path: Path
 ) -> None:
-    """A process that cannot import our packages, and a mask that is left out."""
+    """In a process that cannot import our packages, and without a mask."""
     artifact = make(ops="portable")
     arguments = [str(artifact.path / "model.pt"), str(tmp_path / "out.pt")]
     done = subprocess.run(
@@ -155,10 +155,10 @@ def test_half_precision(fixtures: Fixtures, make: Make) -> None:
 
 
 def test_chunked_feed_forward_has_no_number_of_pieces(fixtures: Fixtures, tmp_path: Path) -> None:
-    # One token a piece: Transformers wants the length to be a multiple of the size.
+    # One token per piece, because Transformers wants the length to be a multiple of the size.
     config = TINY | {"chunk_size_feed_forward": 1, "chunk_size_lm_head": 1}
     checkpoint = fixtures.checkpoint("text-generation", config)
-    to_torchscript(checkpoint, tmp_path / "out")  # verifies itself at all kinds of lengths
+    to_torchscript(checkpoint, tmp_path / "out")  # verifies itself at many lengths
 
 
 def test_buckets_are_shown(make: Make, opened: Callable[..., Runner]) -> None:
@@ -201,7 +201,7 @@ def test_operators_of_another_version(make: Make, tmp_path: Path) -> None:
 
 
 def test_what_is_no_torchscript(make: Make, tmp_path: Path) -> None:
-    """Sealed as if it were: whoever made it made it so."""
+    """The manifest agrees with the damaged file, as if the file had been made so."""
     from reformer_export.artifact.manifest import record_files
 
     for name, content in (("none", b""), ("text", b"hello"), ("cut", None)):
@@ -242,7 +242,7 @@ def test_what_the_file_itself_refuses(make: Make) -> None:
 def test_a_wrong_model_is_found(
     fixtures: Fixtures, make: Make, loaded: LoadedModel, tmp_path: Path
 ) -> None:
-    """Another model's file in the right model's artifact: every stage sees it."""
+    """The file of another model in the artifact: the verification finds it."""
     from reformer_export.artifact.manifest import record_files
 
     other = make(hash_seed=99)

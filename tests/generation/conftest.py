@@ -28,5 +28,5 @@ def generators(fixtures: Fixtures) -> Iterator[dict[str, Generator]]:
 
 @pytest.fixture(scope="session")
 def generator(generators: dict[str, Generator]) -> Generator:
-    """By the kernels."""
+    """The generator in ONNX Runtime with native operators."""
     return generators["native"]

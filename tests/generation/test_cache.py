@@ -1,4 +1,4 @@
-"""Caches: rows are chosen, room is made, files are checked."""
+"""Caches: choosing rows, making room for more tokens, checking files."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_a_step_changes_the_cache(generator: Generator) -> None:
     assert cache.past_length.tolist() == [6, 15]
     assert cache.prompt_length.tolist() == [5, 14]
     assert before.past_length.tolist() == [5, 14]
-    # Only the new token's place, and the order.
+    # Only the position of the new token changes, and the order.
     changed = (cache.tensors["key.1"] != before.tensors["key.1"]).any(axis=(2, 3))
     assert np.argwhere(changed).tolist() == [[0, 5], [1, 14]]
     order = cache.tensors["order.1"]

@@ -1,4 +1,4 @@
-"""`open_generator`: the tokens of Hugging Face's `generate`, in batches, streamed, to the limit."""
+"""`open_generator` gives the tokens of Hugging Face: in batches, streamed, up to the limit."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_row_of_a_batch_is_as_alone(generators: dict[str, Generator], kind: st
 
 @pytest.mark.slow  # exports once more
 def test_half_precision(fixtures: Fixtures) -> None:
-    """Close to fp32: the logits after a prompt and a step, of both kinds of operators."""
+    """The logits after a prompt and a step are close to fp32, with both kinds of operators."""
     half = fixtures.decoder(dtype="fp16")
     full = reformer_export.open_generator(fixtures.decoder(), threads=1)
     wanted, cache = full.decoder.prefill([prompt(4)], capacity=8)
@@ -171,11 +171,11 @@ def test_a_runtime_that_cannot_generate(fixtures: Fixtures) -> None:
         reformer_export.open_generator(script, runtime="aoti")
     with pytest.raises(UsageError, match=r"in torchscript: export it with .*to-torchscript"):
         reformer_export.open_generator(fixtures.decoder(), runtime="torchscript")
-    assert "torch 2" in reformer_export.open_generator(script).description  # the only one there
+    assert "torch 2" in reformer_export.open_generator(script).description  # its only runtime
 
 
 def test_model_pt_generates_without_our_classes(fixtures: Fixtures) -> None:
-    """As docs/generation.md tells a user of torch alone; the weights are there once."""
+    """As docs/generation.md explains it for users of torch alone; the weights are stored once."""
     artifact = fixtures.generating_script(ops="portable")
     module = torch.jit.load(artifact.path / "model.pt")
     ids = torch.from_numpy(prompt(9))[None]
@@ -225,8 +225,8 @@ def test_a_cache_goes_on_where_it_was(generator: Generator, tmp_path: Path) -> N
     wanted = generator.generate(ids, max_new_tokens=8, stop=())
     _, cache = decoder.prefill([ids[:-1]], capacity=22)
     cache.save(tmp_path / "cache.safetensors")
-    # The tokens of a prompt and of steps are others by definition, so what a cache gives is
-    # compared with a cache.
+    # A prompt and single steps give different tokens by definition, so tokens from a cache are
+    # compared with tokens from a cache.
     first = list(generator.stream(ids, max_new_tokens=8, stop=(), cache=cache))
     loaded = Cache.load(decoder.layout, tmp_path / "cache.safetensors")
     second = list(generator.stream(ids, max_new_tokens=8, stop=(), cache=loaded))

@@ -1,4 +1,4 @@
-"""Checks of all that needs a GPU: see check.py."""
+"""Checks of everything that needs a GPU: see check.py."""
 
 import sys
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 PACKAGES = [str(ROOT / name) for name in (".", "custom_ops", "models")]
-"""Where this checkout's packages lie."""
+"""The folders of this checkout's packages."""
 
-# Nothing of ours need be installed where the GPU is; and what is may be of another version.
+# Our packages may be missing on the machine with the GPU, or have another version there.
 sys.path[:0] = [folder for folder in PACKAGES if folder not in sys.path]

@@ -1,13 +1,13 @@
-"""Checks all that needs a GPU, by one command:
+"""Checks everything that needs a GPU, with one command:
 
     python3 -m tests.gpu.check --out DIR [--wheels DIR] [--unpacked DIR] [--only NAME,...]
 
 or `make gpu-check OUT=DIR [WHEELS=DIR]`. It takes six minutes at most and installs nothing. It
 writes gpu-check.json, gpu-check.md and gpu-check.log, which grow while it runs. The exit code is 0
-where all that ran was right, 1 where something was wrong, 2 where the command was.
+if everything that ran passed, 1 if something failed, 2 if the command was wrong.
 
-Without a GPU it names what it left out, and why. `--rehearse` runs the cases on the CPU, a few of
-each part, which shows nothing about a GPU but that the check itself works.
+Without a GPU it reports which parts it left out, and why. `--rehearse` runs a few cases of each
+part on the CPU, which shows only that the check itself works, and nothing about a GPU.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from .report import JSON, PAGE, Case, PartResult, Report
 from .running import Runner, conclude
 
 BUDGET = 350.0
-"""Seconds that a check takes at most."""
+"""The most seconds that a check may take."""
 
 _REHEARSED = 3
-"""How many cases of a group a rehearsal runs."""
+"""The number of cases of a group that a rehearsal runs."""
 
 
 def main(arguments: Sequence[str] | None = None, parts: Sequence[Part] = PARTS) -> int:
-    """The command above, for these parts."""
+    """The command above, for the given parts."""
     begun = time.monotonic()
     options = _parse(arguments, parts)
     chosen = [part for part in parts if not options.only or part.name in options.only]
@@ -78,7 +78,7 @@ def check(
             ready.append(result)
     together = [result for result in ready if not result.part.alone]
     alone = [result for result in ready if result.part.alone]
-    # What measures time comes last, and is to find time left: all it may take, within reason.
+    # Parts that measure time run last. Time is kept for them: their limits, but at most a share.
     kept = min(sum(r.part.limit for r in alone), 0.55 * options.budget)
     jobs = [job for result in together for job in _jobs(result, options, scratch, gpu)]
     runner.run(jobs, at_once=usable_cores(), until=deadline - kept)
@@ -91,12 +91,12 @@ def check(
 
 
 def _a_few(group: Sequence[str]) -> Sequence[str]:
-    """The first case, the last and one between."""
+    """The first case, the middle one and the last."""
     return group if len(group) <= _REHEARSED else [group[0], group[len(group) // 2], group[-1]]
 
 
 def _planned(part: Part, wanted: str) -> PartResult:
-    """The part with its cases, none of them run."""
+    """The part with its cases, none of which has run."""
     result = PartResult(part)
     try:
         result.cases = {name: Case(name) for name in part.load().cases() if wanted in name}
@@ -134,7 +134,7 @@ def _jobs(
 
 
 def _environment(options: argparse.Namespace, scratch: Path) -> tuple[Mapping[str, str], list[str]]:
-    """What the processes run under, and what a reader should know of it."""
+    """The environment variables of the processes, and notes on them for the report."""
     notes = []
     paths = list(PACKAGES)
     if options.unpacked:
@@ -155,10 +155,10 @@ def _environment(options: argparse.Namespace, scratch: Path) -> tuple[Mapping[st
     environment["TOKENIZERS_PARALLELISM"] = "false"
     environment["PYTHONUNBUFFERED"] = "1"
     environment.setdefault("TRITON_CACHE_DIR", str(scratch / "triton"))
-    environment.pop("REFORMER_OPS", None)  # whose choice would be for the CPU as well
+    environment.pop("REFORMER_OPS", None)  # it would choose operators for the CPU as well
     found = operator_library_folder()
     if found is not None:
-        # Alone: the library for torch beside it is for another torch, maybe.
+        # Only this library: the library for torch beside it may be for another version of torch.
         alone = scratch / "operators"
         alone.mkdir()
         shutil.copy(found / "libreformer_ops_ort.so", alone)

@@ -1,4 +1,4 @@
-"""Compares a runtime with the model on the CPU, and says by how much they differ."""
+"""Compares a runtime with the model on the CPU, and measures how much they differ."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from reformer_export.verification.parity.inputs import ParityInput, parity_input
 from reformer_export.verification.parity.report import Tolerance, tolerance_for
 
 FP32 = Tolerance(output=2e-5)
-"""Stricter than an artifact's: rounding takes two millionths on a GPU."""
+"""Stricter than for an artifact: rounding on a GPU costs two millionths."""
 
 
 class Miss(AssertionError):
@@ -25,7 +25,7 @@ def example(signature: Signature, length: int, batch: int) -> ParityInput:
 
 
 def tolerance(dtype: str) -> Tolerance:
-    """What a model of this type is held to."""
+    """The tolerance for a model of this type."""
     return FP32 if dtype == "fp32" else tolerance_for(dtype)
 
 
@@ -38,15 +38,15 @@ def expect_equal(
     *,
     baseline: ProbingRunner | None = None,
 ) -> None:
-    """Compare at equal buckets and end to end; Miss where that is more than rounding.
+    """Compare at equal buckets and end to end; raise Miss if they differ by more than rounding.
 
     Args:
-        candidate: what is tested.
-        references: what it is compared with.
-        inputs: one call.
+        candidate: the runner under test.
+        references: the runners that it is compared with.
+        inputs: the inputs of one call.
         dtype: the model's type.
-        figures: gets the largest error and what it is held to, and the decisions that flipped.
-        baseline: plain torch in the same type, of whose error twice as much is allowed.
+        figures: receives the largest error, its bound, and the number of decisions that flipped.
+        baseline: plain torch in the same type; twice its error is allowed.
     """
     rows = list(compare(candidate, references, inputs, tolerance(dtype), baseline=baseline))
     figures["error"] = max(row.fixed_error for row in rows)

@@ -1,4 +1,4 @@
-"""A made-up library with kernels for GPUs, as the compiler of CUDA lays it out."""
+"""A made-up library with kernels for GPUs, in the layout of the CUDA compiler."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _HEADER, _ENTRY = 64, 64
 
 
 def library(containers: Sequence[Sequence[tuple[int, bytes]]], section: str = SECTION) -> bytes:
-    """An ELF file; each container has code for several GPUs, each with its compute capability."""
+    """An ELF file. Each container holds pairs of a compute capability and code for that GPU."""
     content = b"".join(_container(images) for images in containers)
     names = b"\0" + section.encode() + b"\0.shstrtab\0"
     parts = [(1, content), (2 + len(section), names)]

@@ -1,4 +1,4 @@
-"""Models for the parts to run: checkpoints and artifacts, made once for all processes."""
+"""Checkpoints and artifacts of the models that parts run, made once for all processes."""
 
 from __future__ import annotations
 
@@ -54,11 +54,11 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
 }
-"""Task and config of each model, by a name for people."""
+"""Task and config of each model, by a readable name."""
 
 
 def checkpoint(name: str, place: Place) -> Path:
-    """The folder of a model's checkpoint, with weights that make a difference."""
+    """The folder of a model's checkpoint, with random weights that reveal errors."""
 
     def make(folder: Path) -> None:
         task, config = MODELS[name]
@@ -72,10 +72,10 @@ def checkpoint(name: str, place: Place) -> Path:
 def artifact(name: str, dtype: str, place: Place, *, cuda: Sequence[str] | None = None) -> Path:
     """An artifact with model.onnx in "fp32", "fp16" or "bf16".
 
-    `cuda` are the GPUs that it has kernels for; the one that is here when left out.
+    `cuda` names the GPUs that it has kernels for; the default is the GPU of this machine.
     """
     targets = (f"sm{place.capability}",) if cuda is None else tuple(cuda)
-    # A rehearsal runs on the CPU, which takes no kernels.
+    # A rehearsal runs on the CPU, which needs no kernels.
     options: dict[str, Any] = {"cuda": targets} if targets and not place.rehearsal else {}
 
     def make(folder: Path) -> None:
@@ -87,14 +87,14 @@ def artifact(name: str, dtype: str, place: Place, *, cuda: Sequence[str] | None 
 
 @cache
 def loaded(name: str, dtype: str, place: Place) -> LoadedModel:
-    """A model on the CPU, in a type by its short name."""
+    """A model on the CPU, in a type given by its short name."""
     from reformer_export.source import load_source
 
     return load_source(checkpoint(name, place), task=MODELS[name][0], dtype=dtype)
 
 
 def on(device: str, model: LoadedModel) -> LoadedModel:
-    """A copy of the model on a device; the model itself on the CPU."""
+    """A copy of the model on a device; for the CPU the model itself."""
     if device == "cpu":
         return model
     return dataclasses.replace(model, model=copy.deepcopy(model.model).to(device))
@@ -103,13 +103,13 @@ def on(device: str, model: LoadedModel) -> LoadedModel:
 def runner(model: LoadedModel, dtype: str, device: str, *, ops: Choice = "auto") -> TorchRunner:
     """The model in torch on a device; `ops` "portable" runs no kernel of ours.
 
-    `dtype` is what its outputs are told in.
+    `dtype` sets the type of its outputs.
     """
     return TorchRunner(on(device, model), signature(model, dtype), ops, parse_device(device))
 
 
 def signature(model: LoadedModel, dtype: str) -> Signature:
-    """What the model takes and gives. NumPy has no bf16: such outputs are told in fp32."""
+    """The inputs and outputs of the model. NumPy has no bf16, so such outputs are fp32."""
     return signature_of(model, ExportOptions(dtype="fp16" if dtype == "fp16" else "fp32"))
 
 
@@ -118,7 +118,7 @@ def _stem(*words: str) -> str:
 
 
 def _made_once(place: Place, stem: str, make: Callable[[Path], None]) -> Path:
-    """A folder in the shared scratch, made by whichever process comes first."""
+    """A folder in the shared scratch, made by the first process that needs it."""
     folder = place.scratch / "made" / stem
     folder.parent.mkdir(exist_ok=True)
     with open(folder.with_suffix(".lock"), "w", encoding="utf-8") as lock:

@@ -1,4 +1,4 @@
-"""What this check runs on."""
+"""The machine that this check runs on."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PACKAGES = (
     "tensorrt",
 )
 _ALSO_IN = {"onnxruntime": "onnxruntime-gpu"}
-"""The same package by another name."""
+"""Other names of the same packages."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,12 @@ class Gpu:
 
     @property
     def there(self) -> bool:
-        """There is one."""
+        """True if there is a GPU."""
         return not self.reason
 
 
 def find_gpu() -> Gpu:
-    """The first GPU, as the driver tells without any framework."""
+    """The first GPU, as the driver reports it, without any framework."""
     gpus, reason = find_gpus()
     if not gpus:
         return Gpu("none", 0, reason)
@@ -51,7 +51,7 @@ def find_gpu() -> Gpu:
 
 
 def usable_cores() -> int:
-    """CPU cores this process may run on."""
+    """The number of CPU cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -72,7 +72,7 @@ def describe(gpu: Gpu, commit: str | None = None) -> dict[str, str]:
 
 
 def _asked_of_the_driver() -> dict[str, str]:
-    """The driver's release and the GPU's memory; nothing where the tool is not there."""
+    """The driver's release and the GPU's memory; empty if nvidia-smi is missing or fails."""
     query = ["nvidia-smi", "--query-gpu=driver_version,memory.total", "--format=csv,noheader"]
     try:
         done = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True)

@@ -1,4 +1,4 @@
-"""Whole models in torch on CUDA against the same on the CPU, and against Transformers there."""
+"""Compares whole models in torch on CUDA with the same on the CPU, and Transformers on the CPU."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LENGTHS = (1, 63, 64, 65, 500, 1000)
 SMALL_LENGTHS = (1, 3, 5, 6, 7, 13, 24, 100)
 
 _REHEARSED = 130
-"""Tokens at most on the CPU, which is slow in half types."""
+"""The most tokens in a rehearsal: the CPU is slow in half types."""
 
 
 def cases() -> list[str]:
@@ -35,7 +35,7 @@ def cases() -> list[str]:
 
 
 def run(names: Sequence[str], record: Record, place: Place) -> None:
-    """Compare in fp32 with the model on the CPU and Transformers', in half types with fp32."""
+    """Compare in fp32 with the model on the CPU and with Transformers, in half types with fp32."""
     torch.set_grad_enabled(False)
     for case in names:
         model, _, rest = case.rpartition(": ")
@@ -51,14 +51,15 @@ def run(names: Sequence[str], record: Record, place: Place) -> None:
 
 @cache
 def _runners(name: str, dtype: str, place: Place) -> tuple[Any, list[ProbingRunner], Any]:
-    """On the GPU; on the CPU what it is compared with; what may be half as far off.
+    """The candidate on the GPU, its references on the CPU, and a baseline in half types.
 
-    That is the portable operators in the same type, on the GPU too: a CPU takes minutes for them.
+    The baseline has the portable operators in the same type, on the GPU too, because a CPU takes
+    minutes for them. The candidate may have twice its error.
     """
     model = fixtures.loaded(name, dtype, place)
     candidate = fixtures.runner(model, dtype, place.device)
     if dtype != "fp32":
-        # The same rounded weights in fp32 are the truth.
+        # The reference has the same rounded weights in fp32.
         exact = fixtures.runner(model.in_fp32(), dtype, "cpu")
         baseline = fixtures.runner(model, dtype, place.device, ops="portable")
         return candidate, [exact], baseline

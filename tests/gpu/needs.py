@@ -1,4 +1,4 @@
-"""What parts need of a machine, and why it is not there."""
+"""What parts need on a machine, and the reason if a need is missing."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from reformer_ops.core.errors import NativeLibraryError
 
 
 def first_missing(needs: Iterable[str], *, rehearsal: bool = False) -> str | None:
-    """Why the first need that is not there is not; None if all are.
+    """The reason why the first missing need is missing; None if no need is missing.
 
-    A rehearsal takes no GPU and nothing that is only for one.
+    A rehearsal needs no GPU, and nothing that is only for a GPU.
     """
     for need in needs:
         if rehearsal and need in _OF_A_GPU:
@@ -97,16 +97,16 @@ NEEDS: dict[str, Callable[[], str | None]] = {
     "tensorrt": lambda: _importable("tensorrt"),
     "transformers": lambda: _importable("transformers"),
 }
-"""By name: gives the reason where the need is not there, or None. "gpu" asks the driver alone; all
-others may import much, and are asked in the process that needs them."""
+"""A check of each need, by name. It returns the reason if the need is missing, or None. "gpu" asks
+only the driver; the other checks may import much, so they run in the process that has the need."""
 
 _OF_A_GPU = ("gpu", "torch-cuda", "triton", "onnxruntime-cuda")
 
 
 def operator_library_folder() -> Path | None:
-    """The folder of our library for onnxruntime, where it can be found without installing.
+    """The folder of our library for onnxruntime, if it is found without an installation, else None.
 
-    REFORMER_OPS_LIBRARY_DIR, else a build folder of this checkout.
+    It is REFORMER_OPS_LIBRARY_DIR if that is set, else a build folder of this checkout.
     """
     name = "libreformer_ops_ort.so"
     given = os.environ.get("REFORMER_OPS_LIBRARY_DIR")

@@ -1,4 +1,4 @@
-"""Exported models in ONNX Runtime's CUDA provider, by our kernels, against our torch model."""
+"""Exported models in ONNX Runtime's CUDA provider with our kernels, against our torch model."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from .record import Place, Record, Skip
 LENGTHS = (1, 2, 63, 64, 65, 127, 500, 1000, 4096)
 LONG = 65536
 SMALL_LENGTHS = (1, 2, 3, 5, 6, 7, 12, 13, 24, 100, 120)
-"""To the longest: of 128 positions they fill 120 with whole chunks of 4 and of 6 tokens."""
+"""Up to the longest: of 128 positions, whole chunks of both 4 and 6 tokens fill 120."""
 BATCHES = (1, 3)
 GRAPH_LENGTHS = (1, 64, 65, 1000)
 ON_CUDA = 4096
-"""From this many tokens on the model that is compared with runs on CUDA itself."""
+"""From this many tokens on, the reference model runs on CUDA too; in half types it always does."""
 
 _LONGER = {"c&p fp32": (LONG,), "c&p fp16": (LONG,), "enwik8 cut fp16": (16384,)}
 _GROUPS = {
@@ -40,11 +40,11 @@ _GROUPS = {
     },
 }
 _TIMES = 4
-"""How often each of two threads runs the model."""
+"""The number of times that each of two threads runs the model."""
 
 
 def cases() -> list[str]:
-    """For each artifact: numbers, then graphs, threads and what else one does with it."""
+    """For each artifact: numbers, then CUDA graphs, threads and other uses."""
     found = []
     for group, lengths in _GROUPS.items():
         for length in (*lengths, *_LONGER.get(group, ())):
@@ -61,7 +61,7 @@ def cases() -> list[str]:
 
 
 def run(names: Sequence[str], record: Record, place: Place) -> None:
-    """Run each; what does not export in a type is skipped, with the exporter's reason."""
+    """Run each; a model that cannot be exported in bf16 is skipped, with the exporter's reason."""
     torch.set_grad_enabled(False)
     actions = {
         "graph": _graph,
@@ -107,7 +107,7 @@ def _reference(name: str, dtype: str, device: str, place: Place) -> ProbingRunne
 
 @cache
 def _baseline(name: str, dtype: str, device: str, place: Place) -> ProbingRunner | None:
-    """What a half type itself goes astray by, in torch."""
+    """The torch model in a half type, whose error sets the bound; None for fp32."""
     if dtype == "fp32":
         return None
     model = fixtures.loaded(name, dtype, place)
@@ -126,10 +126,10 @@ def _skip_unless_exported(name: str, dtype: str, place: Place) -> None:
 def _numbers(
     name: str, dtype: str, sizes: tuple[int, int], figures: dict[str, Any], place: Place
 ) -> None:
-    """Buckets, outputs at equal buckets, outputs end to end; and twice the same."""
+    """Compares buckets, outputs at equal buckets, outputs end to end, and two equal runs."""
     length, batch = sizes
     runner = _runner(name, dtype, "off", place)
-    # In half types the yardstick's own kernels decide what is close: those of a GPU, then.
+    # In half types the error of the baseline's own kernels sets the bound, so use those of the GPU.
     near = length < ON_CUDA and dtype == "fp32"
     device = "cpu" if near else place.device
     inputs = example(runner.signature, length, batch)
@@ -139,12 +139,12 @@ def _numbers(
 
 
 def _graph(name: str, dtype: str, rest: str, figures: dict[str, Any], place: Place) -> None:
-    """With a CUDA graph the same bytes as without, every time, and after other inputs."""
+    """A CUDA graph gives the same bytes as a run without one, every time and for other inputs."""
     length = int(rest.split()[0])
     plain, graphs = (_runner(name, dtype, graph, place) for graph in ("off", "auto"))
     inputs = example(plain.signature, length, 1).inputs
     wanted = plain.run(inputs)
-    for _ in range(3):  # as it comes, captured, replayed
+    for _ in range(3):  # a plain run, a capture, a replay
         _same(graphs.run(inputs), wanted, "run with a graph")
     if place.rehearsal:
         return
@@ -167,7 +167,7 @@ def _one_session(name: str, dtype: str, rest: str, figures: dict[str, Any], plac
 
 
 def _at_once(runners: Sequence[Any]) -> None:
-    """Two threads, each with lengths of its own, get what each gets alone."""
+    """Two parallel threads, with different lengths, get the outputs that each gets alone."""
     lengths = ((100, 7), (65, 13))
     examples = [
         [example(runner.signature, length, 1).inputs for length in own]
@@ -194,7 +194,7 @@ def _at_once(runners: Sequence[Any]) -> None:
 
 
 def _bodies(name: str, dtype: str, rest: str, figures: dict[str, Any], place: Place) -> None:
-    """Without our kernels, by the standard operators in the file."""
+    """Without our kernels, with the standard operators in the file."""
     runner = open_artifact(
         fixtures.artifact(name, dtype, place), place, graph="off", ops="portable"
     )
@@ -214,7 +214,7 @@ def _ptx(name: str, dtype: str, rest: str, figures: dict[str, Any], place: Place
 def _without_kernels(
     name: str, dtype: str, rest: str, figures: dict[str, Any], place: Place
 ) -> None:
-    """An error that says which command adds them."""
+    """Opening must fail with an error that names the command that adds kernels."""
     if place.rehearsal:
         raise Skip("the CPU needs no kernels in an artifact")
     folder = fixtures.artifact(name, dtype, place, cuda=())

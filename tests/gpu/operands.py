@@ -12,7 +12,7 @@ LAYERS = {"c&p": Layer("c&p", 2, 64, 64, 1, (64, 128)), "enwik8": ENWIK8}
 
 
 def random_operands(layer: Layer, length: int, dtype: torch.dtype, device: str) -> Operands:
-    """A layer's operators over random tensors, floats that are of the model's type in it."""
+    """A layer's operators over random tensors; query_key, key and value are in `dtype`."""
     moved = Operands(layer, length)
     for name in ("query_key", "key", "value"):
         setattr(moved, name, getattr(moved, name).to(device, dtype))
@@ -22,7 +22,7 @@ def random_operands(layer: Layer, length: int, dtype: torch.dtype, device: str) 
 
 
 def first_tokens(operands: Operands, length: int) -> Operands:
-    """The same layer over the first tokens only, which are not copied."""
+    """The same layer over the first tokens only, without a copy of the tensors."""
     cut = copy.copy(operands)
     cut.length = length
     for name in ("query_key", "key", "value", "mask"):

@@ -1,4 +1,4 @@
-"""Every case of every operator, by the kernels that torch runs on a GPU."""
+"""Every case of every operator, with the kernels that torch runs on a GPU."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def cases() -> list[str]:
 
 
 def run(names: Sequence[str], record: Record, place: Place) -> None:
-    """Hold each to the tolerances of docs/ops.md, and run it twice."""
+    """Check each against the tolerances of docs/ops.md, and compare the bytes of two runs."""
     torch.set_num_threads(1)
     known = _by_name()
     for name in names:

@@ -1,4 +1,4 @@
-"""What a check consists of: parts, each made of cases, in one registry."""
+"""The registry of the parts of a check. Each part has cases."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Part:
-    """A module of cases, and what it takes to run them.
+    """A module of cases, and what they need to run.
 
     Attributes:
-        name: what `--only` calls it.
-        about: what it shows, in a line.
-        module: a `PartModule`, by its name.
-        needs: of `needs.NEEDS`. Where one is not there the part is skipped, with the reason.
-        processes: how many share its cases, each a process of its own.
-        limit: seconds that one of them may take.
-        threads: CPU threads of each; all there are where `alone`.
-        alone: nothing else runs meanwhile: it measures time.
+        name: its name for `--only`.
+        about: what it shows, in one line.
+        module: the name of a `PartModule`.
+        needs: names in `needs.NEEDS`. If one is missing, the part is skipped, with the reason.
+        processes: the number of processes that share its cases.
+        limit: the most seconds that one process may take.
+        threads: CPU threads of each process; a part that is `alone` uses all threads.
+        alone: the part measures time, so no other process runs at the same time.
         scattered: cases of one group may run in several processes.
     """
 
@@ -38,25 +38,25 @@ class Part:
     scattered: bool = False
 
     def load(self) -> PartModule:
-        """The module; whatever it raises when imported."""
+        """Import the module; raises whatever the import raises."""
         module: Any = importlib.import_module(self.module)
         return cast("PartModule", module)
 
 
 class PartModule(Protocol):
-    """What a part's module has.
+    """The interface of a part's module.
 
     A case is named "group: the rest". Cases of a group run in one process, in their order, unless
-    the part is `scattered`. A module may also have `conclude(tables) -> list[str]`: sentences for
-    the page, about what all processes have measured.
+    the part is `scattered`. A module may also have `conclude(tables) -> list[str]`: it returns
+    sentences for the page, about the measurements of all processes.
     """
 
     def cases(self) -> list[str]:
-        """The names of all cases. Takes no GPU."""
+        """The names of all cases. Needs no GPU."""
         ...
 
     def run(self, names: Sequence[str], record: Record, place: Place) -> None:
-        """Run these cases and record each."""
+        """Run these cases and record the result of each."""
         ...
 
 
@@ -66,7 +66,7 @@ def group_of(case: str) -> str:
 
 
 def shares(cases: Sequence[str], processes: int, *, scattered: bool = False) -> list[list[str]]:
-    """The cases dealt to at most so many processes; groups kept together unless `scattered`."""
+    """The cases, divided among at most `processes`; groups stay together unless `scattered`."""
     groups = [[case] for case in cases] if scattered else list(grouped(cases).values())
     dealt: list[list[str]] = [[] for _ in range(max(1, min(processes, len(groups))))]
     for group in sorted(groups, key=len, reverse=True):
@@ -145,5 +145,5 @@ PARTS: tuple[Part, ...] = (
         alone=True,
     ),
 )
-"""In the order in which they start: what shows that all is right, the longest of it first; what
-measures times when that is done."""
+"""In the order in which they start: first the parts that check results, the longest first, then the
+parts that measure times."""

@@ -1,4 +1,4 @@
-"""What a process that runs cases is told, and what it tells: a line of JSON for each event."""
+"""The request to a process that runs cases, and its events: one line of JSON for each event."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PASSED, FAILED, SKIPPED, NOT_RUN = "passed", "failed", "skipped", "not run"
 
 
 class Skip(Exception):
-    """Raised by a case that cannot be run here; says why."""
+    """Raised by a case that cannot be run here; its message is the reason."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Place:
     Attributes:
         device: "cuda"; "cpu" in a rehearsal.
         scratch: a folder that the processes of one check share.
-        capability: of the GPU, 90 for 9.0; 80 in a rehearsal.
+        capability: compute capability of the GPU, 90 for 9.0; 80 in a rehearsal.
     """
 
     device: str
@@ -35,13 +35,13 @@ class Place:
 
     @property
     def rehearsal(self) -> bool:
-        """There is no GPU: this only shows that the check itself works."""
+        """True if cases run on the CPU, which only shows that the check itself works."""
         return self.device == "cpu"
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a process is to run: cases of a part, and where to write."""
+    """The task of a process: the cases of a part to run, and where to write events."""
 
     module: str
     needs: tuple[str, ...]
@@ -52,12 +52,12 @@ class Request:
     capability: int
 
     def save(self, path: Path) -> None:
-        """Write it for `read`."""
+        """Write the request to a file, for `read`."""
         path.write_text(json.dumps(asdict(self)), encoding="utf-8")
 
     @classmethod
     def read(cls, path: Path) -> Request:
-        """What `save` wrote."""
+        """Read a request that `save` wrote."""
         raw = json.loads(path.read_text(encoding="utf-8"))
         return cls(**{**raw, "needs": tuple(raw["needs"]), "cases": tuple(raw["cases"])})
 
@@ -68,19 +68,19 @@ class Request:
 
 
 class Record:
-    """Writes events as they happen, so that a crash loses nothing of what was before."""
+    """Writes events as they happen, so that a crash loses no earlier event."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
 
     def write(self, kind: str, **fields: Any) -> None:
-        """One event. What is no finite number becomes null."""
+        """Write one event. A float that is not finite becomes null."""
         self._out.write(json.dumps({"kind": kind, **_plain(fields)}) + "\n")
         self._out.flush()
 
     @contextlib.contextmanager
     def case(self, name: str) -> Iterator[dict[str, Any]]:
-        """Run a case: right unless it raises. Figures put into the dict are shown on the page."""
+        """Run a case, which passes unless it raises. The page shows the figures in the dict."""
         figures: dict[str, Any] = {}
         self.write("start", case=name)
         start = time.perf_counter()
@@ -96,16 +96,16 @@ class Record:
         self.write("case", case=name, status=status, why=why, seconds=seconds, figures=figures)
 
     def cell(self, table: str, row: str, **columns: Any) -> None:
-        """Figures for a row of a table. Those of several processes come together in one row."""
+        """Write figures for a row of a table. Several processes may add figures to one row."""
         self.write("cell", table=table, row=row, columns=columns)
 
     def fact(self, name: str, value: str) -> None:
-        """Something about this machine or what runs on it."""
+        """Write a fact about this machine or the software on it."""
         self.write("fact", name=name, value=value)
 
 
 def told(error: BaseException) -> str:
-    """An error in a line."""
+    """An error as one line."""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}"[:600] if text else type(error).__name__
 

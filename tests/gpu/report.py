@@ -1,4 +1,4 @@
-"""What a check found: gpu-check.json for programs, gpu-check.md for people."""
+"""The results of a check: gpu-check.json for programs, gpu-check.md for people."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ SCHEMA_VERSION = 1
 JSON, PAGE = "gpu-check.json", "gpu-check.md"
 
 Tables = dict[str, dict[str, dict[str, Any]]]
-"""Tables by title; of each the rows by name; of each the figures by column."""
+"""Tables by title. Each table has rows by name, and each row has figures by column."""
 
 _SHOWN = 40
-"""The most cases that went wrong that the page lists of a part."""
+"""The most failed cases of a part that the page lists."""
 
 
 @dataclass
 class Case:
-    """How one case went."""
+    """The result of one case."""
 
     name: str
     status: str = NOT_RUN
@@ -36,9 +36,10 @@ class Case:
 
 @dataclass
 class PartResult:
-    """How a part went: its cases by name, and `why` where it was skipped or cut short as a whole.
+    """The result of a part: its cases by name, and `why` if the part was skipped or cut short.
 
-    `trouble` are failures that belong to no case: a module that does not load, a process that died.
+    `trouble` lists failures that belong to no case: a module that does not load, a process that
+    died.
     """
 
     part: Part
@@ -50,7 +51,7 @@ class PartResult:
 
     @property
     def counts(self) -> Counter[str]:
-        """How many cases have which status."""
+        """The number of cases with each status."""
         return Counter(case.status for case in self.cases.values())
 
     @property
@@ -60,7 +61,7 @@ class PartResult:
 
     @property
     def state(self) -> str:
-        """In a word: "wrong", "skipped", "right", "in part"."""
+        """One of "wrong", "skipped", "not run", "right", "in part"."""
         counts = self.counts
         if self.wrong:
             return "wrong"
@@ -71,7 +72,7 @@ class PartResult:
 
 @dataclass
 class Report:
-    """A check as a whole. `facts`, which its processes tell, go before what `machine` says."""
+    """The whole check. `facts` come from its processes and replace entries of `machine`."""
 
     machine: Mapping[str, str]
     parts: list[PartResult]
@@ -92,7 +93,7 @@ class Report:
         return next(result for result in self.parts if result.part.name == name)
 
     def take(self, result: PartResult, event: Mapping[str, Any]) -> None:
-        """Note an event that a process of the part told."""
+        """Add an event from a process of the part."""
         kind = event["kind"]
         if kind == "case":
             known = result.cases.setdefault(event["case"], Case(event["case"]))
@@ -107,7 +108,7 @@ class Report:
             result.why = event["why"]
 
     def write(self, folder: Path) -> None:
-        """Write both files, each whole or not at all."""
+        """Write both files, each completely or not at all."""
         _replace(folder / JSON, json.dumps(self.to_json(), indent=1) + "\n")
         _replace(folder / PAGE, self.page())
 
@@ -130,7 +131,7 @@ class Report:
         return "\n".join(self._lines()) + "\n"
 
     def summary(self) -> str:
-        """The table of parts alone."""
+        """Only the table of parts."""
         header = ("part", "state", "right", "wrong", "skipped", "not run", "seconds", "why")
         return table(header, map(_summary_row, self.parts))
 
@@ -165,7 +166,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def number(value: Any) -> str:
-    """A figure in three digits or so."""
+    """A figure with about three digits."""
     if value is None:
         return "-"
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -191,7 +192,7 @@ def _summary_row(result: PartResult) -> list[str]:
 
 
 def _troubles(result: PartResult) -> Iterator[str]:
-    """What went wrong, and why what was left out was."""
+    """The failures, and the reasons why cases were skipped."""
     failed = [case for case in result.cases.values() if case.status == FAILED]
     if failed or result.trouble:
         yield f"## Wrong in {result.part.name}\n"
@@ -206,7 +207,7 @@ def _troubles(result: PartResult) -> Iterator[str]:
 
 
 def _worst(result: PartResult) -> Iterator[str]:
-    """The largest of each figure, for each group of cases."""
+    """The largest value of each figure, for each group of cases."""
     groups: dict[str, list[Case]] = {}
     for case in result.cases.values():
         if case.figures and case.status in (PASSED, FAILED):

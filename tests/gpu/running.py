@@ -1,4 +1,4 @@
-"""Runs the parts' processes: side by side, each with a limit, and a deadline for all."""
+"""Runs the processes of the parts in parallel, each with a limit, and with a deadline for all."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SAVED_EVERY = 3.0
 
 @dataclass
 class Job:
-    """A process of a part, from its start on."""
+    """A process of a part that has been started."""
 
     result: PartResult
     request: Request
@@ -39,13 +39,13 @@ class Job:
 
 
 class Runner:
-    """Starts jobs and takes what they tell into the report.
+    """Starts jobs and adds their events to the report.
 
     Args:
         report: changed as events come, and written to `out`.
-        out: the folder for the report and `gpu-check.log`, all that the processes print.
-        scratch: a folder for what is only needed meanwhile.
-        environment: of the processes.
+        out: the folder for the report and for `gpu-check.log`, the output of the processes.
+        scratch: a folder for temporary files.
+        environment: the environment variables of the processes.
         begun: when the check began, on the clock of `time.monotonic`.
     """
 
@@ -66,7 +66,7 @@ class Runner:
     def run(
         self, shares: Sequence[tuple[PartResult, Request]], *, at_once: int, until: float
     ) -> None:
-        """Run these, at most so many at once, until the clock says `until` at the latest."""
+        """Run these, at most `at_once` at the same time, and end at `until` at the latest."""
         waiting, running = list(shares), list[Job]()
         try:
             while waiting or running:
@@ -87,7 +87,7 @@ class Runner:
                 _kill(job.process)
 
     def save(self, *, now: bool = False) -> None:
-        """Write the report, if the last time is a while ago."""
+        """Write the report, if `now` or if the last write was some seconds ago."""
         if now or time.monotonic() - self._saved > _SAVED_EVERY:
             self.report.seconds = time.monotonic() - self._begun
             self.report.write(self.out)
@@ -111,14 +111,14 @@ class Runner:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # so that what it starts can be ended with it
+                start_new_session=True,  # so that its child processes can be ended with it
             )
         limit = time.monotonic() + result.part.limit
         events = open(request.events, encoding="utf-8")  # noqa: SIM115  (closed with the job)
         return Job(result, request, process, min(limit, until), events, log)
 
     def _look_after(self, job: Job) -> bool:
-        """Take what it told since; whether it is over."""
+        """Take the new events of a job; True if the job has ended."""
         ended = job.process.poll() is not None
         self._take(job)
         if not ended and time.monotonic() < job.until:
@@ -148,7 +148,7 @@ class Runner:
             self.report.take(job.result, event)
 
     def _broken(self, job: Job, why: str) -> None:
-        """It did not end as it should: the case that ran is wrong, or else the process itself."""
+        """Record a bad end: the running case has failed or, without one, the process itself."""
         if job.running is not None:
             case = job.result.cases.setdefault(job.running, Case(job.running))
             case.status, case.why = FAILED, why
@@ -165,9 +165,9 @@ class Runner:
 
 
 def conclude(results: Sequence[PartResult], report: Report) -> None:
-    """Let each part say what its figures come to."""
+    """Let each part draw conclusions from its figures."""
     for result in results:
-        with contextlib.suppress(Exception):  # one that does not load was noted before
+        with contextlib.suppress(Exception):  # a part that does not load was reported before
             say: Callable[[Any], list[str]] | None
             say = getattr(result.part.load(), "conclude", None)
             if say is not None:
@@ -180,7 +180,7 @@ def _whole_lines(job: Job) -> Iterator[str]:
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """End it and all that it started."""
+    """End the process and all its child processes."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

@@ -1,11 +1,12 @@
-"""Makes a wheel of CUDA programs small: machine code for one GPU only, packed tight, in parts.
+"""Makes a wheel of CUDA programs small: code for one GPU only, well compressed, in two parts.
 
     python3 -m tests.gpu.slim_wheel WHEEL --target 90 --first OUT/a --rest OUT/b
 
-A CUDA library holds its kernels once for each GPU that it knows. All but those for `--target` (90
-for sm_90) are filled with zeros, which pack to nothing; the library then runs on that GPU alone.
-Libraries with kernels go to `--first`, all else to `--rest`, as `.tar.xz`: for machines that take
-so much at a time and no more. `tests.gpu.wheels` unpacks them, in any order.
+A CUDA library holds its kernels once for each GPU that it supports. The code for all GPUs except
+`--target` (90 for sm_90) is filled with zeros, which compress to almost nothing; the library then
+runs only on that GPU. Libraries with kernels go to `--first`, all other files to `--rest`, as
+`.tar.xz`, for machines that accept only a limited size at a time. `tests.gpu.wheels` unpacks them,
+in any order.
 """
 
 from __future__ import annotations
@@ -23,17 +24,17 @@ from pathlib import Path
 SECTION = ".nv_fatbin"
 
 _ELF = struct.Struct("<16sHHIQQQIHHHHHH")
-_SECTION_HEADER = struct.Struct("<IIQQQQ")  # as far as its size
+_SECTION_HEADER = struct.Struct("<IIQQQQ")  # up to the field with its size
 _CONTAINER = struct.Struct("<IHHQ")  # magic, version, bytes of this header, bytes of the images
 _CONTAINER_MAGIC = 0xBA55ED50
 _IMAGE = struct.Struct("<HHIQ")  # kind, version, bytes of this header, bytes of the payload
-_IMAGE_TARGET = 28  # where in its header an image has its compute capability
+_IMAGE_TARGET = 28  # place of the compute capability in an image's header
 _ALIGNMENT = 8
 
 
 @dataclass(frozen=True)
 class Image:
-    """Code for one GPU, PTX or machine code: its compute capability and where its bytes lie."""
+    """Code for one GPU, PTX or machine code: its compute capability, and the place of its bytes."""
 
     target: int
     start: int
@@ -41,12 +42,12 @@ class Image:
 
 
 def keep_target(library: bytearray, target: int) -> int:
-    """Fill the code for other GPUs with zeros; returns how many bytes that were.
+    """Fill the code for other GPUs with zeros; returns the number of these bytes.
 
-    Each container keeps what it has for `target`, else for the newest GPU before it.
+    Each container keeps its code for `target` or, without such code, for the newest older GPU.
 
     Raises:
-        ValueError: this is no 64-bit ELF file, or it has no kernels.
+        ValueError: this is not a 64-bit ELF file, or it has no kernels.
     """
     gone = 0
     for images in containers(library):
@@ -61,7 +62,7 @@ def keep_target(library: bytearray, target: int) -> int:
 
 
 def containers(library: bytes | bytearray) -> Iterator[list[Image]]:
-    """The images of each container of kernels in an ELF file; ValueError as `keep_target`."""
+    """The images of each container of kernels in an ELF file; raises as `keep_target` does."""
     place, size = _section(library)
     end = place + size
     while place + _CONTAINER.size <= end:
@@ -93,7 +94,7 @@ def _images(library: bytes | bytearray, place: int, end: int) -> Iterator[Image]
 
 
 def _section(library: bytes | bytearray) -> tuple[int, int]:
-    """Where the kernels lie and how many bytes they are."""
+    """The place and the size in bytes of the section with the kernels."""
     if library[:5] != b"\x7fELF\x02" or len(library) < _ELF.size:
         raise ValueError("this is no 64-bit ELF file")
     header = _ELF.unpack_from(library)

@@ -1,6 +1,6 @@
-"""Times in torch: what the GPU can do, the operators alone, whole models.
+"""Times in torch: the rates of the GPU, operators alone, whole models, attention, training steps.
 
-Nothing here is right or wrong, unless it does not run: targets are printed beside the figures.
+A case fails only if it does not run. Targets are only printed beside the figures.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ MODEL_LENGTHS = {
     "enwik8 cut fp16": (4096, 16384),
 }
 LONGER = {"c&p fp16": (524288,), "enwik8 fp16": (16384, 65536)}
-"""In torch alone: what takes long to make or to export."""
+"""Lengths for torch only, of models that take long to make or to export."""
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 HF_LENGTH = 4096
-"""The longest that Transformers is timed at; in half types it fails on a GPU."""
+"""The longest sequence that Transformers is timed with; in half types it fails on a GPU."""
 
 _REHEARSED = 256
-"""Tokens at most where there is no GPU, and no time to measure."""
+"""The most tokens in a rehearsal, which has no GPU, so that its times have no meaning."""
 
 
 def cases() -> list[str]:
-    """In four groups, which two processes run one after the other."""
+    """The cases, in four groups. Two processes, one after the other, run them."""
     return [
         *(f"operators: {what}" for what in ("fp16 product", "fp32 product", "copy")),
         *(
@@ -89,13 +89,13 @@ def run(names: Sequence[str], record: Record, place: Place) -> None:
 
 
 def conclude(tables: Tables) -> list[str]:
-    """From which length on LSH attention is the faster."""
+    """The lengths from which on LSH attention is faster."""
     return list(speed_attention.crossovers(tables.get(speed_attention.TABLE, {})))
 
 
 @contextlib.contextmanager
 def _memory_may_not_suffice() -> Iterator[None]:
-    """Then a length is left out: it says nothing of what is measured."""
+    """Skips a length if the GPU's memory is too small, which is not a failure of our code."""
     try:
         yield
     except torch.cuda.OutOfMemoryError as error:
@@ -120,7 +120,7 @@ def _ceiling(what: str, record: Record, place: Place) -> None:
 
 
 def _operators(name: str, dtype: str, length: int, record: Record, place: Place) -> None:
-    """Each operator called from Python, and as the GPU alone takes for it."""
+    """Times each operator when called from Python, and the time of the GPU alone."""
     layer = LAYERS[name]
     operands = random_operands(layer, length, DTYPES[dtype], place.device)
     buckets = operands.buckets()
@@ -152,7 +152,7 @@ def _operators(name: str, dtype: str, length: int, record: Record, place: Place)
 
 
 def _sort(buckets: torch.Tensor, num_buckets: int, place: Place) -> Callable[[], Any]:
-    if place.rehearsal:  # Triton sorts on a GPU
+    if place.rehearsal:  # Triton sorts only on a GPU
         return lambda: buckets.sort(dim=-1, stable=True)
     from reformer_ops.sorted_chunk_attention.triton_op import sort_by_bucket
 
@@ -160,7 +160,7 @@ def _sort(buckets: torch.Tensor, num_buckets: int, place: Place) -> Callable[[],
 
 
 def _model(name: str, dtype: str, length: int, record: Record, place: Place) -> None:
-    """A model called from Python, replayed as a CUDA graph, and Transformers'."""
+    """Times a model called from Python, replayed as a CUDA graph, and in Transformers."""
     loaded = fixtures.on(place.device, fixtures.loaded(name, dtype, place))
     signature = fixtures.signature(loaded, dtype)
     ids, mask = (each.to(place.device) for each in tensors(example(signature, length, 1).inputs))

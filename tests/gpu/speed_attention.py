@@ -16,16 +16,16 @@ from .record import Place, Record
 
 TABLE = "Attention alone in fp16, ms"
 SIZES = {"2 x 64": "c&p", "8 x 128": "enwik8"}
-"""Heads and their size, and whose layer that is."""
+"""Number and size of heads, and the model in `LAYERS` with such a layer."""
 LENGTHS = (2048, 4096, 8192, 16384, 65536)
 
 LSH, LOCAL, FULL = "LSH with its hash", "local", "causal SDPA"
 SECONDS = 0.1
-"""What one of fifty measurements may take."""
+"""Seconds for one measurement, of which there are sixty."""
 
 
 def measure(size: str, length: int, record: Record, place: Place) -> None:
-    """Each called from Python, and as the GPU alone takes for it."""
+    """Times each attention when called from Python, and the time of the GPU alone."""
     longest = length if place.rehearsal else LENGTHS[-1]
     operands = first_tokens(_operands(size, longest, place), length)
     row = row_name(size, length)
@@ -44,12 +44,12 @@ def row_name(size: str, length: int) -> str:
 
 
 def replayed(column: str) -> str:
-    """The column of what the GPU alone takes."""
+    """The column with the time of the GPU alone."""
     return f"{column}, replayed"
 
 
 def crossovers(rows: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    """For each size the length from which on LSH attention is faster than full attention."""
+    """For each size, the length from which on LSH attention is faster than full attention."""
     for size in SIZES:
         ratios = {}
         for length in LENGTHS:

@@ -1,4 +1,4 @@
-"""Times of exported models in ONNX Runtime on CUDA, in the rows of torch's."""
+"""Times of exported models in ONNX Runtime on CUDA, in the table rows of torch's times."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from .speed import MODEL_LENGTHS
 from .targets import BODIES, GRAPH, MODELS, PLAIN, row_name, verdicts
 
 BODIES_AT = ("c&p fp16", 65536)
-"""The one measurement of the function bodies, which take seconds a run."""
+"""The only measurement of the function bodies, which take seconds per run."""
 
 _WITH_COPIES = "onnxruntime, NumPy in and out"
 _REHEARSED = 256
 
 
 def cases() -> list[str]:
-    """Every model at every length that torch is timed at; the slowest last."""
+    """Every model at the lengths of `MODEL_LENGTHS`; the slowest case is last."""
     usual = [
         f"{model}: {length} tokens"
         for model, lengths in MODEL_LENGTHS.items()
@@ -62,7 +62,7 @@ def _measure(model: str, length: int, record: Record, place: Place, *, bodies: b
     for column, graph in ((GRAPH, "auto"), (PLAIN, "off")):
         runner = open_artifact(folder, place, graph=graph)
         record.fact("onnxruntime runs as", runner.description)
-        # What is prepared returns when the GPU is done, so the clock suffices.
+        # A prepared run returns when the GPU is done, so the clock is enough.
         ms = timing.by_clock(_prepared(runner, length, place), "cpu")
         record.cell(MODELS, row, **{column: ms})
         if graph == "auto":
@@ -73,7 +73,7 @@ def _measure(model: str, length: int, record: Record, place: Place, *, bodies: b
 
 
 def _prepared(runner: Any, length: int, place: Place) -> timing.Work:
-    """What runs the model on inputs that lie on the device."""
+    """A function that runs the model on inputs that are already on the device."""
     inputs = example(runner.signature, length, 1).inputs
     if place.rehearsal:
         return lambda: runner.run(inputs)

@@ -1,4 +1,4 @@
-"""A training step - the loss of one sequence and its gradients - beside Transformers'."""
+"""Times a training step (the loss of one sequence and its gradients) beside Transformers'."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .record import Place, Record
 
 TABLE = "A training step without dropout"
 STEPS = {"c&p fp32": 16384, "c&p bf16": 16384, "enwik8 cut fp32": 4096}
-"""Model and type of its products (bf16: by autocast), and tokens: a square of a power of two."""
+"""Model, type of its products (bf16 by autocast), and tokens: the square of a power of two."""
 
 SECONDS = 0.3
 
@@ -32,7 +32,7 @@ _FAILS = "fails"
 
 
 def measure(name: str, dtype: str, length: int, record: Record, place: Place) -> None:
-    """Time and memory, ours and Transformers'. Only where ours fails it is wrong."""
+    """Time and memory, ours and Transformers'. The case fails only if ours fails."""
     config = _config(name, length)
     ids = torch.randint(
         config.vocab_size, (1, length), generator=torch.Generator().manual_seed(0)
@@ -47,14 +47,14 @@ def measure(name: str, dtype: str, length: int, record: Record, place: Place) ->
         try:
             theirs = _transformers(config, ids, dtype, place)
             figures = _figures("Transformers", *theirs, place)
-        except Exception:  # in half types it fails, and that is not ours to mend
+        except Exception:  # it fails in half types, which is not an error of ours
             traceback.print_exc()
             figures = {"Transformers, ms": _FAILS}
         record.cell(TABLE, row, **figures)
 
 
 def _config(name: str, length: int) -> ReformerConfig:
-    """The model's, for so many tokens: Transformers trains axial positions at no other length."""
+    """The model's config for `length` tokens: Transformers trains axial positions at no other."""
     side = int(length**0.5)
     if side * side != length:
         raise ValueError(f"{length} tokens are no square")

@@ -1,4 +1,4 @@
-"""How fast whole models are to be, and whether they are."""
+"""Targets for the times of whole models, and whether they are met."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ EAGER, REPLAYED, HF = "torch eager", "torch replayed", "Transformers eager"
 GRAPH, PLAIN, BODIES = "onnxruntime, CUDA graph", "onnxruntime, no graph", "function bodies"
 
 BESIDE_TORCH = 1.2
-"""The most times as long as torch replayed that onnxruntime with a graph is to take."""
+"""Target: onnxruntime with a graph takes at most this many times as long as torch replayed."""
 
 OVER_BODIES = 50.0
-"""The least times as fast as function bodies that our kernels are to be."""
+"""Target: our kernels are at least this many times as fast as function bodies."""
 
 Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Target:
-    """At most so many milliseconds."""
+    """A target: at most `most` milliseconds."""
 
     model: str
     lengths: tuple[int, ...]

@@ -1,4 +1,4 @@
-"""An engine of TensorRT, built from an artifact and run. TensorRT-RTX knows no H100 or H200."""
+"""Builds and runs a TensorRT engine of an artifact. TensorRT-RTX does not know H100 or H200."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ LENGTHS = (1, 64, 65, 500)
 
 
 def cases() -> list[str]:
-    """Two types of one model."""
+    """One model in two types."""
     return [f"c&p {dtype}: build and run" for dtype in ("fp32", "fp16")]
 
 
 def run(names: Sequence[str], record: Record, place: Place) -> None:
-    """Build each engine here, for this GPU, and compare what it gives end to end."""
+    """Build each engine here, for this GPU, and compare its outputs end to end."""
     for case in names:
         dtype = case.partition(":")[0].rpartition(" ")[2]
         with record.case(case) as figures:

@@ -1,4 +1,4 @@
-"""What the page and the document say of events."""
+"""The contents of the page and of the document for given events."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_events_come_together_in_the_files(tmp_path: Path) -> None:
     report.write(tmp_path)
     page = (tmp_path / PAGE).read_text()
     assert "**Not finished" in page
-    assert "| onnx | 2 |" in page  # what ran goes before what is installed
+    assert "| onnx | 2 |" in page  # the version that ran replaces the installed one
     assert "- a note" in page
     assert "| g | 2 | 0.25 | 3 |" in page
     assert "- `g: b`: too far off" in page

@@ -1,4 +1,4 @@
-"""Wheels are made small by what their one GPU does not need, and by nothing else."""
+"""A slim wheel lacks only the code that its one GPU does not need."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def wheel(tmp_path: Path) -> Path:
 def test_code_for_the_target_stays_and_the_rest_is_zeros() -> None:
     whole = library([NEW, OLD])
     found = bytearray(whole)
-    # The second container has nothing for 90: what runs there is the newest before it.
+    # The second container has nothing for 90, so it keeps its newest older code, for 80.
     assert slim_wheel.keep_target(found, 90) == 3 * 24
     assert len(found) == len(whole)
     assert found == library([[(t, CODE[t] if t == 90 else bytes(24)) for t, _ in NEW],

@@ -1,4 +1,4 @@
-"""How often work is run to be timed, and what its times come to."""
+"""How often work is run to be timed, and what is concluded from its times."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_quick_work_is_run_often_and_slow_work_seldom() -> None:
     ("ratios", "said"),
     [
         ({2048: 0.5, 4096: 2, 8192: 4}, "from 4,096 tokens on; 4 times as fast at 8,192"),
-        # Faster once and then no more is no crossover.
+        # Faster at one length but not at a later one is not a crossover.
         ({2048: 2, 4096: 0.5, 8192: 1.5}, "from 8,192 tokens on; 1.5 times as fast at 8,192"),
         ({2048: 0.2, 4096: 0.5}, "at no length measured; 0.5 times as fast at 4,096"),
     ],

@@ -1,4 +1,4 @@
-"""Wheels and parts of them are unpacked, from a folder and one below it."""
+"""Wheels and parts of wheels are unpacked, from a folder and from folders directly below it."""
 
 from __future__ import annotations
 

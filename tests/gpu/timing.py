@@ -1,4 +1,4 @@
-"""How long work on a GPU takes."""
+"""Measures how long work on a GPU takes."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ Work = Callable[[], Any]
 WARM_UP = 3
 LEAST, MOST = 5, 50
 SECONDS = 0.4
-"""What one measurement may take, after its warm-up."""
+"""Seconds for one measurement, after its warm-up."""
 PATIENCE = 5
-"""After this many times as long it ends, however few the runs; so does the warm-up."""
+"""A measurement ends after this many times its seconds, even with few runs; so does the warm-up of
+`by_clock`."""
 
 
 def on_gpu(work: Work, device: str, *, seconds: float = SECONDS) -> float:
@@ -41,7 +42,7 @@ def on_gpu(work: Work, device: str, *, seconds: float = SECONDS) -> float:
 def by_clock(
     work: Work, device: str, *, seconds: float = SECONDS, least: int = LEAST, warm_up: int = WARM_UP
 ) -> float:
-    """Milliseconds until the GPU is done, on the clock of a caller: the median of several runs."""
+    """Milliseconds until the GPU is done, on the clock of the CPU: the median of several runs."""
 
     def wait() -> None:
         if device != "cpu":
@@ -64,10 +65,10 @@ def by_clock(
 
 
 def replayed(work: Work) -> Work:
-    """The work captured as a CUDA graph, on the same tensors: what replays it.
+    """Capture the work as a CUDA graph; returns a function that replays it on the same tensors.
 
     Raises:
-        RuntimeError: it does something that cannot be captured.
+        RuntimeError: the work does something that cannot be captured.
     """
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
@@ -87,7 +88,7 @@ def replayed(work: Work) -> Work:
 
 
 def _enough(runs: int, spent: float, seconds: float, least: int) -> bool:
-    """True if so many runs in so many seconds suffice."""
+    """True if this number of runs, in `spent` seconds, is enough."""
     if runs < least:
         return runs > 0 and spent > PATIENCE * seconds
     return runs >= MOST or spent >= seconds

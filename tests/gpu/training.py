@@ -22,7 +22,7 @@ from .record import Place, Record
 STEP = "a step of c&p"
 LENGTH = 1024
 TOLERANCE = 1e-3
-"""Of a gradient, relative to its largest magnitude, between two devices in fp32."""
+"""For a gradient in fp32 on two devices, relative to its largest magnitude."""
 
 _NO_DROPOUT = {
     "hidden_dropout_prob": 0.0,
@@ -55,7 +55,7 @@ def run(names: Sequence[str], record: Record, place: Place) -> None:
 
 
 def _by_name() -> dict[str, tuple[OpSpec, int, str]]:
-    """All cases in fp32, a part of them in half types."""
+    """All cases in fp32, some of them in half types."""
     found = {}
     for short, dtype in DTYPES.items():
         chosen = gradients.CASES if short == "fp32" else gradients.CASES[::4]
@@ -83,7 +83,7 @@ def _gradients(op: OpSpec, number: int, dtype: str, figures: dict[str, Any], pla
 
 
 def _against_the_cpu(figures: dict[str, Any], place: Place) -> None:
-    # One after the other from the same weights: no decision of a hash may be that close.
+    # Both steps start from the same weights. No hash decision may be so close that it flips.
     there, here = (_step(device, {}) for device in (place.device, "cpu"))
     for name, wanted in here.items():
         scale = float(wanted.abs().max())
@@ -102,7 +102,7 @@ def _twice(place: Place, *, dropout: bool) -> None:
 
 
 def _step(device: str, changes: dict[str, float]) -> dict[str, torch.Tensor]:
-    """The loss, all gradients, and the weights after a step of SGD, on the CPU."""
+    """The loss, all gradients, and the weights after a step of SGD, copied to the CPU."""
     raw = {"model_type": "reformer", **CRIME_AND_PUNISHMENT, **_NO_DROPOUT, **changes}
     model = create_model(ReformerConfig.from_hf(raw)).to(device)
     ids = torch.randint(320, (2, LENGTH), generator=torch.Generator().manual_seed(0))

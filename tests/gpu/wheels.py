@@ -1,10 +1,10 @@
-"""Packages that a machine without a network lacks, brought as wheels or as parts of one.
+"""Unpacks packages for a machine without a network, from wheels or parts of wheels.
 
     python3 -m tests.gpu.wheels DIR TO
 
 unpacks all wheels (`*.whl`) and all parts that `tests.gpu.slim_wheel` made (`*.tar.xz`) in DIR, and
-one folder further down, into TO, which then goes to PYTHONPATH. The parts of a wheel may come one
-after another: what TO holds already stays.
+in folders directly below it, into TO. Then add TO to PYTHONPATH. The parts of a wheel may be
+unpacked one after another: files that are already in TO stay.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ WHEEL, PART = ".whl", ".tar.xz"
 
 
 def found(folder: Path) -> list[Path]:
-    """Wheels and parts in a folder and those below it, by name."""
+    """Wheels and parts in a folder and in folders directly below it, sorted by path."""
     files = [*folder.glob("*"), *folder.glob("*/*")]
     return sorted(path for path in files if path.is_file() and path.name.endswith((WHEEL, PART)))
 
 
 def unpack(folder: Path, to: Path) -> list[str]:
-    """Unpack what is in `folder` into `to`; returns the names of the files that were unpacked.
+    """Unpack wheels and parts in `folder` into `to`; returns the names of the unpacked files.
 
     Raises:
-        OSError, tarfile.TarError, zipfile.BadZipFile: a file is damaged, or there is no room.
+        OSError, tarfile.TarError, zipfile.BadZipFile: a file is damaged, or the disk is full.
     """
     to.mkdir(parents=True, exist_ok=True)
     archives = found(folder)

@@ -1,4 +1,4 @@
-"""Runs cases of a part, in a process of its own: `python3 -m tests.gpu.worker REQUEST`."""
+"""Runs cases of a part, in a separate process: `python3 -m tests.gpu.worker REQUEST`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .record import Record, Request
 
 
 def main(path: str) -> int:
-    """Run what the request at `path` says; the events tell how it went."""
+    """Run the request at `path`; the events hold the results."""
     faulthandler.enable()
     request = Request.read(Path(path))
     with open(request.events, "a", encoding="utf-8") as out:
@@ -24,7 +24,7 @@ def main(path: str) -> int:
         try:
             importlib.import_module(request.module).run(request.cases, record, request.place)
         finally:
-            # Not those of the check's own process, which may have others.
+            # The versions in this process, because the check's own process may have others.
             for package, version in loaded_versions().items():
                 record.fact(package, version)
         record.write("done")

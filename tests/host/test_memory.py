@@ -1,4 +1,4 @@
-"""Memory as the system tells it, and the fence that keeps a contender from taking all of it."""
+"""Memory as the system reports it, and the limit that keeps a contender from taking all of it."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def test_peak_and_current() -> None:
     during = memory.current_rss()
     assert during > array.nbytes
     del array
-    # The kernel adds up what each thread holds only now and then.
+    # The kernel adds up the counts of the threads only from time to time.
     assert memory.peak_rss() > during - 4 * MB
     assert memory.peak_rss(os.getpid()) > during - 4 * MB
 
 
 def test_the_own_peak_is_not_the_parents() -> None:
     size = 300 * MB
-    held = b"\1" * size  # written to, so that it is there
+    held = b"\1" * size  # written to, so that it uses memory
     assert memory.own_peak_rss() >= len(held)
     code = "from reformer_export.host.memory import own_peak_rss; print(own_peak_rss())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

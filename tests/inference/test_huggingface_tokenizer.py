@@ -1,4 +1,4 @@
-"""The token ids of a checkpoint's tokenizer are those that transformers gives, or it is refused."""
+"""A checkpoint's tokenizer gives the token ids of transformers, or it is refused."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def ours(folder: Path) -> Any:
 
 
 def equal(folder: Path, *texts: str) -> Any:
-    """Both give the same ids for all the texts; returns transformers' tokenizer."""
+    """Checks that both give the same ids for all texts; returns transformers' tokenizer."""
     theirs = transformers.AutoTokenizer.from_pretrained(str(folder))
     found = ours(folder)
     for text in texts:
@@ -141,7 +141,7 @@ def equal(folder: Path, *texts: str) -> Any:
 @pytest.mark.parametrize("kind", ["bpe", "symbols", "unigram", "as written"])
 @pytest.mark.parametrize("name", FOLDERS)
 def test_equal_to_transformers(tmp_path: Path, kind: str, name: str) -> None:
-    """As the folder is, and as transformers 5 writes it anew."""
+    """With the folder as it is, and as transformers 5 saves it again."""
     folder = write(tmp_path / "folder", REFORMER, {"spiece.model": pieces(kind)}, FOLDERS[name])
     equal(folder, *TEXTS).save_pretrained(tmp_path / "again")
     assert (tmp_path / "again/tokenizer.json").exists()

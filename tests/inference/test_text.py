@@ -1,4 +1,4 @@
-"""Text to token ids: the copied tokenizer, or bytes as the checkpoint's authors counted them."""
+"""Text to token ids: the copied tokenizer, or bytes as the checkpoint numbers them."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_an_unknown_tokenizer_is_an_error_of_usage(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def tokenizer_json() -> bytes:
-    """A real tokenizer.json that, as a training set-up leaves it, would cut and pad."""
+    """A real tokenizer.json that would truncate and pad, as training may leave it."""
     tokenizers = pytest.importorskip("tokenizers")
     vocabulary = {"[UNK]": 0, "alpha": 1, "beta": 2, "[PAD]": 3}
     made = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="[UNK]"))

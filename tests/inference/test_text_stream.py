@@ -1,4 +1,4 @@
-"""Tokens become text as they come, never half a character."""
+"""Each token becomes text at once, but never a part of a character."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The keys of config.json files as they are found in the wild, and configurations to try."""
+"""Keys of config.json files that exist in practice, and configurations to try."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from reformer_models.config import ReformerConfig
 
 transformers.logging.set_verbosity_error()
 
-# What the first published checkpoints have in their config.json: names from before the release.
+# The config.json of the first published checkpoints, with key names from before the release.
 CRIME_AND_PUNISHMENT: dict[str, Any] = {
     "architectures": ["ReformerModelWithLMHead"],
     "attention_head_size": 64,
@@ -56,7 +56,7 @@ CRIME_AND_PUNISHMENT: dict[str, Any] = {
     "vocab_size": 320,
 }
 
-# What every release from 2.11 to 4.57 may add to that, in a complete (`use_diff=False`) file.
+# Keys that any release from 2.11 to 4.57 may add, in a complete (`use_diff=False`) file.
 OF_ANY_MODEL: dict[str, Any] = {
     "_attn_implementation_autoset": False,
     "_commit_hash": None,
@@ -121,7 +121,7 @@ def as_hf(config: ReformerConfig) -> transformers.ReformerConfig:
 
 @st.composite
 def configs(draw: st.DrawFn) -> ReformerConfig:
-    """Small ones of every shape, for what follows from chunk lengths and positions."""
+    """Small configurations of every shape, to test effects of chunk lengths and positions."""
     shape = (draw(st.integers(1, 12)), draw(st.integers(1, 12)))
     return ReformerConfig(
         attn_layers=tuple(

@@ -40,7 +40,7 @@ ENWIK8_CUT: dict[str, Any] = {
     "num_hashes": 4,
     "vocab_size": 258,
 }
-# Small, with chunks that are short and not of one length, and more than one of everything.
+# Small, with short chunks of two lengths, and more than one of everything.
 SMALL: dict[str, Any] = {
     "attention_head_size": 6,
     "attn_layers": ["local", "lsh", "local", "lsh"],
@@ -58,7 +58,7 @@ SMALL: dict[str, Any] = {
     "num_hashes": 2,
     "vocab_size": 40,
 }
-# The same with sizes that are multiples of 16: the exporter then makes one node of half a layer.
+# The same with sizes that are multiples of 16, so that the exporter makes one node of half a layer.
 WIDE: dict[str, Any] = {
     **SMALL,
     "attention_head_size": 16,

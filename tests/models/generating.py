@@ -1,4 +1,4 @@
-"""Hugging Face's cached generation at batch 1, step by step, with one of its faults mended."""
+"""Hugging Face's cached generation at batch 1, step by step, with one of its bugs fixed."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import torch
 def generate(
     model: Any, prompt: torch.Tensor, steps: int, *, mended: bool = True
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The likeliest tokens `[steps]` after a prompt `[length]`, and the logits `[steps, vocab]`.
+    """The most likely tokens `[steps]` after a prompt `[length]`, and the logits `[steps, vocab]`.
 
-    With `mended` the buckets of a padded prompt are numbered as those of later tokens are.
+    With `mended`, the buckets of a padded prompt have the same numbers as those of later tokens.
     """
     tokens, logits = [], []
     with torch.random.fork_rng(devices=[]), torch.no_grad():
@@ -36,7 +36,7 @@ def mend(config: Any, cache: Any, length: int) -> None:
     """Number the rounds as if there were no bucket for padding.
 
     Hugging Face adds `round * (num_buckets + 1)` to the buckets of a padded prompt, but
-    `round * num_buckets` to those of later tokens, unless it notices.
+    `round * num_buckets` to those of later tokens, unless a cached bucket shows the padding.
     """
     kinds = {"lsh": config.lsh_attn_chunk_length, "local": config.local_attn_chunk_length}
     chunks = [kinds[kind] for kind in set(config.attn_layers)]

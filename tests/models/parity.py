@@ -1,4 +1,4 @@
-"""Runs a model of Transformers and ours on the same input and says how they differ."""
+"""Runs a model of Transformers and ours on the same input and measures how they differ."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ Outputs = dict[str, torch.Tensor]
 Buckets = Sequence[torch.Tensor | None]
 
 TOLERANCE = 2e-5
-"""Of an output, relative to its largest magnitude, where both hash alike."""
+"""For an output, relative to its largest magnitude, if both models have the same buckets."""
 
 FLIP_MARGIN = 1e-5
-"""Of a hash decision that may differ, as `bucket_margins` measures it."""
+"""The largest margin of a hash decision that may differ, as `bucket_margins` measures it."""
 
 FLIP_FRACTION = 1e-4
-"""The most decisions that may differ."""
+"""The largest share of decisions that may differ."""
 
 
 def run_theirs(
@@ -45,7 +45,7 @@ def run_theirs(
 
 @contextmanager
 def watched(model: Any, loaded: LoadedModel, forced: Buckets | None = None) -> Iterator[Buckets]:
-    """Collects what the LSH layers of a model of Transformers hash to; `forced` is used instead.
+    """Collects the buckets of the LSH layers of a model of Transformers; `forced` replaces them.
 
     Buckets are `[batch, heads, num_hashes, length]`, each round counted from 0.
     """
@@ -109,7 +109,7 @@ def relative_error(actual: Outputs, expected: Outputs) -> float:
 
 
 def assert_equal_outputs(model: Any, loaded: LoadedModel) -> None:
-    """The same model, by one input with padding."""
+    """Checks with one input, which needs padding, that both are the same model."""
     ids = token_ids(2, 17, loaded.config.vocab_size)
     expected, buckets = run_theirs(model, loaded, ids, None)
     found, _ = run_ours(loaded, ids, None, buckets)
@@ -128,11 +128,11 @@ class Tally:
     def compare(
         self, model: Any, loaded: LoadedModel, ids: torch.Tensor, mask: torch.Tensor | None
     ) -> None:
-        """Run both and note how they differ; fails where that is more than rounding explains."""
+        """Run both and note how they differ; fails if rounding does not explain the difference."""
         expected, buckets = run_theirs(model, loaded, ids, mask)
         found, trace = run_ours(loaded, ids, mask)
         if self._differ(trace, buckets):
-            # A flip changes every number after it: go on from the same buckets in every layer.
+            # A flip changes every later number, so run again with the same buckets in every layer.
             found, trace = run_ours(loaded, ids, mask, buckets)
         margins = list(self._flips(loaded, trace, buckets))
         error = relative_error(found, expected)
@@ -146,7 +146,7 @@ class Tally:
         assert max(margins, default=0) <= FLIP_MARGIN, case
 
     def check(self) -> None:
-        """What holds for all runs together."""
+        """Checks the number of flips in all runs together."""
         assert len(self.margins) <= max(1, FLIP_FRACTION * self.decisions)
 
     def __str__(self) -> str:
@@ -162,7 +162,7 @@ class Tally:
 
     @staticmethod
     def _flips(loaded: LoadedModel, trace: BucketTrace, buckets: Buckets) -> Iterator[float]:
-        """How clear each decision was that differs."""
+        """The margin of each decision that differs."""
         factors = loaded.config.num_buckets
         rotations = list(loaded.rotations.values())
         for layer, (computed, wanted) in enumerate(zip(trace.computed, buckets, strict=True)):

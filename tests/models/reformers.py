@@ -1,4 +1,4 @@
-"""Models of Transformers that are worth comparing with, and the same models as we load them."""
+"""Models of Transformers for comparisons, and the same models as we load them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ __all__ = [
 
 
 def theirs(task: str = "feature-extraction", *, seed: int = 0, **config: Any) -> Any:
-    """Transformers' model for a task, in eval mode, with weights that make a difference."""
+    """Transformers' model for a task, in eval mode, with random weights that reveal errors."""
     with no_init_weights():
         model = getattr(transformers, TASKS[task])(transformers.ReformerConfig(**config))
     spread(model, seed)
@@ -41,7 +41,7 @@ def theirs(task: str = "feature-extraction", *, seed: int = 0, **config: Any) ->
 
 
 def ours(model: transformers.PreTrainedModel, **options: Any) -> LoadedModel:
-    """What `load_model` makes of it, saved and read back."""
+    """The model after it was saved and read back by `load_model`."""
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
         return load_model(folder, **options)
@@ -55,7 +55,7 @@ def save_small(folder: Path, task: str = "feature-extraction", **changes: Any) -
 
 
 def token_ids(batch: int, length: int, vocab_size: int, seed: int = 0) -> torch.Tensor:
-    """`[batch, length]` int64, random but with stretches of one token, which all hash alike."""
+    """`[batch, length]` int64, random except for a stretch of equal tokens, which hash alike."""
     generator = torch.Generator().manual_seed(seed)
     ids = torch.randint(vocab_size, (batch, length), generator=generator)
     ids[:, length // 2 : length // 2 + length // 8] = 1
@@ -63,7 +63,7 @@ def token_ids(batch: int, length: int, vocab_size: int, seed: int = 0) -> torch.
 
 
 def masks(batch: int, length: int, seed: int = 0) -> Iterator[torch.Tensor | None]:
-    """The ways to mask `[batch, length]`: not at all, nothing, the end, holes, and a whole row."""
+    """Masks `[batch, length]`: None, all ones, zeros at the end, and holes with a row of zeros."""
     yield None
     yield torch.ones((batch, length), dtype=torch.int64)
     generator = torch.Generator().manual_seed(seed)

@@ -1,4 +1,4 @@
-"""Tiny models of Transformers, saved in every way that a Reformer's weights are found in."""
+"""Tiny models of Transformers, saved in every format in which a Reformer's weights exist."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ NAMES = sorted(ACTIVATION_NAMES)
 
 
 def inputs(dtype: torch.dtype) -> torch.Tensor:
-    """Every size that matters: dense around 0, the tails, the extremes and what is no number."""
+    """Numbers of every important size: dense around 0, tails, extremes, infinities and NaN."""
     generator = torch.Generator().manual_seed(0)
     normal = torch.randn(1000, generator=generator)
     edges = torch.tensor([0.0, -0.0, 3.0, -3.0, 6.0, 10.0, torch.inf, -torch.inf, torch.nan])

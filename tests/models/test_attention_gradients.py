@@ -1,4 +1,4 @@
-"""Gradients of one attention layer: Transformers' own, at the buckets that both compute."""
+"""Gradients of one attention layer equal those of Transformers; both compute the buckets."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ LAYER: dict[str, Any] = {
     ],
 )
 def test_a_layer(kind: str, changes: dict[str, Any], length: int, padded: bool) -> None:
-    """Of the hidden states and of every weight."""
+    """Compares the gradients of the hidden states and of every weight."""
     raw = {**LAYER, "attn_layers": [kind.lower()], **changes}
     torch.manual_seed(0)
     theirs = getattr(modeling_reformer, f"{kind}SelfAttention")(TheirConfig(**raw)).train()

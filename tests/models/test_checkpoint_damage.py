@@ -1,4 +1,4 @@
-"""Weight files that are damaged, name others that are not theirs, or carry code."""
+"""Weight files that are damaged, name files elsewhere, or carry code."""
 
 from __future__ import annotations
 
@@ -195,7 +195,7 @@ def test_code_in_a_pickle_is_not_run(
     assert_one_line(caught.value, folder / BIN, "safetensors")
     assert not target.exists()
 
-    with (folder / BIN).open("rb") as file:  # the trap is a real one
+    with (folder / BIN).open("rb") as file:  # the code would really run
         if write is pickled_by_hand:
             pickle.load(file)
         else:

@@ -1,4 +1,4 @@
-"""Opening checkpoints that Transformers saved, and saying what is wrong where one does not open."""
+"""Opening checkpoints that Transformers saved, and the errors if one does not open."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def test_weights_are_mapped_and_the_file_is_safe(name: str, folder: Path) -> Non
         save_file(big, folder / SAFETENSORS)
     del big
     checkpoint = open_checkpoint(folder)
-    checkpoint.state_dict()  # what the first import takes is not the weights'
+    checkpoint.state_dict()  # the first call imports modules, whose memory does not count
     before = private_memory()
     weights = checkpoint.state_dict()
     assert private_memory() - before < 2**24

@@ -1,4 +1,4 @@
-"""What `ReformerConfig` concludes, against what Transformers does: lengths and buckets."""
+"""Lengths and buckets that `ReformerConfig` computes, against those of Transformers."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from .config_files import as_hf, configs
 
 
 class _SeenError(Exception):
-    """Carries what a model made of its input out of its forward."""
+    """Carries a value out of the forward of a model."""
 
 
 def embedded_length(model: transformers.ReformerModel, length: int) -> int:
-    """How long a sequence is once Transformers has padded and embedded it."""
+    """The length of a sequence after Transformers has padded and embedded it."""
     try:
         model(torch.zeros(1, length, dtype=torch.long), torch.ones(1, length))
     except _SeenError as seen:

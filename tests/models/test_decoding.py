@@ -35,7 +35,7 @@ LENGTHS = (1, 2, 4, 5, 6, 7, 8, 11, 12, 13, 17, 18, 19, 23, 24, 25, 36, 37, 50)
 
 @cache
 def models(name: str) -> tuple[Any, LoadedModel]:
-    """Hugging Face's and ours, of a config of `CONFIGS`."""
+    """Hugging Face's model and ours, for a config in `CONFIGS`."""
     model = theirs("text-generation", **{**SMALL, **CONFIGS[name]})
     return model, ours(model, task="text-generation")
 
@@ -43,7 +43,7 @@ def models(name: str) -> tuple[Any, LoadedModel]:
 def generate_ours(
     model: TextGeneration, prompt: torch.Tensor, steps: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """As `generating.generate`."""
+    """As `generating.generate`, with our model."""
     prefill, step = Prefill(model), DecodeStep(model)
     length, tensors = len(prompt), cache_tensors(model.config)
     with torch.no_grad():
@@ -52,7 +52,7 @@ def generate_ours(
         for tensor in tensors:
             value = outputs[tensor.present]
             room = tensor.zeros(1, length + steps - 1, value.dtype)
-            if "capacity" in tensor.axes:  # unused numbers must not count
+            if "capacity" in tensor.axes:  # unused numbers must have no effect
                 room += 77
             room[tuple(slice(size) for size in value.shape)] = value
             past.append(room)
@@ -86,7 +86,7 @@ def test_every_step_gives_hugging_faces_logits(name: str, length: int) -> None:
 
 
 def test_a_padded_prompt_shifts_hugging_faces_buckets() -> None:
-    """A fault of Hugging Face's: its rounds are numbered otherwise after a padded prompt."""
+    """A bug of Hugging Face: after a padded prompt, it numbers the rounds in another way."""
     model = theirs("text-generation", **{**SMALL, "num_buckets": 8})
     prompt = token_ids(1, 17, SMALL["vocab_size"], seed=17)[0]
     _, faulty = generate_theirs(model, prompt, 6, mended=False)
@@ -95,7 +95,7 @@ def test_a_padded_prompt_shifts_hugging_faces_buckets() -> None:
 
 
 def test_a_batch_sees_its_first_row_in_hugging_face() -> None:
-    """A fault of Hugging Face's: every row of a batch attends the cached states of row 0."""
+    """A bug of Hugging Face: every row of a batch attends to the cached states of row 0."""
     model, loaded = models("lsh")
     prompts = token_ids(2, 12, SMALL["vocab_size"])  # not padded, and more than a chunk
     chosen = torch.tensor([[3], [7]])
@@ -114,7 +114,7 @@ def test_a_batch_sees_its_first_row_in_hugging_face() -> None:
 
 
 def one_step(model: TextGeneration, prompts: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
-    """The logits `[batch, vocab]` after prompts `[batch, length]` and one token more."""
+    """The logits `[batch, vocab]` after prompts `[batch, length]` and one more token."""
     outputs, past = Prefill(model)(prompts), []
     for tensor in cache_tensors(model.config):
         value = outputs[tensor.present]
@@ -126,13 +126,13 @@ def one_step(model: TextGeneration, prompts: torch.Tensor, chosen: torch.Tensor)
 
 
 def test_a_far_local_reach_loses_tokens_in_hugging_face() -> None:
-    """A fault of Hugging Face's: with two chunks before and fewer cached, it drops tokens."""
+    """A bug of Hugging Face: with two chunks before and fewer in the cache, it drops tokens."""
     config = {**SMALL, "attn_layers": ["local"]}
     far = theirs("text-generation", **config, local_num_chunks_before=2)
     prompt = token_ids(1, 6, SMALL["vocab_size"])[0]
     _, faulty = generate_theirs(far, prompt, 3)
     _, logits = generate_ours(ours(far, task="text-generation").model, prompt, 3)
-    # The same weights with a reach of one chunk see all of two chunks.
+    # The same weights with a reach of one chunk see both chunks completely.
     near = ours(theirs("text-generation", **config), task="text-generation").model
     with torch.no_grad():
         whole = near(torch.cat([prompt, logits.argmax(-1)[:2]])[None])["logits"][0, -1]
@@ -141,7 +141,7 @@ def test_a_far_local_reach_loses_tokens_in_hugging_face() -> None:
 
 
 def test_without_num_buckets_a_short_prompt_generates() -> None:
-    """Hugging Face ends in a TypeError here."""
+    """Hugging Face raises a TypeError here."""
     model = theirs("text-generation", **{**SMALL, "num_buckets": None})
     loaded = ours(model, task="text-generation")
     prompt = token_ids(1, 3, SMALL["vocab_size"])[0]

@@ -1,4 +1,4 @@
-"""Models in fp16 and bf16: the same hash, and no less precise than Transformers' own."""
+"""Models in fp16 and bf16: the hash stays fp32, the precision is like that of Transformers."""
 
 from __future__ import annotations
 
@@ -28,10 +28,11 @@ def in_fp32(outputs: Outputs) -> Outputs:
 def assert_precise(
     model: Any, loaded: LoadedModel, inputs: Iterable[tuple[torch.Tensor, torch.Tensor | None]]
 ) -> None:
-    """By the rule of FlashAttention's tests: at most twice the error of the plain implementation.
+    """The flash-attention rule: at most twice the error of the plain implementation.
 
-    The truth is fp32 with the same rounded weights. All three use its buckets. Transformers' fp16
-    can be far off where much is masked, so a few roundings of the result are the limit as well.
+    The exact result is fp32 with the same rounded weights. All three runs use its buckets. If much
+    is masked, Transformers' fp16 can have a large error, so the bound is also at most a few
+    roundings of the result.
     """
     exact = loaded.in_fp32()
     dtype = next(loaded.model.parameters()).dtype
@@ -86,7 +87,7 @@ def rotations(model: torch.nn.Module) -> list[torch.Tensor]:
 
 @HALVES
 def test_hashing_is_fp32(dtype: torch.dtype) -> None:
-    """The buckets of rounded queries, by the rotations as they were drawn."""
+    """Buckets come from the rounded queries and the unrounded rotations."""
     loaded = ours(theirs(**CRIME_AND_PUNISHMENT), dtype=dtype)
     _, trace = run_ours(loaded, token_ids(1, 192, loaded.config.vocab_size), None)
     factors = loaded.config.num_buckets

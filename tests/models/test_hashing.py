@@ -1,4 +1,4 @@
-"""Rotations as Transformers draws them, and the trace that watches and replaces buckets."""
+"""Rotations as Transformers draws them, and the trace that records and replaces buckets."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_the_trace_shows_every_lsh_layer_in_order() -> None:
     assert [buckets.shape for buckets in trace.computed] == [(3, 2, 2, 24)] * 2
     for buckets in trace.computed:
         assert buckets.dtype == torch.int32
-        assert (buckets[..., 20:] == 24).all()  # the padding's own
+        assert (buckets[..., 20:] == 24).all()  # the bucket of the padding
         assert (buckets[1, ..., 11:] == 24).all()
         assert (buckets[0, ..., :20] < 24).all()
     assert not torch.equal(*trace.queries)

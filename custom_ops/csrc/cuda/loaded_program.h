@@ -53,7 +53,7 @@ class LoadedProgram {
 };
 
 // The programs for a node on a GPU, one for each shape of heads in the file. If there are none,
-// throws Error with the command that makes them.
+// throws Error with the command that creates them.
 std::vector<LoadedProgram> load_programs(const std::shared_ptr<const KernelFile>& file,
                                          const NodeDescription& node,
                                          const std::vector<std::string>& operands,

@@ -17,8 +17,8 @@ def add_norm(
 ) -> tuple[Array, Array]:
     """(sum, normed), both `[batch, length, hidden]` fp64.
 
-    `sum` is that of `residual` and `update` in the type they come in, rounded as that type rounds.
-    `normed` is its layer norm over the last axis: variances are of the whole row, not of a sample.
+    `sum` is `residual + update` in the type of the inputs, with the rounding of that type.
+    `normed` is its layer norm over the last axis; the variance divides by the size of the row.
     """
     total = residual + update
     return total.astype(np.float64), layer_norm(total, weight, bias, epsilon=epsilon)

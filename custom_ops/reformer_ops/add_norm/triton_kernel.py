@@ -27,12 +27,12 @@ def add_norm_kernel(
     BLOCK_M: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
-    """A program has BLOCK_M tokens of one sequence, whole rows of them.
+    """A program computes the whole rows of BLOCK_M tokens of one sequence.
 
     residual, update, total, normed  [batch, length, HIDDEN]
     weight, bias                     [HIDDEN]
 
-    The norm is of the sum as it is stored. The mean is subtracted before squares are summed.
+    The norm uses the sum as it is stored. The mean is subtracted before squares are summed.
     """
     tiles = tl.cdiv(length, BLOCK_M)
     program = tl.program_id(0)
@@ -49,8 +49,8 @@ def add_norm_kernel(
     wide = stored.to(tl.float32)
     mean = tl.div_rn(tl.sum(wide, axis=1), float(HIDDEN))
     centred = tl.where(real[None, :], wide - mean[:, None], 0.0)
-    # Rounded by itself. A multiplication may become one instruction with the first addition of the
-    # sum, and two threads that add the same two squares would differ in which one was rounded.
+    # Each square is rounded separately. A plain multiplication may be fused with the first addition
+    # of the sum, and two threads that add the same two squares could round different ones of them.
     squares = tl.fma(centred, centred, 0.0)
     variance = tl.div_rn(tl.sum(squares, axis=1), float(HIDDEN))
     scale = tl.div_rn(1.0, tl.sqrt_rn(variance + EPSILON))

@@ -1,5 +1,5 @@
-// The declaration of ChunkAttention, and how its operands become the kernel's arguments, for all
-// bindings.
+// The declaration of ChunkAttention, and the conversion of its operands to the kernel's arguments,
+// for all bindings.
 #pragma once
 
 #include "chunk_attention/kernel.h"
@@ -24,7 +24,7 @@ struct ChunkAttention {
   static constexpr auto* kForward = &chunk_attention;
   static constexpr auto* kBackward = &chunk_attention_backward;
 
-  // For the forward or the backward arguments; `inputs` in the order of kInputs.
+  // Sets the forward or the backward arguments; `inputs` are in the order of kInputs.
   template <typename Arguments>
   static void set_inputs(Arguments& arguments, const void* const* inputs) {
     using Numbers = decltype(arguments.query);

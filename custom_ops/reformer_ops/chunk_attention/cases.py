@@ -1,4 +1,4 @@
-"""Inputs that `ChunkAttention` is tested on, on every backend."""
+"""Test inputs of `ChunkAttention` for every backend."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def make_case(
 
 
 def cases() -> Iterator[Case]:
-    """Short, one-chunk and many-chunk lengths, every reach, both directions, every mask."""
+    """Lengths of less than one, one and many chunks; all neighbours, directions and masks."""
     for length in (1, 5, 8, 16, 40):
         for causal in (True, False):
             yield make_case(
@@ -55,7 +55,7 @@ def cases() -> Iterator[Case]:
     yield make_case(
         batch=2, length=32, heads=1, head_dim=8, chunk_length=8, before=1, after=1, causal=False
     )
-    # Reach beyond the ring: three chunks back and two forward, with only two chunks.
+    # More neighbours than the ring has: three chunks back and two forward, with only two chunks.
     yield make_case(
         batch=1, length=8, heads=2, head_dim=4, chunk_length=4, before=3, after=2, causal=False
     )
@@ -75,7 +75,7 @@ def cases() -> Iterator[Case]:
                 mask=mask,
             )
     yield make_case(batch=1, length=256, heads=2, head_dim=64, chunk_length=64)
-    # What GPUs have tiles of their own for: long heads and chunks.
+    # Long heads and chunks: for these, GPUs use other tile sizes.
     yield make_case(batch=1, length=256, heads=1, head_dim=128, chunk_length=128, mask="ragged")
     # A sum over unnormalised weights would leave the range of fp16.
     large = make_case(batch=1, length=192, heads=1, head_dim=8, chunk_length=96)

@@ -1,4 +1,4 @@
-// ChunkAttention on the CPU. docs/ops.md defines the numbers.
+// ChunkAttention on the CPU. docs/ops.md defines the results.
 #pragma once
 
 #include "attention_arguments.h"

@@ -22,10 +22,10 @@ def body(
 ) -> ir.Value:
     """The attended values, `[batch, length, heads, head_dim]` in the model's type.
 
-    Chunks have a static length, so a sequence shorter than one is padded to it (a longer one that
-    is no multiple of it fails at the Reshape). Such slots, and
-    the neighbours of an only chunk, do not exist for the softmax (`ABSENT`), while padding of the
-    caller's does (`MASKED`): a query that sees nothing else tells the two apart.
+    Chunks have a static length, so a sequence shorter than a chunk is padded to that length (a
+    longer sequence that is not a multiple of it fails at the Reshape). These slots, and the
+    neighbours of a single chunk, are not in the softmax (`ABSENT`). The caller's padding is in it
+    (`MASKED`), which makes a difference for a query that sees no other key.
     """
     length = w.size(query, 1)
     padded = w.op("Max", length, w.ints(chunk_length))
@@ -57,7 +57,7 @@ def body(
     scores = w.op("MatMul", queries, w.op("Transpose", keys, perm=[0, 1, 2, 4, 3]))
     scores = w.to_float32(scores)
 
-    # Of each key: 2 allowed, 1 masked, 0 absent. Integers, since not every runtime pads booleans.
+    # For each key: 2 allowed, 1 masked, 0 absent. Integers: not every runtime can pad booleans.
     status = w.op("Add", w.op("Cast", mask, to=ir.DataType.INT32), w.int32(1))
     status = w.op("Pad", status, w.shape(0, 0, 0, padding))
     status = w.op("Reshape", status, w.shape(0, -1, chunk_length))

@@ -29,15 +29,16 @@ def chunk_attention(
         query, key, value: `[batch, length, heads, head_dim]`. `length` is at most `chunk_length`
             (then every query sees the whole sequence, once) or a multiple of it.
         mask: `[batch, length]` bool, False for padding.
-        num_chunks_before, num_chunks_after: neighbours seen; they wrap around the ends.
-        causal: forbid keys that lie after the query.
+        num_chunks_before, num_chunks_after: neighbours that a chunk sees; they wrap around the
+            ends.
+        causal: forbid keys after the query.
 
     Returns:
         `[batch, length, heads, head_dim]` fp64.
 
     Source: Hugging Face's `LocalSelfAttention`. A forbidden score is replaced by -1e9, not removed:
-    a query with nothing but forbidden keys gets `sum(value)`, since in fp32, in which the
-    logsumexp is held, -1e9 swallows the logarithm.
+    a query with only forbidden keys gets `sum(value)`, because the logsumexp is fp32, and there
+    adding the logarithm to -1e9 does not change it.
     """
     batch, length, heads, head_dim = query.shape
     size = min(chunk_length, length)
@@ -62,8 +63,8 @@ def chunk_attention(
 def look_adjacent(chunks: Array, before: int, after: int) -> Array:
     """Each chunk with its neighbours: `[a, b, n, size, ...] -> [a, b, n, width * size, ...]`.
 
-    The chunks are a ring. A reach of more than the whole ring does not turn it further but stands
-    still, as slicing does in Hugging Face's `_look_adjacent`.
+    The chunks are a ring. A shift of the whole ring or more gives the chunk itself, as the slices
+    in Hugging Face's `_look_adjacent` do.
     """
     count = chunks.shape[2]
     shifts = [shift if abs(shift) < count else 0 for shift in range(-before, after + 1)]
@@ -73,8 +74,8 @@ def look_adjacent(chunks: Array, before: int, after: int) -> Array:
 def softmax_attend(scores: Array, values: Array) -> tuple[Array, Array]:
     """`exp(scores - lse) @ values` and `lse[..., None]`, with `lse` rounded to fp32.
 
-    The rounding is part of the definition: at scores of -1e5 fp32 steps by 0.0078, which shows in
-    the outputs of Hugging Face's model.
+    The rounding is part of the definition: at scores of -1e5, neighbouring fp32 numbers differ by
+    0.0078, which affects the outputs of Hugging Face's model.
     """
     top = scores.max(axis=-1, keepdims=True)
     log_sum = np.log(np.exp(scores - top).sum(axis=-1, keepdims=True))

@@ -24,14 +24,14 @@ from reformer_ops.core.torch_library import (
 
 
 class Ring:
-    """Chunks in a ring, and which of them each one sees (`reference.look_adjacent`).
+    """Chunks in a ring, and the chunks that each chunk sees (`reference.look_adjacent`).
 
     No code here branches on the number of chunks, so a trace is valid for every length: `count` may
     be a number or a tracer's symbol.
 
     Attributes:
-        chunks: `[count, reach]` int64, `reach = before + 1 + after`. A reach of more than the whole
-            ring stands still.
+        chunks: `[count, reach]` int64, `reach = before + 1 + after`. A shift of the whole ring or
+            more gives the chunk itself.
     """
 
     def __init__(self, count: int, before: int, after: int, device: torch.device) -> None:
@@ -41,24 +41,24 @@ class Ring:
         self.chunks = torch.where(inside, (own + self._shifts) % count, own)
 
     def adjacent(self, tensor: torch.Tensor, axis: int) -> torch.Tensor:
-        """Each chunk with those it sees: `[.., count, size, ..] -> [.., count, reach * size, ..]`.
+        """The chunks that each one sees: `[.., count, size, ..] -> [.., count, reach * size, ..]`.
 
-        `axis` is the one that counts chunks.
+        `axis` is the axis of the chunks.
         """
         seen = tensor.index_select(axis, self.chunks.flatten())
         return seen.unflatten(axis, self.chunks.shape).flatten(axis + 1, axis + 2)
 
     def present(self, exists: torch.Tensor, chunks_in_sequence: int) -> torch.Tensor:
-        """`[count, reach * size]` bool: False for a key that is absent and in no sum.
+        """`[count, reach * size]` bool: False for an absent key, which is in no sum.
 
-        That is a slot beyond the end of a short sequence (`exists`, `[count, size]` bool, is False
-        there), and every neighbour of its only chunk.
+        Absent keys are the slots after the end of a short sequence (there `exists`,
+        `[count, size]` bool, is False), and all neighbours of a single chunk.
         """
         has_neighbours = (self._shifts == 0).to(torch.int64) + chunks_in_sequence > 1
         return (exists[self.chunks] & has_neighbours[:, None]).flatten(1)
 
     def sum_adjacent(self, tensor: torch.Tensor, axis: int) -> torch.Tensor:
-        """The sum, for each chunk, over all places where it was seen; `tensor` has the shape of
+        """For each chunk, the sum over all chunks that see it; `tensor` has the shape of
         `adjacent`'s result."""
         seen = tensor.unflatten(axis + 1, (self.chunks.shape[1], -1)).flatten(axis, axis + 1)
         shape = list(seen.shape)
@@ -71,8 +71,8 @@ def softmax_attend(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """`exp(scores - lse) @ values` and `lse[..., None]`; scores and lse are fp32.
 
-    The probabilities are multiplied by `dropped`, dropout's `factors`, which leaves the lse alone,
-    as in Hugging Face.
+    The probabilities are multiplied by `dropped`, dropout's `factors`. The lse is computed before
+    dropout, as in Hugging Face.
     """
     lse = torch.logsumexp(scores, dim=-1, keepdim=True)
     probabilities = torch.exp(scores - lse)
@@ -93,13 +93,13 @@ def attend_backward(
     """The gradients of scores and of values.
 
     Args:
-        scores: `[.., queries, keys]` fp32, constants where they are not `live`.
-        lse: `[.., queries, 1]` fp32, of all scores of the query, here and elsewhere. Infinite where
-            the query does not count.
-        gradient: `[.., queries, head_dim]`, for the outputs.
+        scores: `[.., queries, keys]` fp32; constants where `live` is False.
+        lse: `[.., queries, 1]` fp32, of all scores of the query, in all its occurrences. Infinite
+            for a query that is ignored.
+        gradient: `[.., queries, head_dim]`, of the outputs.
         values: `[.., keys, head_dim]`.
         dropped: `[.., queries, keys]`, as in `softmax_attend`.
-        over_all: from `[.., queries, 1]` to the sum over everywhere that the query occurs.
+        over_all: sums `[.., queries, 1]` over all occurrences of each query.
 
     Returns:
         `[.., queries, keys]` and `[.., keys, head_dim]` of the type of `values`.
@@ -110,14 +110,15 @@ def attend_backward(
     if dropped is not None:
         kept, weight_gradients = weights * dropped, weight_gradients * dropped
     value_gradients = kept.to(values.dtype).transpose(-1, -2) @ gradient
-    # `gradient . output` in exact arithmetic. So, rounding is the same on both sides of the minus.
+    # In exact arithmetic, this is `gradient . output`. This form rounds like `weight_gradients`,
+    # from which it is subtracted.
     delta = over_all((weights * weight_gradients).sum(dim=-1, keepdim=True))
     score_gradients = (weights * (weight_gradients - delta)).masked_fill_(~live, 0)
     return score_gradients.to(values.dtype), value_gradients
 
 
 class _Chunks:
-    """The operands cut into chunks, and the scores of each query for the keys it sees."""
+    """The operands cut into chunks, and the scores of each query for the keys that it sees."""
 
     def __init__(
         self,
@@ -158,10 +159,10 @@ class _Chunks:
     def join(self, chunks: torch.Tensor) -> torch.Tensor:
         """Undo `cut`."""
         rows = chunks.reshape(self.batch, self.heads, self.count * self.size, self.head_dim)
-        return rows[:, :, : self.length].transpose(1, 2).contiguous()  # as `_fake` promises
+        return rows[:, :, : self.length].transpose(1, 2).contiguous()  # as `_fake` says
 
     def dropped(self, seed: torch.Tensor, dropout: float) -> torch.Tensor | None:
-        """For `softmax_attend`; docs/ops.md numbers rows and columns."""
+        """The factors for `softmax_attend`; docs/ops.md defines the row and column numbers."""
         if dropout == 0:
             return None
         lines = torch.arange(self.batch * self.heads, device=seed.device)
@@ -259,7 +260,8 @@ def chunk_attention(
         query, key, value: `[batch, length, heads, head_dim]` fp32, fp16 or bf16; `length` at most
             `chunk_length` or a multiple of it. Scores and softmax are fp32.
         mask: `[batch, length]` bool, False for padding.
-        dropout: of the probabilities, in training (`call_with_dropout`).
+        dropout: the dropout probability of the attention probabilities, in training
+            (`call_with_dropout`).
 
     Returns:
         `[batch, length, heads, head_dim]` of the inputs' type.

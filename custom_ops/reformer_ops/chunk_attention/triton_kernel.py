@@ -47,20 +47,20 @@ def chunk_attention_kernel(
     PRECISION: tl.constexpr,
     STAGES: tl.constexpr,
 ):
-    """A program has BLOCK_M queries of one chunk and goes over the keys of the chunks they see.
+    """A program computes BLOCK_M queries of one chunk, in a loop over the keys that they see.
 
     query, key, value, output  [batch, length, HEADS, HEAD_DIM]
     mask                       [batch, length] u8
 
-    Keys in the future of all of a program's queries are not skipped: where a query finds nothing
-    else, they are in its sum (docs/ops.md, "Masked and absent").
+    Keys in the future of all queries of a program are not skipped: if a query sees no other key,
+    they are in its sum (docs/ops.md, "Masked and absent").
     """
     tiles: tl.constexpr = (CHUNK_LENGTH + BLOCK_M - 1) // BLOCK_M
     chunks = tl.cdiv(length, CHUNK_LENGTH)
     program = tl.program_id(0)
     tile = program % tiles
     chunk = program // tiles % chunks
-    row = program // tiles // chunks  # of the sequences' heads
+    row = program // tiles // chunks  # index of sequence and head
 
     has_neighbours = length > CHUNK_LENGTH
     size = tl.minimum(length, CHUNK_LENGTH)

@@ -18,7 +18,7 @@ def chunk_attention(
     num_chunks_after: int,
     causal: bool,
 ) -> torch.Tensor:
-    """As the torch operator; operands are already checked."""
+    """The same as the torch operator, but the operands are already checked."""
     batch, length, heads, head_dim = query.shape
     launch = triton_kernel.chunk_attention(
         dtype=type_of(query),

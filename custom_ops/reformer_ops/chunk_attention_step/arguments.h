@@ -1,4 +1,5 @@
-// The declaration of ChunkAttentionStep, and how its operands become the kernel's arguments.
+// The declaration of ChunkAttentionStep, and the conversion of its operands to the kernel's
+// arguments.
 #pragma once
 
 #include "chunk_attention_step/kernel.h"
@@ -24,7 +25,7 @@ struct ChunkAttentionStep {
   };
   static constexpr Attribute kAttributes[] = {{"chunk_length"}, {"num_chunks_before"}};
 
-  // `inputs` in the order of kInputs, `outputs` in that of kOutputs.
+  // `inputs` are in the order of kInputs, `outputs` in the order of kOutputs.
   static void set(ChunkStepArguments& a, Axes& axes, const void* const* inputs,
                   void* const* outputs) {
     a.query = inputs[0];

@@ -1,4 +1,4 @@
-"""Inputs that `ChunkAttentionStep` is tested on, on every backend."""
+"""Test inputs of `ChunkAttentionStep` for every backend."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def make_case(
     before: int = 1,
     seed: int = 0,
 ) -> Case:
-    """Sequences with so many tokens before the new one; normally distributed numbers.
+    """A sequence for each number of tokens in `past_length`; normally distributed numbers.
 
-    Slots that no token has been written to hold numbers too: they must not count.
+    Slots without a token contain numbers too: the operator must ignore them.
     """
     rng = np.random.default_rng(seed)
     batch, window = len(past_length), (before + 1) * chunk_length
@@ -38,7 +38,7 @@ def make_case(
 
 
 def cases() -> Iterator[Case]:
-    """Every place in a chunk, every number of chunks, none before and several, sizes of vectors."""
+    """All positions in a chunk, numbers of chunks, none or several before, sizes near vectors."""
     yield make_case([0])
     yield make_case([0, 1, 3, 4, 5, 7, 8, 11, 12, 100003])
     yield make_case([0, 2, 4, 9], before=0)

@@ -1,4 +1,4 @@
-// ChunkAttentionStep on the CPU. docs/ops.md defines the numbers.
+// ChunkAttentionStep on the CPU. docs/ops.md defines the results.
 #pragma once
 
 #include <cstdint>
@@ -8,18 +8,18 @@
 
 namespace reformer {
 
-// `present` may be `past`: then nothing is copied, and the new token is written into its place.
+// `present` and `past` may be the same buffer: then only the new token is written.
 struct ChunkStepArguments {
   const void *query, *key, *value;    // [batch, heads, head_dim] of dtype
   const void *past_key, *past_value;  // [batch, window, heads, head_dim] of dtype
   const std::int32_t* past_length;    // [batch]
   void* output;                       // [batch, heads, head_dim] of dtype
-  void *present_key, *present_value;  // as past_key
+  void *present_key, *present_value;  // the same as past_key
   std::int64_t batch, heads, head_dim, window, chunk_length, num_chunks_before;
   DType dtype;
 };
 
-// Throws Error if the window is not that of the attributes, or a length is negative.
+// Throws Error if the window does not match the attributes, or a length is negative.
 void chunk_attention_step(const ChunkStepArguments& arguments, const Parallel& parallel);
 
 }  // namespace reformer

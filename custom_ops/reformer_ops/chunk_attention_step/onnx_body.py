@@ -24,7 +24,7 @@ def body(
     window, chunk = w.int32((num_chunks_before + 1) * chunk_length), w.int32(chunk_length)
     position = w.op("Unsqueeze", past_length, w.ints(1), name="position")  # [batch, 1]
     slots = w.op("Unsqueeze", w.iota(w.size(past_key, 1), "slots"), w.ints(0))
-    # Slots after the new token's hold tokens of one window ago, or nothing yet.
+    # Slots after the new token's slot hold tokens of the previous window, or no token yet.
     age = w.op("Mod", w.op("Sub", position, slots), window, name="age")
     is_new = w.op("Equal", age, w.int32(0))
     is_new = w.op("Unsqueeze", is_new, w.ints(2, 3), name="is_new")

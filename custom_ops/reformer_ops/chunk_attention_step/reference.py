@@ -23,20 +23,20 @@ def chunk_attention_step(
     chunk_length: int,
     num_chunks_before: int,
 ) -> tuple[NDArray[np.float64], Array, Array]:
-    """One new token attends its chunk, as far as it exists, and the chunks before it.
+    """One new token attends to the tokens of its chunk up to itself, and to the chunks before.
 
     Args:
         query, key, value: `[batch, heads, head_dim]`, of the new token.
         past_key, past_value: `[batch, window, heads, head_dim]`, with `window` =
-            `(num_chunks_before + 1) * chunk_length`. The token at position p is at p modulo
-            `window`; older ones are forgotten.
+            `(num_chunks_before + 1) * chunk_length`. The token at position p has the index p modulo
+            `window`; it overwrites an older one.
         past_length: `[batch]` int32, the tokens before the new one, which is also its position.
 
     Returns:
         The output `[batch, heads, head_dim]` fp64, and the cache with the new token in it.
 
-    Source: Hugging Face's `LocalSelfAttention` with a cache, for one sequence. Where the sequence
-    has fewer than `num_chunks_before` chunks before the current one, all of it is seen. (Hugging
+    Source: Hugging Face's `LocalSelfAttention` with a cache, for one sequence. If the sequence has
+    fewer than `num_chunks_before` chunks before the current one, the token sees all of it. (Hugging
     Face then takes a negative number of tokens, which drops some.)
     """
     window = (num_chunks_before + 1) * chunk_length

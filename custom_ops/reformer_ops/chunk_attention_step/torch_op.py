@@ -80,13 +80,13 @@ def chunk_attention_step(
     num_chunks_before: int,
     in_place: bool = False,
 ) -> tuple[torch.Tensor, ...]:
-    """One new token attends its window: `reference.chunk_attention_step`.
+    """One new token attends to its window: `reference.chunk_attention_step`.
 
     Args:
         query, key, value: `[batch, heads, head_dim]` fp32, fp16 or bf16.
         past_key, past_value: `[batch, (num_chunks_before + 1) * chunk_length, heads, head_dim]`.
         past_length: `[batch]` int32.
-        in_place: write into the cache that is given, and return that. The native kernels take it
+        in_place: write into the given cache, and return it. For the native kernels it must be
             contiguous, in fp32 or fp16.
 
     Returns:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 MASKED = -1e9
-"""Score of a key that is padding or lies in the future (Hugging Face, fp32)."""
+"""Score of a key that is padding or is in the future (Hugging Face, fp32)."""
 
 SELF = -1e5
-"""Score of a query's own position in shared-QK attention: attended only if there is no other
+"""Score of a query's own position in shared-QK attention: it has weight only if there is no other
 key."""
 
 ABSENT = -3e38

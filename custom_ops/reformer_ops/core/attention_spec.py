@@ -1,4 +1,4 @@
-"""What the declarations of both attentions have in common."""
+"""The common part of the declarations of both attentions."""
 
 from __future__ import annotations
 
@@ -16,6 +16,6 @@ CHUNKING = (
     Attribute("num_chunks_after", "int"),
     Attribute("causal", "bool"),
 )
-"""Which keys a query sees."""
+"""The attributes that decide which keys a query sees."""
 
 OUTPUT = Operand("output", HEADS, "float")

@@ -1,4 +1,4 @@
-"""The inputs every backend of every operator is tested on; each op's list is in its `cases.py`."""
+"""Test inputs of all operators for all backends; the list of an operator is in its `cases.py`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Inputs = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class Case:
-    """One call of an operator: inputs by name (fp32 where floating) and attributes by name."""
+    """One call of an operator: inputs by name (floats are fp32) and attributes by name."""
 
     name: str
     inputs: Inputs

@@ -1,4 +1,4 @@
-"""Which elements dropout keeps, from a seed, a row and a column, as in `csrc/dropout.h`."""
+"""Computes which elements dropout keeps from seed, row and column, as `csrc/dropout.h` does."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def draw_seed(probability: float, device: torch.device) -> torch.Tensor:
 def keep(
     seed: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, probability: float
 ) -> torch.Tensor:
-    """Which elements of a matrix are kept if a share `probability` is dropped.
+    """True for the elements of a matrix that are kept if a share `probability` is dropped.
 
     Args:
         seed: int64, one number.
-        rows, columns: int64, where the elements are; of shapes that broadcast.
+        rows, columns: int64, the indices of the elements; their shapes must broadcast.
         probability: in [0, 1).
 
     Returns:
@@ -49,7 +49,7 @@ def factors(
 
 
 def _row_keys(seed: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-    """The upper halves of SplitMix64's numbers. Products of int64 wrap, as they are meant to."""
+    """The upper halves of SplitMix64's numbers. Products of int64 wrap around, as required."""
     x = seed + (rows + 1) * _signed(0x9E3779B97F4A7C15)
     x = (x ^ _shifted(x, 30)) * _signed(0xBF58476D1CE4E5B9)
     x = (x ^ _shifted(x, 27)) * _signed(0x94D049BB133111EB)

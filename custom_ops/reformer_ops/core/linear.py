@@ -1,4 +1,4 @@
-"""What references and cases of linear operators share."""
+"""The common part of the references and cases of linear operators."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ SIZES = (
     (2, 3, 32, 144),
     (1, 97, 64, 112),
     (3, 65, 32, 48),
-    (1, 800, 16, 32),  # many blocks, of which the last is short
-    (1, 1700, 32, 16),  # and larger ones
+    (1, 800, 16, 32),  # many blocks; the last one is short
+    (1, 1700, 32, 16),  # larger blocks
 )
-"""Batch, length, and two sizes of a layer: rows around tiles and blocks, few and many."""
+"""Batch, length, and two sizes of a layer: few and many rows, near sizes of tiles and blocks."""
 
 
 def layer_norm(rows: Array, weight: Array, bias: Array, *, epsilon: float) -> NDArray[np.float64]:
-    """The layer norm of `[.., hidden]` in fp64: variances are of the whole row, not of a sample."""
+    """The layer norm of `[.., hidden]` in fp64; the variance divides by the size of the row."""
     wide = rows.astype(np.float64)
     centred = wide - wide.mean(axis=-1, keepdims=True)
     variance = np.square(centred).mean(axis=-1, keepdims=True)

@@ -1,9 +1,9 @@
-"""The native kernels: where their libraries are, whether they load, what runs instead.
+"""Finds and loads the libraries of the native kernels, and reports what runs if they do not load.
 
 Environment variables:
-    REFORMER_OPS: "auto" (the default) runs the native kernels where they are and says in the log
-        what runs, "native" requires them, "portable" does not use them.
-    REFORMER_OPS_LIBRARY_DIR: a folder to look in instead of the installed package, such as a CMake
+    REFORMER_OPS: "auto" (the default) runs the native kernels if they are available and logs what
+        runs, "native" requires them, "portable" does not use them.
+    REFORMER_OPS_LIBRARY_DIR: a folder to search instead of the installed package, such as a CMake
         build folder.
     REFORMER_FORCE_ISA: the instruction set to use, see csrc/isa.h.
 """
@@ -23,7 +23,7 @@ from reformer_ops.core.errors import NativeLibraryError, OpError
 from reformer_ops.core.spec import DOMAIN
 
 Kind = Literal["torch", "ort"]
-"""Which framework a library is for."""
+"""The framework of a library."""
 
 Choice = Literal["auto", "native", "portable"]
 CHOICES: tuple[str, ...] = get_args(Choice)
@@ -40,7 +40,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class NativeStatus:
-    """True if the native kernels run: with `isa` from `path`, or not, and for which `reason`."""
+    """Whether the native kernels run: `isa` and `path` if they do, else the `reason` why not."""
 
     kind: Kind
     path: Path | None = None
@@ -49,7 +49,7 @@ class NativeStatus:
 
     @property
     def available(self) -> bool:
-        """The native kernels run."""
+        """True if the native kernels run."""
         return self.reason is None
 
     def __str__(self) -> str:
@@ -63,7 +63,7 @@ def library_path(kind: Kind | Literal["onnxruntime"]) -> Path:
         kind: "torch", or "ort", which may also be written "onnxruntime".
 
     Raises:
-        NativeLibraryError: there is none; says where it was looked for and how to get it.
+        NativeLibraryError: there is none; the message says where it was searched and how to get it.
         ValueError: `kind` has another value.
     """
     if kind == "onnxruntime":
@@ -78,11 +78,9 @@ def library_path(kind: Kind | Literal["onnxruntime"]) -> Path:
     else:
         import reformer_ops
 
-        # An editable install keeps the sources in the checkout and puts libraries elsewhere.
+        # In an editable install, the libraries are in another folder than the sources.
         folders = [Path(root) / "_native" for root in reformer_ops.__path__]
-        remedy = (
-            "install again where there is a C++ compiler, with REFORMER_NATIVE=1 to see why not"
-        )
+        remedy = "install again with a C++ compiler; REFORMER_NATIVE=1 shows why the build fails"
     for folder in folders:
         if (folder / name).is_file():
             return (folder / name).resolve()
@@ -91,18 +89,19 @@ def library_path(kind: Kind | Literal["onnxruntime"]) -> Path:
 
 
 def session_options(*, threads: int | None = None, kernels: str | Path | None = None) -> Any:
-    """An `onnxruntime.SessionOptions` with our operators, and with settings that suit a Reformer.
+    """An `onnxruntime.SessionOptions` with our operators, and with good settings for a Reformer.
 
-    Sessions with these options run our operators by the native kernels, and take half the memory
-    of default options for long sequences: ONNX Runtime's pattern of a first run reserves room for
-    all tensors at once (1.3 GB instead of 0.8 for 65,536 tokens of crime-and-punishment).
+    Sessions with these options run our operators with the native kernels. For long sequences, they
+    need less memory than with default options: ONNX Runtime's memory pattern of the first run
+    reserves memory for all tensors at once (1.3 GB instead of 0.8 for 65,536 tokens of
+    crime-and-punishment).
 
     Args:
-        threads: of the CPU, at most; ONNX Runtime's choice if None.
+        threads: the largest number of CPU threads; ONNX Runtime's choice if None.
         kernels: the artifact's model.cuda, for sessions on NVIDIA GPUs.
 
     Raises:
-        NativeLibraryError: the library is not there or does not load.
+        NativeLibraryError: the library is missing or does not load.
     """
     options = tuned_options(threads=threads, kernels=kernels)
     register_with_onnxruntime(options, "native")
@@ -123,10 +122,10 @@ def tuned_options(*, threads: int | None = None, kernels: str | Path | None = No
 
 
 def native_status(kind: Kind) -> NativeStatus:
-    """What this process's torch or onnxruntime runs our operators with; loads the library.
+    """How torch or onnxruntime runs our operators in this process; loads the library.
 
     Raises:
-        NativeLibraryError: REFORMER_OPS=native, and the library is not there or does not load.
+        NativeLibraryError: REFORMER_OPS=native, and the library is missing or does not load.
         OpError: an environment variable has an unknown value.
     """
     if kind == "torch":
@@ -166,7 +165,7 @@ def load_into_torch() -> NativeStatus:
 def register_with_onnxruntime(options: Any, choice: Choice | None = None) -> NativeStatus:
     """Give the sessions of an `onnxruntime.SessionOptions` our kernels; raises as `native_status`.
 
-    `choice` overrules REFORMER_OPS.
+    `choice` overrides REFORMER_OPS.
     """
 
     def load(path: Path) -> str:
@@ -178,7 +177,7 @@ def register_with_onnxruntime(options: Any, choice: Choice | None = None) -> Nat
 
 
 def _resolve(kind: Kind, choice: Choice, load: Callable[[Path], str]) -> NativeStatus:
-    """Carry out the choice; `load` takes the library's path and returns the instruction set."""
+    """Load the library if `choice` allows; `load` takes its path, returns the instruction set."""
     if choice == "portable":
         return NativeStatus(kind, reason="portable operators were asked for")
     path: Path | None = None
@@ -188,7 +187,7 @@ def _resolve(kind: Kind, choice: Choice, load: Callable[[Path], str]) -> NativeS
     except NativeLibraryError as error:
         if choice == "native":
             raise
-        # A library that exists but does not load deserves a warning.
+        # A warning if the library exists but does not load.
         level = logging.INFO if path is None else logging.WARNING
         status = NativeStatus(kind, path, reason=str(error))
         _logger.log(level, "%s runs %s: %s", kind, status, error)
@@ -202,7 +201,7 @@ def _loaded(path: Path, load: Callable[[Path], str]) -> str:
         return load(path)
     except OpError:
         raise
-    except Exception as error:  # OSError in torch; onnxruntime's own share no base class
+    except Exception as error:  # OSError in torch; onnxruntime's errors have no common base class
         reason = str(error.__cause__ or error)
         if _ISA_VARIABLE in reason:
             raise OpError(reason[reason.index(_ISA_VARIABLE) :]) from error

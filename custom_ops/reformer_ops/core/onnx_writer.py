@@ -1,4 +1,4 @@
-"""Writes standard ONNX nodes, into a function body or straight into a graph."""
+"""Writes standard ONNX nodes, into a function body or directly into a graph."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ INT64_MAX = int(np.iinfo(np.int64).max)
 
 
 class OnnxWriter:
-    """Appends nodes in order; every call of `op` gives the value it computes.
+    """Appends nodes in order; each call of `op` returns the value that its node computes.
 
-    `float_type` is the model's own type, in which queries and values come. Names of nodes and
-    values start with `prefix`, which must differ between writers into one graph; `taken` names are
-    not given again.
+    `float_type` is the model's type, the type of queries and values. Names of nodes and values
+    start with `prefix`, which must differ between writers to the same graph. The names in `taken`
+    are not used again.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class OnnxWriter:
         return output
 
     def constant(self, value: Any, dtype: DTypeLike, name: str = "constant") -> ir.Value:
-        """A Constant node; the same value is written once."""
+        """A Constant node; equal constants share one node."""
         array: NDArray[Any] = np.asarray(value, dtype)
         key = (array.dtype.str, array.shape, array.tobytes())
         if key not in self._constants:
@@ -75,7 +75,7 @@ class OnnxWriter:
         return self.op("Shape", value, start=axis, end=axis + 1)
 
     def shape(self, *sizes: ir.Value | int) -> ir.Value:
-        """A shape from one-element tensors and numbers (-1 and 0 as Reshape takes them)."""
+        """A shape from one-element tensors and numbers (-1 and 0 mean the same as in Reshape)."""
         parts = [self.ints(size) if isinstance(size, int) else size for size in sizes]
         return self.op("Concat", *parts, name="shape", axis=0)
 
@@ -103,7 +103,7 @@ class OnnxWriter:
         return self.op("Cast", value, name=name, to=self.float_type)
 
     def slice(self, value: ir.Value, start: int, end: int, axis: int) -> ir.Value:
-        """`value[start:end]` along `axis`, clamped as Python clamps."""
+        """`value[start:end]` along `axis`, clamped as in Python."""
         return self.op("Slice", value, self.ints(start), self.ints(end), self.ints(axis))
 
     def layer_norm(
@@ -122,8 +122,8 @@ class OnnxWriter:
         )
 
     def matrix(self, panels: ir.Value, name: str) -> ir.Value:
-        """A weight `[panels, depth, 16]` as `[depth, columns]`. Runtimes compute it once, when they
-        load."""
+        """A weight `[panels, depth, 16]` as `[depth, columns]`. Runtimes compute it only once, when
+        they load the model."""
         by_row = self.op("Transpose", panels, perm=[1, 0, 2])
         return self.op("Flatten", by_row, name=f"{name}_matrix", axis=1)
 
@@ -138,9 +138,10 @@ class OnnxWriter:
         absent_if: ir.Value | None = None,
         absent: ir.Value | None = None,
     ) -> ir.Value:
-        """Each chunk with its neighbours joined on; where `absent_if`, neighbours are `absent`.
+        """Each chunk joined with its neighbours; if `absent_if` is true, these are `absent`.
 
-        Slices clamp as Python's do, so a reach beyond the ring stands still, as in the reference.
+        Slices clamp as in Python, so a shift of the whole ring or more gives the chunk itself, as
+        in the reference.
         """
         parts: list[ir.Value] = []
         for shift in range(-before, after + 1):
@@ -157,10 +158,10 @@ class OnnxWriter:
         )
 
     def softmax_attend(self, scores: ir.Value, values: ir.Value) -> tuple[ir.Value, ir.Value]:
-        """`exp(scores - lse) @ values` in fp32 and `lse[..., 1]`, `lse` rounded as the reference.
+        """`exp(scores - lse) @ values` in fp32 and `lse[..., 1]`, rounded as in the reference.
 
-        In fp32, `exp(scores - top)` is scaled after the product: one pass less over the scores. In
-        half precision that product could overflow.
+        In fp32, `exp(scores - top)` is scaled after the product, which saves a pass over the
+        scores. In half precision that product could overflow.
         """
         last = self.ints(-1)
         top = self.op("ReduceMax", scores, last, keepdims=1)
@@ -176,7 +177,7 @@ class OnnxWriter:
 
 
 def as_attributes(attributes: dict[str, Any]) -> Sequence[ir.Attr]:
-    """Operator attributes as ONNX holds them: booleans become 0 or 1."""
+    """Operator attributes as ONNX stores them: booleans become 0 or 1."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, tuple):

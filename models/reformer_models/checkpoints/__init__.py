@@ -1,8 +1,8 @@
-"""Opening what Hugging Face's `save_pretrained` wrote, from a folder or from the hub.
+"""Opens checkpoints that Hugging Face's `save_pretrained` wrote, from a folder or from the hub.
 
-`checkpoint.py` puts it together: `hub.py` downloads, `layout.py` finds the weight files of a
-folder, `tensors.py` reads one of them, `names.py` translates the tensors' names, `architecture.py`
-tells from these which model they are of.
+`checkpoint.py` uses the other modules: `hub.py` downloads, `layout.py` finds the weight files of a
+folder, `tensors.py` reads one of them, `names.py` translates the tensors' names, and
+`architecture.py` finds the architecture from these names.
 """
 
 from reformer_models.checkpoints.checkpoint import Checkpoint, open_checkpoint

@@ -1,4 +1,4 @@
-"""Which of Hugging Face's Reformers weights belong to, for a config.json that doesn't say."""
+"""Finds Hugging Face's class for given weights, for a config.json that does not name it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from reformer_models.checkpoints.names import naming_of
 
 
 def architecture_of(names: Collection[str], *, is_decoder: bool) -> str | None:
-    """The class whose state dict has these names; None when they are no Reformer's.
+    """The class whose state dict has these names; None if they are not a Reformer's.
 
     Args:
         names: The names of all weights.
-        is_decoder: The configuration's: the two language models differ in nothing else.
+        is_decoder: From the configuration: the two language models have the same names.
     """
     naming = naming_of(names)
     modules = {naming.standard(name).partition(".")[0] for name in names}

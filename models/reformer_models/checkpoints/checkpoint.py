@@ -1,4 +1,4 @@
-"""A checkpoint: where it came from, its configuration, and its weights when asked for."""
+"""A checkpoint: its source, its configuration, and its weights, which are read on request."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Checkpoint:
 
     Attributes:
         source: The folder or the name on the hub, as given.
-        directory: The folder.
-        revision: The commit it was downloaded at; None for a folder.
-        config: The configuration, as it is: `ReformerConfig.pinned` settles what hashing needs.
-        architecture: Hugging Face's class the weights were saved from, as config.json names it, or
-            else as the names of the weights tell.
+        directory: The local folder.
+        revision: The commit of the download; None for a folder.
+        config: The configuration as read: `ReformerConfig.pinned` sets what hashing needs.
+        architecture: Hugging Face's class of the weights, from config.json or, if it names none,
+            from the names of the weights.
         weights: The files with the weights.
     """
 
@@ -44,7 +44,7 @@ class Checkpoint:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """Every file that decides what the model computes: config.json, then those with weights."""
+        """Every file that affects the model's results: config.json, then the weight files."""
         return (self.directory / CONFIG_FILE, *self.weights.files)
 
     def state_dict(self) -> dict[str, torch.Tensor]:
@@ -53,7 +53,7 @@ class Checkpoint:
         They are memory-mapped, copy on write: the files must stay while the tensors are in use.
 
         Raises:
-            CheckpointError: A file is damaged or incomplete, or holds something beside tensors.
+            CheckpointError: A file is damaged, incomplete, or holds something other than tensors.
         """
         return self.weights.read()
 
@@ -64,17 +64,19 @@ def open_checkpoint(
     revision: str | None = None,
     ignore_config_keys: Sequence[str] = (),
 ) -> Checkpoint:
-    """Find a checkpoint, check its configuration and that its files are there.
+    """Find a checkpoint, and check its configuration and that its files exist.
 
     Args:
         source: A folder with config.json and weights as `save_pretrained` writes them, or the name
-            of a model on the Hugging Face hub, which is then downloaded. A folder goes first.
+            of a model on the Hugging Face hub, which is then downloaded. If both exist, the folder
+            is used.
         revision: A branch, tag or commit on the hub.
-        ignore_config_keys: Keys of config.json to accept although nothing is known about them.
+        ignore_config_keys: Unknown keys of config.json to accept.
 
     Raises:
-        CheckpointError: Nothing is there, it can't be had, or a file is missing or is not JSON.
-        ConfigError: config.json is not a Reformer's, or is wrong.
+        CheckpointError: The source does not exist or can't be downloaded, or a file is missing or
+            is not JSON.
+        ConfigError: config.json is not a Reformer's, or has an invalid value.
     """
     if _is_folder(source):
         if revision is not None:
@@ -112,7 +114,7 @@ def open_checkpoint(
 
 
 def _where_it_may_be(directory: Path) -> str:
-    """The rest of a message: the newest folder inside that has a config.json."""
+    """The end of an error message: it names the newest subfolder that has a config.json."""
     try:
         inside = [path.parent for path in directory.glob(f"*/{CONFIG_FILE}")]
         inside += [path.parent for path in directory.glob(f"snapshots/*/{CONFIG_FILE}")]
@@ -126,10 +128,10 @@ def _where_it_may_be(directory: Path) -> str:
 
 
 def _is_folder(source: str | Path) -> bool:
-    """True if the source is a folder here; if not, it can only be a name on the hub.
+    """True if the source is a local folder; False if it can be a name on the hub.
 
     Raises:
-        CheckpointError: It is a file, or it is missing and can't be such a name.
+        CheckpointError: It is a file, or it does not exist and can't be a name on the hub.
     """
     path = os.path.expanduser(source)
     if os.path.isdir(path):

@@ -1,4 +1,4 @@
-"""Getting a checkpoint from the Hugging Face hub, or from its cache."""
+"""Downloads a checkpoint from the Hugging Face hub, or finds it in the hub's cache."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from reformer_models.checkpoints.json_file import one_line
 from reformer_models.checkpoints.layout import INDEX, WEIGHT_FILES
 from reformer_models.errors import CheckpointError
 
-# What an artifact takes along, beside the weights.
+# The files that an artifact needs in addition to the weights.
 _SMALL_FILES: Final = (
     "config.json",
     "generation_config.json",
@@ -24,7 +24,8 @@ _SMALL_FILES: Final = (
     "vocab.txt",
 )
 
-# A repository often holds the weights in both formats: fetch the second only without the first.
+# A repository often has the weights in both formats: the second is fetched only if the first is
+# missing.
 _WEIGHTS: Final = (
     ("model.safetensors", "model.safetensors" + INDEX, "model-*-of-*.safetensors"),
     ("pytorch_model.bin", "pytorch_model.bin" + INDEX, "pytorch_model-*-of-*.bin"),
@@ -32,17 +33,18 @@ _WEIGHTS: Final = (
 
 
 def download(repo_id: str, *, revision: str | None = None) -> Path:
-    """A folder in the hub's cache with the newest, or the given, version of a checkpoint.
+    """Download the newest or the given version of a checkpoint; returns its folder in the cache.
 
-    What is in the cache already is not fetched again; offline, nothing else can be opened. The
-    folder is named after the commit.
+    Files in the hub's cache are not downloaded again; offline, only these can be opened. The name
+    of the folder is the commit.
 
     Args:
         repo_id: `owner/name`.
         revision: A branch, a tag or a commit.
 
     Raises:
-        CheckpointError: There is no such checkpoint, it may not be read, or the hub is away.
+        CheckpointError: The checkpoint does not exist, access is denied, or the hub can't be
+            reached.
     """
     import huggingface_hub
     from huggingface_hub import constants, errors
@@ -57,7 +59,7 @@ def download(repo_id: str, *, revision: str | None = None) -> Path:
             )
             if any((folder / name).exists() for name in WEIGHT_FILES):
                 break
-            revision = folder.name  # the commit, in case the branch moves on meanwhile
+            revision = folder.name  # the commit: the branch may change before the next download
     except errors.HFValidationError as error:
         raise CheckpointError(
             f"{repo_id!r} is neither a folder here nor a name on the hub (owner/name)"
@@ -74,7 +76,7 @@ def download(repo_id: str, *, revision: str | None = None) -> Path:
             f"{asked} is neither a folder here nor a model on the hub; check the name, and log in "
             "with `hf auth login` if it is private"
         ) from error
-    except Exception as error:  # whatever the network and its libraries come up with
+    except Exception as error:  # network libraries raise many types
         why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else one_line(error)
         raise CheckpointError(
             f"{asked} is neither a folder here nor in the hub's cache, and the hub is out of reach "

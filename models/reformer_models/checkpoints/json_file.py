@@ -1,4 +1,4 @@
-"""Reading the JSON files of a checkpoint, and saying in one line what is wrong with a file."""
+"""Reads the JSON files of a checkpoint, and describes in one line what is wrong with a file."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 def read_json_object(path: Path) -> dict[str, object]:
-    """The object a JSON file holds.
+    """The object in a JSON file.
 
     Raises:
-        CheckpointError: The file can't be read, is no JSON, or holds something else.
+        CheckpointError: The file can't be read, is not JSON, or does not hold an object.
     """
     check_not_pointer(path)
     try:
@@ -30,10 +30,10 @@ def read_json_object(path: Path) -> dict[str, object]:
 
 
 def check_not_pointer(path: Path) -> None:
-    """Refuse what Git LFS leaves in a file's place where the file itself was not fetched.
+    """Refuse a Git LFS pointer, which replaces a file that was not downloaded.
 
     Raises:
-        CheckpointError: it is such a pointer.
+        CheckpointError: the file is such a pointer.
     """
     try:
         with path.open("rb") as file:

@@ -31,8 +31,8 @@ class Weights:
     """The weight files of a checkpoint, all of which exist.
 
     Attributes:
-        shards: For each file with tensors the names to take from it; None for all it holds.
-        index: The file that says so, if there is one.
+        shards: For each file, the names of the tensors to read from it; None for all of them.
+        index: The index file that lists these names, if there is one.
     """
 
     shards: Mapping[Path, frozenset[str] | None]
@@ -78,7 +78,8 @@ def find_weights(directory: Path) -> Weights:
     """The weights that Transformers would load from a folder.
 
     Raises:
-        CheckpointError: There are none, or a file that the index names is missing or elsewhere.
+        CheckpointError: There are none, or a file that the index names is missing or is not in
+            the folder.
     """
     for name in WEIGHT_FILES:
         path = directory / name
@@ -106,7 +107,7 @@ def _indexed(index: Path) -> Weights:
             )
         names_in.setdefault(file, set()).add(name)
     shards = {index.parent / file: frozenset(names_in[file]) for file in sorted(names_in)}
-    # os.path, not Path: a name too long for the system counts as missing there, too.
+    # os.path, not Path: to it, a name that is too long for the system is a missing file.
     missing = [quoted(path.name) for path in shards if not os.path.isfile(path)]
     if missing:
         raise CheckpointError(

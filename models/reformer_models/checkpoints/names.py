@@ -1,4 +1,4 @@
-"""The names of a checkpoint's tensors, with or without what training code puts before them."""
+"""The names of a checkpoint's tensors, with or without a prefix that training code added."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ _IN_BASE = ("embeddings.", "encoder.")
 
 @dataclass(frozen=True)
 class Naming:
-    """How the names in the files become Hugging Face's.
+    """How the names in the files map to Hugging Face's names.
 
     Attributes:
-        prefix: stands before Hugging Face's names in the files, such as "module." (DataParallel),
-            "_orig_mod." (torch.compile) or "model." (a module that holds the model).
-        of_base: the files are of the model without a head, whose names lack "reformer.".
+        prefix: the text before Hugging Face's names in the files, such as "module." (DataParallel),
+            "_orig_mod." (torch.compile) or "model." (a module that contains the model).
+        of_base: True if the files are of the model without a head, whose names lack "reformer.".
     """
 
     prefix: str = ""
     of_base: bool = False
 
     def standard(self, name: str) -> str:
-        """Hugging Face's name for a name in the files; the same for what is not the model's."""
+        """Hugging Face's name for a name in the files; other tensors keep their names."""
         if not name.startswith(self.prefix):
             return name
         bare = name[len(self.prefix) :]
         return BASE + bare if self.of_base and bare.startswith(_IN_BASE) else bare
 
     def in_files(self, name: str) -> str:
-        """The name in the files for one of Hugging Face's."""
+        """The name in the files for a name of Hugging Face's."""
         return self.prefix + (name.removeprefix(BASE) if self.of_base else name)
 
 
 def naming_of(names: Collection[str]) -> Naming:
-    """How these names, all that a checkpoint has, become Hugging Face's."""
+    """The `Naming` of a checkpoint whose tensors have exactly these names."""
     with_head = _prefixes(names, BASE)
     if with_head:
         return Naming(min(with_head, key=len))
@@ -48,7 +48,7 @@ def naming_of(names: Collection[str]) -> Naming:
 
 
 def _prefixes(names: Collection[str], module: str) -> set[str]:
-    """What stands before a module's name, "" where nothing does."""
+    """The prefixes before a module's name; "" if the name comes first."""
     return {
         name[:start]
         for name in names

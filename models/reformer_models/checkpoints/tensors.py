@@ -1,7 +1,7 @@
-"""Reading the tensors of one weight file, without running anything that is in it.
+"""Reads the tensors of one weight file, without running code from it.
 
-Both formats are memory-mapped, copy on write: a tensor takes no memory until it is touched, and
-writing to it never reaches the file. Only what PyTorch wrote before 1.6 is read whole.
+Both formats are memory-mapped, copy on write: a tensor takes no memory until it is used, and
+writing to it never changes the file. Only files that PyTorch wrote before 1.6 are read whole.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     """All tensors of a .safetensors or PyTorch .bin file, on the CPU, by name.
 
     Raises:
-        CheckpointError: The file can't be read, is damaged, or holds something beside tensors.
+        CheckpointError: The file can't be read, is damaged, or holds something other than tensors.
     """
     try:
         path.open("rb").close()
@@ -39,7 +39,7 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
             f"{path} is no plain table of tensors; reading the rest could run code hidden in it, "
             "so it was not read. If you trust its maker, ask for a .safetensors file"
         ) from error
-    except Exception as error:  # of a damaged file: the readers fail in as many ways as bytes can
+    except Exception as error:  # the readers raise many types for a damaged file
         raise CheckpointError(
             f"{path} is cut short or damaged ({one_line(error)}); copy or download it again"
         ) from error
@@ -56,7 +56,7 @@ def _load_pickle(path: Path) -> object:
     import torch
 
     mappable = zipfile.is_zipfile(path)
-    with warnings.catch_warnings(action="ignore"):  # about what follows as an error, or loads
+    with warnings.catch_warnings(action="ignore"):  # real problems raise errors
         held: object = torch.load(path, map_location="cpu", weights_only=True, mmap=mappable)
     return held
 

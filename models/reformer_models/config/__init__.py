@@ -1,4 +1,4 @@
-"""config.json: a Reformer's configuration, read as Hugging Face writes it."""
+"""The configuration of a Reformer, read from Hugging Face's config.json."""
 
 from reformer_models.config.reformer_config import ReformerConfig
 

@@ -1,4 +1,4 @@
-"""The names of the activation functions, apart from the functions so that no torch is needed."""
+"""The names of the activation functions, in a module that does not need torch."""
 
 from __future__ import annotations
 
@@ -32,6 +32,6 @@ ACTIVATION_NAMES: Final = frozenset(
 )
 """Every `hidden_act` of Transformers' ACT2FN that has no weights of its own.
 
-`prelu` and `xielu` have some: the feed-forward layer of a Reformer has no place for them.
+`prelu` and `xielu` have weights, which the feed-forward layer of a Reformer cannot store.
 `activations.py` defines one function for each of these names, under that name.
 """

@@ -14,22 +14,22 @@ MODEL_TYPE: Final = "reformer"
 
 _DEFAULT_LABELS: Final = 2
 
-# Read below, into a field of another name.
+# Functions below read these keys into fields with other names.
 _OTHER_KEYS: Final = frozenset({"id2label", "num_hidden_layers"})
 
 
 def refuse_foreign(
     raw: Mapping[str, object], *, known: Collection[str], ignored: Collection[str]
 ) -> None:
-    """Refuse a config.json that is not a Reformer's, or holds a key that nothing is known about.
+    """Refuse a config.json that is not a Reformer's, or has an unknown key.
 
     Args:
         raw: The parsed file.
         known: The keys that are fields of `ReformerConfig`.
-        ignored: Keys to accept although nothing is known about them.
+        ignored: Unknown keys to accept.
 
     Raises:
-        ConfigError: Names every unknown key and, where there is one, the key it may stand for.
+        ConfigError: The message names every unknown key and, if there is one, a similar known key.
     """
     if "model_type" not in raw:
         asked = f'"model_type": "{MODEL_TYPE}"'
@@ -49,7 +49,7 @@ def refuse_foreign(
             named.append(quoted(key) + (f" (is it {near[0]}?)" if near else ""))
         raise ConfigError(
             f"unknown in a Reformer's configuration: {', '.join(named)}. If the model does not "
-            "depend on it, remove it, or pass over it with --ignore-config-key (in Python: "
+            "depend on it, remove it, or ignore it with --ignore-config-key (in Python: "
             "ignore_config_keys)"
         )
 
@@ -57,12 +57,12 @@ def refuse_foreign(
 def built_layers(attn_layers: tuple[str, ...], num_hidden_layers: object) -> tuple[str, ...]:
     """The kind of every layer that Transformers builds.
 
-    It builds `num_hidden_layers` of them, by default one for each entry of `attn_layers`. If the
-    entries are all alike, so are the layers, however many; else layer i is of the kind in entry i.
-    What sequences are padded to follows from all entries, used or not.
+    It builds `num_hidden_layers` layers, by default one for each entry of `attn_layers`. If all
+    entries are equal, all layers have that kind, and there may be more layers than entries;
+    otherwise layer i has the kind of entry i. The padding depends on all entries, also unused ones.
 
     Raises:
-        ConfigError: The two contradict, or an unused entry would decide about the padding.
+        ConfigError: The two contradict each other, or an unused entry would change the padding.
     """
     if num_hidden_layers is None or num_hidden_layers == len(attn_layers):
         return attn_layers
@@ -78,10 +78,11 @@ def built_layers(attn_layers: tuple[str, ...], num_hidden_layers: object) -> tup
 
 
 def label_count(raw: Mapping[str, object]) -> object:
-    """The number of labels: Transformers writes it, or a table of their names, or neither for two.
+    """The number of labels. Transformers writes it, or a table of names, or neither if it is two.
 
     Raises:
-        ConfigError: The two contradict (releases of Transformers differ in which they believe).
+        ConfigError: The two contradict each other (which one counts depends on the release of
+            Transformers).
     """
     names, count = raw.get("id2label"), raw.get("num_labels")
     if names is None:

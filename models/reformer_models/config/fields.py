@@ -1,7 +1,7 @@
 """How one field of `ReformerConfig` is declared: its default and what it accepts.
 
-A check takes the field's name and the value given and returns the value to keep: JSON has lists for
-tuples and may write a float without a fraction. A value it does not accept is a `ConfigError`.
+A check takes the field's name and the given value, and returns the value to keep: JSON has lists
+instead of tuples and may write a float as an integer. For an invalid value it raises `ConfigError`.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ def checked(declared: Field[Any], value: object) -> object:
 
 
 def refuse(name: str, expected: str, value: object) -> NoReturn:
-    """Raise the ConfigError of a value that is not what it must be."""
+    """Raise the ConfigError for an invalid value."""
     raise ConfigError(f"{name} must be {expected}, found {quoted(value)}")
 
 
 def integer(low: int, high: int | None = None) -> Callable[[str, object], int]:
-    """An int (no bool) from `low` to `high`, both included."""
+    """An int (not a bool) from `low` to `high`, both included."""
     expected = f"an integer of at least {low}" if high is None else f"an integer in {low}..{high}"
 
     def check(name: str, value: object) -> int:
@@ -76,7 +76,7 @@ def flag(name: str, value: object) -> bool:
 
 
 def one_of(choices: frozenset[str], *, kind: str) -> Check:
-    """One of a set of strings; `kind` says in the message what they name."""
+    """One of a set of strings; `kind` describes them in the error message."""
 
     def check(name: str, value: object) -> str:
         if not isinstance(value, str) or value not in choices:
@@ -94,14 +94,14 @@ def text(name: str, value: object) -> str:
 
 
 def version(name: str, value: object) -> str:
-    """A release number: whole numbers with dots, and perhaps more."""
+    """A release number: an integer, which a dot and any text may follow."""
     if not isinstance(value, str) or not re.match(r"\d+(\.|$)", value):
         refuse(name, "a release number like 4.57.1", value)
     return value
 
 
 def sequence(item: Check, *, at_least: int = 0, exactly: int | None = None) -> Check:
-    """A list or tuple of what `item` accepts; kept as a tuple."""
+    """A list or tuple of items that `item` accepts; kept as a tuple."""
 
     def check(name: str, value: object) -> tuple[object, ...]:
         if not isinstance(value, list | tuple):
@@ -116,7 +116,7 @@ def sequence(item: Check, *, at_least: int = 0, exactly: int | None = None) -> C
 
 
 def optional(check: Check, *, none: object = None) -> Check:
-    """What `check` accepts, or None, which becomes `none`."""
+    """A value that `check` accepts, or None, which becomes `none`."""
 
     def check_or_none(name: str, value: object) -> object:
         return none if value is None else check(name, value)
@@ -127,8 +127,8 @@ def optional(check: Check, *, none: object = None) -> Check:
 def bucket_factors(name: str, value: object) -> tuple[int, ...]:
     """The factors of the number of buckets: even ints, or a single one; kept as a tuple.
 
-    A hash tells a direction from its opposite, so every factor is even. The kernels number buckets
-    with 32 bits and need one number more, for padding.
+    Each direction and its opposite have a bucket each, so every factor is even. The kernels number
+    buckets with 32 bits and need one more number for padding.
     """
     factor = integer(2)
     if not isinstance(value, list | tuple):

@@ -1,8 +1,8 @@
-"""The keys of a config.json that say nothing about what the model computes.
+"""The keys of a config.json that do not affect what the model computes.
 
-Transformers writes some eighty keys that are the same for every model, and releases differ in
-which. A key that is neither here nor a field of `ReformerConfig` is refused: it may change the
-numbers, and an export that ignored it would be silently wrong. Collected from the configuration
+Transformers writes about eighty keys that are the same for every model; the set depends on the
+release. A key that is neither here nor a field of `ReformerConfig` is refused: it may change the
+results, and an export that ignored it would be silently wrong. The keys come from the configuration
 classes of Transformers 2.11, 3.5, 4.57 and 5.23.
 """
 
@@ -25,7 +25,7 @@ _WITHOUT_EFFECT: Final[Mapping[str, tuple[str, ...]]] = {
         "_attn_implementation_internal",
         "_experts_implementation_internal",
         "attn_implementation",
-        "dtype",  # of the weights in the file; the weights say it themselves
+        "dtype",  # of the weights in the file; the tensors have it too
         "experts_implementation",
         "gradient_checkpointing",
         "tf_legacy_loss",
@@ -93,8 +93,8 @@ _WITHOUT_EFFECT: Final[Mapping[str, tuple[str, ...]]] = {
         "top_p",
         "typical_p",
     ),
-    # Of names used while Reformer was being added to Transformers. The published checkpoints still
-    # carry them beside the final ones; no release has ever read them.
+    # These names were used while Reformer was being added to Transformers. The published
+    # checkpoints still contain them beside the final names; no release has ever read them.
     "left over in the first published checkpoints": (
         "attention_probs_dropout_prob",
         "intermediate_size",
@@ -106,7 +106,7 @@ _WITHOUT_EFFECT: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 KEYS_WITHOUT_EFFECT: Final = frozenset(chain.from_iterable(_WITHOUT_EFFECT.values()))
-"""Keys with values that are ignored."""
+"""Keys whose values are ignored."""
 
 KEYS_OF_OTHER_MODELS: Final[Mapping[str, object]] = {
     "add_cross_attention": False,
@@ -114,4 +114,4 @@ KEYS_OF_OTHER_MODELS: Final[Mapping[str, object]] = {
     "pruned_heads": {},
     "tie_encoder_decoder": False,
 }
-"""Keys every model of Transformers has, and the only value with which a Reformer is a Reformer."""
+"""Keys that every model of Transformers has, and the only value that each may have here."""

@@ -1,9 +1,9 @@
 """The activation functions a checkpoint can name in `hidden_act`, as pure functions of a tensor.
 
-Each function is named as Transformers names it in ACT2FN and gives the same bits for the same
-input: the order of operations is part of the contract, as it shows in fp16 and bf16. They take a
-tensor of any shape and floating dtype and return one of the same shape and dtype, hold no state and
-never look at the values, so `torch.export` follows them.
+Each function has its name in Transformers' ACT2FN and gives the same bits for the same input: the
+order of operations is part of the contract, because it changes results in fp16 and bf16. They take
+a tensor of any shape and floating dtype and return one of the same shape and dtype. They have no
+state and do not branch on values, so `torch.export` can trace them.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def gelu(x: Tensor) -> Tensor:
 
 
 def gelu_python(x: Tensor) -> Tensor:
-    """`gelu` written out: it rounds differently from the fused one."""
+    """`gelu` as separate operations: it rounds differently from the fused one."""
     return x * 0.5 * (1.0 + torch.erf(x / math.sqrt(2.0)))
 
 
@@ -55,7 +55,7 @@ def gelu_pytorch_tanh(x: Tensor) -> Tensor:
 
 
 def gelu_new(x: Tensor) -> Tensor:
-    """The tanh approximation of `gelu`, written out: it rounds differently from the fused one."""
+    """The tanh approximation of `gelu`, not fused: it rounds differently from the fused one."""
     return 0.5 * x * (1.0 + torch.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * torch.pow(x, 3))))
 
 
@@ -107,12 +107,12 @@ def relu6(x: Tensor) -> Tensor:
 
 
 def leaky_relu(x: Tensor) -> Tensor:
-    """x where positive, 0.01 * x elsewhere."""
+    """x if it is positive, else 0.01 * x."""
     return functional.leaky_relu(x)
 
 
 def laplace(x: Tensor) -> Tensor:
-    """The distribution function of a normal, with MEGA's mean and deviation (2209.10655)."""
+    """A normal distribution function with MEGA's mean and deviation (arXiv 2209.10655)."""
     mean, deviation = 0.707107, 0.282095
     return 0.5 * (1.0 + torch.erf((x - mean).div(deviation * math.sqrt(2.0))))
 

@@ -1,4 +1,4 @@
-"""The two kinds of self-attention, on the operators of `reformer_ops`, and their wrapping."""
+"""The two kinds of self-attention, with the operators of `reformer_ops`, and their sublayer."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from reformer_ops.training.projections.torch_op import projections
 
 
 class SelfAttention(nn.Module, ABC):
-    """Projections of the hidden states, and attention among them."""
+    """Projections of the hidden states, and attention over them."""
 
     @property
     @abstractmethod
@@ -66,8 +66,8 @@ class LSHSelfAttention(SelfAttention):
         self.register_buffer("rotations", rotations, persistent=False)
 
     def _apply(self, fn: Callable[..., torch.Tensor], recurse: bool = True) -> LSHSelfAttention:
-        # Rotations move with the module but keep fp32 in a half-precision model: rounding them
-        # would be another hash.
+        # Rotations move with the module but stay fp32 in a half-precision model: rounded rotations
+        # would give other buckets.
         rotations = self.rotations
         super()._apply(fn, recurse)
         self.rotations = rotations.to(self.rotations.device)
@@ -75,7 +75,7 @@ class LSHSelfAttention(SelfAttention):
 
     @property
     def projections(self) -> tuple[Linear, ...]:
-        """Of the shared query and key, and of the value."""
+        """The projections of the shared query and key, and of the value."""
         return self.query_key, self.value
 
     def attend(
@@ -83,7 +83,7 @@ class LSHSelfAttention(SelfAttention):
     ) -> torch.Tensor:
         """`[batch, length, width]` each and `[batch, length]` bool -> `[batch, length, width]`."""
         query_key, value = (tensor.unflatten(-1, self.head_shape) for tensor in projected)
-        # Drawn even where `source` knows the buckets already: what is random after this must be the
+        # Drawn even if `source` already has the buckets: the random numbers after these must be the
         # same in the backward pass.
         redraw = self.training and self.redraw
         rotations = torch.randn_like(self.rotations) if redraw else self.rotations
@@ -125,7 +125,7 @@ class LocalSelfAttention(SelfAttention):
 
     @property
     def projections(self) -> tuple[Linear, ...]:
-        """Of query, key and value."""
+        """The projections of query, key and value."""
         return self.query, self.key, self.value
 
     def attend(
@@ -193,7 +193,7 @@ class ReformerAttention(nn.Module):
         """Inputs of `attend` from the fused norm and projection kernel; None if that path does not
         apply.
 
-        Another module may have taken the place of attention.
+        `self_attention` may have been replaced by another module.
         """
         attention, norm = self.self_attention, self.layer_norm
         if not (self.training and isinstance(attention, SelfAttention)):
@@ -208,9 +208,9 @@ class ReformerAttention(nn.Module):
 
 
 def redraw_rotations(model: nn.Module, redraw: bool) -> None:
-    """True if the LSH layers of `model` draw new rotations at every forward pass in train mode.
+    """Set whether the LSH layers of `model` draw new rotations at every forward pass in train mode.
 
-    They come from the global generator. In eval mode the rotations of the model count.
+    New rotations come from the global generator. Eval mode always uses the model's rotations.
     """
     for module in model.modules():
         if isinstance(module, LSHSelfAttention):

@@ -1,7 +1,7 @@
 """Generation: the prompt fills a cache, then every step takes one token and extends the cache.
 
-Both are modules of their own, which are exported beside the model. What a cache holds is declared
-by `cache_tensors`; docs/generation.md defines the numbers.
+Both are separate modules, which are exported beside the model. `cache_tensors` declares the tensors
+of a cache; docs/generation.md defines what the modules compute.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ class CacheTensor:
     """One tensor of a cache.
 
     Attributes:
-        name: such as "key.3": of layer 3. Graphs take it as `past_key.3` and return
+        name: for example "key.3" in layer 3. Graphs have the input `past_key.3` and the output
             `present_key.3`.
         axes: sizes, or "batch", "capacity" (the tokens that the cache has room for) and "blocks"
-            (those of `ORDER_BLOCK` tokens that `capacity` tokens need).
-        integers: int32 where True, else the model's type.
+            (the number of blocks of `ORDER_BLOCK` tokens that `capacity` tokens need).
+        integers: True for int32, False for the model's dtype.
     """
 
     name: str
@@ -50,28 +50,28 @@ class CacheTensor:
 
     @property
     def past(self) -> str:
-        """Its name as an input."""
+        """Its name as an input of a graph."""
         return f"past_{self.name}"
 
     @property
     def present(self) -> str:
-        """Its name as an output."""
+        """Its name as an output of a graph."""
         return f"present_{self.name}"
 
     def zeros(self, batch: int, capacity: int, dtype: torch.dtype) -> torch.Tensor:
-        """The tensor without tokens; `dtype` is the model's."""
+        """The tensor of an empty cache; `dtype` is the model's."""
         sizes = {"batch": batch, "capacity": capacity, "blocks": -(-capacity // ORDER_BLOCK)}
         shape = [sizes[axis] if isinstance(axis, str) else axis for axis in self.axes]
         return torch.zeros(shape, dtype=torch.int32 if self.integers else dtype)
 
 
 def cache_tensors(config: ReformerConfig) -> tuple[CacheTensor, ...]:
-    """What a cache holds, in the order of the layers.
+    """The tensors of a cache, in the order of the layers.
 
-    An LSH layer has the keys, values and buckets of all tokens, and their order by bucket in
-    blocks, with the start of each; a local layer has the keys and values of the last
-    `(local_num_chunks_before + 1)` chunks, the token at position p being at p modulo that many
-    tokens.
+    An LSH layer has the keys, values and buckets of all tokens, their order by bucket in blocks,
+    and the start of each block. A local layer has the keys and values of the last
+    `(local_num_chunks_before + 1)` chunks; the token at position p has the index p modulo the
+    number of tokens in these chunks.
     """
     return tuple(
         CacheTensor(f"{name}.{layer}", axes, integers)
@@ -97,9 +97,9 @@ def _layer_tensors(
 
 
 class Prefill(nn.Module):
-    """A prompt in, the logits of the next token and the cache out.
+    """Takes a prompt; returns the logits of the next token and the cache.
 
-    All prompts of a batch are of one length: a Reformer gives a padded sequence other numbers.
+    All prompts of a batch have the same length: padding would change a Reformer's results.
     """
 
     def __init__(self, model: TextGeneration) -> None:
@@ -116,12 +116,12 @@ class Prefill(nn.Module):
         return self.of_padded(ids, mask, input_ids.shape[1])
 
     def of_padded(self, ids: torch.Tensor, mask: torch.Tensor, length: int) -> Outputs:
-        """The same of prompts of `length` tokens that are padded already.
+        """The same for prompts of `length` tokens that are already padded.
 
         Args:
             ids: `[batch, padded]` int64.
             mask: `[batch, padded]` bool, False for padding.
-            length: without padding.
+            length: the length without padding.
         """
         reformer = self.model.reformer
         y1 = y2 = reformer.embeddings(ids)
@@ -144,7 +144,7 @@ class Prefill(nn.Module):
 def _attend(
     attention: ReformerAttention, hidden: torch.Tensor, mask: torch.Tensor, trace: BucketTrace
 ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """What attention adds to the stream, and its projections `[batch, length, width]`."""
+    """The attention's output for the stream, and its projections `[batch, length, width]`."""
     layer = cast(SelfAttention, attention.self_attention)
     normed = attention.layer_norm(hidden)
     projected = [projection(normed) for projection in layer.projections]
@@ -170,7 +170,7 @@ def _cached(
         return [key, value, found, order, torch.zeros_like(order[..., 0])]
     layer = cast(LocalSelfAttention, layer)
     window = (layer.num_chunks_before + 1) * layer.chunk_length
-    # The last token at each place; where there is none yet, any will do.
+    # The last token at each index; if there is none yet, any value works.
     age = (length - 1 - torch.arange(window, device=projected[0].device)) % window
     tokens = (length - 1 - age).clamp(min=0)
     return [
@@ -184,10 +184,10 @@ def _logits(model: TextGeneration, hidden: torch.Tensor) -> torch.Tensor:
 
 
 class DecodeStep(nn.Module):
-    """One token and a cache in, the logits of the next token and the cache with it out.
+    """Takes one token and a cache; returns the logits of the next token and the extended cache.
 
-    Sequences of a batch may be of different lengths: each row gets what it would get alone. With
-    `in_place` the new token is written into the cache that is given; else that is left as it is.
+    Sequences of a batch may have different lengths: each row gets the same result as alone. With
+    `in_place` the new token is written into the given cache; otherwise that cache is unchanged.
     """
 
     def __init__(self, model: TextGeneration, *, in_place: bool = False) -> None:
@@ -212,8 +212,8 @@ class DecodeStep(nn.Module):
 
         Args:
             input_ids: `[batch, 1]` int64.
-            past_length: `[batch]` int64, the tokens in the cache: the position of this one.
-            prompt_length: `[batch]` int64, how many of them were the prompt.
+            past_length: `[batch]` int64, tokens in the cache, also the position of the new token.
+            prompt_length: `[batch]` int64, tokens in the cache that belong to the prompt.
             past: the tensors that `cache_tensors` lists, with room for one more token.
         """
         reformer = self.model.reformer
@@ -249,8 +249,9 @@ class DecodeStep(nn.Module):
     def _attends_all(self, past_length: torch.Tensor, prompt_length: torch.Tensor) -> torch.Tensor:
         """`[batch]` bool: True while the tokens of a sequence are not hashed.
 
-        Hugging Face hashes a prompt of more than a chunk; after a shorter one, all tokens at the
-        first step that makes a chunk of them, and it uses the buckets from the next step on.
+        Hugging Face hashes a prompt that is longer than one chunk. After a shorter prompt, it
+        hashes all tokens at the first step where they fill a chunk, and uses the buckets from the
+        next step on.
         """
         short = past_length < self.model.config.lsh_attn_chunk_length
         first_step = past_length == prompt_length

@@ -10,13 +10,13 @@ from reformer_ops.training.dropout import torch_op
 
 
 class Dropout(nn.Dropout):
-    """`torch.nn.Dropout`, which leaves no node in the graph of a model that is exported.
+    """`torch.nn.Dropout`, but it leaves no node in the graph of an exported model.
 
-    On the CPU the native kernel draws the mask, many times as fast and without storing it.
+    On the CPU the native kernel draws the mask, many times faster and without storing it.
     """
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """A tensor of any shape -> the same, in train mode with a share `p` of zeros."""
+        """A tensor of any shape -> the same; in train mode a share `p` of the values is zero."""
         if not self.training or self.p == 0:
             return input
         if not self.inplace and input.dim() > 1 and self.p < 1 and runs_natively(input):

@@ -12,9 +12,10 @@ from reformer_models.layers.dropout import Dropout
 class AxialPositionEmbeddings(nn.Module):
     """A position's embedding is the concatenation of one embedding per axis of a grid.
 
-    The table of `prod(axial_pos_shape)` positions is never built: each axis' coordinate is looked
-    up on its own. Source: Reformer, section 4 (appendix of the released model); the parameters'
-    layout is Hugging Face's, `weights.i` of shape `[1, .., axial_pos_shape[i], .., 1, dim_i]`.
+    The table of `prod(axial_pos_shape)` positions is never built: the coordinate of each axis is
+    looked up separately. Source: Reformer, section 4 (appendix of the released model); the
+    parameters' layout is Hugging Face's, `weights.i` of shape
+    `[1, .., axial_pos_shape[i], .., 1, dim_i]`.
     """
 
     def __init__(self, config: ReformerConfig) -> None:
@@ -30,8 +31,8 @@ class AxialPositionEmbeddings(nn.Module):
     def forward(self, positions: torch.Tensor, batch: int) -> torch.Tensor:
         """`[length]` int64 -> `[length, hidden_size]`, or `[batch, length, hidden_size]`.
 
-        The latter where dropout differs from sequence to sequence. It takes all positions with the
-        same last coordinate at once, as Hugging Face does.
+        The latter if dropout is active, because it differs between sequences. It drops all
+        positions with the same last coordinate together, as Hugging Face does.
         """
         table = self._encode(positions)
         if not self.training or self.dropout == 0:
@@ -44,7 +45,7 @@ class AxialPositionEmbeddings(nn.Module):
         for axis in reversed(range(len(self.shape))):
             weight = self.weights[axis]
             table = weight.reshape(self.shape[axis], weight.shape[-1])
-            # Positions never leave the grid, so what is left for the first axis is its coordinate.
+            # Positions are always in the grid, so the last quotient is the first axis' coordinate.
             coordinate = positions if axis == 0 else positions % self.shape[axis]
             pieces.append(nn.functional.embedding(coordinate, table))
             if axis:
@@ -63,7 +64,7 @@ class PositionEmbeddings(nn.Module):
     def forward(self, positions: torch.Tensor, batch: int) -> torch.Tensor:
         """`[length]` int64 -> `[length, hidden_size]`, or `[batch, length, hidden_size]`.
 
-        The latter where dropout differs from sequence to sequence.
+        The latter if dropout is active, because it differs between sequences.
         """
         result: torch.Tensor = self.embedding(positions)
         if self.training and self.dropout.p:

@@ -1,4 +1,4 @@
-"""The position-wise feed-forward, in pieces along the sequence when the config asks for it."""
+"""The position-wise feed-forward, in pieces along the sequence if the config says so."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def in_chunks(
 ) -> torch.Tensor:
     """`function` over pieces of `chunk_size` positions (0: all at once), one after another.
 
-    Tensors are `[batch, length, ..]`. Positions do not see each other here, so this changes memory
-    and not numbers: where gradients are wanted, a piece is computed once more for its own. An
-    exported graph has one piece: the runtime decides how to tile it.
+    Tensors are `[batch, length, ..]`. Positions are independent here, so this changes the use of
+    memory and not the results. If gradients are needed, each piece is computed again in the
+    backward pass. An exported graph has one piece: the runtime decides how to tile it.
     """
     if chunk_size == 0 or is_traced():
-        # As a matrix: runtimes have one kernel for a product, its bias and its activation, but
+        # As a matrix: runtimes fuse a product, its bias and its activation into one kernel, but
         # only for matrices.
         rows = function(*(tensor.flatten(0, 1) for tensor in tensors))
         return rows.unflatten(0, tensors[0].shape[:2])
@@ -88,11 +88,11 @@ class ReformerFeedForward(nn.Module):
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """`[batch, length, hidden]` -> the same."""
-        if self._is_one_kernel(hidden):  # which works block by block itself
+        if self._is_one_kernel(hidden):  # the kernel itself works block by block
             return feed_forward(
                 hidden, self._weights, epsilon=self.layer_norm.eps, dropout=self.dense.dropout.p
             )
-        if is_traced():  # there the norm stands by the sum before it, to be one node with it
+        if is_traced():  # the norm follows the sum before it, so both can become one node
             return in_chunks(self._after_norm, self.chunk_size, self.layer_norm(hidden))
         return in_chunks(self.of_positions, self.chunk_size, hidden)
 
@@ -103,9 +103,9 @@ class ReformerFeedForward(nn.Module):
     def with_gradients(
         self, hidden: torch.Tensor, gradient: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, tuple[torch.Tensor, ...]] | None:
-        """What `forward` gives and, from its gradient, those of `hidden` and all parameters.
+        """The result of `forward`, and the gradients of `hidden` and of all parameters.
 
-        None if no kernel does both at once.
+        `gradient` is the gradient of the result. None if no kernel computes both at once.
         """
         if not self._is_one_kernel(hidden):
             return None

@@ -1,4 +1,4 @@
-"""The random rotations that hash queries into buckets: drawn once, then weights like any other."""
+"""The random rotations that hash queries into buckets: drawn once, then used like weights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def draw_rotations(config: ReformerConfig) -> torch.Tensor:
     """`[heads, head_dim, num_hashes, sum(num_buckets) / 2]` fp32, as Hugging Face draws them.
 
     Hugging Face seeds the global generator with `hash_seed` at every call of every LSH layer, so
-    all layers share one tensor. It is drawn on the CPU; the global generator is left alone here.
+    all layers share one tensor. It is drawn on the CPU; the global generator does not change here.
 
     Raises:
         ConfigError: `num_buckets` or `hash_seed` is not set (`ReformerConfig.pinned` sets both).
@@ -39,23 +39,23 @@ class BucketSource(Protocol):
     """Where an LSH layer gets its buckets from."""
 
     def buckets(self, query: torch.Tensor, hashed: Callable[[], torch.Tensor]) -> torch.Tensor:
-        """The buckets `[batch, heads, num_hashes, length]` that a layer shall use.
+        """The buckets `[batch, heads, num_hashes, length]` that a layer must use.
 
-        `query` (`[batch, length, heads, head_dim]`) is what there is to hash, `hashed()` hashes it.
+        `query` (`[batch, length, heads, head_dim]`) has the vectors to hash; `hashed()` hashes it.
         """
         ...
 
 
 class BucketTrace:
-    """Watches the hashing of one forward pass, and can take it over.
+    """Records the hashing of one forward pass, and can replace its buckets.
 
-    Hashing is a step function: where a rounding error moves one query to another bucket, all later
-    numbers differ. To compare two runtimes beyond such a flip, both must use the same buckets.
+    Hashing is a step function: if a rounding error moves one query to another bucket, all later
+    numbers differ. To compare two runtimes after such a flip, both must use the same buckets.
 
     Attributes:
-        forced: the buckets each LSH layer shall use; None for its own.
-        computed: what each LSH layer hashed to, in order: `[batch, heads, num_hashes, length]`.
-        queries: what it hashed, `[batch, length, heads, head_dim]`.
+        forced: the buckets that each LSH layer must use; None for its own.
+        computed: the buckets of each LSH layer, in order: `[batch, heads, num_hashes, length]`.
+        queries: the vectors that each LSH layer hashed, `[batch, length, heads, head_dim]`.
     """
 
     def __init__(self, forced: Sequence[torch.Tensor | None] | None = None) -> None:
@@ -64,7 +64,7 @@ class BucketTrace:
         self.queries: list[torch.Tensor] = []
 
     def buckets(self, query: torch.Tensor, hashed: Callable[[], torch.Tensor]) -> torch.Tensor:
-        """Note what a layer computed; returns the buckets it shall use."""
+        """Record the buckets that a layer computed; returns the buckets that it must use."""
         layer = len(self.computed)
         self.queries.append(query)
         self.computed.append(hashed())
@@ -78,8 +78,8 @@ class BucketMemory:
     A backward pass recomputes activations with other rounding, which could change buckets.
 
     Attributes:
-        source: asked the first time; None for the layer's own hashing.
-        kept: the buckets; None before the first time, and in a layer that does not hash.
+        source: gives the buckets at the first call; None for the layer's own hashing.
+        kept: the buckets; None before the first call, and in a layer that does not hash.
     """
 
     def __init__(self, source: BucketSource | None) -> None:
@@ -87,7 +87,7 @@ class BucketMemory:
         self.kept: torch.Tensor | None = None
 
     def buckets(self, query: torch.Tensor, hashed: Callable[[], torch.Tensor]) -> torch.Tensor:
-        """What was hashed the first time."""
+        """The buckets of the first call."""
         if self.kept is None:
             self.kept = hashed() if self.source is None else self.source.buckets(query, hashed)
         return self.kept

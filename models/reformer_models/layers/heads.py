@@ -1,4 +1,4 @@
-"""The base model and the four heads, one class a task, each with its outputs by name."""
+"""The base model and the four heads: one class for each task, with named outputs."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ Axes = dict[str, tuple[str | int, ...]]
 
 
 class ReformerForTask(nn.Module, ABC):
-    """A Reformer with whatever head a task needs.
+    """A Reformer with the head of a task.
 
     Attributes:
-        last_only: whether the head gets the last token of each row alone.
+        last_only: True if the head gets only the last token of each row.
     """
 
     axes: ClassVar[Axes]
-    """Outputs by name, with their axes where the head gets all tokens."""
+    """The axes of each output by name, if the head gets all tokens."""
     last_only = False
 
     def __init__(self, config: ReformerConfig) -> None:
@@ -51,7 +51,7 @@ class ReformerForTask(nn.Module, ABC):
 
     @property
     def output_axes(self) -> Axes:
-        """Outputs by name, with their axes."""
+        """The axes of each output by name."""
         if not self.last_only:
             return self.axes
         return {
@@ -71,7 +71,7 @@ class FeatureExtraction(ReformerForTask):
 
 
 class LMHead(nn.Module):
-    """Logits over the vocabulary, in pieces along the sequence when the config asks for it."""
+    """Logits over the vocabulary, in pieces along the sequence if the config says so."""
 
     def __init__(self, config: ReformerConfig) -> None:
         super().__init__()
@@ -180,7 +180,7 @@ class QuestionAnswering(ReformerForTask):
         self.qa_outputs = Linear(2 * config.hidden_size, config.num_labels)
 
     def head(self, hidden: torch.Tensor) -> Outputs:
-        """Logits of every token for starting and for ending the answer."""
+        """For every token, the logits that the answer starts and ends there."""
         logits = self.qa_outputs(hidden)
         return {"start_logits": logits[..., 0], "end_logits": logits[..., 1]}
 

@@ -10,7 +10,7 @@ from reformer_ops.training.linear import torch_op
 
 
 class Linear(nn.Linear):
-    """`torch.nn.Linear`; in train mode by the native kernels where they serve."""
+    """`torch.nn.Linear`; in train mode it uses the native kernels if `serves` is true."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """`[.., in_features]` -> `[.., out_features]`."""
@@ -20,7 +20,7 @@ class Linear(nn.Linear):
 def is_plain(*modules: nn.Module) -> bool:
     """True if no module was replaced or hooked, so a fused kernel may bypass them.
 
-    Hooks, parametrizations and adapters that others added would count for nothing there.
+    A fused kernel would ignore hooks, parametrizations and adapters that other code added.
     """
     return all(
         (type(module) is nn.LayerNorm or type(module).__module__.startswith(f"{__package__}."))
@@ -33,7 +33,7 @@ def is_plain(*modules: nn.Module) -> bool:
 def linear(
     input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, *, training: bool
 ) -> torch.Tensor:
-    """`torch.nn.functional.linear`; with `training`, by the native kernels where they serve."""
+    """`torch.nn.functional.linear`; with `training`, it uses native kernels if `serves`."""
     if not training or not serves(input, weight):
         return nn.functional.linear(input, weight, bias)
     product = torch_op.linear(input, weight)

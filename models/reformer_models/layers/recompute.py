@@ -1,4 +1,4 @@
-"""What makes a computation run a second time as it ran the first: its randomness, its precision."""
+"""Saves random state and autocast settings, to repeat a computation with the same results."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class RandomState:
 
     @contextmanager
     def again(self) -> Iterator[None]:
-        """Within it the generators start from this state; afterwards they are as before it."""
+        """A context in which the generators start from this state; their old state is restored."""
         with torch.random.fork_rng(self._devices):
             torch.set_rng_state(self._on_cpu)
             set_device_states(self._devices, self._on_devices)
@@ -26,7 +26,7 @@ class RandomState:
 
 
 class Autocast:
-    """How `torch.autocast` is set for the device of `tensor`."""
+    """The settings of `torch.autocast` for the device of `tensor`."""
 
     def __init__(self, tensor: torch.Tensor) -> None:
         self._device = tensor.device.type
@@ -36,11 +36,11 @@ class Autocast:
     def again(self) -> AbstractContextManager[object]:
         """A context with these settings.
 
-        It does not cache the weights it casts: one cast while no gradients were wanted would be
-        found again where they are, and have none.
+        It does not cache cast weights: a weight that was cast without gradients would be used again
+        where gradients are needed, and would get none.
         """
         if not self._enabled and not torch.is_autocast_enabled(self._device):
-            return nullcontext()  # which costs nothing
+            return nullcontext()  # cheaper
         return torch.autocast(
             self._device, dtype=self._dtype, enabled=self._enabled, cache_enabled=False
         )

@@ -1,4 +1,4 @@
-"""The base model: pad, embed, encode, cut."""
+"""The base model: it pads, embeds and encodes the tokens, and removes the padding."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from reformer_models.layers.reversible import ReformerEncoder
 
 
 class Reformer(nn.Module):
-    """Hugging Face's `ReformerModel`, with the same names of parameters."""
+    """Hugging Face's `ReformerModel`, with the same parameter names."""
 
     def __init__(self, config: ReformerConfig) -> None:
         super().__init__()
@@ -32,9 +32,9 @@ class Reformer(nn.Module):
 
         Args:
             input_ids: `[batch, length]` int64.
-            attention_mask: `[batch, length]`, zero for padding; all ones when left out.
-            source: of the buckets, for who watches the hashing or takes it over (`BucketTrace`).
-            last_only: return those of the last token of each row that the mask keeps.
+            attention_mask: `[batch, length]`, zero for padding; all ones by default.
+            source: gives the buckets; used to record or to replace them (`BucketTrace`).
+            last_only: return only the last token of each row that the mask keeps.
 
         Returns:
             `[batch, length, 2 * hidden_size]`: both streams of the reversible encoder. With
@@ -71,10 +71,10 @@ class Reformer(nn.Module):
     def _padded(
         self, tokens: torch.Tensor, shape: torch.Size, padding: int, value: int
     ) -> torch.Tensor:
-        """`[batch, length]`, which is `shape` -> `[batch, length + padding]`, `value` at the end.
+        """`[batch, length]` (`shape`) -> `[batch, length + padding]`, with `value` at the end.
 
-        In an exported graph the most that is ever added is appended and cut: ONNX Runtime's CUDA
-        provider has no `Pad` of integers, and not every runtime takes tensors without elements.
+        An exported graph appends the largest possible padding and cuts it: ONNX Runtime's CUDA
+        provider has no `Pad` for integers, and not every runtime accepts tensors without elements.
         """
         if not torch.compiler.is_exporting():
             return nn.functional.pad(tokens, (0, padding), value=value)
@@ -87,18 +87,18 @@ class Reformer(nn.Module):
         return torch.cat([tokens, end], dim=1).narrow(1, 0, length + padding)
 
     def _padding(self, length: int) -> int:
-        """How many tokens to add so that there are `config.padded_length(length)`.
+        """The number of tokens to add, up to `config.padded_length(length)` tokens.
 
-        In an exported graph this is a number computed at run time: as a formula over the traced
-        length it would run through every shape after it.
+        An exported graph computes this number at run time: otherwise every later shape would
+        contain the formula of the traced length.
         """
         if not torch.compiler.is_exporting():
             return self.config.padded_length(length) - length
         multiple, shortest = self.config.chunk_multiple, self.config.min_chunk_length
         before_last = torch.scalar_tensor(length - 1, dtype=torch.int64)
         # No padding at all up to the smallest chunk length: `beyond` is 0 there, otherwise 1.
-        # `minimum` and not `clamp`, whose open lower bound takes ONNX Runtime's CUDA provider to
-        # compute this number, and all shapes after it, on the GPU.
+        # `minimum`, not `clamp`: with a `clamp` without a lower bound, ONNX Runtime's CUDA provider
+        # computes this number, and all later shapes, on the GPU.
         beyond = torch.minimum(before_last // shortest, torch.scalar_tensor(1, dtype=torch.int64))
         to_multiple = (multiple - 1) - before_last % multiple
         padding: int = (beyond * to_multiple).item()  # type: ignore[assignment]

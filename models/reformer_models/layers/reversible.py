@@ -21,7 +21,7 @@ Gradients = tuple[torch.Tensor | None, ...]
 
 
 class ReversibleLayer(nn.Module):
-    """`y1 = x1 + attention(x2)`, `y2 = x2 + feed_forward(y1)`: both inputs can be computed back."""
+    """`y1 = x1 + attention(x2)`, `y2 = x2 + feed_forward(y1)`: the outputs determine the inputs."""
 
     def __init__(self, config: ReformerConfig, kind: str, rotations: torch.Tensor | None) -> None:
         super().__init__()
@@ -41,9 +41,9 @@ class ReformerEncoder(nn.Module):
     """The layers and the norm over both streams.
 
     Attributes:
-        recompute: whether a backward pass computes the activations anew, from the outputs of the
-            last layer backwards, so that none of them is stored; True unless set otherwise. It
-            takes one more forward pass, and memory that does not grow with the number of layers.
+        recompute: True (the default) if a backward pass recomputes the activations, starting from
+            the outputs of the last layer, so that none of them is stored. This costs one more
+            forward pass; the memory does not grow with the number of layers.
     """
 
     def __init__(self, config: ReformerConfig) -> None:
@@ -65,7 +65,7 @@ class ReformerEncoder(nn.Module):
     ) -> torch.Tensor:
         """`[batch, length, hidden]` -> `[batch, length, 2 * hidden]`: both streams, normalised.
 
-        With `last_only`, `[batch, 1, 2 * hidden]`: of the last token of each row that `mask` keeps.
+        With `last_only`, `[batch, 1, 2 * hidden]`: the last token of each row that `mask` keeps.
         """
         y1, y2 = hidden, hidden
         if self.recompute and torch.is_grad_enabled() and not _is_traced():
@@ -80,8 +80,8 @@ class ReformerEncoder(nn.Module):
 
 
 def _last_tokens(mask: torch.Tensor, *streams: torch.Tensor) -> Iterator[torch.Tensor]:
-    """`[batch, length, hidden]` -> `[batch, 1, hidden]`: where `mask` is last True; the first token
-    of a row without any."""
+    """`[batch, length, hidden]` -> `[batch, 1, hidden]`: the last token where `mask` is True; the
+    first token of a row without one."""
     positions = torch.arange(mask.shape[1], dtype=torch.int32, device=mask.device)
     last = torch.where(mask, positions, 0).amax(dim=1).to(torch.int64)
     for stream in streams:
@@ -93,8 +93,8 @@ def _is_traced() -> bool:
     return tracing or torch.compiler.is_exporting()
 
 
-# torch.compile runs it as it stands, and what is around it compiled: random numbers are others in
-# compiled code, and the backward pass must draw those of the forward pass.
+# torch.compile compiles only the code around this function: compiled code draws other random
+# numbers, and the backward pass must draw those of the forward pass.
 @torch.compiler.disable
 def _run_reversibly(
     layers: nn.ModuleList, hidden: torch.Tensor, mask: torch.Tensor, source: BucketSource | None
@@ -106,7 +106,7 @@ def _run_reversibly(
 
 
 class _Step:
-    """One layer in one forward pass, and what its way back needs beyond its outputs."""
+    """One layer in one forward pass; saves what its backward pass needs beside the outputs."""
 
     def __init__(
         self, layer: ReversibleLayer, mask: torch.Tensor, source: BucketSource | None
@@ -122,13 +122,13 @@ class _Step:
         return self.attention.parameters + self.feed_forward.parameters
 
     def forward(self, x1: torch.Tensor, x2: torch.Tensor) -> Streams:
-        """The outputs, in the memory of the inputs."""
+        """The outputs, which overwrite the inputs."""
         y1 = x1.add_(self.attention.first(x2))
         y2 = x2.add_(self.feed_forward.first(y1))
         return y1, y2
 
     def backward(self, outputs: Streams, gradients: Streams) -> tuple[Streams, Streams, Gradients]:
-        """Inputs and their gradients, in the memory of outputs and theirs, then the parameters'."""
+        """Inputs and their gradients, which overwrite the arguments; the parameters' gradients."""
         (y1, y2), (dy1, dy2) = outputs, gradients
         fed, dx, of_feed_forward = self.feed_forward.again(y1, dy2)
         x2, dx1 = y2.sub_(fed), dy1.add_(dx)
@@ -142,9 +142,10 @@ Differentiated = tuple[torch.Tensor, torch.Tensor, Gradients]
 
 
 class _Half:
-    """A function from one stream to the other, run once, and once more with gradients.
+    """A function from one stream to the other. It runs once, and once more with gradients.
 
-    `with_gradients` may do the latter from input and gradient of the output, or say None.
+    `with_gradients` does the second run, from the input and the output's gradient. It may be
+    missing or return None.
     """
 
     def __init__(
@@ -165,7 +166,7 @@ class _Half:
             return self._function(x)
 
     def again(self, x: torch.Tensor, gradient: torch.Tensor) -> Differentiated:
-        """The output and the gradients, of the parameters those that are trained."""
+        """The output, and the gradients of the input and of the trained parameters."""
         if self._random is None or self._autocast is None:
             raise RuntimeError("the backward pass of a layer comes after its forward pass")
         with self._random.again(), self._autocast.again():
@@ -182,13 +183,13 @@ class _Half:
 
 
 class _Reversible(torch.autograd.Function):
-    """All layers as one node of the autograd graph, which keeps the two streams at its end."""
+    """All layers as one node of the autograd graph, which saves only its two output streams."""
 
     @staticmethod
     def forward(
         ctx: Any, steps: Sequence[_Step], x1: torch.Tensor, x2: torch.Tensor, *_: nn.Parameter
     ) -> Streams:
-        x1, x2 = x1.clone(), x2.clone()  # the layers change what they are given
+        x1, x2 = x1.clone(), x2.clone()  # the layers change their inputs
         for step in steps:
             x1, x2 = step.forward(x1, x2)
         ctx.steps = steps

@@ -15,19 +15,19 @@ from reformer_models.layers.heads import MODELS, ReformerForTask
 def create_model(
     config: ReformerConfig, task: str = "text-generation", *, seed: int = 0
 ) -> ReformerForTask:
-    """A model to be trained, in train mode, initialised as Hugging Face does.
+    """A new model in train mode, initialised as Hugging Face does.
 
     Without a `hash_seed` in the config, every forward pass in train mode draws new rotations from
-    the global generator; in eval mode they are those of seed 0. `num_buckets` is chosen for the
-    longest sequence where it is not set.
+    the global generator; in eval mode they are those of seed 0. If `num_buckets` is not set, it is
+    chosen for the longest sequence.
 
     Args:
-        config: what to build.
+        config: the configuration of the model.
         task: one of `reformer_models.tasks.TASKS`.
-        seed: of the weights. The global generator is left alone.
+        seed: the seed of the weights. The global generator does not change.
 
     Raises:
-        ConfigError: an unknown task, or a config that does not fit it.
+        ConfigError: the task is unknown, or the config does not fit it.
     """
     if task not in MODELS:
         raise ConfigError(f"unknown task {task!r}: choose one of {', '.join(MODELS)}")

@@ -1,4 +1,4 @@
-"""The loss of a language model, without ever holding the logits of a whole sequence."""
+"""The loss of a language model, without storing the logits of a whole sequence."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from reformer_models.layers.feed_forward import in_chunks
 from reformer_models.layers.heads import FillMask, ReformerForTask, TextGeneration
 
 IGNORED = -100
-"""The label of a position that counts for nothing, as everywhere in PyTorch."""
+"""The label of a position that the loss ignores, as everywhere in PyTorch."""
 
 
 def language_model_loss(
@@ -23,23 +23,23 @@ def language_model_loss(
 ) -> torch.Tensor:
     """Cross entropy of the labels, in nats, as Hugging Face's language models compute it.
 
-    Logits are made `chunk_size_lm_head` positions at a time (0: all at once) and, where gradients
-    are wanted, made again for them.
+    Logits are computed for `chunk_size_lm_head` positions at a time (0: all at once). If gradients
+    are needed, the backward pass computes them again.
 
     Args:
-        model: with the head of text-generation or fill-mask.
+        model: a model for text-generation or fill-mask.
         input_ids: `[batch, length]` int64.
-        labels: `[batch, length]` int64, `IGNORED` where nothing is to be predicted. In
-            text-generation the token after each position is predicted: labels are shifted here, and
-            `input_ids` when left out, without padding. In fill-mask nothing is shifted.
+        labels: `[batch, length]` int64, `IGNORED` at positions without a label. In text-generation
+            the next token is predicted: the labels are shifted here, and by default they are
+            `input_ids` without padding. In fill-mask labels are required and are not shifted.
         attention_mask: `[batch, length]`, zero for padding.
-        reduction: "mean" over the labels that count, their "sum", or "none" for `[batch, length]`
-            (one less in text-generation), 0 where ignored.
+        reduction: "mean" over the labels that are not ignored, their "sum", or "none" for
+            `[batch, length]` (one position less in text-generation), 0 where ignored.
 
     Raises:
         ConfigError: another head, another reduction, or no labels for fill-mask.
-        InputShapeError: labels of another shape, or a length the model does not take: for
-            text-generation at least 2, as a single token has none after it.
+        InputShapeError: the labels have another shape, or the model does not accept the length.
+            Text-generation needs at least 2 tokens, because a single token has no next token.
     """
     if not isinstance(model, TextGeneration | FillMask):
         raise ConfigError(f"a language model's loss is not for {type(model).__name__}")

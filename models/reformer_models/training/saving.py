@@ -1,4 +1,4 @@
-"""A model out, a checkpoint in Hugging Face's layout on disk."""
+"""Saves a model as a checkpoint in Hugging Face's layout."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from reformer_models.tasks import TASKS
 def save_checkpoint(model: ReformerForTask, folder: str | Path) -> None:
     """Write `config.json` and `model.safetensors`, which Transformers and `load_model` read.
 
-    Each file is written beside its place and then moved there, so neither is ever half there. The
-    `hash_seed` is left out where the model trains with new rotations every time.
+    Each file is written under a temporary name and then renamed, so neither is ever incomplete.
+    `hash_seed` is null if the model draws new rotations at every forward pass in training.
 
     Raises:
         CheckpointError: the folder can't be written to.

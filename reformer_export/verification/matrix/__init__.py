@@ -1,4 +1,4 @@
-"""All runtimes beside each other: does a model give the same answer in each?"""
+"""Compares the outputs of a model in all runtimes with each other."""
 
 from __future__ import annotations
 

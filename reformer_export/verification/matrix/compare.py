@@ -1,4 +1,4 @@
-"""Compare every runtime that can run an artifact here with torch and with every other."""
+"""Compare every runtime that can run an artifact here with torch and with each other."""
 
 from __future__ import annotations
 
@@ -48,22 +48,23 @@ def verify_matrix(
     tolerance: float | None = None,
     progress: Progress | None = None,
 ) -> MatrixReport:
-    """Compare all runtimes that can run here, each in all ways it can run the operators.
+    """Compare all runtimes that can run here, each with native and with portable operators.
 
     Args:
-        artifacts: one folder, or several of one model (with portable operators, say, and native).
-        against: the checkpoint they were made from; where the manifest says when left out.
+        artifacts: one folder, or several of the same model (for example one with portable and one
+            with native operators).
+        against: the checkpoint they were exported from; by default the one in the manifest.
         lengths: sequence lengths; by default those around the chunk lengths.
-        batches: batch sizes, by default 1 and, at some lengths, 3 with ragged masks.
+        batches: batch sizes; by default 1, and at some lengths also 3 with ragged masks.
         tolerance: replaces the bound on outputs, relative to their scale.
 
     Returns:
-        The report. A miss is not an exception: look at `passed`.
+        The report. A miss raises no exception: check `passed`.
 
     Raises:
-        ArtifactError: an artifact is damaged, or its checkpoint is not there any more.
-        UsageError: the artifacts are of different models, or a length or batch that the model does
-            not take.
+        ArtifactError: an artifact is damaged, or its checkpoint is missing or has changed.
+        UsageError: the artifacts are of different models, or the model does not accept a length or
+            a batch size.
     """
     say = progress or (lambda message: None)
     if not artifacts:
@@ -110,7 +111,7 @@ def verify_matrix(
 
 @dataclass
 class _Entry:
-    """A contender while it is compared; `runner` None if it cannot run."""
+    """A contender during the comparison; `runner` is None if it cannot run."""
 
     name: str
     runner: Comparable | None
@@ -132,13 +133,13 @@ def _references(
     from reformer_export.runtimes.torch import TorchRunner
 
     signature = artifact.signature
-    if half:  # the reference is the same weights computed in fp32
+    if half:  # the reference computes the same weights in fp32
         return TorchRunner(loaded.in_fp32(), signature), TorchRunner(loaded, signature)
     return TorchRunner(loaded, signature), None
 
 
 def _known(artifact: Artifact, loaded: LoadedModel, *, half: bool) -> Iterator[_Entry]:
-    """The model itself, in the ways that are not the reference."""
+    """The checkpoint's model in torch and transformers, except the reference."""
     from reformer_export.runtimes.torch import TorchRunner
 
     signature = artifact.signature
@@ -156,7 +157,7 @@ def _known(artifact: Artifact, loaded: LoadedModel, *, half: bool) -> Iterator[_
 
 
 def _runtimes(artifacts: Sequence[Artifact]) -> Iterator[_Entry]:
-    """Every runtime, in every way that one of the artifacts can be run in it."""
+    """Every runtime with every artifact and kind of operators, or the reason why it cannot run."""
     taken: set[str] = set()
     refused: set[tuple[str, str]] = set()
     for name, runtime in RUNTIMES.items():
@@ -173,9 +174,9 @@ def _runtimes(artifacts: Sequence[Artifact]) -> Iterator[_Entry]:
             try:
                 runner = open_runner(artifact, runtime=name, ops=ops)
             except UsageError:
-                continue  # the file is not made for it; it is for the other
+                continue  # the file was exported for the other kind of operators
             except ReformerError as error:
-                if (label, str(error)) not in refused:  # of several artifacts, once
+                if (label, str(error)) not in refused:  # one entry for several artifacts
                     yield _Entry(label, None, str(error))
                 refused.add((label, str(error)))
                 continue
@@ -184,7 +185,7 @@ def _runtimes(artifacts: Sequence[Artifact]) -> Iterator[_Entry]:
                 yield _Entry(label, runner)
             else:
                 runner.close()
-                yield _Entry(label, None, "it cannot show its buckets, and so not be compared")
+                yield _Entry(label, None, "it cannot show its buckets, so it cannot be compared")
 
 
 def _decoders(
@@ -194,7 +195,7 @@ def _decoders(
     bounds: Tolerance,
     say: Progress,
 ) -> Iterator[Contender]:
-    """What generates, in every way, against the checkpoint's modules; prompts one by one."""
+    """Every decoder, compared with the checkpoint's modules; each prompt is a batch of its own."""
     taken: set[str] = set()
     for artifact, (name, runtime), ops in itertools.product(artifacts, DECODERS.items(), _WAYS):
         if not runtime.can_run(artifact):
@@ -205,7 +206,7 @@ def _decoders(
         try:
             decoder = open_decoder(artifact, runtime=name, ops=ops)
         except UsageError:
-            continue  # the file is not made for these operators
+            continue  # the file was not exported for these operators
         except ReformerError as error:
             yield Contender(label, None, str(error), generates=True)
             continue
@@ -219,7 +220,7 @@ def _decoders(
 
 @dataclass(frozen=True)
 class _Answer:
-    """What a runtime says on one input, left to itself, and how it stands to the reference."""
+    """A runtime's result on one input with its own buckets; its bound and verdict against torch."""
 
     name: str
     probe: Probe
@@ -228,7 +229,7 @@ class _Answer:
 
 
 class _Meetings:
-    """Collects pairs of answers, length by length."""
+    """Collects comparisons of two runtimes, for each length."""
 
     def __init__(self) -> None:
         self._met: dict[tuple[str, str, int], list[tuple[int, float | None, float, bool]]] = {}
@@ -237,7 +238,7 @@ class _Meetings:
         flips = _first_flips(first.probe, second.probe)
         bound = first.bound + second.bound
         error = None if flips else _error(first.probe, second.probe)
-        # A NaN fails. A flip counts as a tie if both rows say so.
+        # A NaN fails. A flip is allowed if both passed against the reference.
         passed = first.passed and second.passed and (error is None or error <= bound)
         key = (first.name, second.name, length)
         self._met.setdefault(key, []).append((flips, error, bound, passed))
@@ -266,16 +267,16 @@ def _meet(
     bounds: Tolerance,
     meetings: _Meetings,
 ) -> None:
-    """Compare all on one input."""
+    """Compare all runtimes on one input."""
     answers: list[_Answer] = []
-    if baseline is None:  # else the reference is in another type, and so not one of the pairs
+    if baseline is None:  # else the reference has another dtype and is not compared in pairs
         answers.append(_Answer(_REFERENCE, reference.probe(example.inputs), 0.0, True))
     for entry in entries:
         if entry.runner is None:
             continue
         rows = list(compare(entry.runner, [reference], example, bounds, baseline=baseline))
         entry.rows += rows
-        with contextlib.suppress(ReformerError):  # which its row tells
+        with contextlib.suppress(ReformerError):  # its row reports the error
             probe = _alone(entry.runner, example.inputs)
             answers.append(_Answer(entry.name, probe, rows[-1].bound, rows[-1].passed))
     for first, second in itertools.combinations(answers, 2):
@@ -287,7 +288,7 @@ def _alone(runner: Comparable, inputs: Any) -> Probe:
 
 
 def _first_flips(first: Probe, second: Probe) -> int:
-    """Decisions that differ in the first layer where any do; later ones saw other inputs."""
+    """Differing decisions in the first layer that has any; later layers get different inputs."""
     for one, other in zip(first.buckets, second.buckets, strict=True):
         if one is None or other is None:
             continue
@@ -300,7 +301,7 @@ def _first_flips(first: Probe, second: Probe) -> int:
 def _error(first: Probe, second: Probe) -> float:
     try:
         return relative_error(first.outputs, second.outputs)
-    except ParityError:  # of another shape, which the row of one of them tells
+    except ParityError:  # another shape; the row of one of them reports it
         return float("inf")
 
 

@@ -1,4 +1,4 @@
-"""Where a matrix is left: a document for programs and a page for people."""
+"""Writes a matrix report as files: JSON for programs and HTML for people."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DOCUMENT, PAGE = "matrix.json", "matrix.html"
 
 
 def prepare_folder(folder: Path) -> None:
-    """Make the folder before anything is compared; UsageError if that cannot be."""
+    """Create the output folder before the comparison; UsageError if that fails."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -22,10 +22,10 @@ def prepare_folder(folder: Path) -> None:
 
 
 def write_matrix(folder: Path, report: MatrixReport) -> list[Path]:
-    """matrix.json and matrix.html, each whole or not at all; returns their paths.
+    """Write matrix.json and matrix.html, each atomically; returns their paths.
 
     Raises:
-        ExportError: they cannot be written.
+        ExportError: a file cannot be written.
     """
     document = json.dumps(report.to_json(), indent=2, allow_nan=False) + "\n"
     written = []

@@ -12,7 +12,7 @@ from reformer_export.verification.matrix.report import Contender, MatrixReport, 
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a table; `why` says what was missed."""
+    """A cell of a table; `why` is the reason of a miss."""
 
     text: str
     missed: bool = False
@@ -28,7 +28,7 @@ class Row:
 
 
 def page(report: MatrixReport) -> str:
-    """The page: verdict, differences, plots, flips, pairs, and what it was run on."""
+    """The page: verdict, differences, plots, flips, pairs and environment."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -75,7 +75,7 @@ def _flips(report: MatrixReport, contender: Contender) -> Row:
 
 
 def _pairs(report: MatrixReport) -> dict[str, Any]:
-    """A triangle: a row for each runtime, a column for each that comes before it."""
+    """A triangular table: each runtime has a row, with a column for each runtime before it."""
     names = list(dict.fromkeys(n for pair in report.pairs for n in (pair.first, pair.second)))
     body = []
     for row, name in enumerate(names[1:], start=1):

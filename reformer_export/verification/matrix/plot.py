@@ -1,4 +1,4 @@
-"""Errors by length as points of a drawing: one runtime a plot, all on the same axes."""
+"""Plots of the errors by length: one plot for each runtime, all with the same axes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _RIGHT, _TOP, _BOTTOM = 10, 10, 30
 
 
 class Axes:
-    """Lengths side by side, errors by their powers of ten; all numbers are pixels."""
+    """Lengths on equally spaced columns, errors on a log10 scale; coordinates are in pixels."""
 
     width, height, left = 320, 190, 46
     end = width - _RIGHT
@@ -20,17 +20,17 @@ class Axes:
     def __init__(self, lengths: Sequence[int], errors: Sequence[float], bound: float) -> None:
         self._lengths = list(lengths)
         seen = [error for error in errors if 0 < error < math.inf]
-        self._low = math.floor(math.log10(min([*seen, bound]))) - 1  # zero is drawn below it
+        self._low = math.floor(math.log10(min([*seen, bound]))) - 1  # zero is drawn here
         self._high = math.ceil(math.log10(max([*seen, bound]))) + 1
         self.bound = self.y(bound)
 
     def x(self, length: int) -> float:
-        """The middle of the length's column."""
+        """The x coordinate of a length: the middle of its column."""
         step = (self.end - self.left) / len(self._lengths)
         return round(self.left + (self._lengths.index(length) + 0.5) * step, 1)
 
     def y(self, error: float) -> float:
-        """The height of an error: zero at the bottom, infinity and NaN at the top."""
+        """The y coordinate of an error: zero at the bottom, infinity and NaN at the top."""
         power: float = self._low if error == 0 else self._high
         if 0 < error < math.inf:
             power = max(self._low, min(self._high, math.log10(error)))
@@ -50,7 +50,7 @@ class Axes:
 
 
 def error_plot(contender: Contender, axes: Axes, lengths: Sequence[int]) -> dict[str, Any]:
-    """A dot for each input, and a line through the worst of each length."""
+    """A dot for each input, and a line through the largest error of each length."""
     worst = [
         (axes.x(length), axes.y(max(row.fixed_error for row in rows)))
         for length in lengths

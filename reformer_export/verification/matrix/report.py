@@ -1,4 +1,4 @@
-"""The outcome of comparing all runtimes: what ran, how it compares with torch and with each other.
+"""The result of comparing all runtimes with torch and with each other.
 
 docs/matrix.md describes the JSON document.
 """
@@ -17,9 +17,9 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class Contender:
-    """A runtime: its rows against the reference, or the `reason` it has none.
+    """A runtime: its rows against the reference, or the `reason` why it has none.
 
-    `generates` says that it was compared while it generates, and not on whole sequences.
+    `generates` is True if it was compared while it generates, not on whole sequences.
     """
 
     name: str
@@ -30,7 +30,7 @@ class Contender:
 
     @property
     def ran(self) -> bool:
-        """It was compared."""
+        """True if it was compared."""
         return bool(self.rows)
 
     @property
@@ -45,16 +45,18 @@ class Contender:
 
 @dataclass(frozen=True)
 class PairRow:
-    """Two runtimes, each on its own, over all inputs of one length.
+    """Two runtimes, each with its own buckets, over all inputs of one length.
 
     Attributes:
-        inputs: how many were compared.
-        equal: how many of them both hashed alike.
-        flips: decisions that differ, in the first layer where any do; their sum over the inputs.
-        error: the largest relative difference of an output where both hashed alike; None if
-            they never did.
-        bound: what that is held to: the sum of what each is held to against the reference.
-        passed: the error is within it, and each flip is a tie by both runtimes' own rows.
+        inputs: the number of inputs compared.
+        equal: the number of inputs where both have equal buckets.
+        flips: differing decisions in the first layer that has any, summed over the inputs.
+        error: the largest relative difference of an output on inputs with equal buckets; None if
+            there are none.
+        bound: the limit of `error`: the sum of both runtimes' bounds against the reference, the
+            smallest over the inputs.
+        passed: True if both passed against the reference on every input, and every error is within
+            the bound of its input.
     """
 
     first: str
@@ -70,7 +72,7 @@ class PairRow:
 
 @dataclass(frozen=True)
 class MatrixReport:
-    """Everything that was compared, and on what."""
+    """All comparisons, and the environment that they ran in."""
 
     artifacts: tuple[Mapping[str, Any], ...]
     model: Mapping[str, Any]
@@ -89,7 +91,7 @@ class MatrixReport:
 
     @property
     def passed(self) -> bool:
-        """True if something ran and all of it is within the tolerances."""
+        """True if at least one runtime ran and all of them are within the tolerances."""
         return (
             bool(self.running)
             and all(contender.passed for contender in self.contenders)
@@ -98,7 +100,7 @@ class MatrixReport:
 
     @property
     def summary(self) -> str:
-        """One line for people."""
+        """The result in one line."""
         for contender in self.contenders:
             for row in contender.rows:
                 if row.misses:
@@ -159,25 +161,25 @@ class MatrixReport:
 
     @property
     def header(self) -> Sequence[str]:
-        """The heads of `table`."""
+        """The column headings of `table`."""
         return ("runtime", *(f"{length:,}" for length in self.lengths))
 
     def table(self) -> Iterator[tuple[str, ...]]:
-        """For each runtime its largest difference from the reference at each length."""
+        """A row for each runtime: its largest difference from the reference at each length."""
         for contender in self.contenders:
             if contender.ran:
                 cells = (cell(contender.at(length)) for length in self.lengths)
                 yield (contender.name, *cells)
 
     def absent(self) -> Iterator[str]:
-        """For each runtime that did not run a line that says why."""
+        """A line for each runtime that did not run, with the reason."""
         for contender in self.contenders:
             if not contender.ran:
                 yield f"{contender.name} did not run: {contender.reason}"
 
 
 def cell(rows: Sequence[ParityRow]) -> str:
-    """The largest difference, with flips and a miss where there are any."""
+    """The largest difference, with the number of flips if any, and a mark if a row missed."""
     if not rows:
         return "-"
     flips = sum(row.flips for row in rows)
@@ -187,5 +189,5 @@ def cell(rows: Sequence[ParityRow]) -> str:
 
 
 def number(value: float | None) -> str:
-    """An error as people read it."""
+    """An error, formatted for people."""
     return "-" if value is None else "0" if value == 0 else f"{value:.1e}"

@@ -1,4 +1,4 @@
-"""Proof that a runtime gives the model's numbers, stage by stage."""
+"""Checks in stages that a runtime computes the same numbers as the model."""
 
 from __future__ import annotations
 

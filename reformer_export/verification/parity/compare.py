@@ -1,4 +1,4 @@
-"""One input on a candidate and its references, in the stages that a step function asks for."""
+"""Compares a candidate with its references on one input, in stages: hashing is a step function."""
 
 from __future__ import annotations
 
@@ -32,22 +32,23 @@ def compare(
 ) -> Iterator[ParityRow]:
     """Compare a runner with each reference on one input.
 
-    First both attend by the reference's buckets while the candidate still hashes: every decision
-    is compared with all before it equal (stage 1), and so are the outputs (stage 2). Then each runs
-    on its own (stage 3), which must agree as well unless a decision flipped.
+    First both attend with the reference's buckets while the candidate still hashes: every decision
+    is compared with equal decisions in all earlier layers (stage 1), and the outputs are compared
+    at equal buckets (stage 2). Then each runs with its own buckets (stage 3); these outputs must
+    agree too, unless a decision flipped.
 
-    A candidate that cannot be told which buckets to use is the one whose buckets are used in stages
-    1 and 2: the reference attends by them while it still hashes.
+    If a candidate cannot take buckets, its own are used in stages 1 and 2: the reference attends
+    with them while it still hashes.
 
     Args:
-        references: the first one must show buckets for every layer, even where it does not use
-            them; later ones may say None.
-        baseline: a runner in the candidate's precision; the candidate may differ from the
-            reference twice as much as this one does.
+        references: the first one must show buckets for every layer, even for one that does not use
+            them; later ones may give None.
+        baseline: a runner in the candidate's precision; the candidate's error may be at most twice
+            the error of this one, plus rounding.
 
     Yields:
-        A row for each reference. Where the candidate fails to run, or its outputs are not of the
-        right kind, that is the last one.
+        A row for each reference. If the candidate fails to run, or its outputs have a wrong type
+        or shape, the last row reports that.
     """
     try:
         yield from _compare(candidate, references, example, tolerance, baseline)
@@ -79,7 +80,7 @@ def _compare(
 
 @dataclass(frozen=True)
 class _Stages:
-    """The runs to compare: `free` is the reference with its own buckets, the others have equal
+    """The runs to compare: in `free` the reference uses its own buckets; the others use equal
     buckets."""
 
     free: Probe
@@ -94,11 +95,11 @@ def _reference_leads(
     inputs: Arrays,
     baseline: ProbingRunner | None,
 ) -> Iterator[_Stages]:
-    """All attend by the buckets of each reference in turn."""
+    """All runners attend with the buckets of each reference in turn."""
     forced: list[Array | None] | None = None
     for reference in references:
         expected = reference.probe(inputs)
-        # Where a reference does not hash, no one looks at the buckets: any of the shape will do.
+        # If a reference does not hash, the buckets are not used: any value of the shape works.
         theirs = [
             own if shown is None else shown
             for shown, own in zip(expected.buckets, forced or expected.buckets, strict=True)
@@ -116,7 +117,7 @@ def _candidate_leads(
     inputs: Arrays,
     baseline: ProbingRunner | None,
 ) -> Iterator[_Stages]:
-    """All attend by the candidate's buckets."""
+    """All runners attend with the candidate's buckets."""
     held = candidate.show(inputs)
     beside: Probe | None = None
     for number, reference in enumerate(references):
@@ -207,7 +208,7 @@ def _check_types(outputs: Arrays, signature: Signature) -> None:
 def relative_error(actual: Arrays, expected: Arrays) -> float:
     """The largest difference of any output, relative to that output's largest magnitude.
 
-    Infinite where a value is not a number, or is infinite.
+    Infinite if a value is NaN or infinite.
 
     Raises:
         ParityError: an output is missing or has another shape.
@@ -237,7 +238,7 @@ def _same(first: Buckets, second: Buckets) -> bool:
 
 
 def _flips(expected: Probe, held: Probe) -> tuple[int, int, float]:
-    """Decisions compared, decisions that differ, and the clearest of those."""
+    """The number of decisions compared, the number that differ, and their largest margin."""
     decisions = flips = 0
     margin = 0.0
     for layer, (wanted, found) in enumerate(zip(expected.buckets, held.buckets, strict=True)):

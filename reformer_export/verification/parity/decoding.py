@@ -1,4 +1,4 @@
-"""Does a decoder give the model's numbers, at the prompt and at every step?"""
+"""Checks that a decoder computes the model's numbers, at the prompt and at every step."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STEPS = 4
 
 
 def lengths_with_steps(signature: Signature, sizes: Iterable[tuple[int, int]]) -> list[int]:
-    """The lengths of `sizes`, each (length, batch), that leave room for `STEPS` more tokens."""
+    """The lengths in `sizes`, pairs (length, batch), that leave room for `STEPS` more tokens."""
     longest = signature.max_length - STEPS
     return sorted({length for length, _ in sizes if length <= longest})
 
@@ -35,7 +35,7 @@ def compare_generation(
     batches: Iterable[Sequence[int]],
     tolerance: Tolerance,
 ) -> Iterator[ParityRow]:
-    """`compare_decoding` with the checkpoint's own modules, twice for each batch of lengths.
+    """`compare_decoding` with the checkpoint's own modules: two seeds for each batch of lengths.
 
     Closes the candidate.
     """
@@ -43,7 +43,7 @@ def compare_generation(
 
     signature = candidate.signature
     half = signature.outputs[0].dtype != "float32"
-    # As for the model: the reference computes the same weights in fp32.
+    # As in the model's comparison, the reference computes the same weights in fp32.
     reference = TorchDecoder(loaded.in_fp32() if half else loaded, signature)
     baseline = TorchDecoder(loaded, signature) if half else None
     try:
@@ -65,16 +65,17 @@ def compare_decoding(
     baseline: Decoder | None = None,
     seed: int = 0,
 ) -> ParityRow:
-    """Compare the logits after prompts of these lengths, a batch, and after `STEPS` more tokens.
+    """Compare the logits after a batch of prompts of these lengths, and after `STEPS` more tokens.
 
-    Every step of the candidate starts from the reference's cache, so that an error shows in the
-    step that makes it ("fixed"), and from its own ("free"). A step in which a hash decision differs
-    is counted and its outputs are left out: all later layers see other numbers.
+    Each step of the candidate runs from the reference's cache, so that an error shows in the step
+    that causes it ("fixed"), and from the candidate's own cache ("free"). In "fixed", hash
+    decisions that differ are counted, and the logits of their sequences are not compared: all later
+    layers get different inputs.
 
     Args:
-        lengths: of the prompts; each has room for `STEPS` more tokens in the model.
-        baseline: a decoder in the candidate's precision; the candidate may differ from the
-            reference twice as much as this one does.
+        lengths: the lengths of the prompts; each leaves room for `STEPS` more tokens in the model.
+        baseline: a decoder in the candidate's precision; the candidate's error may be at most twice
+            the error of this one, plus rounding.
     """
     result = _Result()
     try:
@@ -103,7 +104,7 @@ def compare_decoding(
 
 @dataclass
 class _Result:
-    """What the steps add up to."""
+    """The result over all steps."""
 
     fixed: float = 0.0
     free: float = 0.0
@@ -175,8 +176,8 @@ def _add(
     *,
     new: int | None,
 ) -> None:
-    """Compare the buckets of the last `new` tokens (None: of all), and the logits where they
-    agree."""
+    """Compare the buckets of the last `new` tokens (None: of all), and the logits of the rows
+    whose buckets agree."""
     agree = np.ones(len(found), bool)
     for row, length in enumerate(right.past_length.tolist()):
         tokens = slice(0 if new is None else length - new, length)
@@ -193,7 +194,7 @@ def _add(
 
 
 def _copy(cache: Cache, decoder: Decoder) -> Cache:
-    """The same tokens in a cache of another decoder, in its type."""
+    """A copy of the cache for another decoder, in that decoder's dtypes."""
     tensors = {
         name: cache.tensors[name].astype(dtype)
         for name, (dtype, _) in decoder.layout.tensors.items()

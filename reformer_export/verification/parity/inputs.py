@@ -1,4 +1,4 @@
-"""Inputs that bring out differences: lengths around the chunk lengths, ragged masks, batches."""
+"""Inputs that reveal differences: lengths around the chunk lengths, ragged masks, batches."""
 
 from __future__ import annotations
 
@@ -37,16 +37,17 @@ def choose_sizes(
 ) -> list[tuple[int, int]]:
     """The (length, batch) pairs to try: the user's, or lengths at which the computation changes.
 
-    Those are one token, each chunk length and one past it, some chunks and a part of one, and
-    eight multiples of the padding. A batch of several, whose rows do not see each other, is tried
-    once without padding and once with.
+    By default these are 1, each chunk length and one more, `multiple` (the padding goes up to its
+    multiples) and one more, 2 times `multiple` and 5 more, and 8 times `multiple`. Rows of a batch
+    are independent, so a batch of several is tried at two lengths only: one without padding and
+    one with.
     """
     if lengths:
         return [(length, batch) for length in lengths for batch in batches or _BATCHES]
     chosen = {1, multiple, multiple + 1, 2 * multiple + 5, 8 * multiple}
     for chunk_length in chunk_lengths:
         chosen |= {chunk_length, chunk_length + 1}
-    # A model that ends before its first full multiple is tried at its end.
+    # A model whose maximum length is below `multiple` is tried at its maximum length.
     chosen = {length for length in chosen if length <= max_length} | {min(multiple, max_length)}
     last = max(chosen)
     several = {min(min(chunk_lengths), last), min(multiple + 1, last)}
@@ -61,7 +62,7 @@ def parity_inputs(signature: Signature, sizes: Sequence[tuple[int, int]]) -> Ite
     """Two random inputs for every (length, batch); batches of several have ragged masks.
 
     Raises:
-        UsageError: a length or batch the model does not take.
+        UsageError: the model does not accept a length or a batch size.
     """
     for length, batch in sizes:
         if not signature.min_length <= length <= signature.max_length:
@@ -88,7 +89,7 @@ def _parity_input(signature: Signature, length: int, batch: int, seed: int) -> P
 
 @contextlib.contextmanager
 def another_rng_state(seed: int) -> Iterator[None]:
-    """The global generators elsewhere, as another program would leave them; put back afterwards."""
+    """Give the global generators another state, as in another program; restores it afterwards."""
     import torch
 
     python_state, numpy_state = random.getstate(), np.random.get_state()

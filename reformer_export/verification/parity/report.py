@@ -1,4 +1,4 @@
-"""The outcome of a comparison: rows for a table, a verdict, a record for the manifest."""
+"""The result of a comparison: rows for a table, a verdict, a record for the manifest."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Tolerance:
-    """What still counts as equal.
+    """The limits within which results count as equal.
 
     Attributes:
         output: largest difference of an output, relative to its largest magnitude, when both sides
-            use the same buckets. In half precision the bound is instead twice what plain torch in
-            half precision differs from the same weights in fp32.
-        flip_margin: a hash decision may differ only if best and second best were closer than this,
-            relative to a usual projection (`bucket_margins`).
-        flip_fraction: the most decisions that may differ at all.
-        rounding: what rounding the outputs alone may cost, in half precision.
+            use the same buckets. In half precision, the bound is also at most twice the error of
+            plain torch in half precision against the same weights in fp32, plus `rounding`.
+        flip_margin: a hash decision may differ only if the difference of the best and the
+            second-best value is at most this, relative to a typical projection (`bucket_margins`).
+        flip_fraction: the largest share of decisions that may differ; one decision always may.
+        rounding: the error that rounding of the outputs alone may cause, in half precision.
     """
 
     output: float = 1e-4
@@ -32,13 +32,13 @@ HALF = Tolerance(output=2e-2, flip_margin=0.1, flip_fraction=2e-2, rounding=2**-
 """For fp16: hidden states are rounded to three digits before they are hashed."""
 
 BF16 = Tolerance(output=0.16, flip_margin=0.8, flip_fraction=0.16, rounding=2**-7)
-"""For bf16, which has three bits less."""
+"""For bf16, which has three mantissa bits fewer."""
 
 _TOLERANCES = {"fp32": Tolerance(), "fp16": HALF, "bf16": BF16}
 
 
 def tolerance_for(dtype: str, output: float | None = None) -> Tolerance:
-    """What a model of a type ("fp32", "fp16", "bf16") is held to; `output` replaces one bound."""
+    """The tolerance of a dtype ("fp32", "fp16", "bf16"); `output` replaces the bound on outputs."""
     usual = _TOLERANCES[dtype]
     return usual if output is None else replace(usual, output=output)
 
@@ -49,10 +49,10 @@ class ParityRow:
 
     Attributes:
         decisions: hash decisions compared, with all earlier layers using the same buckets.
-        flips: how many of them differ; `flip_margin` is the clearest of those.
-        fixed_error: largest relative difference of an output at the reference's buckets.
+        flips: the number of decisions that differ; `flip_margin` is their largest margin.
+        fixed_error: largest relative difference of an output with both sides using equal buckets.
         free_error: the same with each side using its own buckets.
-        bound: what `fixed_error` is held to.
+        bound: the limit of `fixed_error`, and of `free_error` if there are no flips.
         misses: why the row fails, in words; empty when it passes.
     """
 
@@ -71,13 +71,13 @@ class ParityRow:
 
     @property
     def passed(self) -> bool:
-        """Nothing is amiss."""
+        """True if there are no misses."""
         return not self.misses
 
 
 @dataclass(frozen=True)
 class ParityReport:
-    """All rows, and what was compared with what."""
+    """All rows, and the descriptions of the candidate and its references."""
 
     candidate: str
     references: Mapping[str, str]
@@ -87,7 +87,7 @@ class ParityReport:
 
     @property
     def passed(self) -> bool:
-        """Every row passes, and there are rows."""
+        """True if there are rows and every row passes."""
         return bool(self.rows) and all(row.passed for row in self.rows)
 
     @property
@@ -117,7 +117,7 @@ class ParityReport:
         return "" if self.rows else "nothing was compared"
 
     def summary(self) -> str:
-        """One line for people."""
+        """The result in one line."""
         names = " and ".join(self.references)
         if not self.passed:
             return f"parity miss: {self.first_miss}"
@@ -128,9 +128,9 @@ class ParityReport:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """The record that goes into the manifest and comes out of `--json`.
+        """The record that the manifest stores and `--json` prints.
 
-        JSON has no infinity: an error that is no finite number is null.
+        JSON has no infinity: an error that is not a finite number is null.
         """
         return {
             "passed": self.passed,
@@ -147,13 +147,13 @@ class ParityReport:
 
 
 def row_to_json(row: ParityRow) -> dict[str, Any]:
-    """A row as an object; what is no finite number is null."""
+    """A row as a JSON object; a float that is not finite is null."""
     fields = {name: finite(value) for name, value in asdict(row).items()}
     return fields | {"misses": list(row.misses), "passed": row.passed}
 
 
 def finite(value: Any) -> Any:
-    """The value; None for a float that JSON has no word for."""
+    """The value; None for a float that JSON cannot represent."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -164,5 +164,5 @@ def collect(
     rows: Iterable[ParityRow],
     notes: Iterable[str] = (),
 ) -> ParityReport:
-    """A report from rows as they come."""
+    """A report that contains all `rows`."""
     return ParityReport(candidate, dict(references), tolerance, tuple(rows), tuple(notes))

@@ -1,7 +1,7 @@
-"""Inputs and outputs of a verification as files that Polygraphy takes.
+"""Writes the inputs and outputs of a verification as files that Polygraphy can read.
 
-Its JSON holds arrays as `numpy.save` writes them, in base64, each marked with a class. We write
-that ourselves, so saving does not need Polygraphy, whoever loads has.
+Polygraphy's JSON stores each array as `numpy.save` writes it, in base64, with a class name. We
+write this format ourselves, so saving does not need Polygraphy.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _CLASS = "polygraphy_class"
 
 
 def save_io(folder: str | Path, runs: Sequence[tuple[Arrays, Arrays]], runner: str) -> None:
-    """Write the inputs and outputs of `runner` into a new folder, whole or not at all.
+    """Write the inputs and outputs of `runner` into a new folder, atomically.
 
     `polygraphy run MODEL --onnxrt --load-inputs FOLDER/inputs.json --load-outputs
     FOLDER/outputs.json` then compares another runtime with them.
 
     Raises:
         UsageError: the folder exists.
-        ExportError: it cannot be written.
+        ExportError: the folder cannot be written.
     """
     inputs = [_arrays(given) for given, _ in runs]
     results = [

@@ -1,4 +1,4 @@
-"""Is an artifact what it says it is? Compares it with the checkpoint it came from."""
+"""Compares an artifact with the checkpoint that it was exported from."""
 
 from __future__ import annotations
 
@@ -46,25 +46,25 @@ def verify_artifact(
     save_to: str | Path | None = None,
     progress: Progress | None = None,
 ) -> ParityReport:
-    """Run an artifact beside our torch model and, where installed, transformers' own.
+    """Compare an artifact with our torch model and, in fp32 and if installed, transformers' model.
 
     Args:
         artifact: the folder.
-        against: the checkpoint to compare with; the one it was exported from when left out.
+        against: the checkpoint to compare with; by default the one that it was exported from.
         lengths: sequence lengths; by default those around the chunk lengths.
         batches: batch sizes, by default 1 and 3; batches of several get ragged masks.
         tolerance: replaces the bound on outputs, relative to their scale.
         runtime: which runtime runs the artifact.
-        ops: whether native operators do, see `open_runner`.
-        device: where the artifact runs. What it is compared with stays on the CPU.
-        save_to: a folder to make, with the inputs and the artifact's outputs for Polygraphy.
+        ops: native or portable operators, see `open_runner`.
+        device: where the artifact runs. The references run on the CPU.
+        save_to: a new folder for the inputs and the artifact's outputs, in Polygraphy's format.
 
     Returns:
-        The report. A miss is not an exception: look at `passed`.
+        The report. A miss raises no exception: check `passed`.
 
     Raises:
-        ArtifactError: the artifact is damaged, or its checkpoint is not there any more.
-        UsageError: a length or batch that the model does not take, or `save_to` exists.
+        ArtifactError: the artifact is damaged, or its checkpoint is missing or has changed.
+        UsageError: the model does not accept a length or batch size, or `save_to` exists.
     """
     say = progress or (lambda message: None)
     opened = Artifact.open(artifact)
@@ -99,7 +99,7 @@ def verify_against(
 ) -> ParityReport:
     """`verify_artifact` with the checkpoint already loaded in the artifact's type."""
     say = progress or (lambda message: None)
-    if save_to is not None and os.path.lexists(save_to):  # rather than after all the work
+    if save_to is not None and os.path.lexists(save_to):  # fail before all the work
         raise UsageError(f"{save_to} exists: choose another folder to save inputs and outputs in")
     bounds = tolerance_for(artifact.manifest.dtype, tolerance)
     candidate = open_runner(artifact, runtime=runtime, ops=ops, device=device)
@@ -137,7 +137,7 @@ def sizes_to_try(
     lengths: Sequence[int] | None,
     batches: Sequence[int] | None,
 ) -> list[tuple[int, int]]:
-    """Each (length, batch) to compare: what the user names, else where something changes."""
+    """The (length, batch) pairs to compare: the user's, or those of `choose_sizes`."""
     config = loaded.config
     kinds = {"lsh": config.lsh_attn_chunk_length, "local": config.local_attn_chunk_length}
     chunk_lengths = [kinds[kind] for kind in set(config.attn_layers)]
@@ -148,7 +148,7 @@ def sizes_to_try(
 def _references(
     artifact: Artifact, loaded: LoadedModel
 ) -> tuple[list[ProbingRunner], ProbingRunner | None, list[str]]:
-    """What to compare with, best known first; a baseline for half precision; notes."""
+    """The references, our torch model first; a baseline for half precision; notes."""
     from reformer_export.runtimes.torch import TorchRunner
 
     signature = artifact.signature

@@ -1,4 +1,4 @@
-"""Every baseline, exported: the same numbers in ONNX Runtime as in torch, at any length."""
+"""Every exported baseline gives the same numbers in ONNX Runtime as in torch, at any length."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SLOW = [pytest.param(choice, marks=pytest.mark.slow) for choice in (LONGFORMER, 
 
 @pytest.mark.parametrize("choice", [FULL, LINFORMER, *SLOW], ids=lambda choice: choice.name)
 def test_onnxruntime_agrees_with_torch(choice: Choice, tmp_path: Path) -> None:
-    """Lengths below, at and above every chunk length, of one sequence and of three."""
+    """Lengths below, at and above every chunk length, with batches of one to three sequences."""
     path = export_choice(choice, SMALL, tmp_path)
     artifact = Artifact.open(path)
     assert artifact.manifest.hashing.notes[-1].endswith(f"exchanged for {choice.title}")

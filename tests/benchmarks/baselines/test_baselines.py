@@ -1,4 +1,4 @@
-"""Every baseline against its formula, written out in fp64 with all its scores in one matrix."""
+"""Compares every baseline with its formula in fp64, with all scores in one matrix."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Rows = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 def layer(*, causal: bool) -> SimpleNamespace:
-    """What a local layer has for its replacement to take over."""
+    """The attributes of a local layer that its replacement takes over."""
     projections = (nn.Linear(HEADS * DIM, HEADS * DIM, bias=False).double() for _ in range(3))
     query, key, value = projections
     return SimpleNamespace(
@@ -42,14 +42,14 @@ def all_present(length: int) -> torch.Tensor:
 
 
 def half_present(length: int) -> torch.Tensor:
-    """The first sequence whole, the second padded from its middle on."""
+    """Mask: the first sequence is complete, the second is padded from its middle on."""
     return torch.arange(length) < torch.tensor([[length], [max(1, length // 2)]])
 
 
 def by_matrix(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, visible: torch.Tensor
 ) -> torch.Tensor:
-    """Softmax attention to what is visible (`[.., queries, keys]`), exponentials taken plainly."""
+    """Softmax attention to `visible` (`[.., queries, keys]`); no maximum is subtracted."""
     weights = torch.exp(query @ key.transpose(-1, -2) / math.sqrt(DIM)) * visible
     return weights / weights.sum(dim=-1, keepdim=True) @ value
 
@@ -71,7 +71,7 @@ def test_full_attention(length: int) -> None:
 
 @pytest.mark.parametrize("length", LENGTHS)
 def test_linformer_without_mixing_is_full_attention(length: int) -> None:
-    """With a mixture for every position, made of that position alone."""
+    """The mixture is the identity: every position has one, which holds only that position."""
     attention = LinformerAttention(layer(causal=False), length, length, seed=0)
     attention.mixture = nn.Parameter(torch.eye(length, dtype=torch.float64))
     query, key, value = rows(length)
@@ -155,7 +155,7 @@ def test_performer_comes_near_full_attention_with_many_features(causal: bool) ->
         for count in (16, 4096)
     ]
     assert errors[1] < 0.02
-    assert errors[1] < errors[0] / 4  # about the square root of 256 is expected
+    assert errors[1] < errors[0] / 4  # the expected factor is about the square root of 256
 
 
 def test_performer_does_not_overflow() -> None:
@@ -184,7 +184,7 @@ def _baselines(*, causal: bool) -> list[SelfAttention]:
 
 @pytest.mark.parametrize("causal", [True, False])
 def test_as_part_of_a_layer(causal: bool) -> None:
-    """Projections, heads and gradients; and nobody looks ahead, or at padding."""
+    """Projections, heads and gradients; no position sees later positions, or padding."""
     mask = half_present(50)
     for attention in _baselines(causal=causal):
         attention.double()

@@ -1,4 +1,4 @@
-"""The task is what it says it is, and what can be learned is learned."""
+"""The sequences of the task are correct, and a model learns the task if it can."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_the_second_word_is_nowhere_where_it_is_to_be_filled_in() -> None:
 
 @pytest.mark.parametrize("choice", CHOICES, ids=lambda choice: choice.name)
 def test_all_train(choice: Choice) -> None:
-    """Two steps of everybody: finite, reported, and without a trace in the global generator."""
+    """Two steps of every choice: finite, reported; the global generator does not change."""
     state = torch.get_rng_state()
     training = Training(2, batch=2, warm_up=1, every=1)
     learned = learn(
