@@ -58,6 +58,8 @@ def load_source(
     ignore_config_keys: Sequence[str] = (),
     ignore_weights: Sequence[str] = (),
     last_logits: bool = False,
+    weights: str | None = None,
+    keep: Sequence[str] = (),
 ) -> LoadedModel:
     """Load a checkpoint for a task, in eval mode; see `reformer_models.loading.load_model`.
 
@@ -82,6 +84,8 @@ def load_source(
         ignore_config_keys=ignore_config_keys,
         ignore_weights=ignore_weights,
         last_logits=last_logits,
+        weights=weights,
+        keep=keep,
     )
 
 
@@ -137,6 +141,8 @@ def load_original(
         ignore_config_keys=manifest.source.ignored_keys,
         ignore_weights=manifest.source.ignored_weights,
         last_logits=manifest.signature.last_logits,
+        weights=manifest.weights.type if manifest.weights else None,
+        keep=manifest.weights.kept if manifest.weights else (),
     )
     for path in loaded.checkpoint.files if checkpoint is None else ():
         if FileRecord.of(path) != manifest.source.files.get(path.name):

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <type_traits>
 
@@ -74,10 +75,10 @@ const float* widened(const void* stored, std::int64_t count, Scratch& scratch) {
 }
 
 // Memory of this thread for weights as fp32, if they are stored in another type.
-template <typename Stored>
+template <typename Weight>
 float* wide_weights(std::int64_t lines) {
   static thread_local Scratch scratch;
-  scratch.reset(WeightPanels<Stored>::bytes(lines));
+  scratch.reset(Weight::bytes(lines));
   return scratch.take<float>(0);
 }
 
@@ -89,6 +90,11 @@ constexpr std::int64_t kSegment = 256;
 struct Segments {
   float* data;
   std::int64_t rows, width;
+
+  static std::size_t row_bytes(std::int64_t width) { return width * sizeof(float); }
+  static Segments in(void* memory, std::int64_t rows, std::int64_t width) {
+    return {static_cast<float*>(memory), rows, width};
+  }
 
   std::int64_t count() const { return (width + kSegment - 1) / kSegment; }
   Range columns(std::int64_t segment) const {
@@ -166,7 +172,7 @@ class RowNorm {
 
 // Calls function(r, v) for all vectors of a tile.
 template <typename Tile, typename Function>
-REFORMER_INLINE void for_each_vector(Tile& tile, Function&& function) {
+REFORMER_INLINE void for_each_vector(Tile&, Function&& function) {
   constexpr int count = std::extent_v<std::remove_reference_t<Tile>, 0>;
   constexpr int vectors = std::extent_v<std::remove_reference_t<Tile>, 1>;
 #pragma GCC unroll 8
@@ -209,9 +215,9 @@ REFORMER_INLINE void prefetch_tile(const Stored* from, std::int64_t stride, bool
 // Multiplies rows with columns of a matrix. Calls finish.operator()<Count, Vectors>(tile, row,
 // column) for all complete tiles, and prepare.operator()<Count>(row, column) before the last
 // segment of a tile.
-template <typename Stored, typename Prepare, typename Finish>
-void multiply_segments(const WeightPanels<Stored>& weight, const Segments& rows, Range columns,
-                       Prepare&& prepare, Finish&& finish) {
+template <typename Weight, typename Rows, typename Prepare, typename Finish>
+void multiply_segments(const Weight& weight, const Rows& rows, Range columns, Prepare&& prepare,
+                       Finish&& finish) {
   static thread_local Scratch scratch;
   scratch.reset(Scratch::bytes_of<float>(rows.rows * kSegment));
   float* const sums = scratch.take<float>(rows.rows * kSegment);  // of earlier segments
@@ -221,7 +227,7 @@ void multiply_segments(const WeightPanels<Stored>& weight, const Segments& rows,
       const Range lines = rows.columns(segment);
       const bool is_last = lines.last == rows.width;
       weight.multiply(
-          rows.block(segment), lines, part, wide_weights<Stored>(lines.size()),
+          rows.block(segment), lines, part, wide_weights<Weight>(lines.size()),
           [&]<int Count, int Vectors>(Floats(&tile)[Count][Vectors], std::int64_t row,
                                       std::int64_t column) REFORMER_LAMBDA {
             if (is_last) prepare.template operator()<Count>(row, column);
@@ -240,7 +246,7 @@ void multiply_segments(const WeightPanels<Stored>& weight, const Segments& rows,
 // Runs a linear layer on rows of `depth` numbers. Calls read(first row, rows), which writes the
 // rows of a block, and multiply(rows, first row, columns), which multiplies them with a part of the
 // matrix.
-template <typename Read, typename Multiply>
+template <typename Rows = Segments, typename Read, typename Multiply>
 void run_linear(const Parallel& parallel, std::int64_t rows, std::int64_t depth,
                 std::int64_t columns, Read&& read, Multiply&& multiply) {
   const RowBlocks blocks(rows);
@@ -248,18 +254,18 @@ void run_linear(const Parallel& parallel, std::int64_t rows, std::int64_t depth,
     blocks.each(parallel, [&](std::int64_t first) {
       Scratch& scratch = Scratch::of_this_thread();
       const std::int64_t count = blocks.rows_from(first);
-      scratch.reset(Scratch::bytes_of<float>(count * depth));
-      const Segments block{scratch.take<float>(count * depth), count, depth};
+      scratch.reset(count * Rows::row_bytes(depth));
+      const Rows block = Rows::in(scratch.take<std::byte>(0), count, depth);
       read(first, block);
       multiply(block, first, Range{0, columns});
     });
     return;
   }
   static thread_local Scratch shared;  // the threads that run the tasks use it too
-  shared.reset(Scratch::bytes_of<float>(rows * depth));
-  float* const data = shared.take<float>(rows * depth);
+  shared.reset(rows * Rows::row_bytes(depth));
+  std::byte* const data = shared.take<std::byte>(0);
   const auto block = [&](std::int64_t first) {
-    return Segments{data + first * depth, blocks.rows_from(first), depth};
+    return Rows::in(data + first * Rows::row_bytes(depth), blocks.rows_from(first), depth);
   };
   blocks.each(parallel, [&](std::int64_t first) { read(first, block(first)); });
   blocks.each_part(parallel, depth, columns,

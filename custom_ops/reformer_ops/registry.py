@@ -7,6 +7,7 @@ from reformer_ops.chunk_attention.spec import CHUNK_ATTENTION
 from reformer_ops.chunk_attention_step.spec import CHUNK_ATTENTION_STEP
 from reformer_ops.core.spec import OpSpec
 from reformer_ops.feed_forward_add.spec import FEED_FORWARD_ADD
+from reformer_ops.int8_linear.spec import INT8_LINEAR
 from reformer_ops.layer_norm_linear.spec import LAYER_NORM_LINEAR
 from reformer_ops.linear_add.spec import LINEAR_ADD
 from reformer_ops.lsh_bucket.spec import LSH_BUCKET
@@ -22,6 +23,10 @@ STEPS: tuple[OpSpec, ...] = (SORTED_CHUNK_ATTENTION_STEP, CHUNK_ATTENTION_STEP)
 The CPU has kernels for ONNX Runtime, and for torch if the cache is changed in place.
 """
 
+QUANTISED: tuple[OpSpec, ...] = (INT8_LINEAR,)
+"""Layers with weights of fewer bits. The CPU has kernels for ONNX Runtime and torch; GPUs run the
+portable operators."""
+
 FUSED: tuple[OpSpec, ...] = (ADD_NORM,)
 """Operators by which the exporter replaces adjacent standard operators.
 
@@ -34,7 +39,7 @@ LINEAR: tuple[OpSpec, ...] = (LAYER_NORM_LINEAR, LINEAR_ADD, FEED_FORWARD_ADD)
 Only ONNX has these, and only CPUs have kernels for them; all other runtimes run their bodies.
 """
 
-ALL: tuple[OpSpec, ...] = (*OPS, *STEPS, *FUSED, *LINEAR)
+ALL: tuple[OpSpec, ...] = (*OPS, *STEPS, *QUANTISED, *FUSED, *LINEAR)
 
 
 def by_onnx_name(name: str) -> OpSpec:

@@ -17,6 +17,8 @@ from reformer_models.config import ReformerConfig
 from reformer_models.errors import CheckpointError, ConfigError, shortened, some
 from reformer_models.layers import heads
 from reformer_models.layers.attention import LSHSelfAttention, redraw_rotations
+from reformer_models.layers.quantised import Int8Linear
+from reformer_models.quantisation import quantise
 from reformer_models.tasks import TASKS, task_of
 
 # Constants that old releases of transformers stored among the weights; names of the head's bias.
@@ -56,9 +58,20 @@ class LoadedModel:
         places = (i for i, kind in enumerate(self.config.attn_layers) if kind == "lsh")
         return {place: layer.rotations for place, layer in zip(places, layers, strict=True)}
 
+    @property
+    def rounds(self) -> bool:
+        """True if the model computes in less than fp32: in half precision, or with 8 bits."""
+        if any(isinstance(module, Int8Linear) for module in self.model.modules()):
+            return True
+        return next(self.model.parameters()).dtype != torch.float32
+
     def in_fp32(self) -> LoadedModel:
-        """The same model, with its weights converted to fp32."""
-        return dataclasses.replace(self, model=copy.deepcopy(self.model).to(torch.float32))
+        """The same weights in a model that computes in fp32."""
+        model = copy.deepcopy(self.model).to(torch.float32)
+        for module in model.modules():
+            if isinstance(module, Int8Linear):
+                module.rounds_input = False
+        return dataclasses.replace(self, model=model)
 
 
 def load_model(
@@ -73,6 +86,8 @@ def load_model(
     ignore_config_keys: Sequence[str] = (),
     ignore_weights: Sequence[str] = (),
     last_logits: bool = False,
+    weights: str | None = None,
+    keep: Sequence[str] = (),
 ) -> LoadedModel:
     """Load a Hugging Face Reformer from a directory or the hub, without transformers.
 
@@ -92,6 +107,8 @@ def load_model(
         ignore_weights: names of tensors to ignore, as in the files; * matches any characters.
         last_logits: True if a causal language model returns only the logits of the last token of
             each row, `[batch, 1, vocab_size]`.
+        weights: "int8" for weights of 8 bits; the model's type if None.
+        keep: groups of weights that keep their type; see `reformer_models.quantisation`.
 
     Raises:
         CheckpointError: files are missing or damaged, or do not match the config.
@@ -122,6 +139,8 @@ def load_model(
     model.last_only = last_logits
     redraw_rotations(model, checkpoint.config.hash_seed is None and hash_seed is None)
     notes += _load_weights(model, task, checkpoint, ignore_weights)
+    if weights is not None:
+        notes += quantise(model, weights, keep)
     return LoadedModel(model.to(dtype).eval(), task, checkpoint, notes)
 
 

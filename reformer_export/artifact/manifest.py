@@ -75,6 +75,21 @@ class HashingRecord:
 
 
 @dataclass(frozen=True)
+class WeightsRecord:
+    """Weights of fewer bits than the model's type has.
+
+    Attributes:
+        type: such as "int8".
+        kept: the groups of weights that keep the model's type.
+        quality: how the model differs from the one with all its bits; None if not measured.
+    """
+
+    type: str
+    kept: tuple[str, ...] = ()
+    quality: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
 class SourceRecord:
     """The checkpoint: its name as the user gave it, its revision on the hub, its files.
 
@@ -126,7 +141,7 @@ class Manifest:
     """The contents of manifest.json.
 
     `files` are all files of the artifact except the manifest itself; `formats` are the formats of
-    the model in the artifact, by name.
+    the model in the artifact, by name. `weights` is None if all weights are of the type `dtype`.
     """
 
     task: str
@@ -138,6 +153,7 @@ class Manifest:
     source: SourceRecord
     files: Mapping[str, FileRecord]
     formats: Mapping[str, FormatRecord] = field(default_factory=dict)
+    weights: WeightsRecord | None = None
     created: str = field(default_factory=utc_now)
 
     def to_json(self) -> dict[str, Any]:
@@ -178,6 +194,13 @@ class Manifest:
                 }
                 for name, record in self.formats.items()
             },
+            "weights": None
+            if self.weights is None
+            else {
+                "type": self.weights.type,
+                "kept": list(self.weights.kept),
+                "quality": None if self.weights.quality is None else dict(self.weights.quality),
+            },
             "created": self.created,
         }
 
@@ -217,6 +240,7 @@ class Manifest:
             ),
             files=files,
             formats=_formats(fields) if version > 2 else _formats_before_3(fields, files),
+            weights=_weights(fields),
             created=fields.text("created"),
         )
 
@@ -270,6 +294,13 @@ def files_from_json(fields: Fields) -> dict[str, FileRecord]:
         for name in fields.names()
         for entry in [fields.child(name)]
     }
+
+
+def _weights(fields: Fields) -> WeightsRecord | None:
+    if "weights" not in fields or fields.value("weights") is None:
+        return None
+    entry = fields.child("weights")
+    return WeightsRecord(entry.text("type"), entry.texts("kept"), entry.object_or_none("quality"))
 
 
 def _formats(fields: Fields) -> dict[str, FormatRecord]:

@@ -84,11 +84,16 @@ def _identity(manifest: Manifest) -> dict[str, object]:
         "checkpoint": dict(manifest.source.files),
         "task": manifest.task,
         "dtype": manifest.dtype,
+        "choice of --weights": _choice_of_weights(manifest),
         "choice of --logits": manifest.signature.last_logits,
         "maximum length": manifest.signature,
         "hashing": hashing,
         "version of the operators": dict(manifest.ops.versions),
     }
+
+
+def _choice_of_weights(manifest: Manifest) -> object:
+    return manifest.weights and (manifest.weights.type, manifest.weights.kept)
 
 
 def _take(source: Path, target: Path) -> None:

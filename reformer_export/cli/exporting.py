@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from reformer_export.cli.options import PATH, IntegerList
+from reformer_export.cli.options import PATH, IntegerList, NameList
 from reformer_export.cli.output import Output
+from reformer_export.inference.text import TOKENIZERS
 
 if TYPE_CHECKING:
     from reformer_export.artifact import Artifact
+    from reformer_export.artifact.manifest import WeightsRecord
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -58,6 +60,37 @@ _MODEL = (
         type=click.IntRange(min=0),
         metavar="N",
         help="Seed of the hash rotations.  [default: the checkpoint's]",
+    ),
+    click.option(
+        "--weights",
+        type=click.Choice(["int8"]),
+        help="Weights of 8 bits.  [default: of the model's type]",
+    ),
+    click.option(
+        "--keep",
+        type=NameList(),
+        default=(),
+        help="With --weights: weights that keep their type, such as query_key,head.",
+    ),
+    click.option(
+        "--calibration",
+        type=PATH,
+        metavar="FILE",
+        help="With --weights: a text or a .npy file of token ids to measure the quality on.",
+    ),
+    click.option(
+        "--tokenizer",
+        type=click.Choice(TOKENIZERS),
+        default="auto",
+        show_default=True,
+        help="How the text of --calibration is encoded.",
+    ),
+    click.option(
+        "--max-loss",
+        type=click.FloatRange(min=0),
+        metavar="X",
+        help="With --weights: allow this relative increase of the bits per token; more is exit "
+        "code 3.",
     ),
     click.option(
         "--logits",
@@ -115,6 +148,16 @@ def _declared(options: tuple[Callable[[Command], Command], ...], command: Comman
     return command
 
 
+def weights_line(record: WeightsRecord) -> str:
+    """The type of the weights, and what it costs."""
+    kept = f", but {', '.join(record.kept)}" if record.kept else ""
+    if record.quality is None:
+        return f"{record.type}{kept}; not compared with all bits"
+    from reformer_export.verification.quality import Quality
+
+    return f"{record.type}{kept}; {Quality.from_json(record.quality).summary()}"
+
+
 def show(output: Output, artifact: Artifact, format_name: str) -> int:
     """Print a summary of an artifact that was just written; returns the exit code."""
     from reformer_export.artifact.manifest import CUDA
@@ -132,6 +175,8 @@ def show(output: Output, artifact: Artifact, format_name: str) -> int:
         ("formats", ", ".join(artifact.formats)),
         ("size", f"{size / 1e6:.1f} MB"),
     ]
+    if manifest.weights is not None:
+        rows.append(("weights", weights_line(manifest.weights)))
     if CUDA in artifact.formats:
         rows.append(("kernels", f"for {manifest.formats[CUDA].machine['targets']}"))
     if format_name != CUDA:

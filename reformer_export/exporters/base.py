@@ -17,13 +17,14 @@ from reformer_export.artifact.manifest import (
     OpsRecord,
     RotationRecord,
     SourceRecord,
+    WeightsRecord,
 )
 from reformer_export.artifact.signature import ATTENTION_MASK, INPUT_IDS, Signature, TensorSpec
 from reformer_export.errors import UsageError
 from reformer_export.source import DTYPES, load_source
 from reformer_ops.core.native import Choice
-from reformer_ops.core.spec import DOMAIN
-from reformer_ops.registry import LINEAR, OPS
+from reformer_ops.core.spec import DOMAIN, OpSpec
+from reformer_ops.registry import LINEAR, OPS, QUANTISED
 
 if TYPE_CHECKING:
     from reformer_export.source import Checkpoint, LoadedModel
@@ -77,6 +78,11 @@ class ExportOptions:
     revision: str | None = None
     ignore_config_keys: Sequence[str] = ()
     ignore_weights: Sequence[str] = ()
+    weights: str | None = None
+    keep: Sequence[str] = ()
+    calibration: str | Path | None = None
+    tokenizer: str = "auto"
+    max_loss: float | None = None
 
     def __post_init__(self) -> None:
         if self.dtype not in self.dtypes:
@@ -88,12 +94,24 @@ class ExportOptions:
             raise UsageError(f"unknown ops {self.ops!r}: choose one of {', '.join(self.ops_modes)}")
         if self.logits not in ("all", "last"):
             raise UsageError(f"unknown logits {self.logits!r}: choose all or last")
+        if self.weights is None:
+            self._refuse_without_weights()
         if self.with_past and not self.takes_past:
             raise UsageError(
                 f"--task {WITH_PAST} is for to-onnx and to-torchscript: give text-generation"
             )
         if self.max_length is not None and self.max_length < 1:
             raise UsageError(f"--max-length {self.max_length}: a sequence has at least one token")
+
+    def _refuse_without_weights(self) -> None:
+        given = {
+            "--keep": self.keep,
+            "--calibration": self.calibration is not None,
+            "--max-loss": self.max_loss is not None,
+        }
+        for option, is_given in given.items():
+            if is_given:
+                raise UsageError(f"{option} is for weights of fewer bits: give --weights with it")
 
     @property
     def with_past(self) -> bool:
@@ -113,6 +131,8 @@ class ExportOptions:
             ignore_config_keys=self.ignore_config_keys,
             ignore_weights=self.ignore_weights,
             last_logits=self.logits == "last",
+            weights=self.weights,
+            keep=self.keep,
         )
 
 
@@ -161,7 +181,7 @@ def draft_manifest(loaded: LoadedModel, options: ExportOptions) -> Manifest:
         architecture=loaded.checkpoint.architecture,
         dtype=options.dtype,
         # Without STEPS (in the decoder's record) and FUSED (its kernels come with the artifact).
-        ops=OpsRecord(DOMAIN, {op.name: op.version for op in (*OPS, *LINEAR)}),
+        ops=OpsRecord(DOMAIN, {op.name: op.version for op in _operators(options)}),
         signature=signature_of(loaded, options),
         hashing=HashingRecord(
             num_buckets=config.num_buckets or (),  # empty without LSH layers
@@ -178,7 +198,12 @@ def draft_manifest(loaded: LoadedModel, options: ExportOptions) -> Manifest:
             ignored_weights=tuple(options.ignore_weights),
         ),
         files={},
+        weights=WeightsRecord(options.weights, tuple(options.keep)) if options.weights else None,
     )
+
+
+def _operators(options: ExportOptions) -> tuple[OpSpec, ...]:
+    return (*OPS, *LINEAR, *(QUANTISED if options.weights else ()))
 
 
 def _where(checkpoint: Checkpoint) -> str:

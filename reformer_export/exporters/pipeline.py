@@ -10,7 +10,7 @@ from reformer_export.artifact import Artifact
 from reformer_export.artifact.manifest import Manifest, record_files, write_manifest
 from reformer_export.artifact.merging import check_room, check_same_model, merge
 from reformer_export.artifact.staging import stage
-from reformer_export.errors import ParityError
+from reformer_export.errors import ParityError, UsageError
 from reformer_export.exporters.base import ExportOptions, Format, Progress, draft_manifest
 from reformer_export.exporters.checkpoint_files import copy_checkpoint_files
 from reformer_export.host.optional import require
@@ -48,6 +48,8 @@ def export(
         manifest = write_artifact(format, loaded, draft, folder, options, say)
         if verify:
             manifest = _verified(format, loaded, manifest, folder, checkpoint, progress)
+        if options.weights and (verify or options.calibration or options.max_loss is not None):
+            manifest = _measured(loaded, manifest, folder, checkpoint, options, say)
         if beside:
             manifest = merge(Artifact.open(out), manifest, folder, format.name)
         write_manifest(folder, manifest)
@@ -100,3 +102,43 @@ def _verified(
         )
     record = dataclasses.replace(manifest.formats[format.name], parity=report.to_json())
     return dataclasses.replace(manifest, formats={**manifest.formats, format.name: record})
+
+
+def _measured(
+    loaded: LoadedModel,
+    manifest: Manifest,
+    folder: Path,
+    checkpoint: str | Path,
+    options: ExportOptions,
+    say: Progress,
+) -> Manifest:
+    """The manifest with what fewer bits cost; ParityError if that is more than `max_loss`."""
+    from reformer_export.verification.quality import measure_quality, own_samples, read_samples
+
+    say("comparing with the weights of all bits")
+    full = dataclasses.replace(
+        options, weights=None, keep=(), calibration=None, max_loss=None
+    ).load(checkpoint)
+    artifact = Artifact.open(folder)
+    if options.calibration is None:
+        samples = own_samples(full, manifest.signature)
+    else:
+        samples = read_samples(options.calibration, artifact, tokenizer=options.tokenizer)
+    quality = measure_quality(full, loaded, manifest.signature, samples)
+    if options.max_loss is not None:
+        if quality.loss is None:
+            raise UsageError(
+                "--max-loss bounds the bits for each token, which only text-generation has, with "
+                f"--logits all; this model is for {manifest.task}: leave it out"
+            )
+        if not quality.loss <= options.max_loss:
+            raise ParityError(
+                f"weights of {options.weights} cost {quality.loss:.2%} more bits for each token, "
+                f"and --max-loss allows {options.max_loss:.2%}: keep some weights with --keep; no "
+                "artifact was written",
+                quality.to_json(),
+            )
+    if manifest.weights is None:
+        return manifest
+    record = dataclasses.replace(manifest.weights, quality=quality.to_json())
+    return dataclasses.replace(manifest, weights=record)

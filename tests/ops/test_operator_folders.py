@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import reformer_ops
-from reformer_ops.registry import ALL, FUSED, LINEAR, OPS, STEPS
+from reformer_ops.registry import ALL, FUSED, LINEAR, OPS, QUANTISED, STEPS
 
 OPERATORS = Path(reformer_ops.__file__).parent
 ROOT = OPERATORS.parents[1]
@@ -19,6 +19,7 @@ CMAKE = (OPERATORS.parent / "CMakeLists.txt").read_text()
 FOLDERS: Mapping[str, tuple[str, ...]] = {
     "model": tuple(op.torch_name for op in OPS),
     "step": tuple(op.torch_name for op in STEPS),
+    "quantised": tuple(op.torch_name for op in QUANTISED),
     "fused": tuple(op.torch_name for op in FUSED),
     "linear": tuple(op.torch_name for op in LINEAR),
     "training": tuple(layer.removeprefix("training/") for layer in LAYERS.split()),

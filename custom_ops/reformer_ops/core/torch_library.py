@@ -50,13 +50,15 @@ def register(
     portable: Callable[..., torch.Tensor],
     fake: Callable[..., torch.Tensor],
     gradients: Gradients | None = None,
+    *,
+    on_gpu: bool = True,
 ) -> None:
     """Define `torch.ops.reformer.<torch_name>`, unless the native library has defined it.
 
     `check` raises an OpError for invalid arguments. `portable` runs on every device without its own
-    kernel. On CUDA the Triton kernels run, unless REFORMER_OPS=portable. `fake` returns an output
-    of the right shape and type, so that torch.export and torch.compile keep the operator as one
-    node.
+    kernel. On CUDA the Triton kernels run, unless REFORMER_OPS=portable or `on_gpu` is false.
+    `fake` returns an output of the right shape and type, so that torch.export and torch.compile
+    keep the operator as one node.
 
     With `gradients` the operator is differentiable: if a gradient is needed, `op.with_lse` runs
     instead, and its gradient is `op.backward`. Both are also operators of the library.
@@ -65,7 +67,7 @@ def register(
         NativeLibraryError: the loaded library does not have the operator, or has another schema.
     """
     kernel = _implement(op, check, portable, fake)
-    if requested() != "portable":
+    if on_gpu and requested() != "portable":
         _LIBRARY.impl(op.torch_name, partial(_on_cuda, op, check, kernel), "CUDA")
     if gradients is None:
         return

@@ -107,7 +107,7 @@ class FeedForwardAdd {
   void come_down(RowBlock activated, std::int64_t first, Range features, float* sums) const {
     const bool is_last = features.last == a_.feed_forward;
     down_.multiply(
-        activated, features, {0, a_.hidden}, wide_weights<Stored>(features.size()),
+        activated, features, {0, a_.hidden}, wide_weights<WeightPanels<Stored>>(features.size()),
         [&]<int Count, int Vectors>(Floats(&tile)[Count][Vectors], std::int64_t row,
                                     std::int64_t column) REFORMER_LAMBDA {
           if (is_last) prepare<Count>(first + row, column);

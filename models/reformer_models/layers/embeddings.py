@@ -7,6 +7,7 @@ from torch import nn
 
 from reformer_models.config import ReformerConfig
 from reformer_models.layers.dropout import Dropout
+from reformer_models.layers.quantised import Int8Embedding
 
 
 class AxialPositionEmbeddings(nn.Module):
@@ -43,14 +44,20 @@ class AxialPositionEmbeddings(nn.Module):
     def _encode(self, positions: torch.Tensor) -> torch.Tensor:
         pieces = []
         for axis in reversed(range(len(self.shape))):
-            weight = self.weights[axis]
-            table = weight.reshape(self.shape[axis], weight.shape[-1])
             # Positions are always in the grid, so the last quotient is the first axis' coordinate.
             coordinate = positions if axis == 0 else positions % self.shape[axis]
-            pieces.append(nn.functional.embedding(coordinate, table))
+            pieces.append(self._look_up(axis, coordinate))
             if axis:
                 positions = positions // self.shape[axis]
         return torch.cat(pieces[::-1], dim=-1)
+
+    def _look_up(self, axis: int, coordinate: torch.Tensor) -> torch.Tensor:
+        weight: object = self.weights[axis]
+        if isinstance(weight, Int8Embedding):
+            rows: torch.Tensor = weight(coordinate)
+            return rows
+        table = self.weights[axis].reshape(self.shape[axis], -1)
+        return nn.functional.embedding(coordinate, table)
 
 
 class PositionEmbeddings(nn.Module):

@@ -13,6 +13,7 @@ from reformer_models.config import ReformerConfig
 from reformer_models.layers.activations import activation
 from reformer_models.layers.dropout import Dropout
 from reformer_models.layers.linear import Linear, is_plain
+from reformer_models.layers.quantised import is_quantised
 from reformer_ops.training.choice import serves
 from reformer_ops.training.feed_forward.torch_op import (
     FeedForwardWeights,
@@ -92,6 +93,8 @@ class ReformerFeedForward(nn.Module):
             return feed_forward(
                 hidden, self._weights, epsilon=self.layer_norm.eps, dropout=self.dense.dropout.p
             )
+        if is_quantised(self.dense.dense):
+            return self.of_positions(hidden)
         if is_traced():  # the norm follows the sum before it, so both can become one node
             return in_chunks(self._after_norm, self.chunk_size, self.layer_norm(hidden))
         return in_chunks(self.of_positions, self.chunk_size, hidden)

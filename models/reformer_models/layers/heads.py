@@ -14,6 +14,7 @@ from reformer_models.layers.dropout import Dropout
 from reformer_models.layers.feed_forward import in_chunks
 from reformer_models.layers.hashing import BucketSource
 from reformer_models.layers.linear import Linear, linear
+from reformer_models.layers.quantised import is_quantised
 from reformer_models.layers.reformer import Reformer
 
 Outputs = dict[str, torch.Tensor]
@@ -82,10 +83,15 @@ class LMHead(nn.Module):
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """`[.., 2 * hidden]` -> `[.., vocab]`, all at once."""
+        if is_quantised(self.decoder):
+            logits: torch.Tensor = self.decoder(hidden)
+            return logits
         return linear(hidden, self.decoder.weight, self.bias, training=self.training)
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """`[batch, length, 2 * hidden]` -> `[batch, length, vocab]`."""
+        if is_quantised(self.decoder):
+            return self.logits(hidden)
         return in_chunks(self.logits, self.chunk_size, hidden)
 
 

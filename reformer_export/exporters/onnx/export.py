@@ -47,6 +47,11 @@ class OnnxOptions(ExportOptions):
         super().__post_init__()
         if self.with_past and self.dtype == "bf16":
             raise UsageError(f"--task {WITH_PAST} exports fp32 or fp16, not bf16")
+        if self.cuda and self.weights:
+            raise UsageError(
+                f"--cuda compiles kernels for weights of the model's type, not for {self.weights}: "
+                "give --cuda or --weights"
+            )
         if self.cuda:
             check_targets(self.cuda)
             if self.ops == "portable":
@@ -74,6 +79,11 @@ def to_onnx(
     ops: str = "auto",
     external_data: bool = False,
     cuda: Sequence[str] = (),
+    weights: str | None = None,
+    keep: Sequence[str] = (),
+    calibration: str | Path | None = None,
+    tokenizer: str = "auto",
+    max_loss: float | None = None,
     revision: str | None = None,
     ignore_config_keys: Sequence[str] = (),
     ignore_weights: Sequence[str] = (),
@@ -100,6 +110,12 @@ def to_onnx(
             (standard operators only).
         external_data: store the weights in model.onnx_data.
         cuda: GPUs to add compiled kernels for, such as "sm90".
+        weights: "int8" for weights of 8 bits; of the model's type if None.
+        keep: groups of weights that keep the model's type, such as "query_key".
+        calibration: a text, or a .npy file of token ids, on which the model with fewer bits is
+            compared with the checkpoint; its own samples if None.
+        tokenizer: how the text is encoded: "auto" or "bytes".
+        max_loss: the largest relative increase of the bits for each token. More is a ParityError.
         revision: branch, tag or commit of a hub model.
         ignore_config_keys: unknown keys of config.json to ignore.
         ignore_weights: names of tensors to leave out, as written in the files; * matches any
@@ -128,6 +144,11 @@ def to_onnx(
         ops=ops,
         external_data=external_data,
         cuda=cuda,
+        weights=weights,
+        keep=keep,
+        calibration=calibration,
+        tokenizer=tokenizer,
+        max_loss=max_loss,
         revision=revision,
         ignore_config_keys=ignore_config_keys,
         ignore_weights=ignore_weights,
@@ -191,6 +212,8 @@ def _graph(loaded: LoadedModel, signature: Signature, opset: int, options: OnnxO
         dtype=options.dtype,
         ops=options.ops,
         opset=opset,
+        # TensorRT has no arithmetic of unsigned integers.
+        for_tensorrt=options.weights is None,
         # Only CPUs have kernels for the fused nodes.
         fuse=None if options.cuda or options.dtype == "bf16" else loaded.config.hidden_act,
     )

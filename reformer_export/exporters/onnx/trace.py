@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from reformer_export.errors import ExportError
 from reformer_ops.core.spec import DOMAIN, AttributeKind, OpSpec
-from reformer_ops.registry import OPS, STEPS
+from reformer_ops.registry import OPS, QUANTISED, STEPS
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -99,7 +99,8 @@ def _translations() -> dict[Callable[..., Any], Callable[..., Any]]:
     import reformer_ops.torch_ops  # noqa: F401  (registers torch.ops.reformer)
 
     namespace = getattr(torch.ops, DOMAIN)
-    ours = {getattr(namespace, op.torch_name).default: _node_writer(op) for op in (*OPS, *STEPS)}
+    traced = (*OPS, *STEPS, *QUANTISED)
+    ours = {getattr(namespace, op.torch_name).default: _node_writer(op) for op in traced}
     # Our models divide only lengths and positions. They are never negative, so the seven nodes that
     # make a truncating Div round down are not necessary.
     ours[torch.ops.aten.floor_divide.default] = onnxscript.opset18.Div
@@ -145,7 +146,7 @@ def _schema(op: OpSpec) -> Any:
         "ints": OpSchema.AttrType.INTS,
     }
 
-    types = {"float": "T", "float32": "tensor(float)"}
+    types = {"float": "T", "float32": "tensor(float)", "wide": "tensor(float)"}
 
     def parameter(operand: Any) -> Any:
         kind = types.get(operand.dtype, f"tensor({operand.dtype})")

@@ -75,12 +75,12 @@ def verify_matrix(
         check_same_model(first, other.manifest, other.path, force=False)
     say(f"loading {against or first.source.name}")
     loaded = load_original(first, against)
-    half = first.dtype == "fp16"
-    bounds = tolerance_for(first.dtype, tolerance)
+    weights = first.weights.type if first.weights else None
+    bounds = tolerance_for(first.dtype, tolerance, weights=weights)
     sizes = sizes_to_try(opened[0], loaded, lengths, batches)
 
-    reference, baseline = _references(opened[0], loaded, half=half)
-    entries = [*_known(opened[0], loaded, half=half), *_runtimes(opened)]
+    reference, baseline = _references(opened[0], loaded)
+    entries = [*_known(opened[0], loaded), *_runtimes(opened)]
     meetings = _Meetings()
     try:
         for example in parity_inputs(first.signature, sizes):
@@ -128,25 +128,25 @@ class _Entry:
 
 
 def _references(
-    artifact: Artifact, loaded: LoadedModel, *, half: bool
+    artifact: Artifact, loaded: LoadedModel
 ) -> tuple[ProbingRunner, ProbingRunner | None]:
     from reformer_export.runtimes.torch import TorchRunner
 
     signature = artifact.signature
-    if half:  # the reference computes the same weights in fp32
+    if loaded.rounds:  # the reference computes the same weights in fp32
         return TorchRunner(loaded.in_fp32(), signature), TorchRunner(loaded, signature)
     return TorchRunner(loaded, signature), None
 
 
-def _known(artifact: Artifact, loaded: LoadedModel, *, half: bool) -> Iterator[_Entry]:
+def _known(artifact: Artifact, loaded: LoadedModel) -> Iterator[_Entry]:
     """The checkpoint's model in torch and transformers, except the reference."""
     from reformer_export.runtimes.torch import TorchRunner
 
     signature = artifact.signature
-    if half:
+    if loaded.rounds:
         yield _Entry("torch", TorchRunner(loaded, signature))
     yield _Entry("torch portable", TorchRunner(loaded, signature, "portable"))
-    if half:
+    if loaded.rounds:
         yield _Entry("transformers", None, "it is compared in fp32 only")
     elif not installed("transformers"):
         yield _Entry("transformers", None, "it is not installed: pip install transformers")

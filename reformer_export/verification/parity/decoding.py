@@ -42,10 +42,9 @@ def compare_generation(
     from reformer_export.runtimes.torch_decoder import TorchDecoder
 
     signature = candidate.signature
-    half = signature.outputs[0].dtype != "float32"
     # As in the model's comparison, the reference computes the same weights in fp32.
-    reference = TorchDecoder(loaded.in_fp32() if half else loaded, signature)
-    baseline = TorchDecoder(loaded, signature) if half else None
+    reference = TorchDecoder(loaded.in_fp32() if loaded.rounds else loaded, signature)
+    baseline = TorchDecoder(loaded, signature) if loaded.rounds else None
     try:
         for lengths in batches:
             for seed in (0, 1) if lengths else ():

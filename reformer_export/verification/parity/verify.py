@@ -101,7 +101,9 @@ def verify_against(
     say = progress or (lambda message: None)
     if save_to is not None and os.path.lexists(save_to):  # fail before all the work
         raise UsageError(f"{save_to} exists: choose another folder to save inputs and outputs in")
-    bounds = tolerance_for(artifact.manifest.dtype, tolerance)
+    manifest = artifact.manifest
+    weights = manifest.weights.type if manifest.weights else None
+    bounds = tolerance_for(manifest.dtype, tolerance, weights=weights)
     candidate = open_runner(artifact, runtime=runtime, ops=ops, device=device)
     if not isinstance(candidate, (ProbingRunner, ShowingRunner)):
         candidate.close()
@@ -148,13 +150,13 @@ def sizes_to_try(
 def _references(
     artifact: Artifact, loaded: LoadedModel
 ) -> tuple[list[ProbingRunner], ProbingRunner | None, list[str]]:
-    """The references, our torch model first; a baseline for half precision; notes."""
+    """The references, our torch model first; a baseline for models that round; notes."""
     from reformer_export.runtimes.torch import TorchRunner
 
     signature = artifact.signature
-    if artifact.manifest.dtype != "fp32":
-        # The reference is the same rounded weights computed in fp32; plain torch in half precision
-        # shows the error of the type itself.
+    if loaded.rounds:
+        # The reference is the same rounded weights computed in fp32; torch in half precision, or
+        # with 8 bits, shows the error of the type itself.
         baseline = TorchRunner(loaded, signature)
         return [TorchRunner(loaded.in_fp32(), signature)], baseline, []
     references: list[ProbingRunner] = [TorchRunner(loaded, signature)]

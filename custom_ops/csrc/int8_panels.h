@@ -1,0 +1,230 @@
+// Products with 8-bit weights, and the rows that are multiplied with them.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+
+#include "int8_dot.h"
+#include "layer_norm.h"
+#include "linear_layers.h"
+#include "weight_panels.h"
+
+namespace reformer::REFORMER_ISA {
+
+// Rows of one segment as integers from -127 to 127. Number is std::int8_t, or float if the
+// processor has no dot product of 8-bit integers. A row is its integers times its scale.
+template <typename Number>
+struct Int8Block {
+  const Number* data;
+  std::int64_t count, stride;
+  const float* scales;
+  const std::int32_t* sums;  // of the integers of each row
+};
+
+// The same in segments, as `Segments` has rows of floats.
+template <typename Number>
+class Int8Segments {
+ public:
+  static std::size_t row_bytes(std::int64_t width) {
+    return width * sizeof(Number) + count(width) * (sizeof(float) + sizeof(std::int32_t));
+  }
+
+  static Int8Segments in(void* memory, std::int64_t rows, std::int64_t width) {
+    Int8Segments made;
+    made.rows = rows;
+    made.width = width;
+    made.scales_ = static_cast<float*>(memory);
+    made.sums_ = reinterpret_cast<std::int32_t*>(made.scales_ + rows * made.count());
+    made.data_ = reinterpret_cast<Number*>(made.sums_ + rows * made.count());
+    return made;
+  }
+
+  std::int64_t count() const { return count(width); }
+  Range columns(std::int64_t segment) const {
+    return {segment * kSegment, std::min(width, (segment + 1) * kSegment)};
+  }
+  Int8Block<Number> block(std::int64_t segment) const {
+    return {data_ + segment * kSegment * rows, rows, columns(segment).size(),
+            scales_ + segment * rows, sums_ + segment * rows};
+  }
+
+  // Writes one segment of a row. docs/ops.md defines the integers.
+  void write(std::int64_t row, std::int64_t segment, const float* from) const {
+    const std::int64_t size = columns(segment).size();
+    Number* to = data_ + segment * kSegment * rows + row * size;
+    Floats tops{}, check{};
+    std::int64_t i = 0;
+    for (; i + kLanes <= size; i += kLanes) {
+      const Floats x = load(from + i);
+      tops = maximum(tops, maximum(x, -x));
+      check = x * 0.0f + check;  // NaN if a number is infinite or NaN
+    }
+    float top = 0.0f, rest = sum_of_lanes(check);
+    for (int lane = 0; lane < kLanes; ++lane) top = std::max(top, tops[lane]);
+    for (std::int64_t last = i; last < size; ++last) {
+      top = std::max(top, std::fabs(from[last]));
+      rest += from[last] * 0.0f;
+    }
+    // A quotient, not a product: the compiler would sum that in one step with what rounds it, on
+    // some machines only.
+    const float step = top < kSmallest ? 1.0f : top / kLargest;
+    Ints totals{};
+    for (i = 0; i + kLanes <= size; i += kLanes) {
+      const Ints whole = rounded(load(from + i) / step);
+      totals = totals + whole;
+      put(to + i, whole);
+    }
+    std::int32_t total = 0;
+    for (int lane = 0; lane < kLanes; ++lane) total += totals[lane];
+    for (; i < size; ++i) {
+      const std::int32_t whole = rounded(broadcast(from[i] / step))[0];
+      total += whole;
+      to[i] = static_cast<Number>(whole);
+    }
+    scales_[segment * rows + row] = step + rest;
+    sums_[segment * rows + row] = total;
+  }
+
+  std::int64_t rows, width;
+
+ private:
+  static constexpr float kLargest = 127.0f, kSmallest = 1e-30f;
+
+  static std::int64_t count(std::int64_t width) { return (width + kSegment - 1) / kSegment; }
+
+  // To the nearest integer, ties to even.
+  REFORMER_INLINE static Ints rounded(Floats x) {
+    const Floats rounder = broadcast(12582912.0f);  // 1.5 * 2**23
+    return reinterpret_cast<Ints>(x + rounder) - reinterpret_cast<Ints>(rounder);
+  }
+
+  REFORMER_INLINE static void put(float* to, Ints x) {
+    store(to, __builtin_convertvector(x, Floats));
+  }
+  REFORMER_INLINE static void put(std::int8_t* to, Ints x) {
+    typedef std::int8_t Bytes __attribute__((vector_size(kLanes)));
+    const Bytes bytes = __builtin_convertvector(x, Bytes);
+    __builtin_memcpy(to, &bytes, sizeof bytes);
+  }
+
+  float* scales_;
+  std::int32_t* sums_;
+  Number* data_;
+};
+
+// Writes rows [rows, width] of any storage type as integers.
+template <typename Stored, typename Number>
+void write_rows(const Stored* from, const Int8Segments<Number>& to) {
+  for (std::int64_t row = 0; row < to.rows; ++row)
+    for (std::int64_t segment = 0; segment < to.count(); ++segment) {
+      const Range columns = to.columns(segment);
+      const Stored* part = from + row * to.width + columns.first;
+      if constexpr (std::is_same_v<Stored, float>) {
+        to.write(row, segment, part);
+      } else {
+        float wide[kSegment];
+        load_row(wide, part, columns.size());
+        to.write(row, segment, wide);
+      }
+    }
+}
+
+// A matrix [depth, columns] of integers, stored as [columns / 16][depth / 4][16][4] with the zero
+// point 128.
+template <typename Number>
+struct Int8Panels {
+  const std::uint8_t* data;
+  std::int64_t depth;
+
+  // Bytes of scratch memory that multiply() takes for so many lines.
+  static std::size_t bytes(std::int64_t lines) {
+    return kIsWide ? Scratch::bytes_of<float>(kColumns * lines) : 0;
+  }
+
+  // As WeightPanels has it. What is added to a tile is the product of the rows and the integers of
+  // the matrix.
+  template <typename Begin, typename Finish>
+  REFORMER_INLINE void multiply(Int8Block<Number> rows, Range lines, Range columns, float* wide,
+                                Begin&& begin, Finish&& finish) const {
+    for (std::int64_t column = columns.first; column < columns.last; column += kColumns) {
+      const std::int64_t width = std::min(kColumns, columns.last - column);
+      const std::uint8_t* panels = data + column * depth + lines.first * kWeightPanel;
+      if constexpr (kIsWide) widen(panels, lines.size(), width, wide);
+      const auto run = [&]<int Count, int Vectors>(std::int64_t row,
+                                                   std::int64_t start) REFORMER_LAMBDA {
+        const Number* pointers[Count];
+        for (int r = 0; r < Count; ++r) pointers[r] = rows.data + (row + r) * rows.stride;
+        Floats products[Count][Vectors];
+        if constexpr (kIsWide) {
+          clear_tile(products);
+          multiply_panels<Count, Vectors>(
+              products, pointers,
+              wide + start / kWeightPanel * lines.size() * kWeightPanel + start % kWeightPanel,
+              lines.size() * kWeightPanel, lines.size());
+        } else {
+#ifdef REFORMER_INT8_DOT
+          multiply_quads(products, pointers, rows.sums + row, panels, start, lines.size() / kQuad);
+#endif
+        }
+        Floats tile[Count][Vectors];
+        begin.template operator()<Count, Vectors>(tile, row, column + start);
+        for_each_vector(tile, [&](int r, int v) REFORMER_LAMBDA {
+          tile[r][v] = products[r][v] * rows.scales[row + r] + tile[r][v];
+        });
+        finish.template operator()<Count, Vectors>(tile, row, column + start);
+      };
+      for (std::int64_t start = 0; start < width; start += kPanel)
+        with_vectors(std::min<std::int64_t>(kPanel, width - start) / kLanes,
+                     [&]<int Vectors>() REFORMER_LAMBDA {
+                       for_row_tiles(rows.count, [&]<int Count>(std::int64_t row) REFORMER_LAMBDA {
+                         run.template operator()<Count, Vectors>(row, start);
+                       });
+                     });
+    }
+  }
+
+ private:
+  static constexpr bool kIsWide = std::is_same_v<Number, float>;
+  // Columns that are multiplied at once.
+  static constexpr std::int64_t kColumns = std::max<std::int64_t>(kPanel, kWeightPanel);
+
+  // The integers of the columns as floats, in panels as WeightPanels has them. Products of floats
+  // are exact here: a segment's sum is less than 2**24.
+  void widen(const std::uint8_t* panels, std::int64_t lines, std::int64_t width,
+             float* wide) const {
+    for (std::int64_t panel = 0; panel * kWeightPanel < width; ++panel) {
+      const std::uint8_t* from = panels + panel * kWeightPanel * depth;
+      for (std::int64_t line = 0; line < lines; ++line, wide += kWeightPanel)
+        for (std::int64_t column = 0; column < kWeightPanel; ++column)
+          wide[column] = static_cast<float>(
+              from[(line / kQuad * kWeightPanel + column) * kQuad + line % kQuad] - kZeroPoint);
+    }
+  }
+
+#ifdef REFORMER_INT8_DOT
+  template <int Count, int Vectors>
+  REFORMER_INLINE void multiply_quads(Floats (&products)[Count][Vectors],
+                                      const std::int8_t* const* rows, const std::int32_t* sums,
+                                      const std::uint8_t* panels, std::int64_t start,
+                                      std::int64_t quads) const {
+    const std::uint8_t* first[Vectors];
+    for (int v = 0; v < Vectors; ++v) {
+      const std::int64_t column = start + v * kLanes;
+      first[v] =
+          panels + column / kWeightPanel * kWeightPanel * depth + column % kWeightPanel * kQuad;
+    }
+    std::int32_t whole[Count][Vectors * kLanes];
+    multiply_int8<Count, Vectors>(whole, rows, first, quads);
+    for_each_vector(products, [&](int r, int v) REFORMER_LAMBDA {
+      const Ints x = load(whole[r] + v * kLanes);
+      products[r][v] =
+          __builtin_convertvector(kCentresWeights ? x : x - kZeroPoint * sums[r], Floats);
+    });
+  }
+#endif
+};
+
+}  // namespace reformer::REFORMER_ISA
