@@ -34,7 +34,7 @@ HALF = Tolerance(output=2e-2, flip_margin=0.1, flip_fraction=2e-2, rounding=2**-
 BF16 = Tolerance(output=0.16, flip_margin=0.8, flip_fraction=0.16, rounding=2**-7)
 """For bf16, which has three mantissa bits fewer."""
 
-INT8 = Tolerance(output=0.16, flip_margin=0.8, flip_fraction=0.16, rounding=2**-7)
+INT8 = Tolerance(output=1.0, flip_margin=0.8, flip_fraction=0.16, rounding=2**-7)
 """For weights of 8 bits: rows are rounded to integers, so a number between two of them becomes the
 one or the other, depending on how a runtime rounds the sums before it."""
 

@@ -1,0 +1,226 @@
+"""`--weights int8`: artifacts with weights of 8 bits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+import reformer_ops
+from reformer_export import (
+    open_generator,
+    open_runner,
+    to_aoti,
+    to_onnx,
+    to_torchscript,
+    verify_artifact,
+)
+from reformer_export.artifact import Artifact
+from reformer_export.artifact.manifest import WeightsRecord
+from reformer_export.errors import ParityError, UsageError
+
+from ..models.configs import WIDE
+from ..runtimes.programs import in_cpp
+from ..tools.model_fixtures import Fixtures, feeds
+
+TASK = "text-generation"
+MODEL = {**WIDE, "vocab_size": 48}
+"""All its sizes are multiples of 16."""
+OTHERS = {
+    "feature-extraction": {},
+    "fill-mask": {"is_decoder": False},
+    "text-classification": {"is_decoder": False, "num_labels": 3},
+    "question-answering": {"is_decoder": False, "num_labels": 2},
+}
+
+
+@pytest.fixture
+def source(fixtures: Fixtures) -> Path:
+    return fixtures.checkpoint(TASK, MODEL)
+
+
+@pytest.fixture
+def artifact(fixtures: Fixtures) -> Artifact:
+    return fixtures.artifact(TASK, MODEL, weights="int8")
+
+
+def nodes(artifact: Artifact) -> list[str]:
+    return [node.op_type for node in onnx.load(artifact.format_path("onnx")).graph.node]
+
+
+def test_an_export(source: Path, fixtures: Fixtures, tmp_path: Path) -> None:
+    made = to_onnx(source, tmp_path / "out", weights="int8")
+    record = made.manifest.weights
+    assert record is not None
+    assert (record.type, record.kept) == ("int8", ())
+    quality = record.quality
+    assert quality is not None
+    assert quality["samples"] == "sequences that the model generated"
+    assert quality["agreement"] > 0.8
+    assert 0 < quality["error"] < 0.3
+    assert 0 < quality["flips"] < 0.2
+    assert abs(quality["loss"]) < 0.05
+    parity = made.parity("onnx")
+    assert parity is not None
+    assert parity["passed"] is True
+    assert made.manifest.ops.versions["Int8Linear"] == 1
+    assert Artifact.open(made.path).manifest.weights == record
+    # 4 layers with 2 or 3 projections, an output and a feed-forward each, and the head.
+    assert nodes(made).count("Int8Linear") == 4 * 3 + 10 + 1
+    size = made.path.joinpath("model.onnx").stat().st_size
+    full = fixtures.artifact(TASK, MODEL).path.joinpath("model.onnx").stat().st_size
+    assert size < 0.65 * full  # a third of it is the graph
+
+
+@pytest.mark.parametrize("task", OTHERS)
+def test_every_task(task: str, fixtures: Fixtures, tmp_path: Path) -> None:
+    source = fixtures.checkpoint(task, MODEL | OTHERS[task])
+    made = to_onnx(source, tmp_path / "out", task=task, weights="int8")
+    quality = made.manifest.weights and made.manifest.weights.quality
+    assert quality is not None
+    assert quality["samples"] == "random tokens"
+    assert quality["error"] < 0.3
+    assert (quality["agreement"] is None) == (task in ("feature-extraction", "question-answering"))
+    assert quality["loss"] is None
+
+
+@pytest.mark.parametrize("options", [{"dtype": "fp16"}, {"ops": "portable"}, {"opset": 23}])
+def test_other_options(options: dict[str, Any], source: Path, tmp_path: Path) -> None:
+    made = to_onnx(source, tmp_path / "out", weights="int8", **options)
+    parity = made.parity("onnx")
+    assert parity is not None
+    assert parity["passed"] is True
+    assert ("Int8Linear" in nodes(made)) == ("ops" not in options)
+
+
+def test_plain_onnxruntime_and_our_kernels(artifact: Artifact) -> None:
+    """Rounding may fall either way in each, so the outputs differ by less than the rounding."""
+    inputs = feeds(90, 2, vocab_size=MODEL["vocab_size"])
+    found = []
+    for options in (onnxruntime.SessionOptions(), reformer_ops.session_options()):
+        session = onnxruntime.InferenceSession(artifact.format_path("onnx"), options)
+        found.append(session.run(["logits"], inputs)[0][0])
+    difference = np.sqrt(np.square(found[0] - found[1]).mean())
+    assert difference < 0.1 * np.sqrt(np.square(found[0]).mean())
+
+
+def test_a_row_does_not_depend_on_the_others(artifact: Artifact) -> None:
+    runner = open_runner(artifact, ops="native")
+    inputs = feeds(64, 3, vocab_size=MODEL["vocab_size"])
+    together = runner.run(inputs)["logits"]
+    for row in range(3):
+        alone = runner.run({name: array[row : row + 1] for name, array in inputs.items()})
+        np.testing.assert_array_equal(alone["logits"][0], together[row])
+
+
+def test_a_token_does_not_depend_on_later_ones(fixtures: Fixtures) -> None:
+    """In one chunk, where nothing is hashed."""
+    runner = open_runner(fixtures.artifact(TASK, MODEL, weights="int8"), ops="native")
+    inputs = feeds(4, 1, vocab_size=MODEL["vocab_size"])
+    changed = {**inputs, "input_ids": inputs["input_ids"].copy()}
+    changed["input_ids"][0, 3] = (changed["input_ids"][0, 3] + 1) % MODEL["vocab_size"]
+    found, other = (runner.run(each)["logits"][0] for each in (inputs, changed))
+    np.testing.assert_array_equal(found[:3], other[:3])
+    assert (found[3] != other[3]).any()
+
+
+def test_in_cpp(artifact: Artifact, tmp_path: Path) -> None:
+    inputs = feeds(50, 1, vocab_size=MODEL["vocab_size"])
+    np.save(tmp_path / "ids.npy", inputs["input_ids"])
+    wanted = open_runner(artifact, ops="native").run(inputs)["logits"]
+    out = tmp_path / "out.npz"
+    ran = in_cpp(artifact.path, "--input-ids", tmp_path / "ids.npy", "--output", out, "--json")
+    assert ran.document
+    np.testing.assert_array_equal(np.load(out)["logits"], wanted)
+
+
+def test_generation(source: Path, tmp_path: Path) -> None:
+    made = to_onnx(source, tmp_path / "out", task="text-generation-with-past", weights="int8")
+    parity = made.parity("onnx")
+    assert parity is not None
+    assert any("generating" in row["reference"] for row in parity["rows"])
+    generator = open_generator(made)
+    prompts = feeds(20, 2, vocab_size=MODEL["vocab_size"])["input_ids"]
+    together = generator.generate(prompts, max_new_tokens=10)
+    for row in range(2):
+        alone = generator.generate(prompts[row : row + 1], max_new_tokens=10)
+        np.testing.assert_array_equal(alone[0], together[row, : alone.shape[1]])
+
+
+@pytest.mark.parametrize("export", [to_torchscript, pytest.param(to_aoti, marks=pytest.mark.slow)])
+def test_other_formats(export: Any, source: Path, tmp_path: Path) -> None:
+    made = export(source, tmp_path / "out", weights="int8", keep=["query_key"])
+    assert made.manifest.weights is not None
+    assert made.manifest.weights.kept == ("query_key",)
+    assert verify_artifact(made.path, lengths=[40]).passed
+
+
+def test_formats_of_other_weights_do_not_share_an_artifact(source: Path, tmp_path: Path) -> None:
+    to_onnx(source, tmp_path / "out", weights="int8", verify=False)
+    for options in ({}, {"weights": "int8", "keep": ["head"]}):
+        with pytest.raises(UsageError, match="an artifact with another choice of --weights"):
+            to_torchscript(source, tmp_path / "out", verify=False, **options)
+    both = to_torchscript(source, tmp_path / "out", weights="int8", verify=False)
+    assert set(both.formats) == {"onnx", "torchscript"}
+
+
+def test_no_comparison_without_verification(source: Path, tmp_path: Path) -> None:
+    made = to_onnx(source, tmp_path / "out", weights="int8", keep=["head"], verify=False)
+    assert made.manifest.weights == WeightsRecord("int8", ("head",), None)
+
+
+def test_the_loss_is_bounded(source: Path, tmp_path: Path) -> None:
+    ids = np.random.default_rng(0).integers(MODEL["vocab_size"], size=(2, 100))
+    np.save(tmp_path / "ids.npy", ids)
+    options = {"weights": "int8", "calibration": tmp_path / "ids.npy", "verify": False}
+    with pytest.raises(ParityError, match=r"cost .*% more bits .* --max-loss allows -90.00%"):
+        to_onnx(source, tmp_path / "out", max_loss=-0.9, **options)
+    assert not (tmp_path / "out").exists()
+    made = to_onnx(source, tmp_path / "out", max_loss=0.5, **options)
+    quality = made.manifest.weights and made.manifest.weights.quality
+    assert quality is not None
+    assert (quality["samples"], quality["tokens"]) == ("ids.npy", 200)
+
+
+def test_a_text_is_measured_in_bytes(fixtures: Fixtures, tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_bytes(bytes(range(32, 120)) * 4)
+    source = fixtures.checkpoint(TASK, MODEL | {"vocab_size": 256})
+    made = to_onnx(
+        source,
+        tmp_path / "out",
+        weights="int8",
+        calibration=tmp_path / "text.txt",
+        tokenizer="bytes",
+        verify=False,
+    )
+    quality = made.manifest.weights and made.manifest.weights.quality
+    assert quality is not None
+    assert quality["tokens"] == 352
+    assert 6 < quality["bits_before"] < 12
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"keep": ["head"]}, "--keep is for weights of fewer bits: give --weights"),
+        ({"max_loss": 0.1}, "--max-loss is for weights of fewer bits"),
+        ({"calibration": "text"}, "--calibration is for weights of fewer bits"),
+        ({"weights": "int8", "cuda": ["sm90"]}, "not for int8: give --cuda or --weights"),
+    ],
+)
+def test_what_is_refused(
+    options: dict[str, Any], message: str, source: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        to_onnx(source, tmp_path / "out", **options)
+
+
+def test_a_bound_needs_a_language_model(fixtures: Fixtures, tmp_path: Path) -> None:
+    source = fixtures.checkpoint("fill-mask", MODEL | OTHERS["fill-mask"])
+    with pytest.raises(UsageError, match="which only text-generation has"):
+        to_onnx(source, tmp_path / "out", weights="int8", max_loss=0.1, verify=False)
+    assert not (tmp_path / "out").exists()
