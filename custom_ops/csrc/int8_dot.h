@@ -52,36 +52,53 @@ REFORMER_INT8_DOT inline Ints add_dot(Ints sums, const std::uint8_t* weights, st
 #endif
 }
 
-// True if the sums of add_dot lack the zero point: they are of weights that are centred already.
+// The zero point that is in the sums of add_dot.
 #if defined(__aarch64__)
-constexpr bool kCentresWeights = true;
+constexpr std::int32_t kZeroPointInSums = 0;
 #else
-constexpr bool kCentresWeights = false;
+constexpr std::int32_t kZeroPointInSums = kZeroPoint;
 #endif
+
+// Some rows of integers, each with the sum of its integers and its scale.
+struct Int8Rows {
+  const std::int8_t* data;
+  std::int64_t stride;
+  const std::int32_t* sums;
+  const float* scales;
+};
 
 // Writes the products of rows, of `quads` times 4 numbers, and Vectors * kLanes columns. The panels
 // of the columns begin at first[0 .. Vectors).
 template <int Rows, int Vectors>
-REFORMER_INT8_DOT void multiply_int8(std::int32_t (&to)[Rows][Vectors * kLanes],
-                                     const std::int8_t* const* rows,
+REFORMER_INT8_DOT void multiply_int8(float (&to)[Rows][Vectors * kLanes], const Int8Rows& rows,
                                      const std::uint8_t* const* first, std::int64_t quads) {
-  // Columns of a panel.
-  constexpr std::int64_t kLine = 16 * kQuad;
-  Ints sums[Rows][Vectors] = {};
+  constexpr std::int64_t kLine = 16 * kQuad;  // of a panel
+  Ints sums[Rows][Vectors];
+  const std::int8_t* row[Rows];
+  const std::uint8_t* panel[Vectors];
+#pragma GCC unroll 8
+  for (int r = 0; r < Rows; ++r) {
+    row[r] = rows.data + r * rows.stride;
+#pragma GCC unroll 8
+    for (int v = 0; v < Vectors; ++v) sums[r][v] = broadcast(-kZeroPointInSums * rows.sums[r]);
+  }
+#pragma GCC unroll 8
+  for (int v = 0; v < Vectors; ++v) panel[v] = first[v];
   for (std::int64_t quad = 0; quad < quads; ++quad) {
 #pragma GCC unroll 8
     for (int r = 0; r < Rows; ++r) {
-      std::int32_t row;
-      __builtin_memcpy(&row, rows[r] + quad * kQuad, sizeof row);
+      std::int32_t four;
+      __builtin_memcpy(&four, row[r] + quad * kQuad, sizeof four);
 #pragma GCC unroll 8
       for (int v = 0; v < Vectors; ++v)
-        sums[r][v] = add_dot(sums[r][v], first[v] + quad * kLine, row);
+        sums[r][v] = add_dot(sums[r][v], panel[v] + quad * kLine, four);
     }
   }
 #pragma GCC unroll 8
   for (int r = 0; r < Rows; ++r)
 #pragma GCC unroll 8
-    for (int v = 0; v < Vectors; ++v) store(to[r] + v * kLanes, sums[r][v]);
+    for (int v = 0; v < Vectors; ++v)
+      store(to[r] + v * kLanes, __builtin_convertvector(sums[r][v], Floats) * rows.scales[r]);
 }
 
 #endif

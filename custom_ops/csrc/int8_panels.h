@@ -155,25 +155,29 @@ struct Int8Panels {
       if constexpr (kIsWide) widen(panels, lines.size(), width, wide);
       const auto run = [&]<int Count, int Vectors>(std::int64_t row,
                                                    std::int64_t start) REFORMER_LAMBDA {
-        const Number* pointers[Count];
-        for (int r = 0; r < Count; ++r) pointers[r] = rows.data + (row + r) * rows.stride;
         Floats products[Count][Vectors];
         if constexpr (kIsWide) {
+          const float* pointers[Count];
+          for (int r = 0; r < Count; ++r) pointers[r] = rows.data + (row + r) * rows.stride;
           clear_tile(products);
           multiply_panels<Count, Vectors>(
               products, pointers,
               wide + start / kWeightPanel * lines.size() * kWeightPanel + start % kWeightPanel,
               lines.size() * kWeightPanel, lines.size());
+          for_each_vector(products, [&](int r, int v) REFORMER_LAMBDA {
+            products[r][v] = products[r][v] * rows.scales[row + r];
+          });
         } else {
 #ifdef REFORMER_INT8_DOT
-          multiply_quads(products, pointers, rows.sums + row, panels, start, lines.size() / kQuad);
+          const Int8Rows few{rows.data + row * rows.stride, rows.stride, rows.sums + row,
+                             rows.scales + row};
+          multiply_quads(products, few, panels, start, lines.size() / kQuad);
 #endif
         }
         Floats tile[Count][Vectors];
         begin.template operator()<Count, Vectors>(tile, row, column + start);
-        for_each_vector(tile, [&](int r, int v) REFORMER_LAMBDA {
-          tile[r][v] = products[r][v] * rows.scales[row + r] + tile[r][v];
-        });
+        for_each_vector(
+            tile, [&](int r, int v) REFORMER_LAMBDA { tile[r][v] = products[r][v] + tile[r][v]; });
         finish.template operator()<Count, Vectors>(tile, row, column + start);
       };
       for (std::int64_t start = 0; start < width; start += kPanel)
@@ -206,8 +210,7 @@ struct Int8Panels {
 
 #ifdef REFORMER_INT8_DOT
   template <int Count, int Vectors>
-  REFORMER_INLINE void multiply_quads(Floats (&products)[Count][Vectors],
-                                      const std::int8_t* const* rows, const std::int32_t* sums,
+  REFORMER_INLINE void multiply_quads(Floats (&products)[Count][Vectors], const Int8Rows& rows,
                                       const std::uint8_t* panels, std::int64_t start,
                                       std::int64_t quads) const {
     const std::uint8_t* first[Vectors];
@@ -216,13 +219,9 @@ struct Int8Panels {
       first[v] =
           panels + column / kWeightPanel * kWeightPanel * depth + column % kWeightPanel * kQuad;
     }
-    std::int32_t whole[Count][Vectors * kLanes];
-    multiply_int8<Count, Vectors>(whole, rows, first, quads);
-    for_each_vector(products, [&](int r, int v) REFORMER_LAMBDA {
-      const Ints x = load(whole[r] + v * kLanes);
-      products[r][v] =
-          __builtin_convertvector(kCentresWeights ? x : x - kZeroPoint * sums[r], Floats);
-    });
+    float scaled[Count][Vectors * kLanes];
+    multiply_int8<Count, Vectors>(scaled, rows, first, quads);
+    load_tile(products, scaled[0], Vectors * kLanes);
   }
 #endif
 };

@@ -88,6 +88,12 @@ class WeightsRecord:
     kept: tuple[str, ...] = ()
     quality: Mapping[str, Any] | None = None
 
+    def describe(self) -> str:
+        """The type of the weights and the quality, in one line."""
+        kept = f", but {', '.join(self.kept)}" if self.kept else ""
+        measured = self.quality and self.quality.get("summary")
+        return f"{self.type}{kept}; {measured or 'not compared with all bits'}"
+
 
 @dataclass(frozen=True)
 class SourceRecord:

@@ -13,7 +13,6 @@ from reformer_export.inference.text import TOKENIZERS
 
 if TYPE_CHECKING:
     from reformer_export.artifact import Artifact
-    from reformer_export.artifact.manifest import WeightsRecord
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -148,16 +147,6 @@ def _declared(options: tuple[Callable[[Command], Command], ...], command: Comman
     return command
 
 
-def weights_line(record: WeightsRecord) -> str:
-    """The type of the weights, and what it costs."""
-    kept = f", but {', '.join(record.kept)}" if record.kept else ""
-    if record.quality is None:
-        return f"{record.type}{kept}; not compared with all bits"
-    from reformer_export.verification.quality import Quality
-
-    return f"{record.type}{kept}; {Quality.from_json(record.quality).summary()}"
-
-
 def show(output: Output, artifact: Artifact, format_name: str) -> int:
     """Print a summary of an artifact that was just written; returns the exit code."""
     from reformer_export.artifact.manifest import CUDA
@@ -176,7 +165,7 @@ def show(output: Output, artifact: Artifact, format_name: str) -> int:
         ("size", f"{size / 1e6:.1f} MB"),
     ]
     if manifest.weights is not None:
-        rows.append(("weights", weights_line(manifest.weights)))
+        rows.append(("weights", manifest.weights.describe()))
     if CUDA in artifact.formats:
         rows.append(("kernels", f"for {manifest.formats[CUDA].machine['targets']}"))
     if format_name != CUDA:

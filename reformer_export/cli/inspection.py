@@ -57,6 +57,8 @@ class Inspection:
         signature, hashing, source = manifest.signature, manifest.hashing, manifest.source
         yield "artifact", str(self.artifact.path)
         yield "model", f"{manifest.architecture}, {manifest.task}, {manifest.dtype}"
+        if manifest.weights is not None:
+            yield "weights", manifest.weights.describe()
         yield "made", manifest.created
         yield "source", source.name + (f" at {source.revision}" if source.revision else "")
         for name, record in source.files.items():

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,13 +88,7 @@ class Quality:
 
     def to_json(self) -> dict[str, Any]:
         """The record in a manifest."""
-        return asdict(self) | {"loss": self.loss}
-
-    @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> Quality:
-        """From the record in a manifest."""
-        known: dict[str, Any] = {field.name: record.get(field.name) for field in fields(cls)}
-        return cls(**known)
+        return asdict(self) | {"loss": self.loss, "summary": self.summary()}
 
     def summary(self) -> str:
         """One line for people."""

@@ -16,12 +16,14 @@ from reformer_export import (
     open_runner,
     to_aoti,
     to_onnx,
+    to_tensorrt,
     to_torchscript,
     verify_artifact,
 )
 from reformer_export.artifact import Artifact
 from reformer_export.artifact.manifest import WeightsRecord
 from reformer_export.errors import ParityError, UsageError
+from reformer_export.exporters.cuda.export import add_cuda_kernels
 
 from ..models.configs import WIDE
 from ..runtimes.programs import in_cpp
@@ -224,3 +226,14 @@ def test_a_bound_needs_a_language_model(fixtures: Fixtures, tmp_path: Path) -> N
     with pytest.raises(UsageError, match="which only text-generation has"):
         to_onnx(source, tmp_path / "out", weights="int8", max_loss=0.1, verify=False)
     assert not (tmp_path / "out").exists()
+
+
+def test_gpus_take_all_bits(artifact: Artifact, tmp_path: Path) -> None:
+    pytest.importorskip("triton", reason="Triton is not installed: it is made for Linux")
+    with pytest.raises(UsageError, match="has weights of int8, which our kernels for GPUs do not"):
+        add_cuda_kernels(artifact.path, targets=["sm90"])
+
+
+def test_engines_take_all_bits(artifact: Artifact, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="has weights of int8, which engines do not take"):
+        to_tensorrt(artifact.path, tmp_path / "engine", flavor="rtx")

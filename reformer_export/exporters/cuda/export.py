@@ -81,7 +81,8 @@ def add_cuda_kernels(
 
     Raises:
         UsageError: a target is unknown or does not support the model's type; the artifact already
-            has kernels and `force` is False; or the model has none of our operators.
+            has kernels and `force` is False; the model has none of our operators, or weights of
+            fewer bits.
         ArtifactError: the folder is not a valid artifact, or has no model.onnx.
         MissingDependencyError: Triton is not installed.
     """
@@ -91,6 +92,11 @@ def add_cuda_kernels(
         raise ArtifactError(
             f"{opened.path} has no {MODEL}, which the kernels are for: add it with "
             "reformer-export to-onnx"
+        )
+    if weights := opened.manifest.weights:
+        raise UsageError(
+            f"{opened.path} has weights of {weights.type}, which our kernels for GPUs do not take: "
+            "export the model without --weights"
         )
     check_room(artifact, CUDA, force=force)
     with stage(artifact, force=True) as folder:

@@ -116,6 +116,11 @@ def plan_engine(artifact: Artifact, options: TensorRTOptions) -> EnginePlan:
             f"{artifact.path} holds no {ONNX}, but {' and '.join(artifact.formats)}: engines are "
             "built from model.onnx, add it with reformer-export to-onnx"
         )
+    if weights := artifact.manifest.weights:
+        raise UsageError(
+            f"{artifact.path} has weights of {weights.type}, which engines do not take: export the "
+            "model without --weights"
+        )
     dtype = _dtype(artifact, options.dtype)
     profiles = make_profiles(
         artifact.signature, options.min_shapes, options.opt_shapes, options.max_shapes
