@@ -141,7 +141,7 @@ struct Int8Panels {
 
   // Bytes of scratch memory that multiply() takes for so many lines.
   static std::size_t bytes(std::int64_t lines) {
-    return kIsWide ? Scratch::bytes_of<float>(kColumns * lines) : 0;
+    return kIsWide ? Scratch::bytes_of<float>(group(1) * lines) : 0;
   }
 
   // As WeightPanels has it. What is added to a tile is the product of the rows and the integers of
@@ -149,8 +149,9 @@ struct Int8Panels {
   template <typename Begin, typename Finish>
   REFORMER_INLINE void multiply(Int8Block<Number> rows, Range lines, Range columns, float* wide,
                                 Begin&& begin, Finish&& finish) const {
-    for (std::int64_t column = columns.first; column < columns.last; column += kColumns) {
-      const std::int64_t width = std::min(kColumns, columns.last - column);
+    const std::int64_t step = group(rows.count);
+    for (std::int64_t column = columns.first; column < columns.last; column += step) {
+      const std::int64_t width = std::min(step, columns.last - column);
       const std::uint8_t* panels = data + column * depth + lines.first * kWeightPanel;
       if constexpr (kIsWide) widen(panels, lines.size(), width, wide);
       const auto run = [&]<int Count, int Vectors>(std::int64_t row,
@@ -180,6 +181,10 @@ struct Int8Panels {
             tile, [&](int r, int v) REFORMER_LAMBDA { tile[r][v] = products[r][v] + tile[r][v]; });
         finish.template operator()<Count, Vectors>(tile, row, column + start);
       };
+      if (rows.count == 1 && width == kWideVectors * kLanes) {
+        run.template operator()<1, kWideVectors>(0, 0);
+        continue;
+      }
       for (std::int64_t start = 0; start < width; start += kPanel)
         with_vectors(std::min<std::int64_t>(kPanel, width - start) / kLanes,
                      [&]<int Vectors>() REFORMER_LAMBDA {
@@ -192,8 +197,12 @@ struct Int8Panels {
 
  private:
   static constexpr bool kIsWide = std::is_same_v<Number, float>;
+
   // Columns that are multiplied at once.
-  static constexpr std::int64_t kColumns = std::max<std::int64_t>(kPanel, kWeightPanel);
+  static constexpr std::int64_t group(std::int64_t rows) {
+    const std::int64_t columns = std::max<std::int64_t>(kPanel, kWeightPanel);
+    return rows == 1 ? std::max<std::int64_t>(columns, kWideVectors * kLanes) : columns;
+  }
 
   // The integers of the columns as floats, in panels as WeightPanels has them. Products of floats
   // are exact here: a segment's sum is less than 2**24.

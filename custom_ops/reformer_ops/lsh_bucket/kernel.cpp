@@ -26,8 +26,9 @@ struct HashSegment {
 
 // Segments that are multiplied as one matrix, so that narrow segments fill a register tile, too.
 struct HashGroup {
-  std::int64_t start;                      // offset of its matrix in the packed rotations of a head
+  std::int64_t start;                      // offset of its matrix in the rotations of a head
   std::int64_t width;                      // columns of that matrix, [head_dim][width]
+  std::int64_t stride;                     // from one line of the matrix to the next
   std::size_t first_segment, end_segment;  // its segments
 };
 
@@ -35,10 +36,10 @@ constexpr std::int64_t kPackedColumns = 16;  // the widest vector: one packing s
 constexpr std::int64_t kGroupColumns =
     64;  // the widest panel: a group with this many columns is complete
 
-// Blocks of positions of one head, and the packed rotations.
+// Blocks of positions of one head, and the rotations.
 struct HashBlocks {
   const LshBucketArguments* arguments;
-  const float* packed;          // [heads][head_size]: the matrices of all groups
+  const float* rotations;       // [heads][head_size]: the matrices of all groups
   const HashSegment* segments;  // [num_hashes, num_factors]
   const HashGroup* groups;
   std::size_t num_groups;
@@ -90,7 +91,7 @@ void rotate(const HashGroup& group, const float* matrix, const float* const* row
     for_row_tiles(count, [&]<int Rows>(std::int64_t row) REFORMER_LAMBDA {
       with_vectors(vectors, [&]<int Vectors>() REFORMER_LAMBDA {
         Floats tile[Rows][Vectors] = {};
-        multiply<Rows, Vectors>(tile, rows + row, matrix + panel, group.width, head_dim);
+        multiply<Rows, Vectors>(tile, rows + row, matrix + panel, group.stride, head_dim);
         for (int r = 0; r < Rows; ++r)
           for (int v = 0; v < Vectors; ++v)
             store(rotated + (row + r) * group.width + panel + v * kLanes, tile[r][v]);
@@ -111,7 +112,7 @@ void run(const HashBlocks& blocks, std::size_t task) {
   const Stored* query =
       static_cast<const Stored*>(a.query) + batch * a.length * stride + head * a.head_dim;
   const std::uint8_t* mask = a.mask + batch * a.length;
-  const float* rotations = blocks.packed + head * blocks.head_size;
+  const float* rotations = blocks.rotations + head * blocks.head_size;
 
   Scratch& scratch = Scratch::of_this_thread();
   scratch.reset(Scratch::bytes_of<float>(kRows * blocks.widest) +
@@ -185,7 +186,7 @@ struct HashLayout {
       std::int64_t scale = 1;
       for (std::size_t factor = 0; factor < a.num_factors; ++factor) {
         if (groups.empty() || groups.back().width >= kGroupColumns)
-          groups.push_back({0, 0, segments.size(), segments.size()});
+          groups.push_back({0, 0, 0, segments.size(), segments.size()});
         HashGroup& group = groups.back();
         const std::int64_t half = a.factors[factor] / 2;
         segments.push_back({columns, group.width, half, round, static_cast<std::int32_t>(scale)});
@@ -198,10 +199,17 @@ struct HashLayout {
     std::int64_t packed_columns = 0;
     for (HashGroup& group : groups) {
       group.start = packed_columns * a.head_dim;
+      group.stride = group.width;
       packed_columns += group.width;
       widest = std::max(widest, group.width);
     }
     head_size = checked_product(packed_columns, a.head_dim, "the size of the rotations");
+    in_place = packed_columns == columns && a.batch * a.length <= kFewTokens;
+    if (!in_place) return;
+    for (HashGroup& group : groups) {
+      group.start = segments[group.first_segment].source;
+      group.stride = columns;
+    }
   }
 
   // Writes a head's rotations, [head_dim][columns], in this layout.
@@ -223,6 +231,12 @@ struct HashLayout {
   std::vector<HashGroup> groups;
   std::int64_t columns = 0;  // in the given rotations
   std::int64_t head_size = 0, widest = 0;
+  // True if the kernels read the given rotations. A few tokens read each rotation about once, so a
+  // copy costs more than it saves.
+  bool in_place = false;
+
+ private:
+  static constexpr std::int64_t kFewTokens = 16;
 };
 
 }  // namespace
@@ -242,13 +256,16 @@ void lsh_bucket(const LshBucketArguments& a, const Parallel& parallel) {
   blocks.widest = layout.widest;
   blocks.padding_bucket = static_cast<std::int32_t>(num_buckets);
 
-  std::unique_ptr<float[]> packed(
-      new float[checked_product(a.heads, layout.head_size, "the size of the rotations")]);
-  parallel_for(parallel, a.heads, [&](std::size_t head) {
-    layout.pack(a.rotations + head * a.head_dim * layout.columns, a.head_dim,
-                packed.get() + head * layout.head_size);
-  });
-  blocks.packed = packed.get();
+  std::unique_ptr<float[]> packed;
+  blocks.rotations = a.rotations;
+  if (!layout.in_place) {
+    packed.reset(new float[checked_product(a.heads, layout.head_size, "the size of the rotations")]);
+    parallel_for(parallel, a.heads, [&](std::size_t head) {
+      layout.pack(a.rotations + head * a.head_dim * layout.columns, a.head_dim,
+                  packed.get() + head * layout.head_size);
+    });
+    blocks.rotations = packed.get();
+  }
   constexpr std::int64_t kWantedTasks = 64;
   blocks.positions_per_block = std::clamp<std::int64_t>(a.length * lines / kWantedTasks, 96, 1536);
   blocks.blocks_per_head = (a.length + blocks.positions_per_block - 1) / blocks.positions_per_block;
