@@ -107,6 +107,10 @@ gpu-check:  ## check everything that needs a GPU: OUT=folder for the report [WHE
 	@PYTHONPATH="$(CURDIR):$(CURDIR)/custom_ops:$(CURDIR)/models$${PYTHONPATH:+:$$PYTHONPATH}" \
 		$(PYTHON3) -m tests.gpu.check --out "$(OUT)" $(if $(WHEELS),--wheels "$(WHEELS)") $(ARGS)
 
+.PHONY: bench-weights
+bench-weights: $(READY)  ## measure models with weights of 8 bits against fp32 (ARGS=--quick)
+	@$(PYTHON) -m benchmarks.weights $(ARGS)
+
 .PHONY: clean
 clean:  ## remove everything that make created, including the virtual environment
 	rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache

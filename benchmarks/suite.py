@@ -28,7 +28,8 @@ from reformer_export.cli.tables import markdown
 from reformer_export.errors import ReformerError, UsageError
 from reformer_export.host.machine import describe_machine, usable_cores
 
-MAKE_CHECKPOINT = Path(__file__).parents[1] / "examples" / "make_checkpoint.py"
+EXAMPLES = Path(__file__).parents[1] / "examples"
+MAKE_CHECKPOINT = EXAMPLES / "make_checkpoint.py"
 
 # The fields of the published enwik8 config that differ from the example checkpoint.
 _ENWIK8: dict[str, Any] = {
@@ -46,7 +47,7 @@ _ENWIK8: dict[str, Any] = {
     "max_position_embeddings": 65536,
     "vocab_size": 258,
 }
-_SHAPES: dict[str, dict[str, Any]] = {
+SHAPES: dict[str, dict[str, Any]] = {
     "cp": {},
     "enwik8-cut": {**_ENWIK8, "attn_layers": _ENWIK8["attn_layers"][:4]},
     "enwik8": _ENWIK8,
@@ -169,7 +170,7 @@ def run_suite(
         try:
             if plan.shape not in artifacts:
                 say(f"making the artifact {plan.shape}")
-                artifacts[plan.shape] = make_artifact(folder / plan.shape, _SHAPES[plan.shape])
+                artifacts[plan.shape] = make_artifact(folder / plan.shape, SHAPES[plan.shape])
             models[plan.name] = bench_artifact(
                 artifacts[plan.shape],
                 lengths=plan.lengths,
@@ -210,12 +211,9 @@ def make_artifact(folder: Path, changes: Mapping[str, Any]) -> Path:
         UsageError: the example is missing.
         ReformerError: the export failed.
     """
-    if not MAKE_CHECKPOINT.is_file():
-        raise UsageError(f"{MAKE_CHECKPOINT} is missing: run the suite in a checkout")
     shutil.rmtree(folder, ignore_errors=True)
     checkpoint, artifact = folder / "checkpoint", folder / "artifact"
-    example = runpy.run_path(str(MAKE_CHECKPOINT))
-    example["make_checkpoint"](checkpoint, dataclasses.replace(example["CONFIG"], **changes))
+    make_checkpoint(checkpoint, changes)
     command = [sys.executable, "-m", "reformer_export", "to-onnx", "--no-verify", "--json"]
     # Weights in a separate file are memory-mapped; inside the graph they are parsed and copied.
     command.append("--external-data")
@@ -230,6 +228,18 @@ def make_artifact(folder: Path, changes: Mapping[str, Any]) -> Path:
         said = done.stderr.strip().splitlines() or ["nothing said"]
         raise ReformerError(f"the export ended with code {done.returncode}: {said[-1]}")
     return artifact
+
+
+def make_checkpoint(folder: Path, changes: Mapping[str, Any]) -> None:
+    """Write a checkpoint with random weights; `changes` are as in `make_artifact`.
+
+    Raises:
+        UsageError: the example is missing.
+    """
+    if not MAKE_CHECKPOINT.is_file():
+        raise UsageError(f"{MAKE_CHECKPOINT} is missing: run the suite in a checkout")
+    example = runpy.run_path(str(MAKE_CHECKPOINT))
+    example["make_checkpoint"](folder, dataclasses.replace(example["CONFIG"], **changes))
 
 
 def _ops_in_own_process(scope: Scope, threads: int) -> OpsReport:
