@@ -14,6 +14,9 @@
 
 namespace reformer::REFORMER_ISA {
 
+// Numbers of a row that are rounded together.
+constexpr std::int64_t kInt8Block = 512;
+
 // Rows of one segment as integers from -127 to 127. Number is std::int8_t, or float if the
 // processor has no dot product of 8-bit integers. A row is its integers times its scale.
 template <typename Number>
@@ -28,6 +31,9 @@ struct Int8Block {
 template <typename Number>
 class Int8Segments {
  public:
+  // The number of columns of a segment.
+  static constexpr std::int64_t kWidth = kInt8Block;
+
   static std::size_t row_bytes(std::int64_t width) {
     return width * sizeof(Number) + count(width) * (sizeof(float) + sizeof(std::int32_t));
   }
@@ -44,17 +50,17 @@ class Int8Segments {
 
   std::int64_t count() const { return count(width); }
   Range columns(std::int64_t segment) const {
-    return {segment * kSegment, std::min(width, (segment + 1) * kSegment)};
+    return {segment * kInt8Block, std::min(width, (segment + 1) * kInt8Block)};
   }
   Int8Block<Number> block(std::int64_t segment) const {
-    return {data_ + segment * kSegment * rows, rows, columns(segment).size(),
+    return {data_ + segment * kInt8Block * rows, rows, columns(segment).size(),
             scales_ + segment * rows, sums_ + segment * rows};
   }
 
   // Writes one segment of a row. docs/ops.md defines the integers.
   void write(std::int64_t row, std::int64_t segment, const float* from) const {
     const std::int64_t size = columns(segment).size();
-    Number* to = data_ + segment * kSegment * rows + row * size;
+    Number* to = data_ + segment * kInt8Block * rows + row * size;
     Floats tops{}, check{};
     std::int64_t i = 0;
     for (; i + kLanes <= size; i += kLanes) {
@@ -93,7 +99,7 @@ class Int8Segments {
  private:
   static constexpr float kLargest = 127.0f, kSmallest = 1e-30f;
 
-  static std::int64_t count(std::int64_t width) { return (width + kSegment - 1) / kSegment; }
+  static std::int64_t count(std::int64_t width) { return (width + kInt8Block - 1) / kInt8Block; }
 
   // To the nearest integer, ties to even.
   REFORMER_INLINE static Ints rounded(Floats x) {
@@ -125,10 +131,24 @@ void write_rows(const Stored* from, const Int8Segments<Number>& to) {
       if constexpr (std::is_same_v<Stored, float>) {
         to.write(row, segment, part);
       } else {
-        float wide[kSegment];
+        float wide[kInt8Block];
         load_row(wide, part, columns.size());
         to.write(row, segment, wide);
       }
+    }
+}
+
+// The same of rows of floats.
+template <typename Number>
+void write_rows(const Segments& from, const Int8Segments<Number>& to) {
+  float wide[kInt8Block];
+  for (std::int64_t row = 0; row < to.rows; ++row)
+    for (std::int64_t segment = 0; segment < to.count(); ++segment) {
+      const Range columns = to.columns(segment);
+      for (std::int64_t first = columns.first; first < columns.last; first += kSegment)
+        std::copy_n(from.at(row, first), std::min(kSegment, columns.last - first),
+                    wide + first - columns.first);
+      to.write(row, segment, wide);
     }
 }
 

@@ -91,6 +91,9 @@ struct Segments {
   float* data;
   std::int64_t rows, width;
 
+  // The number of columns of a segment.
+  static constexpr std::int64_t kWidth = kSegment;
+
   static std::size_t row_bytes(std::int64_t width) { return width * sizeof(float); }
   static Segments in(void* memory, std::int64_t rows, std::int64_t width) {
     return {static_cast<float*>(memory), rows, width};
@@ -102,6 +105,10 @@ struct Segments {
   }
   RowBlock block(std::int64_t segment) const {
     return {at(0, segment * kSegment), rows, columns(segment).size()};
+  }
+  // Writes one segment of a row.
+  void write(std::int64_t row, std::int64_t segment, const float* from) const {
+    std::copy_n(from, columns(segment).size(), at(row, segment * kSegment));
   }
   // The address of a column of a row. The next columns of the segment follow it in memory.
   float* at(std::int64_t row, std::int64_t column) const {
@@ -143,7 +150,8 @@ class RowNorm {
   static std::size_t bytes(std::int64_t width) { return 2 * Scratch::bytes_of<float>(width); }
 
   // Writes the norms of the rows from `first` on.
-  void apply(std::int64_t first, const Segments& to) const {
+  template <typename Rows>
+  void apply(std::int64_t first, const Rows& to) const {
     static thread_local Scratch scratch;
     constexpr std::int64_t kAtOnce = 4;
     scratch.reset(Scratch::bytes_of<float>(kAtOnce * width_));
@@ -158,9 +166,8 @@ class RowNorm {
         norm_.apply(few, count, few);
       }
       for (std::int64_t i = 0; i < count; ++i)
-        for (std::int64_t column = 0; column < width_; column += kSegment)
-          std::copy_n(few + i * width_ + column, std::min(kSegment, width_ - column),
-                      to.at(row + i, column));
+        for (std::int64_t segment = 0; segment < to.count(); ++segment)
+          to.write(row + i, segment, few + i * width_ + to.columns(segment).first);
     }
   }
 

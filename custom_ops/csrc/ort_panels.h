@@ -25,4 +25,13 @@ inline void check_columns(Axes& axes, const char* op, const char* panels, const 
                 " columns for " + axis + "; got " + std::to_string(axes[panels]) + " panels of 16");
 }
 
+// Throws Error unless a weight of 8 bits has as many lines as the axis, 4 of them together.
+inline void check_quads(Axes& axes, const char* op, const char* quads, const char* axis) {
+  constexpr std::int64_t kQuad = 4;
+  if (axes["quad"] != kQuad || axes[quads] * kQuad != axes[axis])
+    throw Error(std::string(op) + " takes a weight of " + std::to_string(axes[axis]) +
+                " lines for " + axis + "; got " + std::to_string(axes[quads]) + " times " +
+                std::to_string(axes["quad"]));
+}
+
 }  // namespace reformer::ort

@@ -13,6 +13,7 @@ from reformer_ops.chunk_attention_step import onnx_body as chunk_attention_step
 from reformer_ops.core.onnx_writer import OnnxWriter
 from reformer_ops.core.spec import DOMAIN, OpSpec
 from reformer_ops.feed_forward_add import onnx_body as feed_forward_add
+from reformer_ops.int8_feed_forward_add import onnx_body as int8_feed_forward_add
 from reformer_ops.int8_linear import onnx_body as int8_linear
 from reformer_ops.layer_norm_linear import onnx_body as layer_norm_linear
 from reformer_ops.linear_add import onnx_body as linear_add
@@ -31,6 +32,7 @@ _BODIES: dict[str, Callable[..., ir.Value | tuple[ir.Value, ...]]] = {
     "LayerNormLinear": layer_norm_linear.body,
     "LinearAdd": linear_add.body,
     "FeedForwardAdd": feed_forward_add.body,
+    "Int8FeedForwardAdd": int8_feed_forward_add.body,
 }
 
 

@@ -7,6 +7,7 @@ from reformer_ops.chunk_attention.spec import CHUNK_ATTENTION
 from reformer_ops.chunk_attention_step.spec import CHUNK_ATTENTION_STEP
 from reformer_ops.core.spec import OpSpec
 from reformer_ops.feed_forward_add.spec import FEED_FORWARD_ADD
+from reformer_ops.int8_feed_forward_add.spec import INT8_FEED_FORWARD_ADD
 from reformer_ops.int8_linear.spec import INT8_LINEAR
 from reformer_ops.layer_norm_linear.spec import LAYER_NORM_LINEAR
 from reformer_ops.linear_add.spec import LINEAR_ADD
@@ -33,7 +34,12 @@ FUSED: tuple[OpSpec, ...] = (ADD_NORM,)
 Only ONNX has these, and only GPUs have kernels for them; all other runtimes run their bodies.
 """
 
-LINEAR: tuple[OpSpec, ...] = (LAYER_NORM_LINEAR, LINEAR_ADD, FEED_FORWARD_ADD)
+LINEAR: tuple[OpSpec, ...] = (
+    LAYER_NORM_LINEAR,
+    LINEAR_ADD,
+    FEED_FORWARD_ADD,
+    INT8_FEED_FORWARD_ADD,
+)
 """Linear layers fused with adjacent operations, by which the exporter replaces standard operators.
 
 Only ONNX has these, and only CPUs have kernels for them; all other runtimes run their bodies.

@@ -105,7 +105,7 @@ def test_any_size(batch: int, length: int, depth: int, columns: int) -> None:
 def test_threads_and_rows_change_no_bit(rows: int) -> None:
     """The same rows alone, with another number of threads, or among others."""
     for library in isa_libraries().values():
-        case = make_case(1, rows, 264, 272)
+        case = make_case(1, rows, 524, 272)
         model = make_model(INT8_LINEAR, {}, "float32", "node")
         one, three = (make_session(model, library=library, threads=n) for n in (1, 3))
         (wanted,) = one.run(None, case.inputs)
@@ -117,8 +117,8 @@ def test_threads_and_rows_change_no_bit(rows: int) -> None:
 @pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
 def test_not_a_number_stays_in_its_row(number: float) -> None:
     for name, run in BACKENDS.items():
-        case = make_case(1, 3, 300, 48)
-        case.inputs["input"][0, 1, 260] = number
+        case = make_case(1, 3, 600, 48)
+        case.inputs["input"][0, 1, 520] = number
         found = run(case, "float32")
         assert not np.isfinite(found[0, 1]).any(), name
         assert np.isfinite(found[0, [0, 2]]).all(), name
@@ -126,8 +126,8 @@ def test_not_a_number_stays_in_its_row(number: float) -> None:
 
 def test_the_error_of_8_bits() -> None:
     rng = np.random.default_rng(0)
-    matrix = rng.standard_normal((512, 256))
-    rows = rng.standard_normal((1, 64, 512)).astype(np.float32)
+    matrix = rng.standard_normal((768, 256))
+    rows = rng.standard_normal((1, 64, 768)).astype(np.float32)
     panels, scale = quantise(matrix)
     found = reference(rows, panels, scale, np.zeros(256))
     assert error(found, rows @ matrix) < 0.04 * np.abs(rows @ matrix).max()

@@ -11,7 +11,7 @@ from reformer_ops.core.weight_panels import PANEL
 
 Array = NDArray[Any]
 
-BLOCK = 256
+BLOCK = 512
 """Numbers of a row that are rounded together."""
 
 LARGEST = 127

@@ -29,13 +29,14 @@ def body(
     # only for matrices.
     rows = w.op("Flatten", normed, name="rows", axis=2)
     up = w.op("Gemm", rows, w.matrix(up_weight, "up_weight"), up_bias, name="up")
-    activated = _activated(w, up, activation)
-    down = w.op("Gemm", activated, w.matrix(down_weight, "down_weight"), down_bias, name="down")
+    active = activated(w, up, activation)
+    down = w.op("Gemm", active, w.matrix(down_weight, "down_weight"), down_bias, name="down")
     update = w.op("Reshape", down, w.op("Shape", residual), name="update")
     return (w.op("Add", residual, update, name="output"),)
 
 
-def _activated(w: OnnxWriter, x: ir.Value, activation: str) -> ir.Value:
+def activated(w: OnnxWriter, x: ir.Value, activation: str) -> ir.Value:
+    """The activation function of `x`."""
     name = "activated"
     if activation == "linear":
         return x

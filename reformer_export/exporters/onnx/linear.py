@@ -19,6 +19,8 @@ from reformer_ops.core.onnx_writer import as_attributes
 from reformer_ops.core.spec import DOMAIN, OpSpec
 from reformer_ops.core.weight_panels import PANEL, matrix, panels
 from reformer_ops.feed_forward_add.spec import FEED_FORWARD_ADD
+from reformer_ops.int8_feed_forward_add.spec import INT8_FEED_FORWARD_ADD
+from reformer_ops.int8_linear.spec import INT8_LINEAR
 from reformer_ops.layer_norm_linear.spec import LAYER_NORM_LINEAR
 from reformer_ops.linear_add.spec import LINEAR_ADD
 from reformer_ops.onnx_bodies import write_body
@@ -97,18 +99,24 @@ def _fuse_output(graph: ir.Graph, matmul: ir.Node) -> None:
 def _fuse_feed_forward(
     graph: ir.Graph, norm: ir.Node, scope: str, nodes: Mapping[str | None, ir.Node], activation: str
 ) -> None:
-    up, down = (
-        _product(nodes.get(f"{scope}.{module}/Gemm")) for module in ("dense.dense", "output.dense")
-    )
     add = _only_user(norm, scope)
-    if up is None or down is None or add is None or add.op_type != "Add":
+    if add is None or add.op_type != "Add":
         return
-    (residual,) = (value for value in add.inputs if not _comes_from(value, down.node))
-    weights = (value for each in (up, down) for value in (_weight(graph, each), _bias(graph, each)))
+    modules = (f"{scope}.dense.dense", f"{scope}.output.dense")
+    up8, down8 = (nodes.get(f"{module}/{INT8_LINEAR.name}") for module in modules)
+    up, down = (_product(nodes.get(f"{module}/Gemm")) for module in modules)
+    if up8 is not None and down8 is not None:
+        op, last = INT8_FEED_FORWARD_ADD, down8
+        weights = [*up8.inputs[1:], *down8.inputs[1:]]
+    elif up is not None and down is not None:
+        op, last = FEED_FORWARD_ADD, down.node
+        weights = [value for each in (up, down) for value in _weight_and_bias(graph, each)]
+    else:
+        return
+    (residual,) = (value for value in add.inputs if not _comes_from(value, last))
     epsilon = norm.attributes["epsilon"].as_float()
     attributes = {"epsilon": epsilon, "activation": activation}
-    operands = [residual, *norm.inputs, *weights]
-    _replace(graph, add, FEED_FORWARD_ADD, operands, attributes, scope)
+    _replace(graph, add, op, [residual, *norm.inputs, *weights], attributes, scope)
 
 
 def write_linear_out(model: ir.Model) -> None:
@@ -229,6 +237,10 @@ def _comes_from(value: ir.Value | None, node: ir.Node) -> bool:
 def _weight(graph: ir.Graph, product: _Product) -> ir.Value:
     name = f"{product.module}.weight{_PANELS}"
     return _initializer(graph, name, panels(product.matrix), product.weight.dtype)
+
+
+def _weight_and_bias(graph: ir.Graph, product: _Product) -> tuple[ir.Value, ir.Value]:
+    return _weight(graph, product), _bias(graph, product)
 
 
 def _bias(graph: ir.Graph, product: _Product) -> ir.Value:
