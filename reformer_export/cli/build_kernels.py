@@ -3,26 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
-from reformer_export.cli.options import PATH, IntegerList, common_options, pass_output
+from reformer_export.cli.options import PATH, IntegerList, NameList, common_options, pass_output
 from reformer_export.cli.output import Output
 from reformer_export.errors import UsageError
-
-
-class _Names(click.ParamType[tuple[str, ...]]):
-    """Names separated by commas."""
-
-    def __init__(self, example: str) -> None:
-        self.name = example
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, ...]:
-        """Split the list; the library checks the names."""
-        return value if isinstance(value, tuple) else tuple(str(value).split(","))
 
 
 @click.command("build-kernels")
@@ -40,10 +26,8 @@ class _Names(click.ParamType[tuple[str, ...]]):
     help="Hash buckets of an LSH layer, as one or more factors. Without it, the layer is local.",
 )
 @click.option("--num-hashes", type=click.IntRange(min=1), default=1, show_default=True)
-@click.option("--dtype", "dtypes", type=_Names("fp32,fp16"), help="Any of fp32, fp16, bf16.")
-@click.option(
-    "--target", "targets", type=_Names("sm80,sm90"), help="GPUs to compile for.  [default: all]"
-)
+@click.option("--dtype", "dtypes", type=NameList(), help="Any of fp32, fp16, bf16.")
+@click.option("--target", "targets", type=NameList(), help="GPUs to compile for.  [default: all]")
 @click.option("--force", is_flag=True, help="Replace the kernels at OUT.")
 @common_options
 @pass_output

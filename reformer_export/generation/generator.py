@@ -239,6 +239,8 @@ def _special_ids(artifact: Artifact) -> tuple[frozenset[int], int]:
             document = json.loads(path.read_bytes())
         except (OSError, ValueError):
             continue
+        if not isinstance(document, dict):
+            continue
         found |= {
             key: document[key]
             for key in ("eos_token_id", "pad_token_id")

@@ -107,6 +107,16 @@ def test_where_libraries_are_looked_for(artifact: Artifact, tmp_path: Path) -> N
     assert "native operators" in run("--onnxruntime", library, "--ops-folder", kernels.parent)[1]
 
 
+def test_the_newest_release_of_a_library_is_taken(artifact: Artifact, tmp_path: Path) -> None:
+    (library,) = ONNXRUNTIME.glob("libonnxruntime.so.*")
+    (tmp_path / library.name).symlink_to(library)
+    (tmp_path / "libonnxruntime.so.1.9.0").write_text("older, although its name sorts last")
+    assert in_cpp(artifact.path, "--text", TEXT, "--onnxruntime", tmp_path).code == 0
+    (tmp_path / "libonnxruntime.so.99.0.0").write_text("no library")
+    ran = in_cpp(artifact.path, "--text", TEXT, "--onnxruntime", tmp_path)
+    assert "libonnxruntime.so.99.0.0 does not load" in ran.error
+
+
 @pytest.mark.parametrize(
     ("source", "said"),
     [

@@ -1,5 +1,6 @@
 #include "sorted_chunk_attention/kernel.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -148,8 +149,8 @@ class RoundSum {
     else
       accumulator_ = round.accumulator == nullptr ? nullptr : round.accumulator + start;
     const std::int64_t lines = (batch * a.heads + head) * a.length;
-    tops_ = round.tops + lines;
-    sums_ = round.sums + lines;
+    tops_ = round.tops == nullptr ? nullptr : round.tops + lines;
+    sums_ = round.sums == nullptr ? nullptr : round.sums + lines;
     lse_ = a.lse == nullptr ? nullptr : a.lse + lines;
   }
 
@@ -317,7 +318,7 @@ void sorted_chunk_attention(const AttentionArguments& given, const Parallel& par
   round.arguments = &a;
   round.order = order.get();
   round.tops = weights.get();
-  round.sums = weights.get() + queries;
+  round.sums = weights == nullptr ? nullptr : weights.get() + queries;
   round.accumulator = accumulator.get();
   const auto block = active_sorted_chunk_block();
   // Rounds run one after another, because each adds to the output of the previous rounds.

@@ -3,7 +3,11 @@
 #include <dlfcn.h>
 
 #include <algorithm>
+#include <cstdlib>
+#include <sstream>
+#include <string>
 #include <system_error>
+#include <vector>
 
 namespace reformer {
 
@@ -27,6 +31,19 @@ std::vector<fs::path> own_folders() {
   return folders;
 }
 
+namespace {
+
+// The numbers in a file name after `name`, such as 1, 31, 1.
+std::vector<long> release_of(const fs::path& file, const std::string& name) {
+  std::vector<long> numbers;
+  std::istringstream parts(file.filename().string().substr(name.size() + 1));
+  for (std::string part; std::getline(parts, part, '.');)
+    numbers.push_back(std::strtol(part.c_str(), nullptr, 10));
+  return numbers;
+}
+
+}  // namespace
+
 fs::path library_in(const fs::path& folder, const std::string& name) {
   std::error_code error;
   if (fs::is_regular_file(folder / name, error)) return folder / name;
@@ -34,7 +51,10 @@ fs::path library_in(const fs::path& folder, const std::string& name) {
   for (const auto& entry : fs::directory_iterator(folder, error))
     if (entry.path().filename().string().rfind(name + ".", 0) == 0)
       releases.push_back(entry.path());
-  return releases.empty() ? fs::path() : *std::max_element(releases.begin(), releases.end());
+  const auto older = [&](const fs::path& one, const fs::path& other) {
+    return release_of(one, name) < release_of(other, name);
+  };
+  return releases.empty() ? fs::path() : *std::max_element(releases.begin(), releases.end(), older);
 }
 
 std::string alternatives(const std::vector<fs::path>& folders) {
