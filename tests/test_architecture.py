@@ -34,11 +34,13 @@ FLOORS: dict[str, tuple[set[str], ...]] = {
             "triton_programs",
         },
         {"sorted_chunk_attention_step"},
-        {"chunk_attention_step", "sorted_chunk_attention"},  # import parts of chunk_attention
+        # These import parts of the operators below.
+        {"chunk_attention_step", "int8_feed_forward_add", "sorted_chunk_attention"},
         {
             "add_norm",
             "chunk_attention",
             "feed_forward_add",
+            "int8_linear",
             "layer_norm_linear",
             "linear_add",
             "lsh_bucket",
@@ -49,6 +51,7 @@ FLOORS: dict[str, tuple[set[str], ...]] = {
     ),
     "reformer_models": (
         {"loading", "training"},
+        {"quantisation"},
         {"layers"},
         {"checkpoints"},
         {"config", "tasks"},
@@ -57,7 +60,9 @@ FLOORS: dict[str, tuple[set[str], ...]] = {
     "reformer_export": (
         {"__main__"},
         {"cli"},
-        {"bench", "exporters", "generation"},
+        {"bench", "exporters"},
+        {"quality"},
+        {"generation"},
         {"inference"},
         {"verification"},
         {"runtimes"},
@@ -67,7 +72,7 @@ FLOORS: dict[str, tuple[set[str], ...]] = {
         {"errors"},
     ),
     "benchmarks": (
-        {"__main__", "baselines", "cpp", "training"},
+        {"__main__", "baselines", "cpp", "training", "weights"},
         {"suite"},
         {"allocations", "bars", "options"},
     ),

@@ -18,6 +18,7 @@ from benchmarks.suite import EXAMPLES, SHAPES, make_checkpoint
 from reformer_export import open_generator, open_runner, to_onnx
 from reformer_export.artifact import Artifact
 from reformer_export.bench.interleaved_timing import median, take_turns, timed
+from reformer_export.errors import ExportError
 from reformer_export.runtimes.base import Runner
 from reformer_export.runtimes.decoder import Decoder
 
@@ -120,13 +121,14 @@ def _measure(
         checkpoint, folder / "int8", task=task, weights="int8", calibration=text, force=True
     )
     record = small.manifest.weights
-    assert record is not None
-    assert record.quality is not None
+    quality = record.quality if record is not None else None
+    if quality is None:
+        raise ExportError(f"the export of {name} did not record its quality")
     say(f"{name}: timing")
     return WeightsRow(
         name,
         (full.manifest.files["model.onnx"].bytes, small.manifest.files["model.onnx"].bytes),
-        record.quality,
+        quality,
         {length: _speed(full, small, length, threads) for length in lengths},
         _step(full, small, threads),
         {lengths[-1]: _peak(small, lengths[-1], threads) / _peak(full, lengths[-1], threads)},

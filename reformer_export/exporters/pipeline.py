@@ -113,7 +113,7 @@ def _measured(
     say: Progress,
 ) -> Manifest:
     """The manifest with what fewer bits cost; ParityError if that is more than `max_loss`."""
-    from reformer_export.verification.quality import measure_quality, own_samples, read_samples
+    from reformer_export.quality import measure_quality, own_samples, read_samples
 
     say("comparing with the weights of all bits")
     full = dataclasses.replace(
