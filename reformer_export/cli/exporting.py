@@ -9,7 +9,6 @@ import click
 
 from reformer_export.cli.options import PATH, IntegerList, NameList
 from reformer_export.cli.output import Output
-from reformer_export.inference.text import TOKENIZERS
 
 if TYPE_CHECKING:
     from reformer_export.artifact import Artifact
@@ -79,7 +78,7 @@ _MODEL = (
     ),
     click.option(
         "--tokenizer",
-        type=click.Choice(TOKENIZERS),
+        type=click.Choice(["auto", "bytes"]),
         default="auto",
         show_default=True,
         help="How the text of --calibration is encoded.",

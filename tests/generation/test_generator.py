@@ -233,5 +233,5 @@ def test_a_cache_goes_on_where_it_was(generator: Generator, tmp_path: Path) -> N
     assert np.stack(first).tolist() == np.stack(second).tolist()
     assert np.stack(first).shape == (8, 1)
     assert wanted.shape == (1, 8)
-    with pytest.raises(InputError, match="all but the last token"):
+    with pytest.raises(InputError, match="all tokens of each prompt except the last"):
         list(generator.stream(prompt(20), cache=loaded))
