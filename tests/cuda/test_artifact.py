@@ -21,7 +21,8 @@ from .sessions import open_session
 from .stand_in import Launched
 
 
-@pytest.mark.parametrize("dtype", [pytest.param("fp32", marks=pytest.mark.slow), "fp16"])
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["fp32", "fp16"])
 def test_every_node_launches_what_it_needs(
     dtype: str, fixtures: Fixtures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -79,7 +79,10 @@ def test_an_export(source: Path, fixtures: Fixtures, tmp_path: Path) -> None:
     assert size < 0.65 * full  # a third of it is the graph
 
 
-@pytest.mark.parametrize("task", OTHERS)
+@pytest.mark.parametrize(
+    "task",
+    ["feature-extraction", *(pytest.param(t, marks=pytest.mark.slow) for t in list(OTHERS)[1:])],
+)
 def test_every_task(task: str, fixtures: Fixtures, tmp_path: Path) -> None:
     source = fixtures.checkpoint(task, MODEL | OTHERS[task])
     made = to_onnx(source, tmp_path / "out", task=task, weights="int8")
@@ -91,7 +94,14 @@ def test_every_task(task: str, fixtures: Fixtures, tmp_path: Path) -> None:
     assert quality["loss"] is None
 
 
-@pytest.mark.parametrize("options", [{"dtype": "fp16"}, {"ops": "portable"}, {"opset": 23}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"dtype": "fp16"},
+        {"ops": "portable"},
+        pytest.param({"opset": 23}, marks=pytest.mark.slow),
+    ],
+)
 def test_other_options(options: dict[str, Any], source: Path, tmp_path: Path) -> None:
     made = to_onnx(source, tmp_path / "out", weights="int8", **options)
     parity = made.parity("onnx")

@@ -18,7 +18,8 @@ from reformer_export.artifact.manifest import ONNX
 from reformer_export.cli.packaging import package
 from reformer_export.runtimes.cpp_probe import write_probing_artifact
 
-from ..tools.model_fixtures import feeds
+from ..models.configs import WIDE
+from ..tools.model_fixtures import Fixtures, feeds
 from .programs import ROOT, in_cpp
 
 WORK = ROOT / "build/aarch64"
@@ -115,6 +116,21 @@ def test_the_buckets_and_numbers_of_x86(
                 for name in outputs[1:]:
                     assert x86[name].size >= 2 * 2 * size[0] * size[1]  # heads, rounds
                     np.testing.assert_array_equal(arm[name], x86[name])
+
+
+def test_weights_of_8_bits(
+    emulator: list[str], device: Path, fixtures: Fixtures, tmp_path: Path
+) -> None:
+    """By the dot product instructions. Both round a few numbers to other integers."""
+    artifact = fixtures.artifact("text-generation", {**WIDE, "vocab_size": 48}, weights="int8")
+    np.save(tmp_path / "ids.npy", feeds(40, vocab_size=48)["input_ids"])
+    arguments = [artifact.path, "--input-ids", tmp_path / "ids.npy", "--output"]
+    told = run(emulator, device, *arguments, tmp_path / "arm.npz")
+    assert "native operators (neon)" in told
+    assert in_cpp(*arguments, tmp_path / "x86.npz").code == 0
+    with np.load(tmp_path / "arm.npz") as arm, np.load(tmp_path / "x86.npz") as x86:
+        difference = np.square(arm["logits"] - x86["logits"]).mean()
+        assert difference < 0.01 * np.square(x86["logits"]).mean()
 
 
 def test_the_sums_are_right(device: Path) -> None:
