@@ -66,7 +66,9 @@ def all_bars(models: Reports, ops: OpsReport | None) -> list[Bar]:
 
 
 def _op_bars(ops: OpsReport | None) -> Iterator[Bar]:
-    what = "lsh_bucket + sorted_chunk_attention against Hugging Face's layer without its linears"
+    what = (
+        "lsh_bucket + sorted_chunk_attention against Hugging Face's layer without its linear layers"
+    )
     for length in (4096, 16384):
         value = _op(ops, "lsh", "hf", SMALL, length)
         yield Bar(what, _at(SMALL.name, length), 15, value, "{:.1f}x")
@@ -114,7 +116,7 @@ def _model_bars(models: Reports) -> Iterator[Bar]:
     )
     long, short = (_value(models, CP, length, _per_token) for length in (65536, 4096))
     yield Bar(
-        "time per token at 65,536 over that at 4,096",
+        "time per token at 65,536 tokens, divided by the time per token at 4,096",
         CP,
         1.25,
         None if long is None or short is None else long / short,

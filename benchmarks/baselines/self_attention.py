@@ -54,17 +54,19 @@ class SelfAttention(nn.Module, ABC):
     def attend(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor
     ) -> torch.Tensor:
-        """Three times `[batch, heads, length, head_dim]` -> the same."""
+        """`query`, `key`, `value` and the result have the shape
+        `[batch, heads, length, head_dim]`."""
 
 
 def softmax_attention(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, visible: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """`[.., queries, head_dim]` and twice `[.., keys, head_dim]` -> `[.., queries, head_dim]`.
+    """`query` is `[.., queries, head_dim]`; `key` and `value` are `[.., keys, head_dim]`; the
+    result has the shape of `query`.
 
     All scores are computed, `[.., queries, keys]`; `visible` has the same shape, and where it is
-    False the weight is 0. Standard operators of an exported graph allow no other way;
-    `reformer_export.bench` measures torch's own kernel.
+    False the weight is 0. An exported graph with standard operators cannot compute it in another
+    way; `reformer_export.bench` measures torch's own kernel.
     """
     scores = (query / math.sqrt(query.shape[-1])) @ key.transpose(-1, -2)
     if visible is not None:

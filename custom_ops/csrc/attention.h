@@ -146,7 +146,7 @@ inline void pack_value(const ChunkShape& shape, const Stored* row, std::int64_t 
 struct QueryBlock {
   const float* const* rows;
   const std::int32_t* positions;
-  std::int64_t first, count;  // these rows of the chunk
+  std::int64_t first, count;  // the block is rows first to first + count - 1 of the chunk
 };
 
 // Computes the attention of blocks of queries; holds the scores and results of one block.
@@ -212,7 +212,7 @@ class Attention {
   }
 
   const float* result(std::int64_t row) const { return results_ + row * shape_.padded_dim(); }
-  // Both are readable and writable up to the next multiple of kLanes.
+  // The arrays of tops() and sums() are readable and writable up to the next multiple of kLanes.
   float* tops() { return tops_; }
   float* sums() { return sums_; }
 
@@ -264,8 +264,8 @@ class Attention {
     }
   }
 
-  // Replaces scores by exp(score - top), with Drops followed by dropout. Reduces tops and sums of
-  // kLanes rows at once.
+  // Replaces each score by exp(score - top). With Drops, dropout then applies to the result.
+  // Reduces tops and sums of kLanes rows at once.
   template <bool Drops>
   void exponentiate(const QueryBlock& queries, const KeySpan* spans, std::int64_t num_spans) {
     const std::int64_t columns = shape_.padded_keys();

@@ -8,8 +8,9 @@
 
 namespace reformer::REFORMER_ISA {
 
-constexpr std::int64_t kQueries = 64;  // at a time: the scores of kQueries queries and
-constexpr std::int64_t kKeys = 64;     // kKeys keys fit in the first-level cache
+// Block sizes: the scores of kQueries queries and kKeys keys fit in the first-level cache.
+constexpr std::int64_t kQueries = 64;
+constexpr std::int64_t kKeys = 64;
 static_assert(kQueries % kPanel == 0);
 
 // The keys and values of one chunk, and the partial sums of their gradients. Rows are padded_dim()
@@ -17,8 +18,8 @@ static_assert(kQueries % kPanel == 0);
 struct KeyRows {
   std::int64_t chunk = -1;
   float *keys, *values;
-  float *key_sums, *value_sums;  // key_sums: of the keys before they are scaled
-  float* scale;                  // of a key; room for padded_keys()
+  float *key_sums, *value_sums;  // key_sums: gradients of the keys before scaling
+  float* scale;                  // factor of each key's scores; room for padded_keys()
   std::int32_t* reach;           // first position whose query sees the key
   std::int32_t* position;
   std::uint32_t first_column;  // dropout's column of position 0
@@ -64,8 +65,8 @@ struct QueryRows {
 };
 
 // Gradients for up to kQueries queries of a chunk and a few chunks of keys, one chunk after
-// another. Score matrices are [key][query], so that the numbers of a query (lse, delta, position)
-// are lanes of a vector.
+// another. Score matrices are [key][query], so that each lane of a vector belongs to one query (in
+// lse, delta and position).
 class AttentionGradients {
  public:
   static std::size_t bytes(const ChunkShape& shape) {
@@ -138,8 +139,8 @@ class AttentionGradients {
   const float* query_gradient(std::int64_t i) const { return query_sums_ + i * dims_; }
 
  private:
-  // Keys of a chunk: `count` from `first` on. Queries before `diagonal + i` do not see key i, if
-  // that is more than 0.
+  // Keys of a chunk: `count` from `first` on. If `diagonal + i` is positive, the queries before it
+  // do not see key i.
   struct Part {
     KeyRows& keys;
     std::int64_t first, count, diagonal;

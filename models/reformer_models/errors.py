@@ -28,7 +28,8 @@ def some(names: Sequence[str], shown: int = 3) -> str:
 
 
 class ConfigError(ReformerError, ValueError):
-    """A configuration that is invalid for a Reformer, or a value that it does not allow."""
+    """A configuration that is invalid for a Reformer, or a value that the configuration does not
+    allow."""
 
 
 class CheckpointError(ReformerError):

@@ -17,7 +17,8 @@ Log = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Flavor:
-    """One of the libraries: `name` is the value of --flavor, `title` the vendor's name of it.
+    """One of the libraries: `name` is the value of --flavor, `title` is the vendor's name for the
+    library.
 
     `oldest` is the first release with all functions that are used here.
     """
@@ -80,7 +81,7 @@ def load_library(flavor: str, *, purpose: str) -> Library:
 
 
 def check_gpu(library: Library, gpu: Gpu) -> None:
-    """Raises DeviceUnavailableError if the library does not support a GPU.
+    """Raises DeviceUnavailableError if the library does not support this GPU.
 
     TensorRT-RTX supports only the GPU generations that are sold as RTX. On other GPUs it also
     builds engines, but then refuses to load them.
@@ -105,7 +106,7 @@ def make_logger(library: Library, log: Log | None) -> Any:
     """A logger for the library that also keeps its errors.
 
     All messages except verbose ones go to `log`. The errors are in `errors`, the oldest first,
-    without error codes and places in the library's sources.
+    without error codes and source locations.
     """
     trt = library.trt
     severities = {
@@ -132,7 +133,7 @@ def make_logger(library: Library, log: Log | None) -> Any:
 
 
 def tidy_message(message: str) -> str:
-    """A message of the library without error codes and places in the library's sources."""
+    """A message of the library without error codes and source locations."""
     message = re.sub(r"\s*In \w+ at /_?src/\S+\s*", "", message)
     message = re.sub(r"\[\w+\.(cpp|h):\d+: \w+\]\s*", "", message)
     message = re.sub(r"^\w+::\w+: Error Code \d+: (Myelin \()?", "", message)

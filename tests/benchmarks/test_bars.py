@@ -63,7 +63,7 @@ def test_values_come_from_where_they_belong() -> None:
     assert (faster.measured, faster.met) == (3.0, True)
     memory = found["peak memory", "enwik8: 16,384 tokens"]
     assert (memory.measured, memory.at_most, memory.met) == (1.0, True, True)
-    flat = found["time per token at 65,536 over that at 4,096", "c&p"]
+    flat = found["time per token at 65,536 tokens, divided by the time per token at 4,096", "c&p"]
     assert flat.measured == 4096 / 65536
     sdpa = found["hashing + attention against torch's causal SDPA", f"{ENWIK8.name}: 65,536 tokens"]
     assert (sdpa.measured, sdpa.limit, sdpa.met) == (5.0, 8, False)

@@ -1,4 +1,4 @@
-"""Engines and GPUs: errors if there is no GPU, or one that TensorRT-RTX does not know."""
+"""Engines and GPUs: errors if there is no GPU, or if TensorRT-RTX does not support the GPU."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ..tools.model_fixtures import Fixtures
 TASK = "fill-mask"  # it has the smallest model
 
 no_gpu = pytest.mark.skipif(
-    bool(gpu.find_gpus()[0]), reason="there is a GPU here, and this is about having none"
+    bool(gpu.find_gpus()[0]), reason="this test needs a machine without a GPU"
 )
 
 

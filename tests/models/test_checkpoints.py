@@ -43,7 +43,7 @@ def assert_same(weights: Weights, expected: Weights) -> None:
         assert torch.equal(weights[name], tensor), name
 
 
-# What opens
+# Checkpoints that open
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_weights_are_mapped_and_the_file_is_safe(name: str, folder: Path) -> Non
     assert checkpoint.state_dict()["big"][:1000].eq(1).all()
 
 
-# What does not open
+# Checkpoints that do not open
 
 
 def test_missing_folder(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def test_full_attention(length: int) -> None:
 
 @pytest.mark.parametrize("length", LENGTHS)
 def test_linformer_without_mixing_is_full_attention(length: int) -> None:
-    """The mixture is the identity: every position has one, which holds only that position."""
+    """The mixture matrix is the identity: each mixed key or value comes from one position only."""
     attention = LinformerAttention(layer(causal=False), length, length, seed=0)
     attention.mixture = nn.Parameter(torch.eye(length, dtype=torch.float64))
     query, key, value = rows(length)
@@ -184,7 +184,11 @@ def _baselines(*, causal: bool) -> list[SelfAttention]:
 
 @pytest.mark.parametrize("causal", [True, False])
 def test_as_part_of_a_layer(causal: bool) -> None:
-    """Projections, heads and gradients; no position sees later positions, or padding."""
+    """Projections, heads and gradients.
+
+    In a causal layer no position sees later positions; in a bidirectional layer no position sees
+    padding.
+    """
     mask = half_present(50)
     for attention in _baselines(causal=causal):
         attention.double()
