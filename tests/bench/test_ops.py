@@ -48,6 +48,7 @@ def test_buckets_are_those_of_the_models() -> None:
     assert ENWIK8.factors(2048) == (512,)
 
 
+@pytest.mark.slow
 def test_every_comparison_is_made(report: OpsReport) -> None:
     assert [(r.what, r.against, r.layer, r.length) for r in report.results] == [
         ("lsh", "hf", SMALL.name, 128),
@@ -64,6 +65,7 @@ def test_every_comparison_is_made(report: OpsReport) -> None:
     assert not report.failed
 
 
+@pytest.mark.slow
 def test_the_document_is_complete_and_json(report: OpsReport) -> None:
     document = json.loads(json.dumps(report.to_json(), allow_nan=False))
     assert document["operators"].endswith(("portable operators", ")"))
@@ -79,6 +81,7 @@ def test_the_document_is_complete_and_json(report: OpsReport) -> None:
             assert result["ratios"] == [theirs / ours for theirs, ours in pairs]
 
 
+@pytest.mark.slow
 def test_rows_show_what_the_header_says(report: OpsReport) -> None:
     assert {len(row) for row in report.rows()} == {len(report.header)}
 

@@ -65,6 +65,7 @@ def test_a_document_and_files(
     assert json.loads((tmp_path / "results.json").read_text()) == document
 
 
+@pytest.mark.slow
 def test_a_table_and_code_1_for_a_contender_that_breaks(
     capsys: pytest.CaptureFixture[str], artifact: Path, tmp_path: Path
 ) -> None:

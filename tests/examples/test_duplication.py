@@ -30,6 +30,7 @@ def test_lsh_attention_leaves_most_keys_out(recipe: Recipe) -> None:
     assert recipe.config("full").lsh_attn_chunk_length == recipe.length
 
 
+@pytest.mark.slow
 def test_models_learn_and_more_rounds_help(tmp_path: Path) -> None:
     out = tmp_path / "results.json"
     done = CliRunner().invoke(main, ["--quick", "--json", str(out)], catch_exceptions=False)

@@ -83,6 +83,7 @@ def done(out: Path) -> int:
     return len(torch.load(out / "state.pt", weights_only=True)["losses"])
 
 
+@pytest.mark.slow
 def test_stopped_and_killed_it_ends_where_an_undisturbed_run_does(
     config: Path, tmp_path: Path
 ) -> None:

@@ -259,7 +259,8 @@ void lsh_bucket(const LshBucketArguments& a, const Parallel& parallel) {
   std::unique_ptr<float[]> packed;
   blocks.rotations = a.rotations;
   if (!layout.in_place) {
-    packed.reset(new float[checked_product(a.heads, layout.head_size, "the size of the rotations")]);
+    packed.reset(
+        new float[checked_product(a.heads, layout.head_size, "the size of the rotations")]);
     parallel_for(parallel, a.heads, [&](std::size_t head) {
       layout.pack(a.rotations + head * a.head_dim * layout.columns, a.head_dim,
                   packed.get() + head * layout.head_size);
