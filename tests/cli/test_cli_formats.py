@@ -87,6 +87,7 @@ def test_verify_in_one(artifact: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert set(found["references"]) == {"torch", "transformers"}
 
 
+@pytest.mark.slow
 def test_bench_in_one(artifact: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["bench", artifact, "--runtime", "torchscript", "--lengths", "13"]
     found = document(capsys, *arguments, "--repeat", "1", "--threads", "1")

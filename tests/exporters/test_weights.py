@@ -151,6 +151,7 @@ def test_in_cpp(artifact: Artifact, tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.load(out)["logits"], wanted)
 
 
+@pytest.mark.slow
 def test_generation(source: Path, tmp_path: Path) -> None:
     made = to_onnx(source, tmp_path / "out", task="text-generation-with-past", weights="int8")
     parity = made.parity("onnx")
