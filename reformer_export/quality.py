@@ -33,11 +33,12 @@ _SAMPLES = 4
 _ROWS_AT_ONCE = 2**14  # tokens
 
 Ids = NDArray[np.int64]
+Logs = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Samples:
-    """What two models are compared on.
+    """The tokens on which two models are compared.
 
     Attributes:
         description: where the tokens come from.
@@ -153,6 +154,11 @@ def own_samples(loaded: LoadedModel, signature: Signature) -> Samples:
     return Samples("sequences that the model generated", tuple(ids))
 
 
+def has_loss(task: str, signature: Signature) -> bool:
+    """True if the model predicts each next token, so that bits per token can be measured."""
+    return task == "text-generation" and not signature.last_logits
+
+
 def measure_quality(
     full: LoadedModel, quantised: LoadedModel, signature: Signature, samples: Samples
 ) -> Quality:
@@ -162,7 +168,7 @@ def measure_quality(
     for batch in _batches(samples.sequences):
         inputs = {INPUT_IDS: batch, ATTENTION_MASK: np.ones_like(batch)}
         wanted = before.probe(inputs)
-        found = after.probe(inputs)
+        found = after.run(inputs)
         # At equal buckets: else each flip would change all decisions after it.
         held = after.probe(inputs, wanted.buckets)
         for mine, theirs in zip(held.buckets, wanted.buckets, strict=True):
@@ -170,11 +176,13 @@ def measure_quality(
                 sums.decisions += mine.size
                 sums.flips += int((mine != theirs).sum())
         for name, output in wanted.outputs.items():
-            sums.add_error(output, found.outputs[name])
+            sums.add_error(output, found[name])
         if "logits" in wanted.outputs:
-            sums.add_logits(wanted.outputs["logits"], found.outputs["logits"])
-        if full.task == "text-generation" and not signature.last_logits:
-            sums.add_bits(batch, wanted.outputs["logits"], found.outputs["logits"])
+            sums.add_logits(
+                _log2_softmax(wanted.outputs["logits"]),
+                _log2_softmax(found["logits"]),
+                batch if has_loss(full.task, signature) else None,
+            )
     return sums.quality(samples)
 
 
@@ -188,17 +196,15 @@ class _Sums:
         self.squares += float(np.square(wide).sum())
         self.differences += float(np.square(wide - found).sum())
 
-    def add_logits(self, wanted: NDArray[Any], found: NDArray[Any]) -> None:
-        ours, theirs = _log2_softmax(wanted), _log2_softmax(found)
+    def add_logits(self, wanted: Logs, found: Logs, ids: Ids | None) -> None:
+        """Add log probabilities `[.., vocab_size]`; with the tokens, also their bits."""
         self.positions += int(np.prod(wanted.shape[:-1]))
         self.equal += int((wanted.argmax(axis=-1) == found.argmax(axis=-1)).sum())
-        self.divergence += float((np.exp2(ours) * (ours - theirs)).sum())
-
-    def add_bits(self, ids: Ids, wanted: NDArray[Any], found: NDArray[Any]) -> None:
-        self.predicted += ids[:, 1:].size
-        for side, logits in (("before", wanted), ("after", found)):
-            chosen = np.take_along_axis(_log2_softmax(logits[:, :-1]), ids[:, 1:, None], axis=-1)
-            setattr(self, side, getattr(self, side) - float(chosen.sum()))
+        self.divergence += float((np.exp2(wanted) * (wanted - found)).sum())
+        if ids is not None:
+            self.predicted += ids[:, 1:].size
+            self.before += _bits(wanted, ids)
+            self.after += _bits(found, ids)
 
     def quality(self, samples: Samples) -> Quality:
         tokens = sum(len(sequence) for sequence in samples.sequences)
@@ -218,10 +224,15 @@ class _Sums:
         )
 
 
-def _log2_softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
+def _bits(logs: Logs, ids: Ids) -> float:
+    """The bits of all tokens of a batch except the first of each row."""
+    return -float(np.take_along_axis(logs[:, :-1], ids[:, 1:, None], axis=-1).sum())
+
+
+def _log2_softmax(logits: NDArray[Any]) -> Logs:
     wide = logits.astype(np.float64) / math.log(2)
     wide -= wide.max(axis=-1, keepdims=True)
-    result: NDArray[np.float64] = wide - np.log2(np.exp2(wide).sum(axis=-1, keepdims=True))
+    result: Logs = wide - np.log2(np.exp2(wide).sum(axis=-1, keepdims=True))
     return result
 
 

@@ -41,9 +41,10 @@ _ROUNDS = 7
 _PEAK = """
 import sys, numpy
 from reformer_export import open_runner
+from reformer_export.host.memory import own_peak_rss
 runner = open_runner(sys.argv[1], threads=int(sys.argv[3]) or None)
 runner.run({"input_ids": numpy.zeros((1, int(sys.argv[2])), numpy.int64)})
-print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
+print(own_peak_rss())
 """
 
 

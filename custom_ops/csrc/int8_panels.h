@@ -27,7 +27,7 @@ struct Int8Block {
   const std::int32_t* sums;  // of the integers of each row
 };
 
-// The same in segments, as `Segments` has rows of floats.
+// Rows of integers in segments. `Segments` is the same for rows of floats.
 template <typename Number>
 class Int8Segments {
  public:
@@ -74,8 +74,8 @@ class Int8Segments {
       top = std::max(top, std::fabs(from[last]));
       rest += from[last] * 0.0f;
     }
-    // A quotient, not a product: the compiler would sum that in one step with what rounds it, on
-    // some machines only.
+    // The numbers are divided by the step, not multiplied by its reciprocal: on some machines the
+    // compiler fuses a product with the addition in rounded(), and the result may differ.
     const float step = top < kSmallest ? 1.0f : top / kLargest;
     Ints totals{};
     for (i = 0; i + kLanes <= size; i += kLanes) {
@@ -161,15 +161,15 @@ struct Int8Panels {
 
   // Bytes of scratch memory that multiply() takes for so many lines.
   static std::size_t bytes(std::int64_t lines) {
-    return kIsWide ? Scratch::bytes_of<float>(group(1) * lines) : 0;
+    return kIsWide ? Scratch::bytes_of<float>(columns_at_once(1) * lines) : 0;
   }
 
-  // As WeightPanels has it. What is added to a tile is the product of the rows and the integers of
-  // the matrix.
+  // The same as WeightPanels::multiply(), for integers: each tile gets the products of the rows and
+  // the integers of the matrix, times the scales of the rows.
   template <typename Begin, typename Finish>
   REFORMER_INLINE void multiply(Int8Block<Number> rows, Range lines, Range columns, float* wide,
                                 Begin&& begin, Finish&& finish) const {
-    const std::int64_t step = group(rows.count);
+    const std::int64_t step = columns_at_once(rows.count);
     for (std::int64_t column = columns.first; column < columns.last; column += step) {
       const std::int64_t width = std::min(step, columns.last - column);
       const std::uint8_t* panels = data + column * depth + lines.first * kWeightPanel;
@@ -201,28 +201,12 @@ struct Int8Panels {
             tile, [&](int r, int v) REFORMER_LAMBDA { tile[r][v] = products[r][v] + tile[r][v]; });
         finish.template operator()<Count, Vectors>(tile, row, column + start);
       };
-      if (rows.count == 1 && width == kWideVectors * kLanes) {
-        run.template operator()<1, kWideVectors>(0, 0);
-        continue;
-      }
-      for (std::int64_t start = 0; start < width; start += kPanel)
-        with_vectors(std::min<std::int64_t>(kPanel, width - start) / kLanes,
-                     [&]<int Vectors>() REFORMER_LAMBDA {
-                       for_row_tiles(rows.count, [&]<int Count>(std::int64_t row) REFORMER_LAMBDA {
-                         run.template operator()<Count, Vectors>(row, start);
-                       });
-                     });
+      for_tiles(rows.count, width, run);
     }
   }
 
  private:
   static constexpr bool kIsWide = std::is_same_v<Number, float>;
-
-  // Columns that are multiplied at once.
-  static constexpr std::int64_t group(std::int64_t rows) {
-    const std::int64_t columns = std::max<std::int64_t>(kPanel, kWeightPanel);
-    return rows == 1 ? std::max<std::int64_t>(columns, kWideVectors * kLanes) : columns;
-  }
 
   // The integers of the columns as floats, in panels as WeightPanels has them. Products of floats
   // are exact here: a segment's sum is less than 2**24.

@@ -57,6 +57,27 @@ struct Range {
   std::int64_t size() const { return last - first; }
 };
 
+// The number of columns that are multiplied at once.
+constexpr std::int64_t columns_at_once(std::int64_t rows) {
+  const std::int64_t columns = std::max<std::int64_t>(kPanel, kWeightPanel);
+  return rows == 1 ? std::max<std::int64_t>(columns, kWideVectors * kLanes) : columns;
+}
+
+// Calls run.operator()<Rows, Vectors>(row, column) for all tiles of some rows and of `width`
+// columns, at most columns_at_once(rows).
+template <typename Run>
+REFORMER_INLINE void for_tiles(std::int64_t rows, std::int64_t width, Run&& run) {
+  if (rows == 1 && width == kWideVectors * kLanes)
+    return run.template operator()<1, kWideVectors>(0, 0);
+  for (std::int64_t column = 0; column < width; column += kPanel)
+    with_vectors(std::min<std::int64_t>(kPanel, width - column) / kLanes,
+                 [&]<int Vectors>() REFORMER_LAMBDA {
+                   for_row_tiles(rows, [&]<int Rows>(std::int64_t row) REFORMER_LAMBDA {
+                     run.template operator()<Rows, Vectors>(row, column);
+                   });
+                 });
+}
+
 // A matrix [depth, columns], stored as [columns / kWeightPanel][depth][kWeightPanel].
 template <typename Stored>
 struct WeightPanels {
@@ -65,7 +86,7 @@ struct WeightPanels {
 
   // Bytes of scratch memory that multiply() needs for `lines` lines.
   static std::size_t bytes(std::int64_t lines) {
-    return std::is_same_v<Stored, float> ? 0 : Scratch::bytes_of<float>(group(1) * lines);
+    return std::is_same_v<Stored, float> ? 0 : Scratch::bytes_of<float>(columns_at_once(1) * lines);
   }
 
   // Multiplies rows with a part of the matrix; both ends of `columns` are multiples of
@@ -74,7 +95,7 @@ struct WeightPanels {
   template <typename Begin, typename Finish>
   REFORMER_INLINE void multiply(RowBlock rows, Range lines, Range columns, float* wide,
                                 Begin&& begin, Finish&& finish) const {
-    const std::int64_t step = group(rows.count);
+    const std::int64_t step = columns_at_once(rows.count);
     // Each tile prefetches this many lines of the next columns.
     const std::int64_t ahead = (lines.size() * kTileRows + rows.count - 1) / rows.count;
     for (std::int64_t column = columns.first; column < columns.last; column += step) {
@@ -92,18 +113,7 @@ struct WeightPanels {
         multiply_panels<Count, Vectors>(tile, pointers, from, panel.stride, lines.size());
         finish.template operator()<Count, Vectors>(tile, row, column + start);
       };
-      if (rows.count == 1 && width == kWideVectors * kLanes) {
-        run.template operator()<1, kWideVectors>(0, 0);
-      } else {
-        for (std::int64_t start = 0; start < width; start += kPanel)
-          with_vectors(std::min<std::int64_t>(kPanel, width - start) / kLanes,
-                       [&]<int Vectors>() REFORMER_LAMBDA {
-                         for_row_tiles(rows.count,
-                                       [&]<int Count>(std::int64_t row) REFORMER_LAMBDA {
-                                         run.template operator()<Count, Vectors>(row, start);
-                                       });
-                       });
-      }
+      for_tiles(rows.count, width, run);
     }
   }
 
@@ -120,12 +130,6 @@ struct WeightPanels {
     const std::int64_t last = std::min(first + count, lines.size());
     for (std::int64_t line = first; line < last; ++line)
       __builtin_prefetch(panel + line * kWeightPanel, 0, 2);
-  }
-
-  // The number of columns that are multiplied at once.
-  static constexpr std::int64_t group(std::int64_t rows) {
-    const std::int64_t columns = std::max<std::int64_t>(kPanel, kWeightPanel);
-    return rows == 1 ? std::max<std::int64_t>(columns, kWideVectors * kLanes) : columns;
   }
 
   // The columns, converted to fp32.

@@ -7,7 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reformer_export.artifact import Artifact
-from reformer_export.artifact.manifest import Manifest, record_files, write_manifest
+from reformer_export.artifact.manifest import (
+    Manifest,
+    WeightsRecord,
+    record_files,
+    write_manifest,
+)
 from reformer_export.artifact.merging import check_room, check_same_model, merge
 from reformer_export.artifact.staging import stage
 from reformer_export.errors import ParityError, UsageError
@@ -43,13 +48,16 @@ def export(
         say(f"loading {checkpoint}")
         loaded = options.load(checkpoint)
         draft = draft_manifest(loaded, options)
+        _check_max_loss(draft, options)
         if beside:
             check_same_model(Artifact.open(out).manifest, draft, out, force=force)
         manifest = write_artifact(format, loaded, draft, folder, options, say)
         if verify:
             manifest = _verified(format, loaded, manifest, folder, checkpoint, progress)
-        if options.weights and (verify or options.calibration or options.max_loss is not None):
-            manifest = _measured(loaded, manifest, folder, checkpoint, options, say)
+        asked = options.calibration is not None or options.max_loss is not None
+        if manifest.weights is not None and (verify or asked):
+            record = _measured(manifest.weights, loaded, manifest, folder, checkpoint, options, say)
+            manifest = dataclasses.replace(manifest, weights=record)
         if beside:
             manifest = merge(Artifact.open(out), manifest, folder, format.name)
         write_manifest(folder, manifest)
@@ -104,15 +112,27 @@ def _verified(
     return dataclasses.replace(manifest, formats={**manifest.formats, format.name: record})
 
 
+def _check_max_loss(draft: Manifest, options: ExportOptions) -> None:
+    """UsageError if `max_loss` is given for a model without a loss."""
+    from reformer_export.quality import has_loss
+
+    if options.max_loss is not None and not has_loss(draft.task, draft.signature):
+        raise UsageError(
+            "--max-loss bounds the bits for each token, which only text-generation has, with "
+            f"--logits all; this model is for {draft.task}: leave it out"
+        )
+
+
 def _measured(
+    weights: WeightsRecord,
     loaded: LoadedModel,
     manifest: Manifest,
     folder: Path,
     checkpoint: str | Path,
     options: ExportOptions,
     say: Progress,
-) -> Manifest:
-    """The manifest with what fewer bits cost; ParityError if that is more than `max_loss`."""
+) -> WeightsRecord:
+    """Measure the quality; returns its record. ParityError if the loss is above `max_loss`."""
     from reformer_export.quality import measure_quality, own_samples, read_samples
 
     say("comparing with the weights of all bits")
@@ -125,20 +145,11 @@ def _measured(
     else:
         samples = read_samples(options.calibration, artifact, tokenizer=options.tokenizer)
     quality = measure_quality(full, loaded, manifest.signature, samples)
-    if options.max_loss is not None:
-        if quality.loss is None:
-            raise UsageError(
-                "--max-loss bounds the bits for each token, which only text-generation has, with "
-                f"--logits all; this model is for {manifest.task}: leave it out"
-            )
-        if not quality.loss <= options.max_loss:
-            raise ParityError(
-                f"weights of {options.weights} cost {quality.loss:.2%} more bits for each token, "
-                f"and --max-loss allows {options.max_loss:.2%}: keep some weights with --keep; no "
-                "artifact was written",
-                quality.to_json(),
-            )
-    if manifest.weights is None:
-        return manifest
-    record = dataclasses.replace(manifest.weights, quality=quality.to_json())
-    return dataclasses.replace(manifest, weights=record)
+    loss = quality.loss
+    if options.max_loss is not None and loss is not None and not loss <= options.max_loss:
+        raise ParityError(
+            f"weights of {weights.type} cost {loss:.2%} more bits for each token, and --max-loss "
+            f"allows {options.max_loss:.2%}: keep some with --keep; no artifact was written",
+            quality.to_json(),
+        )
+    return dataclasses.replace(weights, quality=quality.to_json())

@@ -52,12 +52,10 @@ def test_more_loss_than_allowed_is_code_3(
     source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = tmp_path / "ids.npy"
-    # The model's own tokens: fewer bits cannot predict them better.
+    # With 8 bits, this model predicts zeros a little worse.
     np.save(text, np.zeros((1, 120), np.int64))
     arguments = ["--weights", "int8", "--calibration", str(text), "--max-loss", "0", "--no-verify"]
     code = main(["to-onnx", "-m", str(source), str(tmp_path / "out"), *arguments])
-    if code == 0:  # the loss was negative
-        pytest.fail("choose tokens of which fewer bits predict less")
     assert code == 3
     assert "more bits for each token, and --max-loss allows 0.00%" in error_line(capsys)
     assert not (tmp_path / "out").exists()

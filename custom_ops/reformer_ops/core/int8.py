@@ -48,11 +48,17 @@ def integers(panels: Array) -> NDArray[np.int8]:
 
 
 def quantise(matrix: Array) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """A matrix `[depth, columns]` as panels and the scale of each column, `[columns]`.
+    """A matrix `[depth, columns]` as panels and the scale of each column, `[columns]`."""
+    whole, scale = round_columns(matrix)
+    return int8_panels(whole), scale
+
+
+def round_columns(matrix: Array) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """A matrix `[depth, columns]` as integers from -127 to 127 and the scale of each column.
 
     The largest magnitude of a column is 127 times its scale.
     """
     wide = matrix.astype(np.float64)
     top = np.abs(wide).max(axis=0)
     scale = np.where(top < SMALLEST, 1.0, top / LARGEST).astype(np.float32)
-    return int8_panels(np.rint(wide / scale).clip(-LARGEST, LARGEST)), scale
+    return np.rint(wide / scale).clip(-LARGEST, LARGEST).astype(np.int8), scale

@@ -1,15 +1,11 @@
 // FeedForwardAdd for ONNX Runtime, on CPUs only. On GPUs, the runtime runs the function in
 // model.onnx.
-#include <string>
-
-#include "feed_forward_add/kernel.h"
-#include "ort_panels.h"
+#include "ort_feed_forward.h"
 
 namespace reformer::ort {
 namespace {
 
-class FeedForwardAdd {
- public:
+struct FeedForwardAdd {
   static constexpr const char* kName = "FeedForwardAdd";
   static constexpr const char* kTorchName = "feed_forward_add";
   static constexpr Operand kInputs[] = {
@@ -28,41 +24,17 @@ class FeedForwardAdd {
   // The output may be in the memory of the residual.
   static constexpr int kInPlace = 0;
 
-  explicit FeedForwardAdd(const Ort::ConstKernelInfo& node)
-      : epsilon_(attribute<float>(node, "epsilon")),
-        activation_(activation_from(attribute<std::string>(node, "activation"))) {}
+  static constexpr auto* kKernel = &feed_forward_add;
 
-  void compute(const Ort::KernelContext& context, DType dtype) const {
-    Axes axes = check_inputs<FeedForwardAdd>(context);
-    check_columns(axes, kTorchName, "up_panels", "feed_forward");
-    check_columns(axes, kTorchName, "down_panels", "hidden");
-    const auto inputs = raw_inputs<FeedForwardAdd>(context);
-    FeedForwardAddArguments a{};
-    a.residual = inputs[0];
-    a.input = inputs[1];
-    a.norm_weight = inputs[2];
-    a.norm_bias = inputs[3];
-    a.up_weight = inputs[4];
-    a.up_bias = inputs[5];
-    a.down_weight = inputs[6];
-    a.down_bias = inputs[7];
-    const std::int64_t batch = axes["batch"], length = axes["length"];
-    a.hidden = axes["hidden"];
-    a.feed_forward = axes["feed_forward"];
-    a.rows = batch * length;
-    a.epsilon = epsilon_;
-    a.activation = activation_;
-    a.dtype = dtype;
-    a.output = context.GetOutput(0, {batch, length, a.hidden}).GetTensorMutableRawData();
-    feed_forward_add(a, parallel_of(context));
+  static void set_weights(FeedForwardAddArguments& a, Axes&, const void* const* inputs) {
+    a.up_weight = inputs[0];
+    a.up_bias = inputs[1];
+    a.down_weight = inputs[2];
+    a.down_bias = inputs[3];
   }
-
- private:
-  float epsilon_;
-  Activation activation_;
 };
 
-const CpuRegistration<FeedForwardAdd, Sessions::without_gpu> registration;
+const CpuRegistration<FeedForwardNode<FeedForwardAdd>, Sessions::without_gpu> registration;
 
 }  // namespace
 }  // namespace reformer::ort

@@ -8,7 +8,7 @@ from typing import Self
 import torch
 from torch import nn
 
-from reformer_ops.core.int8 import fits, integers, quantise
+from reformer_ops.core.int8 import fits, integers, quantise, round_columns
 from reformer_ops.torch_ops import int8_linear
 
 
@@ -70,12 +70,10 @@ class Int8Embedding(_Scaled):
     def __init__(self, weight: torch.Tensor) -> None:
         """From `[rows, width]`."""
         super().__init__()
-        wide = weight.detach().to(torch.float32)
-        top = wide.abs().amax(dim=1, keepdim=True)
-        scale = torch.where(top > 0, top / 127, torch.ones_like(top))
-        self.register_buffer("weight", torch.round(wide / scale).to(torch.int8))
-        self.register_buffer("scale", scale)
-        # Says which type the model has.
+        columns, scale = round_columns(weight.detach().to(torch.float32).T.numpy())
+        self.register_buffer("weight", torch.from_numpy(columns.T.copy()))
+        self.register_buffer("scale", torch.from_numpy(scale)[:, None])
+        # Its dtype is that of the model.
         self.register_buffer("model_type", torch.zeros(0, dtype=weight.dtype), persistent=False)
 
     def forward(self, indices: torch.Tensor) -> torch.Tensor:
