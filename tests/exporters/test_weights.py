@@ -151,18 +151,26 @@ def test_in_cpp(artifact: Artifact, tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.load(out)["logits"], wanted)
 
 
-@pytest.mark.slow
-def test_generation(source: Path, tmp_path: Path) -> None:
-    made = to_onnx(source, tmp_path / "out", task="text-generation-with-past", weights="int8")
-    parity = made.parity("onnx")
-    assert parity is not None
-    assert any("generating" in row["reference"] for row in parity["rows"])
+def test_generation(fixtures: Fixtures, tmp_path: Path) -> None:
+    made = fixtures.decoder(MODEL, weights="int8")
     generator = open_generator(made)
     prompts = feeds(20, 2, vocab_size=MODEL["vocab_size"])["input_ids"]
     together = generator.generate(prompts, max_new_tokens=10)
     for row in range(2):
         alone = generator.generate(prompts[row : row + 1], max_new_tokens=10)
         np.testing.assert_array_equal(alone[0], together[row, : alone.shape[1]])
+        np.save(tmp_path / "ids.npy", prompts[row])
+        arguments = ["--input-ids", tmp_path / "ids.npy", "--generate", "--json"]
+        ran = in_cpp(made.path, *arguments, "--max-new-tokens", 10)
+        assert ran.document["tokens"] == alone.tolist()
+
+
+@pytest.mark.slow
+def test_generation_is_verified(source: Path, tmp_path: Path) -> None:
+    made = to_onnx(source, tmp_path / "out", task="text-generation-with-past", weights="int8")
+    parity = made.parity("onnx")
+    assert parity is not None
+    assert any("generating" in row["reference"] for row in parity["rows"])
 
 
 @pytest.mark.parametrize("export", [to_torchscript, pytest.param(to_aoti, marks=pytest.mark.slow)])
