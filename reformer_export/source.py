@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,6 +36,7 @@ __all__ = [
     "check_not_pointer",
     "create_model",
     "decoder_modules",
+    "fused",
     "language_model_loss",
     "load_original",
     "load_source",
@@ -87,6 +89,14 @@ def load_source(
         weights=weights,
         keep=keep,
     )
+
+
+def fused(loaded: LoadedModel) -> LoadedModel:
+    """The same model with linear layers fused with adjacent operations, for inference on CPUs; see
+    `reformer_models.fusing.fuse_linear`."""
+    from reformer_models.fusing import fuse_linear
+
+    return dataclasses.replace(loaded, model=fuse_linear(loaded.model))
 
 
 def decoder_modules(

@@ -51,7 +51,7 @@ FLOORS: dict[str, tuple[set[str], ...]] = {
     ),
     "reformer_models": (
         {"loading", "training"},
-        {"quantisation"},
+        {"fusing", "quantisation"},
         {"layers"},
         {"checkpoints"},
         {"config", "tasks"},

@@ -1,43 +1,31 @@
 // The nodes of the feed-forward, for weights of every type.
 #pragma once
 
-#include <cstdint>
 #include <string>
 
-#include "feed_forward_add/kernel.h"
-#include "ort_panels.h"
+#include "feed_forward_arguments.h"
+#include "ort_cpu.h"
 
 namespace reformer::ort {
 
-// Declaration is an operator. Its set_weights(arguments, axes, inputs) sets the weights and biases
-// from the inputs after the norm; it throws Error if they do not fit. Its kKernel runs the
-// operator.
+// Declaration is an operator that feed_forward_arguments takes. Its kKernel runs it.
 template <typename Declaration>
 class FeedForwardNode : public Declaration {
  public:
+  // The output may be in the memory of the residual.
+  static constexpr int kInPlace = 0;
+
   explicit FeedForwardNode(const Ort::ConstKernelInfo& node)
       : epsilon_(attribute<float>(node, "epsilon")),
         activation_(activation_from(attribute<std::string>(node, "activation"))) {}
 
   void compute(const Ort::KernelContext& context, DType dtype) const {
     Axes axes = check_inputs<Declaration>(context);
-    check_columns(axes, Declaration::kTorchName, "up_panels", "feed_forward");
-    check_columns(axes, Declaration::kTorchName, "down_panels", "hidden");
-    const auto inputs = raw_inputs<Declaration>(context);
-    FeedForwardAddArguments a{};
-    a.residual = inputs[0];
-    a.input = inputs[1];
-    a.norm_weight = inputs[2];
-    a.norm_bias = inputs[3];
-    Declaration::set_weights(a, axes, inputs.data() + 4);
-    const std::int64_t batch = axes["batch"], length = axes["length"];
-    a.hidden = axes["hidden"];
-    a.feed_forward = axes["feed_forward"];
-    a.rows = batch * length;
-    a.epsilon = epsilon_;
-    a.activation = activation_;
+    FeedForwardAddArguments a = feed_forward_arguments<Declaration>(
+        axes, raw_inputs<Declaration>(context).data(), epsilon_, activation_);
     a.dtype = dtype;
-    a.output = context.GetOutput(0, {batch, length, a.hidden}).GetTensorMutableRawData();
+    a.output =
+        context.GetOutput(0, {axes["batch"], axes["length"], a.hidden}).GetTensorMutableRawData();
     Declaration::kKernel(a, parallel_of(context));
   }
 

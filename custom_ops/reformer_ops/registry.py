@@ -40,10 +40,8 @@ LINEAR: tuple[OpSpec, ...] = (
     FEED_FORWARD_ADD,
     INT8_FEED_FORWARD_ADD,
 )
-"""Linear layers fused with adjacent operations, by which the exporter replaces standard operators.
-
-Only ONNX has these, and only CPUs have kernels for them; all other runtimes run their bodies.
-"""
+"""Linear layers fused with adjacent operations, for inference. The CPU has kernels for ONNX Runtime
+and torch; GPUs and all other runtimes run the portable operators or the bodies."""
 
 ALL: tuple[OpSpec, ...] = (*OPS, *STEPS, *QUANTISED, *FUSED, *LINEAR)
 

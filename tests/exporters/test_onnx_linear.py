@@ -16,8 +16,8 @@ import torch
 import reformer_export
 from reformer_export.artifact import Artifact
 from reformer_export.artifact.manifest import DECODER_FILES
-from reformer_export.exporters.onnx.linear import ACTIVATIONS
 from reformer_export.exporters.tensorrt.graph import lower
+from reformer_models.layers.fused import ACTIVATIONS
 from reformer_ops import session_options
 from reformer_ops.registry import LINEAR
 

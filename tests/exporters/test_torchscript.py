@@ -24,7 +24,10 @@ from reformer_export.source import load_source
 from reformer_export.verification.parity import verify_against
 from reformer_models.loading import LoadedModel
 from reformer_ops import native_status
+from reformer_ops.int8_feed_forward_add.spec import INT8_FEED_FORWARD_ADD
+from reformer_ops.registry import LINEAR
 
+from ..models.configs import WIDE
 from ..tools.model_fixtures import CONFIGS, TINY, Fixtures, feeds, outputs_of, worst_error
 
 # One token, around each chunk length (4 and 6), around their multiple 12, some chunks, the longest.
@@ -100,6 +103,25 @@ def test_what_is_in_the_graph(make: Make) -> None:
     assert portable >= {"aten::sort", "aten::gather", "aten::logsumexp"}
     for kind in native | portable:
         assert not any(chance in kind for chance in ("rand", "dropout", "bernoulli", "Python"))
+
+
+def test_linear_layers_are_fused(
+    fixtures: Fixtures, opened: Callable[..., Runner], tmp_path: Path
+) -> None:
+    checkpoint = fixtures.checkpoint(config=WIDE)
+    artifact = to_torchscript(checkpoint, tmp_path / "artifact", verify=False)
+    module = torch.jit.load(artifact.path / "model.pt")
+    fused = {f"reformer::{op.torch_name}" for op in LINEAR if op != INT8_FEED_FORWARD_ADD}
+    found = kinds(module.inlined_graph)
+    assert found >= fused
+    assert "aten::linear" in found  # the head
+    names = [name for name, _ in module.named_buffers() if name.endswith("weight_panels")]
+    assert len(names) == 11 * len(WIDE["attn_layers"]) // 2
+    runner = opened(artifact)
+    for length in (1, 23, 120):
+        inputs = feeds(length, 2, seed=length)
+        expected = outputs_of(fixtures.model(config=WIDE), inputs)
+        assert worst_error(runner.run(inputs), {"logits": expected["logits"]}) < 1e-5
 
 
 def test_what_the_manifest_says(make: Make) -> None:

@@ -140,3 +140,10 @@ BACKENDS: tuple[Backend, ...] = (
         for isa, library in isa_libraries().items()
     ),
 )
+
+LINEAR_BACKENDS: dict[str, Backend] = {
+    each.name: each
+    for each in BACKENDS
+    if not each.name.startswith(("triton", "onnx-evaluator")) and "unoptimised" not in each.name
+}
+"""Those that run linear layers, by name."""

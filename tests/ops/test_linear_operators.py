@@ -1,5 +1,4 @@
-"""Linear layers fused with neighbouring operations: their bodies in ONNX Runtime, and their CPU
-kernels for each instruction set."""
+"""Linear layers fused with neighbouring operations, on every backend."""
 
 from __future__ import annotations
 
@@ -27,17 +26,12 @@ from reformer_ops.layer_norm_linear.spec import LAYER_NORM_LINEAR
 from reformer_ops.linear_add.spec import LINEAR_ADD
 from reformer_ops.registry import LINEAR
 
+from .backends import LINEAR_BACKENDS
 from .isa_libraries import isa_libraries
-from .onnx_models import Form, cached_session, make_model, make_session
+from .onnx_models import cached_session, make_model, make_session
 from .tolerances import FLOOR, cases, error, exact_in, expected
 
 Array = NDArray[Any]
-DTYPES = ("float32", "float16")
-BACKENDS: dict[str, tuple[Form, Path | None]] = {
-    "function": ("function", None),
-    "inlined": ("inlined", None),
-    **{f"native-{isa}": ("node", library) for isa, library in isa_libraries().items()},
-}
 STREAMS = ("residual", "input")
 by_op = pytest.mark.parametrize("op", LINEAR, ids=lambda op: op.name)
 
@@ -58,20 +52,8 @@ def prepared(op: OpSpec, number: int, dtype: str) -> tuple[Case, Array]:
     return case, expected(op, case)
 
 
-def feeds(op: OpSpec, case: Case, dtype: str) -> dict[str, Array]:
-    floats = [operand.name for operand in op.inputs if operand.dtype == "float"]
-    return {
-        name: array.astype(dtype) if name in floats else array
-        for name, array in case.inputs.items()
-    }
-
-
 def run(backend: str, op: OpSpec, case: Case, dtype: str) -> Array:
-    form, library = BACKENDS[backend]
-    attributes = tuple(case.attributes.items())
-    session = cached_session(op.name, attributes, dtype, form, library=library)
-    found: Array = session.run(None, feeds(op, case, dtype))[0]
-    return found
+    return LINEAR_BACKENDS[backend].run(op, case, dtype)
 
 
 def plain(op: OpSpec, case: Case, dtype: str) -> Array:
@@ -124,8 +106,8 @@ def test_the_yardstick_is_right(op: OpSpec) -> None:
 
 
 def calls() -> Iterator[Any]:
-    for backend in BACKENDS:
-        for dtype in DTYPES:
+    for backend, kind in LINEAR_BACKENDS.items():
+        for dtype in kind.dtypes:
             for op in EXACT:
                 for number, case in enumerate(cases(op)):
                     name = f"{backend}-{dtype}-{op.name}-{case.name}"
@@ -155,8 +137,8 @@ def test_any_size(
     options = {"activation": activation} if op == FEED_FORWARD_ADD else {}
     case = make_case(op, batch, length, 16 * first, 16 * second, **options)
     wanted = expected(op, case)
-    for backend in BACKENDS:
-        if backend.startswith("native"):
+    for backend in LINEAR_BACKENDS:
+        if not backend.startswith("onnx"):
             check(op, case, "float32", run(backend, op, case, "float32"), wanted)
 
 
@@ -180,7 +162,7 @@ def test_threads_and_rows_change_no_bit(op: OpSpec, rows: int) -> None:
 
 @by_op
 def test_not_a_number_stays_one(op: OpSpec) -> None:
-    for backend in BACKENDS:
+    for backend in LINEAR_BACKENDS:
         case = make_case(op, 1, 3, 32, 48)
         case.inputs["input"][0, 1, 5] = np.nan
         found = run(backend, op, case, "float32")
@@ -230,14 +212,17 @@ WRONG: list[tuple[OpSpec, dict[str, Array], str]] = [
 
 
 @pytest.mark.parametrize(("op", "change", "message"), WRONG)
-def test_what_the_kernel_refuses(op: OpSpec, change: dict[str, Array], message: str) -> None:
-    library = next(iter(isa_libraries().values()))
+def test_what_is_refused(op: OpSpec, change: dict[str, Array], message: str) -> None:
     case = make_case(op, 1, 2, 32, 48)
-    session_of(op, library, case).run(None, case.inputs)  # accepts valid inputs
     kinds = {name: array.dtype for name, array in case.inputs.items()}
     changed = {name: array.astype(kinds[name]) for name, array in change.items()}
-    with pytest.raises(Exception, match=message):
-        session_of(op, library, case).run(None, {**case.inputs, **changed})
+    wrong = Case(case.name, {**case.inputs, **changed}, case.attributes)
+    for name in LINEAR_BACKENDS:
+        if name.startswith("onnx"):
+            continue
+        run(name, op, case, "float32")  # accepts valid inputs
+        with pytest.raises(Exception, match=message):
+            run(name, op, wrong, "float32")
 
 
 def test_an_unknown_activation() -> None:
@@ -246,6 +231,9 @@ def test_an_unknown_activation() -> None:
     unknown = Case(case.name, case.inputs, {**case.attributes, "activation": "sine"})
     with pytest.raises(Exception, match="there is no activation sine: it is one of linear, relu"):
         session_of(FEED_FORWARD_ADD, library, unknown)
+    for name in ("torch", "torch-portable"):
+        with pytest.raises(ValueError, match="linear, relu"):
+            run(name, FEED_FORWARD_ADD, unknown, "float32")
 
 
 def test_panels_hold_the_matrix() -> None:

@@ -11,11 +11,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.library import opcheck
 
 from reformer_ops.core.spec import OpSpec
-from reformer_ops.registry import OPS
+from reformer_ops.registry import LINEAR, OPS, QUANTISED
 
 from . import plain_torch
 from .examples import EXAMPLES
-from .tolerances import torch_arguments
+from .tolerances import cases, torch_arguments
 
 by_op = pytest.mark.parametrize("op", OPS, ids=lambda op: op.name)
 by_attention = pytest.mark.parametrize(
@@ -34,6 +34,12 @@ def arguments(op: OpSpec, dtype: str = "float32") -> list[Any]:
 @by_op
 def test_opcheck(op: OpSpec) -> None:
     opcheck(operator(op), tuple(arguments(op)))
+
+
+@pytest.mark.parametrize("op", [*QUANTISED, *LINEAR], ids=lambda op: op.name)
+def test_opcheck_of_linear_layers(op: OpSpec) -> None:
+    for case in cases(op)[1:4]:
+        opcheck(operator(op), tuple(torch_arguments(op, case, "float32")))
 
 
 @pytest.mark.parametrize(

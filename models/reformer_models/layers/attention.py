@@ -174,19 +174,41 @@ class ReformerAttention(nn.Module):
             self.self_attention = LSHSelfAttention(config, rotations)
         else:
             raise ConfigError("an LSH layer needs hash rotations: see hashing.draw_rotations")
-        self.output = SelfOutput(config)
+        self.output: nn.Module = SelfOutput(config)
 
     def forward(
         self, hidden: torch.Tensor, mask: torch.Tensor, source: BucketSource | None
     ) -> torch.Tensor:
         """`[batch, length, hidden]` -> the same."""
+        result: torch.Tensor = self.output(self.attended(hidden, mask, source))
+        return result
+
+    def add(
+        self,
+        stream: torch.Tensor,
+        hidden: torch.Tensor,
+        mask: torch.Tensor,
+        source: BucketSource | None,
+    ) -> torch.Tensor:
+        """The sum of a stream and the attention of the other one, `[batch, length, hidden]`."""
+        result: torch.Tensor = stream + self(hidden, mask, source)
+        return result
+
+    def attended(
+        self, hidden: torch.Tensor, mask: torch.Tensor, source: BucketSource | None
+    ) -> torch.Tensor:
+        """`[batch, length, hidden]` -> `[batch, length, width]`, before the output layer."""
         projected = self._projected(hidden)
         if projected is None:
-            attended = self.self_attention(self.layer_norm(hidden), mask, source)
-        else:
-            attention = cast(SelfAttention, self.self_attention)
-            attended = attention.attend(*projected, mask=mask, source=source)
-        result: torch.Tensor = self.output(attended)
+            normed = self.layer_norm(hidden)
+            attended: torch.Tensor = self.self_attention(normed, mask, source)
+            return attended
+        attention = cast(SelfAttention, self.self_attention)
+        return attention.attend(*projected, mask=mask, source=source)
+
+    def add_output(self, stream: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
+        """The sum of a stream and the output layer of `[batch, length, width]`."""
+        result: torch.Tensor = stream + self.output(attended)
         return result
 
     def _projected(self, hidden: torch.Tensor) -> tuple[torch.Tensor, ...] | None:

@@ -131,8 +131,8 @@ class Prefill(nn.Module):
             attention, trace = layer.attention, BucketTrace()
             attended, projected = _attend(attention, y2, mask, trace)
             cache += _cached(attention.self_attention, projected, trace.computed, length)
-            y1 = y1 + attended
-            y2 = y2 + layer.feed_forward(y1)
+            y1 = attention.add_output(y1, attended)
+            y2 = layer.feed_forward.add(y2, y1)
         hidden = torch.cat([y1, y2], dim=-1).select(1, length - 1)
         names = [tensor.present for tensor in cache_tensors(self.model.config)]
         return {
@@ -144,12 +144,12 @@ class Prefill(nn.Module):
 def _attend(
     attention: ReformerAttention, hidden: torch.Tensor, mask: torch.Tensor, trace: BucketTrace
 ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """The attention's output for the stream, and its projections `[batch, length, width]`."""
+    """What the output layer takes, and the projections, each `[batch, length, width]`."""
     layer = cast(SelfAttention, attention.self_attention)
     normed = attention.layer_norm(hidden)
     projected = [projection(normed) for projection in layer.projections]
     attended = layer.attend(*projected, mask=mask, source=trace)
-    return attention.output(attended), projected
+    return attended, projected
 
 
 def _cached(
@@ -237,8 +237,8 @@ class DecodeStep(nn.Module):
                 local = cast(LocalSelfAttention, attention.self_attention)
                 output, *present = _local_step(local, normed, taken, length, self.in_place)
             cache += present
-            y1 = y1 + attention.output(output.flatten(-2)[:, None])
-            y2 = y2 + layer.feed_forward(y1)
+            y1 = attention.add_output(y1, output.flatten(-2)[:, None])
+            y2 = layer.feed_forward.add(y2, y1)
         names = [tensor.present for tensor in cache_tensors(self.model.config)]
         hidden = torch.cat([y1, y2], dim=-1).flatten(0, 1)
         return {

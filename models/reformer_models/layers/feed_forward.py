@@ -99,6 +99,11 @@ class ReformerFeedForward(nn.Module):
             return in_chunks(self._after_norm, self.chunk_size, self.layer_norm(hidden))
         return in_chunks(self.of_positions, self.chunk_size, hidden)
 
+    def add(self, stream: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
+        """The sum of a stream and the feed-forward of the other one, `[batch, length, hidden]`."""
+        result: torch.Tensor = stream + self(hidden)
+        return result
+
     def of_positions(self, hidden: torch.Tensor) -> torch.Tensor:
         """`[.., hidden]` -> the same, all at once."""
         return self._after_norm(self.layer_norm(hidden))

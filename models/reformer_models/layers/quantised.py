@@ -47,13 +47,18 @@ class Int8Linear(_Scaled):
         columns, depth = weight.shape
         return fits(depth, columns)
 
+    @property
+    def operands(self) -> tuple[torch.Tensor, ...]:
+        """The weight, the scales and the bias, as the operators take them."""
+        return self.weight, self.scale, self.bias
+
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """`[batch, length, in_features]` or `[rows, in_features]` -> the same of out_features."""
         if not self.rounds_input:
             matrix = torch.from_numpy(integers(self.weight.numpy())) * self.scale
             return (input @ matrix + self.bias).to(input.dtype)
         rows = input if input.dim() == 3 else input[None]
-        output = int8_linear(rows, self.weight, self.scale, self.bias)
+        output = int8_linear(rows, *self.operands)
         return output if input.dim() == 3 else output[0]
 
 

@@ -32,8 +32,8 @@ class ReversibleLayer(nn.Module):
         self, x1: torch.Tensor, x2: torch.Tensor, mask: torch.Tensor, source: BucketSource | None
     ) -> Streams:
         """Both streams `[batch, length, hidden]` -> the same."""
-        y1 = x1 + self.attention(x2, mask, source)
-        y2 = x2 + self.feed_forward(y1)
+        y1 = self.attention.add(x1, x2, mask, source)
+        y2 = self.feed_forward.add(x2, y1)
         return y1, y2
 
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 
 from reformer_export.exporters.onnx import passes
-from reformer_export.exporters.onnx.linear import fuse_linear
 from reformer_export.exporters.onnx.lint import lint
 from reformer_export.exporters.onnx.trace import Axes, Example, trace
 from reformer_export.host.optional import installed_version
@@ -33,7 +32,6 @@ def build(
     ops: str,
     opset: int,
     for_tensorrt: bool = True,
-    fuse: str | None = None,
 ) -> ir.Model:
     """The graph of `module`.
 
@@ -46,8 +44,6 @@ def build(
         ops: "auto": our operators are nodes with bodies; "portable": standard operators only.
         opset: the version of ONNX's operators.
         for_tensorrt: refuse nodes that TensorRT does not support; with "auto", also fuse norms.
-        fuse: the checkpoint's `hidden_act`, to fuse linear layers and adjacent operations into
-            nodes that CPUs have kernels for; None to leave them.
 
     Raises:
         ExportError: torch could not trace the model, or the graph breaks a rule of `lint`.
@@ -58,8 +54,6 @@ def build(
     if ops == "portable":
         passes.inline_bodies(model, _FLOAT_TYPES[dtype])
     else:
-        if fuse is not None:
-            fuse_linear(model, fuse)
         if for_tensorrt:  # only GPUs have a kernel for fused norms
             passes.fuse_norms(model)
         passes.attach_bodies(model, _FLOAT_TYPES[dtype])

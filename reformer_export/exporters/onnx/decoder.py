@@ -21,7 +21,7 @@ from reformer_export.artifact.signature import (
 )
 from reformer_export.exporters.onnx.build import build
 from reformer_export.exporters.onnx.trace import Axes, Example
-from reformer_export.source import DTYPES, decoder_modules
+from reformer_export.source import DTYPES, decoder_modules, fused
 from reformer_ops.registry import STEPS
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def write_decoder(
     Raises:
         ExportError: torch could not trace the model.
     """
-    prefill, step, tensors = decoder_modules(loaded)
+    prefill, step, tensors = decoder_modules(loaded if ops == "portable" else fused(loaded))
     logits: dict[str, Axes] = {LOGITS: ("batch", 1, signature.vocab_size)}
     caches: dict[str, Axes] = {tensor.present: tensor.axes for tensor in tensors}
     of_prompt: dict[str, Axes] = {
@@ -67,7 +67,6 @@ def write_decoder(
             ops=ops,
             opset=opset,
             for_tensorrt=False,
-            fuse=loaded.config.hidden_act,
         )
         for module, examples, outputs, name in (
             (

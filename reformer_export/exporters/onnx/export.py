@@ -15,6 +15,7 @@ from reformer_export.exporters.base import WITH_PAST, ExportOptions, Format, Pro
 from reformer_export.exporters.cuda.export import check_targets, write_cuda_kernels
 from reformer_export.exporters.pipeline import export
 from reformer_export.host.optional import installed_versions
+from reformer_export.source import fused
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -204,8 +205,10 @@ def _graph(loaded: LoadedModel, signature: Signature, opset: int, options: OnnxO
     # Long enough for several chunks, so that no branch for short sequences is taken. Nothing is
     # computed, so it may even exceed the model's maximum length.
     ids = torch.ones((2, 3 * loaded.config.chunk_multiple - 1), dtype=torch.int64)
+    # Only CPUs have kernels for the fused operators.
+    fuses = options.ops != "portable" and not options.cuda
     model = build(
-        loaded.model,
+        (fused(loaded) if fuses else loaded).model,
         [Example(spec.name, ids.clone(), spec.axes) for spec in signature.inputs],
         {spec.name: spec.axes for spec in signature.outputs},
         name=loaded.task,
@@ -214,8 +217,6 @@ def _graph(loaded: LoadedModel, signature: Signature, opset: int, options: OnnxO
         opset=opset,
         # TensorRT has no arithmetic of unsigned integers.
         for_tensorrt=options.weights is None,
-        # Only CPUs have kernels for the fused nodes.
-        fuse=None if options.cuda or options.dtype == "bf16" else loaded.config.hidden_act,
     )
     _describe(model, loaded, signature)
     return model

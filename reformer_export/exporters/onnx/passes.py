@@ -120,7 +120,7 @@ def fixed_sizes(node: ir.Node, op: OpSpec) -> dict[str, int]:
 
 
 def operator_nodes(model: ir.Model) -> list[ir.Node]:
-    """The nodes of the operators in `OPS`, so without those of `fuse_norms` and `fuse_linear`."""
+    """The nodes of the operators in `OPS`, so without norms and linear layers."""
     names = {op.name for op in OPS}
     return [node for node in model.graph if node.domain == DOMAIN and node.op_type in names]
 

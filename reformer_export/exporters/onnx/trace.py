@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from reformer_export.errors import ExportError
 from reformer_ops.core.spec import DOMAIN, AttributeKind, OpSpec
-from reformer_ops.registry import OPS, QUANTISED, STEPS
+from reformer_ops.registry import LINEAR, OPS, QUANTISED, STEPS
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -99,7 +99,7 @@ def _translations() -> dict[Callable[..., Any], Callable[..., Any]]:
     import reformer_ops.torch_ops  # noqa: F401  (registers torch.ops.reformer)
 
     namespace = getattr(torch.ops, DOMAIN)
-    traced = (*OPS, *STEPS, *QUANTISED)
+    traced = (*OPS, *STEPS, *QUANTISED, *LINEAR)
     ours = {getattr(namespace, op.torch_name).default: _node_writer(op) for op in traced}
     # Our models divide only lengths and positions. They are never negative, so the seven nodes that
     # make a truncating Div round down are not necessary.
@@ -144,6 +144,8 @@ def _schema(op: OpSpec) -> Any:
         "int": OpSchema.AttrType.INT,
         "bool": OpSchema.AttrType.INT,
         "ints": OpSchema.AttrType.INTS,
+        "float": OpSchema.AttrType.FLOAT,
+        "text": OpSchema.AttrType.STRING,
     }
 
     types = {"float": "T", "float32": "tensor(float)", "wide": "tensor(float)"}

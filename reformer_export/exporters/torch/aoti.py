@@ -19,6 +19,7 @@ from reformer_export.errors import ExportError, MissingDependencyError, UsageErr
 from reformer_export.exporters.base import ExportOptions, Format, Progress
 from reformer_export.exporters.pipeline import export
 from reformer_export.host.optional import installed_versions
+from reformer_export.source import fused
 
 if TYPE_CHECKING:
     import torch
@@ -125,7 +126,8 @@ def _write(
     say("tracing the model")
     try:
         with _quiet():
-            program = exported(loaded, portable=options.ops == "portable")
+            portable = options.ops == "portable"
+            program = exported(loaded if portable else fused(loaded), portable=portable)
             say("compiling the model")
             compile_package(program, folder / FILE, machine[INSTRUCTIONS])
     except (RuntimeError, ValueError, AssertionError, OSError) as error:

@@ -16,7 +16,7 @@ from reformer_export.errors import ExportError
 from reformer_export.exporters.base import ExportOptions, Format, Progress
 from reformer_export.exporters.pipeline import export
 from reformer_export.host.optional import installed_versions
-from reformer_export.source import DTYPES, decoder_modules
+from reformer_export.source import DTYPES, decoder_modules, fused
 from reformer_ops.registry import STEPS
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def _write(
 ) -> dict[str, FormatRecord]:
     say("tracing the model")
     module = scripted(
-        loaded,
+        loaded if options.ops == "portable" else fused(loaded),
         signature.max_length,
         portable=options.ops == "portable",
         with_past=options.with_past,

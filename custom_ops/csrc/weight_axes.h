@@ -1,12 +1,12 @@
-// The common part of the bindings of linear layers with constant weights.
+// Checks of the axes of weights in panels, for all bindings.
 #pragma once
 
 #include <cstdint>
 #include <string>
 
-#include "ort_cpu.h"
+#include "operands.h"
 
-namespace reformer::ort {
+namespace reformer {
 
 // The number of columns of a weight [panels, depth, 16]. Throws Error for panels of another width.
 inline std::int64_t columns_of(Axes& axes, const char* op, const char* panels) {
@@ -34,4 +34,4 @@ inline void check_quads(Axes& axes, const char* op, const char* quads, const cha
                 std::to_string(axes["quad"]));
 }
 
-}  // namespace reformer::ort
+}  // namespace reformer

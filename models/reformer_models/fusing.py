@@ -1,0 +1,63 @@
+"""Fuses the linear layers of a model with adjacent operations, for inference on CPUs."""
+
+from __future__ import annotations
+
+import copy
+from typing import cast
+
+import torch
+from torch import nn
+
+from reformer_models.layers.attention import ReformerAttention, SelfAttention, SelfOutput
+from reformer_models.layers.feed_forward import ReformerFeedForward
+from reformer_models.layers.fused import (
+    ACTIVATIONS,
+    FusedAttention,
+    FusedFeedForward,
+    NormLinear,
+    fits_panels,
+)
+from reformer_models.layers.heads import ReformerForTask
+from reformer_models.layers.quantised import is_quantised
+from reformer_models.layers.reversible import ReversibleLayer
+
+_TYPES = (torch.float32, torch.float16)
+"""The types that the kernels compute in."""
+
+
+def fuse_linear(model: ReformerForTask) -> ReformerForTask:
+    """The same model with fused layers, for inference only; `model` does not change.
+
+    The result shares all tensors with `model`, except the weights of fused layers. Not fused are
+    linear layers with a weight whose sizes are not multiples of 16, a feed-forward whose activation
+    is not in `layers.fused.ACTIVATIONS`, and models in bf16, which no CPU kernel computes in.
+    """
+    if next(model.parameters()).dtype not in _TYPES:
+        return model
+    shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+    fused = copy.deepcopy(model, shared)
+    for layer in fused.reformer.encoder.layers:
+        layer.attention = _attention(cast(ReversibleLayer, layer).attention)
+        feed_forward = cast(ReversibleLayer, layer).feed_forward
+        layer.feed_forward = _feed_forward(feed_forward, model.config.hidden_act)
+    return fused
+
+
+def _attention(attention: ReformerAttention) -> ReformerAttention:
+    layer = cast(SelfAttention, attention.self_attention)
+    if all(map(fits_panels, layer.projections)):
+        for name, projection in list(layer.named_children()):
+            setattr(layer, name, NormLinear(attention.layer_norm, cast(nn.Linear, projection)))
+        attention.layer_norm = cast(nn.LayerNorm, nn.Identity())
+    output = cast(SelfOutput, attention.output)
+    return FusedAttention(attention) if fits_panels(output.dense) else attention
+
+
+def _feed_forward(module: ReformerFeedForward, hidden_act: str) -> nn.Module:
+    if hidden_act not in ACTIVATIONS:
+        return module
+    up: nn.Module = module.dense.dense
+    down: nn.Module = module.output.dense
+    if (is_quantised(up) and is_quantised(down)) or (fits_panels(up) and fits_panels(down)):
+        return FusedFeedForward(module.layer_norm, up, down, ACTIVATIONS[hidden_act])
+    return module
