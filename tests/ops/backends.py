@@ -64,9 +64,20 @@ def _triton(op: OpSpec, case: Case, dtype: str, *, target: int) -> Array:
     return as_numpy(interpret(op.torch_name, *torch_arguments(op, case, dtype), target=target))
 
 
-def _onnxruntime(op: OpSpec, case: Case, dtype: str, *, form: Form, optimised: bool) -> Array:
+def _onnxruntime(
+    op: OpSpec, case: Case, dtype: str, *, form: Form, optimised: bool = True, fixed: bool = False
+) -> Array:
+    """`fixed`: all sizes are fixed but batch and length, as in the models that we export."""
     attributes = tuple(case.attributes.items())
-    session = cached_session(op.name, attributes, dtype, form, optimised)
+    sizes = {
+        axis: size
+        for operand in (op.inputs if fixed else ())
+        for axis, size in zip(operand.axes, case.inputs[operand.name].shape, strict=True)
+        if axis not in ("batch", "length")
+    }
+    session = cached_session(
+        op.name, attributes, dtype, form, optimised, sizes=tuple(sizes.items())
+    )
     result: Array = session.run(None, _feeds(op, case, dtype))[0]
     return result
 
@@ -116,6 +127,11 @@ BACKENDS: tuple[Backend, ...] = (
         )
         for form in ("function", "inlined")
         for optimised in (True, False)
+    ),
+    Backend(
+        "onnx-inlined-fixed",
+        ("float32", "float16"),
+        partial(_onnxruntime, form="inlined", fixed=True),
     ),
     Backend("onnx-evaluator", ("float32", "float16"), _onnx_evaluator),
     *(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -30,16 +31,23 @@ _TYPES = {
 
 
 def make_model(
-    op: OpSpec, attributes: dict[str, AttributeValue], dtype: str, form: Form
+    op: OpSpec,
+    attributes: dict[str, AttributeValue],
+    dtype: str,
+    form: Form,
+    sizes: Mapping[str, int] | None = None,
 ) -> onnx.ModelProto:
-    """A model whose inputs and outputs have the names and shapes of the spec."""
+    """A model whose inputs and outputs have the names and shapes of the spec.
+
+    `sizes` are of axes that are not dynamic.
+    """
     types = {**_TYPES, "float": _TYPES[dtype]}
     inputs, outputs = (
         [
             ir.Value(
                 name=operand.name,
                 type=ir.TensorType(types[operand.dtype]),
-                shape=ir.Shape(operand.axes),
+                shape=ir.Shape([(sizes or {}).get(axis, axis) for axis in operand.axes]),
             )
             for operand in operands
         ]
@@ -93,9 +101,10 @@ def cached_session(
     form: Form,
     optimised: bool = True,
     library: Path | None = None,
+    sizes: tuple[tuple[str, int], ...] = (),
 ) -> onnxruntime.InferenceSession:
-    """One session for all cases that differ only in their shapes."""
-    model = make_model(by_onnx_name(name), dict(attributes), dtype, form)
+    """One session for all cases that differ only in the sizes of dynamic axes."""
+    model = make_model(by_onnx_name(name), dict(attributes), dtype, form, dict(sizes))
     if form != "node":  # the checker does not know our operators
         onnx.checker.check_model(model, full_check=True)
     return make_session(model, optimised=optimised, library=library)

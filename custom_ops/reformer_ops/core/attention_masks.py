@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+ALLOWED = 3e38
+"""The limit of the score of a key that counts, where the minimum of scores and limits is used."""
+
 MASKED = -1e9
 """Score of a key that is padding or is in the future (Hugging Face, fp32)."""
 

@@ -127,35 +127,22 @@ class OnnxWriter:
         by_row = self.op("Transpose", panels, perm=[1, 0, 2])
         return self.op("Flatten", by_row, name=f"{name}_matrix", axis=1)
 
-    def look_adjacent(
-        self,
-        chunks: ir.Value,
-        before: int,
-        after: int,
-        *,
-        ring_axis: int,
-        join_axis: int,
-        absent_if: ir.Value | None = None,
-        absent: ir.Value | None = None,
-    ) -> ir.Value:
-        """Each chunk joined with its neighbours; if `absent_if` is true, these are `absent`.
+    def ring(self, chunks: ir.Value, before: int, after: int) -> ir.Value | None:
+        """The chunks that each chunk of a ring sees, in order: `[chunks * (before + 1 + after)]`
+        int32; None if a chunk sees only itself.
 
-        Slices clamp as in Python, so a shift of the whole ring or more gives the chunk itself, as
-        in the reference.
+        A shift of the whole ring or more gives the chunk itself, as in the reference.
         """
-        parts: list[ir.Value] = []
-        for shift in range(-before, after + 1):
-            part = chunks
-            if shift:
-                tail = self.slice(chunks, shift, INT64_MAX, ring_axis)
-                head = self.slice(chunks, 0, shift, ring_axis)
-                part = self.op("Concat", tail, head, name="neighbour", axis=ring_axis)
-                if absent_if is not None and absent is not None:
-                    part = self.op("Where", absent_if, absent, part)
-            parts.append(part)
-        return (
-            parts[0] if len(parts) == 1 else self.op("Concat", *parts, name="look", axis=join_axis)
-        )
+        if before == after == 0:
+            return None
+        count = self.scalar_int32(chunks)
+        shifts = self.int32(range(-before, after + 1))
+        turns = self.op("Less", self.op("Abs", shifts), count)
+        shifts = self.op("Where", turns, shifts, self.int32(0))
+        column = self.op("Unsqueeze", self.iota(chunks), self.ints(1))
+        beyond = self.op("Add", self.op("Add", column, shifts), count)  # 1 to 3 * chunks - 1
+        laps = self.op("Mul", self.op("Div", beyond, count), count)
+        return self.op("Reshape", self.op("Sub", beyond, laps), self.ints(-1), name="ring")
 
     def softmax_attend(self, scores: ir.Value, values: ir.Value) -> tuple[ir.Value, ir.Value]:
         """`exp(scores - lse) @ values` in fp32 and `lse[..., 1]`, rounded as in the reference.
@@ -174,6 +161,12 @@ class OnnxWriter:
             return self.op("Mul", product, scale, name="attended"), lse
         weights = self.to_model_type(self.op("Mul", weights, scale))
         return self.to_float32(self.op("MatMul", weights, values, name="attended")), lse
+
+
+def fixed_size(value: ir.Value, axis: int) -> int | None:
+    """The size of an axis; None if it is dynamic, or unknown as in a function."""
+    size = None if value.shape is None else value.shape[axis]
+    return size if isinstance(size, int) else None
 
 
 def as_attributes(attributes: dict[str, Any]) -> Sequence[ir.Attr]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from reformer_ops.core.attention_masks import ABSENT, KEY_NORM_EPSILON, MASKED, SELF
-from reformer_ops.core.onnx_writer import OnnxWriter
+from reformer_ops.core.attention_masks import ABSENT, ALLOWED, KEY_NORM_EPSILON, MASKED, SELF
+from reformer_ops.core.onnx_writer import OnnxWriter, fixed_size
 from reformer_ops.sorted_chunk_attention.onnx_sort import stable_sort
 
 _NEVER = int(np.iinfo(np.int32).max)  # no query has a position this large: the key is masked
@@ -27,79 +27,144 @@ def body(
 ) -> ir.Value:
     """The attended values, `[batch, length, heads, head_dim]` in the model's type.
 
-    Chunks have a static length. A shorter sequence is padded to one chunk; then only the first
-    round counts and no neighbour is seen. The padded slots may have the score `MASKED`, because
-    every query has its own score `SELF`, so their weight is 0.
+    A sequence shorter than a chunk is one chunk of its own length; then only the first round
+    counts, and no neighbour is seen. The body is shorter if the shape of `buckets` says that there
+    is one round.
     """
-    length = w.size(buckets, 3)
-    padded = w.op("Max", length, w.ints(chunk_length))
-    only_chunk = w.op("LessOrEqual", length, w.ints(chunk_length), name="only_chunk")
+    length = w.size(mask, 1)
     batch, heads, num_hashes = (w.size(buckets, axis) for axis in range(3))
     head_dim = w.size(query_key, 3)
+    # With one round, and chunks that see no chunk twice, a query sees its own position once, at a
+    # fixed place. Then its weights sum to 1, and the logsumexp is not needed.
+    is_simple = fixed_size(buckets, 2) == 1 and max(num_chunks_before, num_chunks_after) < 2
+    size = w.op("Min", length, w.ints(chunk_length), name="size")
+    per_round = w.op("Div", length, size, name="chunks_of_a_round")
 
     rows = w.op("Reshape", buckets, w.shape(-1, length))
     order, rank = stable_sort(w, rows, length, num_buckets + 1)
-    # Slots past the end repeat the last position: any valid index works.
-    last = w.op("Sub", length, w.ints(1))
-    slots = w.op("Min", w.iota(padded, "slots"), w.scalar_int32(last))
-    order = w.op("Gather", order, slots, axis=1)
     # The size is not -1: a length that is not a multiple must fail here, even if the sum of all
     # rounds is a multiple.
-    chunks = w.op("Mul", num_hashes, w.op("Div", padded, w.ints(chunk_length)))
-    order = w.op("Reshape", order, w.shape(batch, heads, chunks, chunk_length), name="order")
-
-    def adjacent(chunks: ir.Value, absent: int | None = None) -> ir.Value:
-        return w.look_adjacent(
-            chunks,
-            num_chunks_before,
-            num_chunks_after,
-            ring_axis=2,
-            join_axis=3,
-            absent_if=None if absent is None else only_chunk,
-            absent=None if absent is None else w.int32(absent),
-        )
+    chunks = w.op("Mul", num_hashes, per_round)
+    order = w.op("Reshape", order, w.shape(batch, heads, chunks, size), name="order")
+    seen, absent = _seen(w, order, chunks, per_round, size, num_chunks_before, num_chunks_after)
 
     # Gather rows of [batch * length * heads, head_dim], to avoid a transpose of the tensors.
-    token = _offset(w, order, batch, w.scalar_int32(length), axis=0)
-    head = w.op("Mul", token, w.scalar_int32(heads))
-    head = _offset(w, head, heads, None, axis=1)
-    queries = _gather_rows(w, query_key, head, head_dim, "queries")
-    values = adjacent(_gather_rows(w, value, head, head_dim, "values"))
-    keys = adjacent(_normalised(w, queries))
+    per_sequence = w.scalar_int32(length)
+
+    def rows_of(tokens: ir.Value) -> tuple[ir.Value, ir.Value]:
+        """Indices into `[batch * length]` and into `[batch * length * heads]`."""
+        token = _offset(w, tokens, batch, per_sequence, axis=0)
+        row = w.op("Mul", token, w.scalar_int32(heads))
+        return token, _offset(w, row, heads, None, axis=1)
+
+    _, query_rows = rows_of(order)
+    key_tokens, key_rows = rows_of(seen)
+    queries = _gather_rows(w, query_key, query_rows, head_dim, "queries")
+    keys = _gather_rows(w, _normalised(w, query_key), key_rows, head_dim, "keys")
+    values = _gather_rows(w, value, key_rows, head_dim, "values")
     scores = w.op("MatMul", queries, w.op("Transpose", keys, perm=[0, 1, 2, 4, 3]))
     scores = w.to_float32(scores)
 
-    exists = w.op("Less", w.int32(np.arange(chunk_length)), w.scalar_int32(length), name="exists")
     reach = w.op("Where", mask, w.iota(length), w.int32(_NEVER))  # [batch, length]
-    reach = w.op("Gather", w.op("Reshape", reach, w.ints(-1)), token, axis=0)
-    reach = adjacent(w.op("Where", exists, reach, w.int32(_NEVER)), _NEVER)
+    reach = w.op("Gather", w.op("Reshape", reach, w.ints(-1)), key_tokens, axis=0)
+    if absent is not None:
+        reach = w.op("Where", absent, w.int32(_NEVER), reach)
+        seen = w.op("Where", absent, w.int32(-1), seen)
     reach = w.op("Unsqueeze", reach, w.ints(3), name="reach")
-    key_positions = adjacent(w.op("Where", exists, order, w.int32(-1)), -1)
-    key_positions = w.op("Unsqueeze", key_positions, w.ints(3), name="key_positions")
     positions = w.op("Unsqueeze", order, w.ints(4))
-    if causal:
-        allowed = w.op("GreaterOrEqual", positions, reach, name="allowed")
+    if not causal:
+        allowed = w.op("Less", reach, w.int32(_NEVER))
+        limits = w.op("Where", allowed, w.float32(ALLOWED), w.float32(MASKED), name="limits")
+    elif is_simple:
+        floor = _own_places(w, size, num_chunks_before, num_chunks_after)
+        limits = _causal_limits(w, positions, reach, floor)
     else:
-        allowed = w.op("Less", reach, w.int32(_NEVER), name="allowed")
-    scores = w.op("Where", allowed, scores, w.float32(MASKED))
-    is_self = w.op("Equal", positions, key_positions)
-    scores = w.op("Where", is_self, w.float32(SELF), scores, name="scores")
-    attended, lse = w.softmax_attend(scores, values)
+        limits = _causal_limits(w, positions, reach, w.float32(MASKED))
+    scores = w.op("Min", scores, limits, name="limited")
+    if not (causal and is_simple):
+        is_self = w.op("Equal", positions, w.op("Unsqueeze", seen, w.ints(3)))
+        scores = w.op("Where", is_self, w.float32(SELF), scores, name="scores")
+    weights = w.op("Softmax", scores, name="weights", axis=-1)
+    attended = w.op("MatMul", w.to_model_type(weights), values, name="attended")
 
     # Undo the sort: for each (batch, length, head, round) the row of its result.
     rank = w.op("Reshape", rank, w.shape(batch, heads, num_hashes, length))
-    place = _offset(w, rank, num_hashes, w.scalar_int32(padded), axis=2)
-    per_head = w.op("Mul", num_hashes, padded)
+    place = _offset(w, rank, num_hashes, per_sequence, axis=2)
+    per_head = w.op("Mul", num_hashes, length)
     place = _offset(w, place, heads, w.scalar_int32(per_head), axis=1)
     place = _offset(w, place, batch, w.scalar_int32(w.op("Mul", per_head, heads)), axis=0)
     place = w.op("Transpose", place, name="place", perm=[0, 3, 1, 2])
-    attended = _gather_rows(w, attended, place, head_dim, "unsorted")
-    lse = w.op("Gather", w.op("Reshape", lse, w.ints(-1)), place, axis=0)
+    unsorted = _gather_rows(w, attended, place, head_dim, "unsorted")
+    if is_simple:
+        return w.op("Squeeze", unsorted, w.ints(3), name="output")
 
+    def by_token(tensor: ir.Value) -> ir.Value:
+        """`[batch, heads, chunks, size, 1] -> [batch, length, heads, num_hashes]`."""
+        return w.op("Gather", w.op("Reshape", tensor, w.ints(-1)), place, axis=0)
+
+    last = w.ints(-1)
+    top = w.op("ReduceMax", scores, last, keepdims=1)
+    largest = w.op("ReduceMax", weights, last, keepdims=1)  # exp(top) / sum of all exp
+    lse = w.op("Sub", top, w.op("Log", largest), name="lse")
+    # The sum of the weights exp(scores - lse): not 1 where fp32 rounds lse.
+    sums = w.op("Div", w.op("Exp", w.op("Sub", top, lse)), largest, name="sums")
     later_round = w.op("Greater", w.iota(num_hashes), w.int32(0))
-    unused = w.op("And", later_round, only_chunk)
-    lse = w.op("Where", unused, w.float32(ABSENT), lse)
-    return _sum_rounds(w, attended, lse)
+    unused = w.op("And", later_round, w.op("Equal", per_round, w.ints(1)))
+    lse = w.op("Where", unused, w.float32(ABSENT), by_token(lse))
+    return _sum_rounds(w, unsorted, lse, by_token(sums))
+
+
+def _seen(
+    w: OnnxWriter,
+    order: ir.Value,
+    chunks: ir.Value,
+    per_round: ir.Value,
+    size: ir.Value,
+    before: int,
+    after: int,
+) -> tuple[ir.Value, ir.Value | None]:
+    """The positions of the keys that each chunk sees, `[batch, heads, chunks, keys]`.
+
+    Also those of `[keys]` that do not exist, the neighbours of a single chunk.
+    """
+    ring = w.ring(chunks, before, after)
+    if ring is None:
+        return order, None
+    seen = w.op("Gather", order, ring, axis=2)
+    seen = w.op("Reshape", seen, w.shape(0, 0, chunks, -1), name="seen")
+    others = w.ints(*(int(shift != 0) for shift in range(-before, after + 1)))
+    only_chunk = w.op("Equal", per_round, w.ints(1))
+    absent = w.op("And", only_chunk, w.op("Equal", others, w.ints(1)))
+    absent = w.op("Expand", w.op("Unsqueeze", absent, w.ints(1)), w.shape(1, size))
+    return seen, w.op("Reshape", absent, w.ints(-1), name="absent")
+
+
+def _own_places(w: OnnxWriter, size: ir.Value, before: int, after: int) -> ir.Value:
+    """`[size, keys]`: `SELF` where a key of a chunk is the query itself, else `MASKED`."""
+    slots = w.iota(size, "slots")
+    is_same = w.op("Equal", w.op("Unsqueeze", slots, w.ints(1, 2)), slots)  # [size, 1, size]
+    is_own_chunk = w.ints(*(int(shift == 0) for shift in range(-before, after + 1)))
+    is_own_chunk = w.op("Unsqueeze", w.op("Equal", is_own_chunk, w.ints(1)), w.ints(1))
+    is_self = w.op("Reshape", w.op("And", is_same, is_own_chunk), w.shape(size, -1))
+    return w.op("Where", is_self, w.float32(SELF), w.float32(MASKED), name="own_places")
+
+
+def _causal_limits(
+    w: OnnxWriter, positions: ir.Value, reach: ir.Value, floor: ir.Value
+) -> ir.Value:
+    """The largest score that each key may have: `floor` unless the key counts.
+
+    The minimum of scores and limits is several times as fast as Where in ONNX Runtime. Positions
+    are below 2**23, so their differences, in halves, are exact in fp32. Times 2**32, they are
+    larger than every score or less than `MASKED`.
+    """
+
+    def scaled(value: ir.Value) -> ir.Value:
+        return w.op("Mul", w.op("Cast", value, to=ir.DataType.FLOAT), w.float32(2.0**32))
+
+    half = w.float32(2.0**31)
+    distance = w.op("Sub", scaled(positions), w.op("Add", scaled(reach), half), name="distance")
+    return w.op("Max", distance, floor, name="limits")
 
 
 def _offset(
@@ -124,22 +189,24 @@ def _gather_rows(
 def _normalised(w: OnnxWriter, queries: ir.Value) -> ir.Value:
     """Keys: queries divided by their root mean square and the square root of head_dim, in fp32."""
     rows = w.to_float32(queries)
-    mean_square = w.op("ReduceMean", w.op("Mul", rows, rows), w.ints(-1), keepdims=1)
-    head_dim = w.op("Cast", w.size(queries, 4), to=ir.DataType.FLOAT)
-    root = w.op("Sqrt", w.op("Add", mean_square, w.float32(KEY_NORM_EPSILON)))
-    norm = w.op("Mul", root, w.op("Sqrt", head_dim))
-    return w.to_model_type(w.op("Div", rows, norm, name="keys"))
+    squares = w.op("ReduceSumSquare", rows, w.ints(-1), keepdims=1)
+    head_dim = w.op("Cast", w.size(queries, 3), to=ir.DataType.FLOAT)
+    epsilon = w.op("Mul", head_dim, w.float32(KEY_NORM_EPSILON))
+    norm = w.op("Sqrt", w.op("Add", squares, epsilon))
+    return w.to_model_type(w.op("Div", rows, norm, name="normalised"))
 
 
-def _sum_rounds(w: OnnxWriter, attended: ir.Value, lse: ir.Value) -> ir.Value:
-    """The rounds, weighted by a softmax over their logsumexps; the softmax is fp32.
+def _sum_rounds(w: OnnxWriter, attended: ir.Value, lse: ir.Value, sums: ir.Value) -> ir.Value:
+    """The rounds, times `sums`, weighted by exp(lse - logsumexp of all rounds), which is fp32.
 
-    `attended` is `[batch, length, heads, num_hashes, head_dim]`, `lse` the same without head_dim.
+    `attended` is `[batch, length, heads, num_hashes, head_dim]`, the others the same without
+    head_dim.
     """
     last = w.ints(-1)
     top = w.op("ReduceMax", lse, last, keepdims=1)
     total = w.op("ReduceSum", w.op("Exp", w.op("Sub", lse, top)), last, keepdims=1)
-    share = w.op("Exp", w.op("Sub", lse, w.op("Add", top, w.op("Log", total))), name="share")
-    weighed = w.op("Mul", attended, w.op("Unsqueeze", share, last))
-    summed = w.op("ReduceSum", weighed, w.ints(3), keepdims=0)
+    share = w.op("Exp", w.op("Sub", lse, w.op("Add", top, w.op("Log", total))))
+    share = w.op("Unsqueeze", w.op("Mul", share, sums), last, name="share")
+    # No product of matrices: not every device has those in fp32.
+    summed = w.op("ReduceSum", w.op("Mul", w.to_float32(attended), share), w.ints(3), keepdims=0)
     return w.to_model_type(summed, name="output")
