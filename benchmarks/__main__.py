@@ -1,4 +1,4 @@
-"""`make bench`: python -m benchmarks [--quick] [--threads N] [--out DIR]"""
+"""`make bench`: python -m benchmarks [--quick] [--threads N] [--out DIR] [--before FILE]"""
 
 from __future__ import annotations
 
@@ -13,7 +13,13 @@ from reformer_export.errors import ReformerError
 
 @click.command("python -m benchmarks")
 @suite_options("build/bench", quick="about three minutes")
-def main(quick: bool, threads: int | None, out: Path) -> None:
+@click.option(
+    "--before",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="results.json of an earlier run, to show its values beside the new ones.",
+)
+def main(quick: bool, threads: int | None, out: Path, before: Path | None) -> None:
     """Measure the speed and memory that the project promises; print them beside the limits.
 
     The exit code is 1 if a measurement failed with an error.
@@ -27,6 +33,7 @@ def main(quick: bool, threads: int | None, out: Path) -> None:
             out,
             scope=QUICK if quick else FULL,
             threads=threads,
+            before=before,
             progress=lambda message: click.echo(message, err=True),
         )
     except ReformerError as error:

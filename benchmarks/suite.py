@@ -51,18 +51,23 @@ SHAPES: dict[str, dict[str, Any]] = {
     "cp": {},
     "enwik8-cut": {**_ENWIK8, "attn_layers": _ENWIK8["attn_layers"][:4]},
     "enwik8": _ENWIK8,
+    "cp-million": {"axial_pos_shape": (1024, 1024), "max_position_embeddings": bars.MILLION},
 }
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The measurements of one artifact: name, shape, lengths and contenders."""
+    """The measurements of one artifact: name, shape, lengths and contenders.
+
+    `logits` is the option of the export: "all", or "last" for long sequences.
+    """
 
     name: str
     shape: str
     lengths: tuple[int, ...]
     against: tuple[str, ...] = ()
     repeat: int = 3
+    logits: str = "all"
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,8 @@ FULL = Scope(
     (
         Plan(bars.CP, "cp", (1024, 4096, 16384, 65536), _ALL),
         Plan(bars.ENWIK8_CUT, "enwik8-cut", (1024, 4096, 16384), _ALL),
-        Plan(bars.CP_LONGEST, "cp", (bars.LONGEST,), repeat=1),
+        Plan(bars.CP_LONGEST, "cp", (bars.LONGEST,), repeat=1, logits="last"),
+        Plan(bars.CP_MILLION, "cp-million", (bars.MILLION,), repeat=1, logits="last"),
         Plan(bars.ENWIK8_WHOLE, "enwik8", (16384,), repeat=1),
     )
 )
@@ -141,6 +147,7 @@ def run_suite(
     *,
     scope: Scope = FULL,
     threads: int | None = None,
+    before: Path | None = None,
     progress: Progress | None = None,
 ) -> SuiteReport:
     """Measure everything that the project promises; write results and plots into `folder`.
@@ -153,26 +160,33 @@ def run_suite(
         folder: created if it is missing.
         scope: everything, or the part that takes minutes (`QUICK`).
         threads: the number for every contender; by default all usable cores.
+        before: results.json of an earlier run; its values stand beside the new ones.
         progress: receives progress messages.
 
     Raises:
-        UsageError: this is not a checkout, so the program that creates checkpoints is missing.
+        UsageError: this is not a checkout, so the program that creates checkpoints is missing; or
+            `before` is not the results.json of this command.
         MissingDependencyError: matplotlib or torch is not installed.
     """
     say = progress or (lambda message: None)
     threads = threads or usable_cores()
+    earlier = {} if before is None else bars.measured_before(before)
     prepare_folder(folder)
     start = time.perf_counter()
     models: dict[str, BenchReport] = {}
     failures: list[str] = []
-    artifacts: dict[str, Path] = {}
+    artifacts: dict[tuple[str, str], Path] = {}
     for plan in scope.plans:
+        made = (plan.shape, plan.logits)
         try:
-            if plan.shape not in artifacts:
-                say(f"making the artifact {plan.shape}")
-                artifacts[plan.shape] = make_artifact(folder / plan.shape, SHAPES[plan.shape])
+            if made not in artifacts:
+                name = plan.shape if plan.logits == "all" else f"{plan.shape}-{plan.logits}"
+                say(f"making the artifact {name}")
+                artifacts[made] = make_artifact(
+                    folder / name, SHAPES[plan.shape], logits=plan.logits
+                )
             models[plan.name] = bench_artifact(
-                artifacts[plan.shape],
+                artifacts[made],
                 lengths=plan.lengths,
                 threads=threads,
                 against=plan.against,
@@ -194,18 +208,19 @@ def run_suite(
         models=models,
         ops=ops,
         failures=tuple(failures),
-        bars=tuple(bars.all_bars(models, ops)),
+        bars=tuple(bars.beside(bars.all_bars(models, ops), earlier)),
     )
     _write(folder, report)
     return report
 
 
-def make_artifact(folder: Path, changes: Mapping[str, Any]) -> Path:
+def make_artifact(folder: Path, changes: Mapping[str, Any], *, logits: str = "all") -> Path:
     """Create a checkpoint with random weights and export it as a user would; returns the artifact.
 
     Args:
         folder: receives both; its former content is deleted.
         changes: fields of the config that differ from those of the example.
+        logits: the option of the export.
 
     Raises:
         UsageError: the example is missing.
@@ -216,7 +231,7 @@ def make_artifact(folder: Path, changes: Mapping[str, Any]) -> Path:
     make_checkpoint(checkpoint, changes)
     command = [sys.executable, "-m", "reformer_export", "to-onnx", "--no-verify", "--json"]
     # Weights in a separate file are memory-mapped; inside the graph they are parsed and copied.
-    command.append("--external-data")
+    command += ["--external-data", "--logits", logits]
     done = subprocess.run(
         [*command, "-m", str(checkpoint), str(artifact)],
         capture_output=True,

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from benchmarks.bars import HEADER, Bar, all_bars
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks.bars import HEADER, Bar, all_bars, beside, measured_before
 from benchmarks.suite import FULL, QUICK, Plan, Scope
 from reformer_export.bench.gemm import GemmRate
 from reformer_export.bench.op_cases import ENWIK8, SMALL
 from reformer_export.bench.ops import OpResult, OpsReport
 from reformer_export.bench.report import BenchReport, GemmRates, Ratio, Result, gemm_notes
+from reformer_export.errors import UsageError
 from reformer_ops import NativeStatus
 
 GEMM = GemmRates((GemmRate(gflops=100.0, cores=2.0),))
@@ -74,7 +80,7 @@ def test_what_was_not_measured_says_so_and_is_neither_met_nor_missed() -> None:
     assert any(bar.measured is not None for bar in quick)
     open_bar = next(bar for bar in quick if bar.measured is None)
     assert open_bar.met is None
-    assert open_bar.row()[2:] == ("not measured", open_bar.row()[3], "")
+    assert open_bar.row()[2:] == ("", "not measured", open_bar.row()[4], "")
     assert all(bar.measured is None for bar in all_bars({}, None))
 
 
@@ -82,15 +88,17 @@ def test_rows_read_well() -> None:
     assert Bar("speed", "here", 2.3, 2.5).row() == (
         "speed",
         "here",
+        "",
         "2.50x",
         "at least 2.30x",
         "met",
     )
     slow = Bar("time", "there", 90, 91.2, "{:.0f} s", at_most=True)
-    assert slow.row() == ("time", "there", "91 s", "at most 90 s", "missed")
+    assert slow.row() == ("time", "there", "", "91 s", "at most 90 s", "missed")
     assert len(HEADER) == len(slow.row())
     assert slow.to_json() == {
-        "what": "time", "at": "there", "limit": 90, "at_most": True, "measured": 91.2, "met": False,
+        "what": "time", "at": "there", "limit": 90, "at_most": True, "before": None,
+        "measured": 91.2, "met": False,
     }  # fmt: skip
 
 
@@ -100,3 +108,17 @@ def test_a_gemm_faster_than_the_roof_is_told_of() -> None:
     assert "100 GFLOP/s" in note
     assert "210" in note
     assert not list(gemm_notes(GemmRates((GemmRate(100.0, 2.0, onnxruntime=105.0),)), threads=2))
+
+
+def test_values_of_an_earlier_run(tmp_path: Path) -> None:
+    found = bars_of(FULL)
+    file = tmp_path / "results.json"
+    file.write_text(json.dumps({"bars": [bar.to_json() for bar in found]}))
+    earlier = measured_before(file)
+    assert all(bar.before == bar.measured for bar in beside(found, earlier))
+    assert beside(found, {})[0].before is None
+    row = beside(found, {(found[0].what, found[0].at): 4.0})[0].row()
+    assert row[HEADER.index("before")] == "4.0x"
+    file.write_text("[]")
+    with pytest.raises(UsageError, match=r"takes the results\.json that `make bench` wrote"):
+        measured_before(file)

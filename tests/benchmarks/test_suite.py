@@ -35,6 +35,6 @@ def test_the_suite_from_checkpoint_to_table(tmp_path: Path) -> None:
     assert len(document["bars"]) == len(report.bars)
     table = (tmp_path / "table.md").read_text().splitlines()
     assert len(table) == 2 + len(report.bars)
-    assert table[0] == "| what | at | measured | bar |  |"
+    assert table[0] == "| what | at | before | measured | bar |  |"
     for name in ("cp.png", "enwik8.png", "ops.png"):
         assert (tmp_path / name).read_bytes().startswith(PNG)

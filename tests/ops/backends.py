@@ -132,6 +132,7 @@ BACKENDS: tuple[Backend, ...] = (
         "onnx-inlined-fixed",
         ("float32", "float16"),
         partial(_onnxruntime, form="inlined", fixed=True),
+        slow=True,  # each shape needs a session
     ),
     Backend("onnx-evaluator", ("float32", "float16"), _onnx_evaluator),
     *(
@@ -160,6 +161,6 @@ BACKENDS: tuple[Backend, ...] = (
 LINEAR_BACKENDS: dict[str, Backend] = {
     each.name: each
     for each in BACKENDS
-    if not each.name.startswith(("triton", "onnx-evaluator")) and "unoptimised" not in each.name
+    if not (each.slow or each.name == "onnx-evaluator" or "unoptimised" in each.name)
 }
 """Those that run linear layers, by name."""
