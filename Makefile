@@ -111,6 +111,10 @@ gpu-check:  ## check everything that needs a GPU: OUT=folder for the report [WHE
 bench-weights: $(READY)  ## measure models with weights of 8 bits against fp32 (ARGS=--quick)
 	@$(PYTHON) -m benchmarks.weights $(ARGS)
 
+.PHONY: bench-serve
+bench-serve: $(READY)  ## measure the HTTP server against the bare runner (ARGS=--quick)
+	@$(PYTHON) -m benchmarks.serving $(ARGS)
+
 .PHONY: clean
 clean:  ## remove everything that make created, including the virtual environment
 	rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache

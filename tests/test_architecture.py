@@ -60,7 +60,7 @@ FLOORS: dict[str, tuple[set[str], ...]] = {
     "reformer_export": (
         {"__main__"},
         {"cli"},
-        {"bench", "exporters"},
+        {"bench", "exporters", "serving"},
         {"quality"},
         {"generation"},
         {"inference"},
@@ -72,7 +72,7 @@ FLOORS: dict[str, tuple[set[str], ...]] = {
         {"errors"},
     ),
     "benchmarks": (
-        {"__main__", "baselines", "cpp", "training", "weights"},
+        {"__main__", "baselines", "cpp", "serving", "training", "weights"},
         {"suite"},
         {"allocations", "bars", "options"},
     ),

@@ -30,6 +30,7 @@ _VERBS = {
     "verify": "Compare an artifact with the checkpoint it came from.",
     "run": "Run an artifact on token ids or a text.",
     "generate": "Continue a text, token by token.",
+    "serve": "Serve an artifact over HTTP.",
     "package": "Pack an artifact with everything that a device needs to run it.",
     "bench": "Measure an artifact's speed and memory.",
     "inspect": "Show what is in an artifact; check its hashes.",

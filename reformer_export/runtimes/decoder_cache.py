@@ -93,6 +93,30 @@ class Cache:
         }
         return cls(layout, tensors, np.zeros(batch, np.int64), np.zeros(batch, np.int64))
 
+    @classmethod
+    def joined(cls, caches: Sequence[Cache]) -> Cache:
+        """One cache with the rows of several caches of the same model, in this order.
+
+        It has room for as many tokens as the largest of them.
+        """
+        capacity = max((cache.capacity or 0 for cache in caches), default=0)
+        wide = [
+            cache if cache.capacity in (None, capacity) else cache.with_capacity(capacity)
+            for cache in caches
+        ]
+        if len(wide) == 1:
+            return wide[0]
+        tensors = {
+            name: np.concatenate([cache.tensors[name] for cache in wide])
+            for name in wide[0].tensors
+        }
+        return cls(
+            wide[0].layout,
+            tensors,
+            np.concatenate([cache.past_length for cache in wide]),
+            np.concatenate([cache.prompt_length for cache in wide]),
+        )
+
     @property
     def batch(self) -> int:
         """The number of sequences."""

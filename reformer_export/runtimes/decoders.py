@@ -60,6 +60,11 @@ DECODERS: dict[str, DecoderRuntime] = {
 and can run the artifact."""
 
 
+def can_generate(artifact: Artifact) -> bool:
+    """True if the artifact has a format that a decoder runs."""
+    return any(entry.can_run(artifact) for entry in DECODERS.values())
+
+
 def open_decoder(
     artifact: Artifact, *, runtime: str = "auto", threads: int | None = None, ops: Choice = "auto"
 ) -> Decoder:

@@ -24,6 +24,7 @@ VERBS = (
     "to-tensorrt",
     "verify",
     "run",
+    "serve",
     "bench",
     "inspect",
     "add-kernels",

@@ -1,0 +1,1 @@
+"""What the HTTP server costs, compared with the bare runner."""
