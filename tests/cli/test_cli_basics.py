@@ -25,6 +25,7 @@ VERBS = (
     "verify",
     "run",
     "serve",
+    "to-triton",
     "bench",
     "inspect",
     "add-kernels",
