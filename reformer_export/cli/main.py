@@ -31,6 +31,7 @@ _VERBS = {
     "run": "Run an artifact on token ids or a text.",
     "generate": "Continue a text, token by token.",
     "serve": "Serve an artifact over HTTP.",
+    "map": "Run an artifact on every document of a corpus.",
     "to-triton": "Add an artifact to a model repository for Triton Inference Server.",
     "package": "Pack an artifact with everything that a device needs to run it.",
     "bench": "Measure an artifact's speed and memory.",

@@ -25,6 +25,7 @@ VERBS = (
     "verify",
     "run",
     "serve",
+    "map",
     "to-triton",
     "bench",
     "inspect",
