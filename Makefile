@@ -115,6 +115,12 @@ bench-weights: $(READY)  ## measure models with weights of 8 bits against fp32 (
 bench-serve: $(READY)  ## measure the HTTP server against the bare runner (ARGS=--quick)
 	@$(PYTHON) -m benchmarks.serving $(ARGS)
 
+# Ray and pyarrow are large, so `make venv` does not install them.
+.PHONY: test-map
+test-map: $(READY)  ## install what `map` needs, and run its tests, the slow ones too
+	@$(call INSTALL,--no-build-isolation --editable '.[map]')
+	@$(PYTEST) tests/serving/corpus
+
 .PHONY: clean
 clean:  ## remove everything that make created, including the virtual environment
 	rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache

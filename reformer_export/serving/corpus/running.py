@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from reformer_export import errors
 from reformer_export.artifact import Artifact
 from reformer_export.artifact.manifest import MANIFEST, FileRecord
 from reformer_export.errors import ReformerError, RuntimeUnavailableError, UsageError
@@ -285,20 +286,23 @@ class _RayMapper:
 
     def __init__(self, job: Job) -> None:
         self._job = job
-        self._mapper = Mapper(job)
+        self._mapper: Mapper | None = None
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        shards = [_shard(json.loads(text)) for text in batch["shard"]]
+        rows = [self._row(_shard(json.loads(text))) for text in batch["shard"]]
+        return {key: [row[key] for row in rows] for key in rows[0]}
+
+    def _row(self, shard: Shard) -> dict[str, Any]:
+        counts, error = Counts(), ""
         filesystem, folder = open_url(self._job.destination)
-        counts = [
-            Counts()
-            if filesystem.exists(f"{folder}/{result_file(shard)}")
-            else self._mapper.run(shard)
-            for shard in shards
-        ]
-        return {
-            key: [getattr(each, key) for each in counts] for key in ("documents", "bad", "tokens")
-        }
+        if not filesystem.exists(f"{folder}/{result_file(shard)}"):
+            try:
+                if self._mapper is None:
+                    self._mapper = Mapper(self._job)
+                counts = self._mapper.run(shard)
+            except ReformerError as failed:  # Ray would repeat it, and lose its type
+                error = f"{type(failed).__name__}:{failed}"
+        return {**vars(counts), "error": error}
 
 
 def _shard(document: dict[str, Any]) -> Shard:
@@ -333,11 +337,11 @@ def _run_on_ray(job: Job, shards: Sequence[Shard], workers: int | None) -> Itera
             num_cpus=threads,
         )
         for row in mapped.iter_rows():
+            if told := row.pop("error"):
+                name, _, message = told.partition(":")
+                raise getattr(errors, name, RuntimeUnavailableError)(message)
             yield Counts(**{key: int(value) for key, value in row.items()})
     except ray.exceptions.RayError as error:
-        cause = getattr(error, "cause", None)
-        if isinstance(cause, ReformerError):
-            raise cause from error
         reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
         raise RuntimeUnavailableError(
             f"Ray failed: {reason}; run the command again, what is done is kept"

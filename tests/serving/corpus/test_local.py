@@ -96,6 +96,27 @@ def test_a_second_run_does_what_is_missing(
     assert snapshot(out) == before
 
 
+def test_object_stores(model: Artifact, corpus: Callable[[int], Corpus], tmp_path: Path) -> None:
+    """Through fsspec's file system in memory, which has no rename, as object stores have none."""
+    import fsspec
+
+    source, documents = corpus(12)
+    memory = fsspec.filesystem("memory")
+    for path in source.iterdir():
+        memory.pipe_file(f"/corpus/{path.name}", path.read_bytes())
+    options: Any = {"shard_rows": 5, "local": True}
+    map_corpus(model.path, "memory://corpus", "memory://out", **options)
+    done = map_corpus(model.path, "memory://corpus", "memory://out", **options)
+    assert (done.shards, done.done_before) == (4, 4)
+    map_corpus(model.path, str(source), str(tmp_path / "out"), **options)
+    for name, data in snapshot(tmp_path / "out").items():
+        if name != "_plan.json":  # it has the paths of the corpus
+            assert memory.cat_file(f"/out/{name}") == data
+    assert len(table(tmp_path / "out")) == len(documents)
+    memory.rm("/out", recursive=True)
+    memory.rm("/corpus", recursive=True)
+
+
 def test_other_settings_or_another_corpus_are_refused(
     model: Artifact, corpus: Callable[[int], Corpus], tmp_path: Path
 ) -> None:

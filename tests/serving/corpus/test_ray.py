@@ -48,6 +48,7 @@ def test_a_node_is_lost_half_way(
     def progress(message: str) -> None:
         said.append(message)
         if message.startswith("20 of"):
+            assert ray.cluster_resources()["CPU"] == 2
             cluster.remove_node(node, allow_graceful=False)
 
     done = map_corpus(model.path, str(source), str(out), **options, progress=progress)
