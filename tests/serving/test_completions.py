@@ -145,6 +145,7 @@ def test_without_a_seed_completions_differ(server: Server) -> None:
         ({"prompt": "a", "top_p": 0}, 400, "top-p 0.0"),
         ({"prompt": "a", "top_k": -1}, 400, "top_k must be"),
         ({"prompt": "a", "seed": -1}, 400, "seed must be"),
+        ({"prompt": "a", "stream": "yes"}, 400, "stream must be true or false"),
         ({"prompt": "a", "stop": [""]}, 400, "stop must be"),
         ({"prompt": "a", "stop": ["a"] * 5}, 400, "stop must be"),
         ({"prompt": "a", "logprobs": 1}, 400, "logprobs is not offered"),
@@ -157,5 +158,5 @@ def test_without_a_seed_completions_differ(server: Server) -> None:
 def test_wrong_requests_are_refused(
     server: Server, fields: dict[str, Any], status: int, said: str, stream: bool
 ) -> None:
-    reply = server.complete(**fields, stream=stream)
+    reply = server.complete(**{"stream": stream, **fields})
     assert (reply.status, said in reply.error) == (status, True), reply.error

@@ -19,7 +19,9 @@ import pytest
 from reformer_export.generation.generator import Generator
 from reformer_export.runtimes.base import Runner
 
-from .served import Reply, Server, binary_request, read_logits, serving, stop
+from ..cli.invocation import child
+from ..tools.model_fixtures import Fixtures
+from .served import Reply, Server, binary_request, json_request, read_logits, serving, stop
 
 pytestmark = pytest.mark.slow
 
@@ -213,3 +215,40 @@ def test_a_slow_body_is_given_up(artifact: Path) -> None:
             assert b"408" in client.recv(4096)
         code, _ = stop(server)
         assert code == 0
+
+
+def test_a_model_that_does_not_generate(fixtures: Fixtures) -> None:
+    with serving(fixtures.artifact("text-classification").path) as server:
+        assert server.started["generates"] is False
+        reply = server.complete(prompt="a")
+        assert (reply.status, "does not generate" in reply.error) == (404, True)
+        inputs = ids(9)
+        (output,) = server.infer(json_request(inputs)).document["outputs"]
+        assert output["shape"] == [1, 3]
+
+
+@pytest.mark.parametrize(
+    ("options", "said", "code"),
+    [
+        (["--host", "256.0.0.1"], "cannot listen on 256.0.0.1", 2),
+        (["--runtime", "aoti"], "holds no aoti", 2),
+        (["--token-file", "/nowhere"], "cannot read a token", 2),
+        (["--workers", "0"], "0 is not in the range", 2),
+    ],
+)
+def test_a_server_that_cannot_start(
+    artifact: Path, options: list[str], said: str, code: int
+) -> None:
+    done = child("serve", artifact, "--port", 0, *options, capture_output=True)
+    assert done.returncode == code
+    (line,) = (line for line in done.stderr.splitlines() if line.startswith("error: "))
+    assert said in line
+    assert "Traceback" not in done.stderr
+
+
+def test_a_port_in_use_is_an_error(artifact: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = child("serve", artifact, "--port", port, capture_output=True)
+    assert done.returncode == 2
+    assert f"cannot listen on 127.0.0.1 port {port}" in done.stderr

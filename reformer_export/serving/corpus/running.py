@@ -44,6 +44,9 @@ from reformer_ops.core.native import Choice
 PLAN = "_plan.json"
 """The file in the destination with the shards and the settings. Another run must have the same."""
 
+_MOST_BLOCKS = 20_000
+"""Tasks of Ray Data; each does one shard or several."""
+
 _LONGEST_WINDOW = 16_384  # tokens, unless asked for more
 
 
@@ -326,7 +329,7 @@ def _run_on_ray(job: Job, shards: Sequence[Shard], workers: int | None) -> Itera
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         items = data.from_items(
             [{"shard": json.dumps(shard.to_json())} for shard in shards],
-            override_num_blocks=len(shards),
+            override_num_blocks=min(len(shards), _MOST_BLOCKS),
         )
         mapped = items.map_batches(
             _RayMapper,

@@ -32,6 +32,9 @@ _OPEN = ("/v2/health/live", "/v2/health/ready")
 
 _CLIENT_IS_GONE = 499
 
+_MOST_DISCARDED = 64 * 2**20
+"""Bytes of a body that is too large, which are read before it is refused."""
+
 Result = TypeVar("Result")
 
 
@@ -92,13 +95,10 @@ class App:
                     ("/infer", self.infer, ["POST"]),
                 )
             ),
+            Route("/v1/models", self.models),
+            Route("/v1/completions", self.completions, methods=["POST"]),
             Route("/metrics", self.prometheus),
         ]
-        if model.generates:
-            routes += [
-                Route("/v1/models", self.models),
-                Route("/v1/completions", self.completions, methods=["POST"]),
-            ]
         self._routes = Starlette(
             routes=routes,
             exception_handlers={
@@ -170,6 +170,7 @@ class App:
 
     async def models(self, request: Request) -> Response:
         """GET /v1/models"""
+        self._check_generates()
         return _json(openai.models(self._model.name, self._created))
 
     # The model
@@ -190,6 +191,7 @@ class App:
 
     async def completions(self, request: Request) -> Response:
         """POST /v1/completions"""
+        self._check_generates()
         model = self._model
         document = v2.read_object(await self._body(request))
         asked = openai.parse(document, model.name, model.artifact.signature, model.codec)
@@ -232,23 +234,31 @@ class App:
                 404, f"there is no model {asked!r}: this server has {self._model.name!r}"
             )
 
+    def _check_generates(self) -> None:
+        if not self._model.generates:
+            raise RequestError(
+                404,
+                "this model does not generate: export it with --task text-generation-with-past",
+            )
+
     async def _body(self, request: Request) -> bytes:
         """The body of a request; RequestError if it is too large or arrives too slowly."""
         most = self._limits.body_bytes
-        too_large = RequestError(413, f"the body is larger than {most} bytes")
-        declared = request.headers.get("content-length", "")
-        if declared.isdecimal() and int(declared) > most:
-            raise too_large
-        body = bytearray()
+        body, size = bytearray(), 0
         try:
             async with asyncio.timeout(self._limits.body_seconds):
                 async for chunk in request.stream():
-                    body += chunk
-                    if len(body) > most:
-                        raise too_large
+                    size += len(chunk)
+                    if size <= most:
+                        body += chunk
+                    # A client that is still sending would not read the answer.
+                    elif size > most + _MOST_DISCARDED:
+                        break
         except TimeoutError as error:
             seconds = self._limits.body_seconds
             raise RequestError(408, f"the body did not arrive in {seconds:g} seconds") from error
+        if size > most:
+            raise RequestError(413, f"the body is larger than {most} bytes")
         return bytes(body)
 
 

@@ -123,12 +123,15 @@ def parse(
     options = document.get("stream_options") or {}
     if not isinstance(options, dict):
         raise RequestError(400, "stream_options must be an object")
+    stream = document.get("stream") or False
+    if not isinstance(stream, bool):
+        raise RequestError(400, "stream must be true or false")
     return Completion(
         prompts=tuple(prompts),
         max_tokens=max_tokens,
         sampling=sampling,
         stop=_stop(document.get("stop")),
-        stream=document.get("stream") is True,
+        stream=stream,
         usage_in_stream=options.get("include_usage") is True,
     )
 

@@ -19,6 +19,7 @@ from reformer_export.host.machine import usable_cores
 from reformer_export.host.optional import installed, installed_version, require
 from reformer_export.inference.text import TextCodec, open_codec
 from reformer_export.runtimes.decoders import can_generate
+from reformer_export.runtimes.registry import check_runtime
 from reformer_export.serving.batching import Batching
 from reformer_export.serving.server.settings import Limits, ModelOptions
 
@@ -99,6 +100,8 @@ def serve_artifact(
     say("checking the artifact")
     opened = Artifact.open(Path(artifact))
     options = model or ModelOptions()
+    if options.runtime != "auto":
+        check_runtime(opened, options.runtime)
     if options.threads is None:
         options = replace(options, threads=max(1, usable_cores() // workers))
     codec, note = _codec(opened, tokenizer)

@@ -3,6 +3,7 @@ tensors."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -84,7 +85,7 @@ def parse(body: bytes, json_size: str | None, known: tuple[TensorSpec, ...]) -> 
     """
     size = len(body)
     if json_size is not None:
-        if not json_size.isascii() or not json_size.isdigit() or int(json_size) > len(body):
+        if not re.fullmatch(r"[0-9]{1,12}", json_size) or int(json_size) > len(body):
             raise _bad(f"the header {BINARY_HEADER} is {json_size!r}: give a number of bytes")
         size = int(json_size)
     document = read_object(body[:size])
