@@ -127,3 +127,16 @@ def test_files_that_are_none(generator: Generator, tmp_path: Path) -> None:
 def test_tokens_that_do_not_fit(generator: Generator, tokens: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         generator.decoder.step(tokens, made(generator))
+
+
+@pytest.mark.parametrize("ops", ["native", "portable"])
+def test_joined_caches_give_what_each_gives(generators: dict[str, Generator], ops: str) -> None:
+    decoder = generators[ops].decoder
+    parts = [decoder.prefill([prompt(n)], capacity=n + 2)[1] for n in (5, 14, 30)]
+    joined = Cache.joined(parts)
+    assert (joined.batch, joined.capacity) == (3, 32)
+    assert joined.past_length.tolist() == joined.prompt_length.tolist() == [5, 14, 30]
+    assert Cache.joined(parts[:1]) is parts[0]
+    tokens = np.array([3, 9, 4])
+    wanted = [decoder.step(tokens[[row]], part)[0] for row, part in enumerate(parts)]
+    np.testing.assert_allclose(decoder.step(tokens, joined), wanted, atol=1e-6)

@@ -158,9 +158,18 @@ def map_corpus(
     settings = replace(settings, max_new_tokens=max_new_tokens, sampling=sampling or Sampling())
     if name == "generation" and max_new_tokens >= settings.window:
         raise UsageError(f"--max-new-tokens {max_new_tokens}: a window has {settings.window}")
-    job = Job(opened.path, source, destination, text_field, id_field, tokenizer, name, settings)
+    job = Job(
+        opened.path,
+        _absolute(source),
+        _absolute(destination),
+        text_field,
+        id_field,
+        tokenizer,
+        name,
+        settings,
+    )
     say("looking at the corpus")
-    shards = find_shards(source, shard_rows)
+    shards = find_shards(job.source, shard_rows)
     pending = _pending(job, shards)
     counts, start = Counts(), time.monotonic()
     run = _run_local(job, pending, count or 1) if local else _run_on_ray(job, pending, count)
@@ -182,6 +191,11 @@ def map_corpus(
         time.monotonic() - start,
         (codec.note,) if codec.note else (),
     )
+
+
+def _absolute(url: str) -> str:
+    """A path as an absolute one: a worker of Ray may run in another folder. URLs stay."""
+    return url if "://" in url or "::" in url else str(Path(url).expanduser().absolute())
 
 
 def _settings(

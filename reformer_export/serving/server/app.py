@@ -126,10 +126,12 @@ class App:
             await send(message)
 
         answer: ASGIApp = self._routes if self._allowed(scope) else _unauthorized(scope)
-        await answer(scope, receive, counted)
-        endpoint = getattr(scope.get("endpoint"), "__name__", "other")
-        self._metrics.requests.labels(endpoint, status).inc()
-        self._metrics.seconds.labels(endpoint).observe(time.perf_counter() - start)
+        try:
+            await answer(scope, receive, counted)
+        finally:
+            endpoint = getattr(scope.get("endpoint"), "__name__", "other")
+            self._metrics.requests.labels(endpoint, status).inc()
+            self._metrics.seconds.labels(endpoint).observe(time.perf_counter() - start)
 
     def _allowed(self, scope: Scope) -> bool:
         if self._token is None or scope["path"] in _OPEN:
