@@ -233,6 +233,7 @@ def test_a_model_that_does_not_generate(fixtures: Fixtures) -> None:
         (["--host", "256.0.0.1"], "cannot listen on 256.0.0.1", 2),
         (["--runtime", "aoti"], "holds no aoti", 2),
         (["--token-file", "/nowhere"], "cannot read a token", 2),
+        (["--name", "a/b"], "give a name without '/'", 2),
         (["--workers", "0"], "0 is not in the range", 2),
     ],
 )

@@ -99,6 +99,9 @@ def serve_artifact(
     say = progress or (lambda message: None)
     say("checking the artifact")
     opened = Artifact.open(Path(artifact))
+    name = opened.path.name if name is None else name
+    if not name or "/" in name:
+        raise UsageError(f"--name {name!r}: it is a part of URLs, so give a name without '/'")
     options = model or ModelOptions()
     if options.runtime != "auto":
         check_runtime(opened, options.runtime)
@@ -112,7 +115,7 @@ def serve_artifact(
         say("opening the model")
         serving = _Serving(
             artifact=opened,
-            name=name or opened.path.name,
+            name=name,
             listener=listener,
             workers=workers,
             options=options,
@@ -166,22 +169,14 @@ class _Serving:
                 self.codec,
             )
             app = App(model, scheduler, self.limits, metrics, self.token)
-            if started is not None:
-                started(
-                    Serving(
-                        _url(self.listener),
-                        self.name,
-                        description,
-                        self.workers,
-                        generates,
-                        self.notes,
-                    )
-                )
-            await self._serve(app)
+            state = Serving(
+                _url(self.listener), self.name, description, self.workers, generates, self.notes
+            )
+            await self._serve(app, lambda: started(state) if started else None)
         finally:
             await scheduler.close()
 
-    async def _serve(self, app: App) -> None:
+    async def _serve(self, app: App, started: Callable[[], None]) -> None:
         import uvicorn
 
         class Server(uvicorn.Server):
@@ -213,6 +208,7 @@ class _Serving:
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, signals.put_nowait, None)
         stopping = asyncio.create_task(stop())
+        started()  # connections wait until uvicorn accepts them
         await server.serve(sockets=[self.listener])
         stopping.cancel()
 
