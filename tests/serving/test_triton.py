@@ -14,7 +14,7 @@ import torch
 import tritonclient
 from google.protobuf import text_format
 
-from reformer_export import open_runner, to_torchscript
+from reformer_export import open_runner, to_aoti, to_torchscript
 from reformer_export.cli.main import main
 from reformer_export.errors import UsageError
 from reformer_export.serving.triton import to_triton
@@ -117,6 +117,23 @@ def test_torchscript(fixtures: Fixtures, tmp_path: Path, schema: Any, task: str)
     assert [each.name for each in found.output] == [f"OUTPUT__{i}" for i in range(len(wanted))]
     for output, (_, array) in zip(outputs, wanted.items(), strict=True):
         np.testing.assert_allclose(output.numpy(), array, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_aoti(fixtures: Fixtures, tmp_path: Path, schema: Any) -> None:
+    checkpoint = fixtures.checkpoint("text-generation")
+    artifact = to_aoti(checkpoint, tmp_path / "package", ops="portable", verify=False)
+    made = to_triton(artifact.path, tmp_path / "repo")
+    found = config(schema, made.path)
+    assert (made.backend, found.platform) == ("aoti", "torch_aoti")
+    # Triton names the outputs by position; the buckets that follow are not asked for.
+    inputs = feeds(20, 2)
+    model = torch._inductor.aoti_load_package(str(made.path / "1/model.pt2"))
+    outputs = model(*map(torch.from_numpy, inputs.values()))
+    assert [each.name for each in found.input] == ["INPUT__0", "INPUT__1"]
+    assert [each.name for each in found.output] == ["OUTPUT__0"]
+    wanted = open_runner(artifact).run(inputs)["logits"]
+    np.testing.assert_array_equal(outputs[0].numpy(), wanted)
 
 
 def test_what_is_refused(tmp_path: Path) -> None:

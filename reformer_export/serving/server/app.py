@@ -23,6 +23,7 @@ from reformer_export.errors import InputError, ReformerError
 from reformer_export.inference.text import TextCodec
 from reformer_export.serving.server import openai, v2
 from reformer_export.serving.server.errors import RequestError
+from reformer_export.serving.server.json_bodies import read_object, write_json
 from reformer_export.serving.server.metrics import Metrics
 from reformer_export.serving.server.scheduler import Scheduler
 from reformer_export.serving.server.settings import Limits
@@ -195,7 +196,7 @@ class App:
         """POST /v1/completions"""
         self._check_generates()
         model = self._model
-        document = v2.read_object(await self._body(request))
+        document = read_object(await self._body(request))
         asked = openai.parse(document, model.name, model.artifact.signature, model.codec)
         streams = self._scheduler.generate(asked.sequences())
         choices = [
@@ -329,11 +330,11 @@ async def _reported(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[b
 
 
 def _event(document: dict[str, Any]) -> bytes:
-    return b"data: " + v2.write_json(document) + b"\n\n"
+    return b"data: " + write_json(document) + b"\n\n"
 
 
 def _json(document: dict[str, Any], status: int = 200) -> Response:
-    return Response(v2.write_json(document), status, media_type="application/json")
+    return Response(write_json(document), status, media_type="application/json")
 
 
 def _error(scope: Scope, status: int, message: str) -> Response:

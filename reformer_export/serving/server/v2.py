@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from reformer_export.artifact import Artifact
 from reformer_export.artifact.signature import TensorSpec
-from reformer_export.host.optional import require
 from reformer_export.serving.server.errors import RequestError
+from reformer_export.serving.server.json_bodies import read_object, write_json
 
 BINARY_HEADER = "Inference-Header-Content-Length"
 """The size of the JSON part of a body; binary tensors follow it."""
@@ -132,29 +132,6 @@ def answer(
         document["id"] = request.id
     text = write_json(document)
     return b"".join([text, *blobs]), len(text) if blobs else None
-
-
-def read_object(body: bytes) -> dict[str, Any]:
-    """The JSON object in a body; RequestError if it is none."""
-    orjson = _orjson()
-    try:
-        document = orjson.loads(body)
-    except (orjson.JSONDecodeError, RecursionError) as error:
-        raise _bad(f"the body is not JSON: {error}") from error
-    if not isinstance(document, dict):
-        raise _bad("the body must be a JSON object")
-    return document
-
-
-def write_json(document: Mapping[str, Any]) -> bytes:
-    """A document with NumPy arrays as JSON; numbers that JSON cannot express become null."""
-    orjson = _orjson()
-    text: bytes = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
-    return text
-
-
-def _orjson() -> Any:
-    return require("orjson", purpose="serving", package="reformer-export[serve]")
 
 
 def _bad(message: str) -> RequestError:
