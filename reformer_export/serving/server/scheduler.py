@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -38,7 +39,7 @@ OpenWorker = Callable[..., WorkerProcess]
 
 
 @dataclass(eq=False)
-class _Job:
+class _Job(ABC):
     """A request, or a sequence to generate.
 
     Attributes:
@@ -51,8 +52,9 @@ class _Job:
     alone: bool = field(default=False, init=False)
     lost: int = field(default=0, init=False)
 
+    @abstractmethod
     def fail(self, error: RequestError) -> None:
-        raise NotImplementedError
+        """Give the error to the one who waits."""
 
 
 @dataclass(eq=False)
