@@ -122,6 +122,14 @@ _SECONDS = click.FloatRange(min=0, min_open=True)
     help="The longest wait for a worker; then a request gets the status 503.",
 )
 @click.option(
+    "--run-timeout",
+    type=_SECONDS,
+    default=600.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="The longest time for a batch or a completion; then its requests get the status 504.",
+)
+@click.option(
     "--drain",
     type=click.FloatRange(min=0),
     default=1.0,
@@ -151,6 +159,7 @@ def command(
     body_timeout: float,
     max_queue: int,
     queue_timeout: float,
+    run_timeout: float,
     drain: float,
 ) -> int:
     """Serve ARTIFACT over HTTP until SIGTERM or Ctrl-C.
@@ -187,6 +196,7 @@ def command(
                 body_seconds=body_timeout,
                 queue=max_queue,
                 queue_seconds=queue_timeout,
+                run_seconds=run_timeout,
             ),
             token=bearer_token(token_file),
             drain_seconds=drain,

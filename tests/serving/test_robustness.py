@@ -185,6 +185,21 @@ def test_a_full_queue_and_a_long_wait_are_errors(artifact: Path) -> None:
         assert server.infer(*request).status == 200
 
 
+def test_a_worker_that_hangs_is_replaced(artifact: Path) -> None:
+    with serving(artifact, "--run-timeout", 1) as server, ThreadPoolExecutor(2) as clients:
+        (worker,) = server.workers()
+        running = stream(server, [5], 4000)
+        next(running)
+        os.kill(worker, signal.SIGSTOP)
+        reply = server.infer(*binary_request(ids(3)))
+        assert (reply.status, "more than 1 s" in reply.error) == (504, True)
+        until(lambda: server.workers() not in ([], [worker]))
+        assert clients.submit(server.infer, *binary_request(ids(3))).result().status == 200
+        # The completion was cut off, and its stream says so.
+        with pytest.raises(KeyError, match="choices"):
+            list(running)
+
+
 def test_the_token(artifact: Path, tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text("s3cret\n")

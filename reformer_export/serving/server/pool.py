@@ -55,6 +55,10 @@ class WorkerProcess:
         """Send a message soon. If the worker has ended, `ended` is called instead."""
         self._sender.submit(self._send, message)
 
+    def kill(self) -> None:
+        """End the process at once; `ended` is called."""
+        self._process.kill()
+
     def close(self, seconds: float) -> None:
         """Let the worker finish what it does, for at most `seconds`, then end it."""
         self.send(None)

@@ -43,6 +43,7 @@ class _Job(ABC):
     """A request, or a sequence to generate.
 
     Attributes:
+        deadline: ends the wait for a worker, and then the time with it.
         alone: it does not share a batch, because a batch with it has failed.
         lost: the number of workers that ended while they worked on it.
     """
@@ -241,8 +242,12 @@ class Scheduler:
 
     def _wait(self, job: _Job) -> None:
         self._waiting[job] = None
-        loop = asyncio.get_running_loop()
-        job.deadline = loop.call_later(self._limits.queue_seconds, self._expire, job)
+        self._set_deadline(job, self._limits.queue_seconds, self._expire)
+
+    def _set_deadline(self, job: _Job, seconds: float, end: Callable[[Any], None]) -> None:
+        if job.deadline is not None:
+            job.deadline.cancel()
+        job.deadline = asyncio.get_running_loop().call_later(seconds, end, job)
 
     def _expire(self, job: _Job) -> None:
         del self._waiting[job]
@@ -255,9 +260,16 @@ class Scheduler:
     def _take(self, job: _Job) -> None:
         """A worker gets the job."""
         del self._waiting[job]
-        if job.deadline is not None:
-            job.deadline.cancel()
+        self._set_deadline(job, self._limits.run_seconds, self._overrun)
         self._metrics.queue_seconds.observe(time.monotonic() - job.since)
+
+    def _overrun(self, job: _Job) -> None:
+        """A worker takes too long. One that computes a batch is ended, because it may hang."""
+        seconds = self._limits.run_seconds
+        job.fail(RequestError(504, f"the model took more than {seconds:g} s"))
+        for worker in self._workers:
+            if job in worker.batch and worker.process is not None:
+                worker.process.kill()
 
     def _leave(self, job: _Job) -> None:
         """Nobody waits for the job any more: it is complete, or its client is gone."""

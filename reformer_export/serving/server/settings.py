@@ -37,6 +37,7 @@ class Limits:
         body_seconds: the time in which a body must arrive.
         queue: the maximum number of requests that wait for a worker.
         queue_seconds: the maximum time that a request waits for a worker.
+        run_seconds: the maximum time that a worker may take for a batch or a completion.
     """
 
     tokens: int = 16_384
@@ -46,6 +47,7 @@ class Limits:
     body_seconds: float = 30.0
     queue: int = 1024
     queue_seconds: float = 60.0
+    run_seconds: float = 600.0
 
 
 def bearer_token(file: str | os.PathLike[str] | None) -> str | None:
