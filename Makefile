@@ -108,7 +108,7 @@ gpu-check:  ## check everything that needs a GPU: OUT=folder for the report [WHE
 		$(PYTHON3) -m tests.gpu.check --out "$(OUT)" $(if $(WHEELS),--wheels "$(WHEELS)") $(ARGS)
 
 .PHONY: bench-weights
-bench-weights: $(READY)  ## measure models with weights of 8 bits against fp32 (ARGS=--quick)
+bench-weights: $(READY)  ## measure models with weights of fewer bits against fp32 (ARGS=--quick)
 	@$(PYTHON) -m benchmarks.weights $(ARGS)
 
 .PHONY: bench-serve

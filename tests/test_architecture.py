@@ -33,9 +33,14 @@ FLOORS: dict[str, tuple[set[str], ...]] = {
             "triton_kernels",
             "triton_programs",
         },
-        {"sorted_chunk_attention_step"},
+        {"int4_feed_forward_add", "sorted_chunk_attention_step"},
         # These import parts of the operators below.
-        {"chunk_attention_step", "int8_feed_forward_add", "sorted_chunk_attention"},
+        {
+            "chunk_attention_step",
+            "int4_linear",
+            "int8_feed_forward_add",
+            "sorted_chunk_attention",
+        },
         {
             "add_norm",
             "chunk_attention",

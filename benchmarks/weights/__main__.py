@@ -13,9 +13,9 @@ from reformer_export.errors import ReformerError
 
 
 @click.command("python -m benchmarks.weights")
-@suite_options("build/bench-weights", quick="two minutes")
+@suite_options("build/bench-weights", quick="six minutes")
 def main(quick: bool, threads: int | None, out: Path) -> None:
-    """Compare models with weights of 8 bits with the same models in fp32."""
+    """Compare models with weights of fewer bits with the same models in fp32."""
     from benchmarks.weights.measure import FULL, HEADER, QUICK, measure
     from reformer_export.bench.files import prepare_folder
     from reformer_export.cli.tables import console, table
@@ -31,7 +31,9 @@ def main(quick: bool, threads: int | None, out: Path) -> None:
     except ReformerError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
-    console().print(table("weights of 8 bits against fp32", HEADER, (row.cells() for row in rows)))
+    console().print(
+        table("weights of fewer bits against fp32", HEADER, (row.cells() for row in rows))
+    )
     (out / "results.json").write_text(json.dumps([row.to_json() for row in rows], indent=2) + "\n")
     click.echo(f"wrote {out}/results.json")
 

@@ -6,7 +6,7 @@ import copy
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -33,7 +33,19 @@ FULL: Mapping[str, tuple[int, ...]] = {
 """Lengths by model."""
 QUICK: Mapping[str, tuple[int, ...]] = {BIBLE: (64, 1024), "cp": (64, 4096)}
 
-HEADER = ("model", "size", "loss of bits", "flips", "equal", "speed-up", "a step", "peak memory")
+HEADER = (
+    "model",
+    "weights",
+    "size",
+    "loss of bits",
+    "flips",
+    "equal",
+    "speed-up",
+    "a step",
+    "peak memory",
+)
+
+WEIGHTS = ("int8", "int4", "fp16")
 
 _CONTEXT, _STEPS = 512, 200
 _ROUNDS = 7
@@ -50,18 +62,20 @@ print(own_peak_rss())
 
 @dataclass(frozen=True)
 class WeightsRow:
-    """One model with weights of 8 bits, compared with fp32.
+    """One model with weights of fewer bits, compared with fp32.
 
     Attributes:
         model: its name.
-        bytes: the size of model.onnx in fp32 and with 8 bits.
+        weights: of `WEIGHTS`.
+        bytes: the size of model.onnx in fp32 and with fewer bits.
         quality: the record of the export.
         speed: by length, how many times as fast a run is.
         step: how many times as fast a step of generation is.
-        peak: by length, the peak memory with 8 bits divided by that in fp32.
+        peak: by length, the peak memory divided by that in fp32.
     """
 
     model: str
+    weights: str
     bytes: tuple[int, int]
     quality: Mapping[str, Any]
     speed: Mapping[int, float]
@@ -74,6 +88,7 @@ class WeightsRow:
         before, after = self.bytes
         return (
             self.model,
+            self.weights,
             f"{before / 1e6:.1f} -> {after / 1e6:.1f} MB ({after / before:.2f})",
             "" if loss is None else f"{loss:+.2%}",
             "" if flips is None else f"{flips:.2%}",
@@ -95,51 +110,58 @@ def measure(
     threads: int | None,
     progress: Progress,
 ) -> list[WeightsRow]:
-    """Export each model in fp32 and with 8 bits into `folder`, and compare the artifacts.
+    """Export each model in fp32 and with fewer bits into `folder`, and compare the artifacts.
 
     Raises:
         ReformerError: an export or a run failed.
     """
     return [
-        _measure(name, folder / name, each, threads, progress) for name, each in lengths.items()
+        row
+        for name, each in lengths.items()
+        for row in _measure(name, folder / name, each, threads, progress)
     ]
 
 
 def _measure(
     name: str, folder: Path, lengths: tuple[int, ...], threads: int | None, say: Progress
-) -> WeightsRow:
+) -> Iterator[WeightsRow]:
     checkpoint, text = folder / "checkpoint", None
     if name == BIBLE:
         checkpoint = EXAMPLES / BIBLE
         text = checkpoint / "held_out.txt"
     else:
         make_checkpoint(checkpoint, SHAPES[name])
-    say(f"{name}: exporting")
+    say(f"{name}: exporting in fp32")
     task = "text-generation-with-past"
     full = to_onnx(checkpoint, folder / "fp32", task=task, verify=False, force=True)
-    # Random weights predict nothing, so only a trained model has a text.
-    small = to_onnx(
-        checkpoint, folder / "int8", task=task, weights="int8", calibration=text, force=True
-    )
-    record = small.manifest.weights
-    quality = record.quality if record is not None else None
-    if quality is None:
-        raise ExportError(f"the export of {name} did not record its quality")
-    say(f"{name}: timing")
-    return WeightsRow(
-        name,
-        (full.manifest.files["model.onnx"].bytes, small.manifest.files["model.onnx"].bytes),
-        quality,
-        {length: _speed(full, small, length, threads) for length in lengths},
-        _step(full, small, threads),
-        {lengths[-1]: _peak(small, lengths[-1], threads) / _peak(full, lengths[-1], threads)},
-    )
+    longest = lengths[-1]
+    full_peak = _peak(full, longest, threads)
+    for weights in WEIGHTS:
+        say(f"{name}: exporting with {weights}")
+        # Random weights predict nothing, so only a trained model has a text.
+        small = to_onnx(
+            checkpoint, folder / weights, task=task, weights=weights, calibration=text, force=True
+        )
+        record = small.manifest.weights
+        quality = record.quality if record is not None else None
+        if quality is None:
+            raise ExportError(f"the export of {name} did not record its quality")
+        say(f"{name}: timing {weights}")
+        yield WeightsRow(
+            name,
+            weights,
+            (full.manifest.files["model.onnx"].bytes, small.manifest.files["model.onnx"].bytes),
+            quality,
+            {length: _speed(full, small, length, threads) for length in lengths},
+            _step(full, small, threads),
+            {longest: _peak(small, longest, threads) / full_peak},
+        )
 
 
 def _speed(full: Artifact, small: Artifact, length: int, threads: int | None) -> float:
     runners = {
         "fp32": open_runner(full, threads=threads),
-        "int8": open_runner(small, threads=threads),
+        "small": open_runner(small, threads=threads),
     }
     ids = np.random.default_rng(0).integers(full.signature.vocab_size, size=(1, length))
 
@@ -149,16 +171,16 @@ def _speed(full: Artifact, small: Artifact, length: int, threads: int | None) ->
     for runner in runners.values():
         run(runner)
     turns = {name: partial(timed, partial(run, runner)) for name, runner in runners.items()}
-    return median(take_turns(turns, repeat=_ROUNDS, budget=60).ratios("fp32", "int8")) or 0.0
+    return median(take_turns(turns, repeat=_ROUNDS, budget=60).ratios("fp32", "small")) or 0.0
 
 
 def _step(full: Artifact, small: Artifact, threads: int | None) -> float:
     """One row, after a prompt of `_CONTEXT` tokens."""
     turns = {
         name: _steps(open_generator(artifact, threads=threads).decoder)
-        for name, artifact in (("fp32", full), ("int8", small))
+        for name, artifact in (("fp32", full), ("small", small))
     }
-    return median(take_turns(turns, repeat=_ROUNDS, budget=60).ratios("fp32", "int8")) or 0.0
+    return median(take_turns(turns, repeat=_ROUNDS, budget=60).ratios("fp32", "small")) or 0.0
 
 
 def _steps(decoder: Decoder) -> Callable[[], float]:

@@ -19,7 +19,7 @@ struct ModelWeights {
   using Panels = WeightPanels<Stored>;
   static constexpr bool kHaveScales = false;
 
-  static Panels panels(const void* weight, std::int64_t depth) {
+  static Panels panels(const void* weight, const std::int8_t*, std::int64_t depth) {
     return {static_cast<const Stored*>(weight), depth};
   }
 };
@@ -33,8 +33,8 @@ class FeedForwardAdd {
   // Takes bytes(a) from `scratch`.
   FeedForwardAdd(const FeedForwardAddArguments& a, Scratch& scratch)
       : a_(a),
-        up_(Weights::panels(a.up_weight, a.hidden)),
-        down_(Weights::panels(a.down_weight, a.feed_forward)),
+        up_(Weights::panels(a.up_weight, a.up_step, a.hidden)),
+        down_(Weights::panels(a.down_weight, a.down_step, a.feed_forward)),
         blocks_(a.rows),
         norm_(a.input, a.norm_weight, a.norm_bias, a.hidden, a.epsilon, scratch),
         up_bias_(widened<Stored>(a.up_bias, a.feed_forward, scratch)),

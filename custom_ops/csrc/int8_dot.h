@@ -19,6 +19,14 @@ constexpr int kZeroPoint = 128;
 // Consecutive lines of a column that lie side by side: one instruction multiplies and sums them.
 constexpr std::int64_t kQuad = 4;
 
+// 4 weights of each column of a vector.
+typedef std::uint8_t Quads __attribute__((vector_size(kLanes * 4), aligned(1), may_alias));
+
+REFORMER_INLINE Quads load_quads(const std::uint8_t* from) {
+  return *reinterpret_cast<const Quads*>(from);
+}
+REFORMER_INLINE void store_quads(std::uint8_t* to, Quads x) { *reinterpret_cast<Quads*>(to) = x; }
+
 // The instructions belong to functions, not to a compilation: kernels for AVX-512 also run on
 // processors that have AVX-512 without them.
 #if defined(__AVX512F__)
@@ -35,18 +43,17 @@ inline bool has_int8_dot() { return getauxval(AT_HWCAP) & HWCAP_ASIMDDP; }
 #ifdef REFORMER_INT8_DOT
 
 // sums + the products of 4 weights of each column with 4 numbers of a row.
-REFORMER_INT8_DOT inline Ints add_dot(Ints sums, const std::uint8_t* weights, std::int32_t row) {
+REFORMER_INT8_DOT inline Ints add_dot(Ints sums, Quads weights, std::int32_t row) {
 #if defined(__AVX512F__)
   return reinterpret_cast<Ints>(_mm512_dpbusd_epi32(
-      reinterpret_cast<__m512i>(sums), _mm512_loadu_si512(weights), _mm512_set1_epi32(row)));
+      reinterpret_cast<__m512i>(sums), reinterpret_cast<__m512i>(weights), _mm512_set1_epi32(row)));
 #elif defined(__AVX2__)
   return reinterpret_cast<Ints>(_mm256_dpbusd_avx_epi32(
-      reinterpret_cast<__m256i>(sums),
-      _mm256_loadu_si256(reinterpret_cast<const __m256i*>(weights)), _mm256_set1_epi32(row)));
+      reinterpret_cast<__m256i>(sums), reinterpret_cast<__m256i>(weights), _mm256_set1_epi32(row)));
 #else
   // ARM multiplies signed with signed integers: x - 128 is x with its highest bit flipped.
   const int8x16_t centred =
-      vreinterpretq_s8_u8(veorq_u8(vld1q_u8(weights), vdupq_n_u8(kZeroPoint)));
+      vreinterpretq_s8_u8(veorq_u8(reinterpret_cast<uint8x16_t>(weights), vdupq_n_u8(kZeroPoint)));
   return reinterpret_cast<Ints>(vdotq_s32(reinterpret_cast<int32x4_t>(sums), centred,
                                           vreinterpretq_s8_s32(vdupq_n_s32(row))));
 #endif
@@ -91,7 +98,7 @@ REFORMER_INT8_DOT void multiply_int8(float (&to)[Rows][Vectors * kLanes], const 
       __builtin_memcpy(&four, row[r] + quad * kQuad, sizeof four);
 #pragma GCC unroll 8
       for (int v = 0; v < Vectors; ++v)
-        sums[r][v] = add_dot(sums[r][v], panel[v] + quad * kLine, four);
+        sums[r][v] = add_dot(sums[r][v], load_quads(panel[v] + quad * kLine), four);
     }
   }
 #pragma GCC unroll 8

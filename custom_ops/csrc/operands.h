@@ -24,7 +24,7 @@ inline std::string text_of(const Shape& shape) {
 }
 
 // The type of an operand. `model` is the type that the model's tensors have.
-enum class Type { model, f32, i32, u8, boolean };
+enum class Type { model, f32, i32, i8, u8, boolean };
 
 // An input or output, as spec.py declares it.
 struct Operand {

@@ -143,6 +143,8 @@ struct Operator : Ort::CustomOpBase<Derived, Node, true> {
         return ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
       case Type::i32:
         return ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32;
+      case Type::i8:
+        return ONNX_TENSOR_ELEMENT_DATA_TYPE_INT8;
       case Type::u8:
         return ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8;
       case Type::boolean:

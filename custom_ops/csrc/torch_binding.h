@@ -196,6 +196,8 @@ class DeclaredOperands {
         return check_type(op, name, given_[i], ScalarType::Float, "float32");
       case Type::i32:
         return check_type(op, name, given_[i], ScalarType::Int, "int32");
+      case Type::i8:
+        return check_type(op, name, given_[i], ScalarType::Char, "int8");
       case Type::u8:
         return check_type(op, name, given_[i], ScalarType::Byte, "uint8");
       case Type::boolean:

@@ -34,4 +34,17 @@ inline void check_quads(Axes& axes, const char* op, const char* quads, const cha
                 std::to_string(axes["quad"]));
 }
 
+// Throws Error unless a weight of 4 bits has as many lines as the axis, 8 of them together, with a
+// step for each 32.
+inline void check_octets(Axes& axes, const char* op, const char* octets, const char* steps,
+                         const char* axis) {
+  constexpr std::int64_t kBytes = 4, kOctet = 8, kBlock = 32;
+  if (axes["quad"] != kBytes || axes[octets] * kOctet != axes[axis] ||
+      axes[steps] * kBlock != axes[axis])
+    throw Error(std::string(op) + " takes a weight of " + std::to_string(axes[axis]) +
+                " lines for " + axis + ", with a step for each 32; got " +
+                std::to_string(axes[octets]) + " times " + std::to_string(axes["quad"]) +
+                " bytes and " + std::to_string(axes[steps]) + " steps");
+}
+
 }  // namespace reformer

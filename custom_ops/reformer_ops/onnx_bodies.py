@@ -13,6 +13,8 @@ from reformer_ops.chunk_attention_step import onnx_body as chunk_attention_step
 from reformer_ops.core.onnx_writer import OnnxWriter
 from reformer_ops.core.spec import DOMAIN, OpSpec
 from reformer_ops.feed_forward_add import onnx_body as feed_forward_add
+from reformer_ops.int4_feed_forward_add import onnx_body as int4_feed_forward_add
+from reformer_ops.int4_linear import onnx_body as int4_linear
 from reformer_ops.int8_feed_forward_add import onnx_body as int8_feed_forward_add
 from reformer_ops.int8_linear import onnx_body as int8_linear
 from reformer_ops.layer_norm_linear import onnx_body as layer_norm_linear
@@ -28,11 +30,13 @@ _BODIES: dict[str, Callable[..., ir.Value | tuple[ir.Value, ...]]] = {
     "ChunkAttention": chunk_attention.body,
     "SortedChunkAttentionStep": sorted_chunk_attention_step.body,
     "ChunkAttentionStep": chunk_attention_step.body,
+    "Int4Linear": int4_linear.body,
     "Int8Linear": int8_linear.body,
     "LayerNormLinear": layer_norm_linear.body,
     "LinearAdd": linear_add.body,
     "FeedForwardAdd": feed_forward_add.body,
     "Int8FeedForwardAdd": int8_feed_forward_add.body,
+    "Int4FeedForwardAdd": int4_feed_forward_add.body,
 }
 
 

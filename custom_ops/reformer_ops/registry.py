@@ -7,6 +7,8 @@ from reformer_ops.chunk_attention.spec import CHUNK_ATTENTION
 from reformer_ops.chunk_attention_step.spec import CHUNK_ATTENTION_STEP
 from reformer_ops.core.spec import OpSpec
 from reformer_ops.feed_forward_add.spec import FEED_FORWARD_ADD
+from reformer_ops.int4_feed_forward_add.spec import INT4_FEED_FORWARD_ADD
+from reformer_ops.int4_linear.spec import INT4_LINEAR
 from reformer_ops.int8_feed_forward_add.spec import INT8_FEED_FORWARD_ADD
 from reformer_ops.int8_linear.spec import INT8_LINEAR
 from reformer_ops.layer_norm_linear.spec import LAYER_NORM_LINEAR
@@ -24,7 +26,7 @@ STEPS: tuple[OpSpec, ...] = (SORTED_CHUNK_ATTENTION_STEP, CHUNK_ATTENTION_STEP)
 The CPU has kernels for ONNX Runtime, and for torch if the cache is changed in place.
 """
 
-QUANTISED: tuple[OpSpec, ...] = (INT8_LINEAR,)
+QUANTISED: tuple[OpSpec, ...] = (INT8_LINEAR, INT4_LINEAR)
 """Layers with weights of fewer bits. The CPU has kernels for ONNX Runtime and torch; GPUs run the
 portable operators."""
 
@@ -39,6 +41,7 @@ LINEAR: tuple[OpSpec, ...] = (
     LINEAR_ADD,
     FEED_FORWARD_ADD,
     INT8_FEED_FORWARD_ADD,
+    INT4_FEED_FORWARD_ADD,
 )
 """Linear layers fused with adjacent operations, for inference. The CPU has kernels for ONNX Runtime
 and torch; GPUs and all other runtimes run the portable operators or the bodies."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from reformer_ops.chunk_attention.torch_op import chunk_attention
 from reformer_ops.chunk_attention_step.torch_op import chunk_attention_step
 from reformer_ops.feed_forward_add.torch_op import feed_forward_add
+from reformer_ops.int4_feed_forward_add.torch_op import int4_feed_forward_add
+from reformer_ops.int4_linear.torch_op import int4_linear
 from reformer_ops.int8_feed_forward_add.torch_op import int8_feed_forward_add
 from reformer_ops.int8_linear.torch_op import int8_linear
 from reformer_ops.layer_norm_linear.torch_op import layer_norm_linear
@@ -17,6 +19,8 @@ __all__ = [
     "chunk_attention",
     "chunk_attention_step",
     "feed_forward_add",
+    "int4_feed_forward_add",
+    "int4_linear",
     "int8_feed_forward_add",
     "int8_linear",
     "layer_norm_linear",

@@ -16,9 +16,9 @@ from reformer_models.layers.fused import (
     FusedFeedForward,
     NormLinear,
     fits_panels,
+    fits_together,
 )
 from reformer_models.layers.heads import ReformerForTask
-from reformer_models.layers.quantised import is_quantised
 from reformer_models.layers.reversible import ReversibleLayer
 
 _TYPES = (torch.float32, torch.float16)
@@ -32,7 +32,7 @@ def fuse_linear(model: ReformerForTask) -> ReformerForTask:
     linear layers with a weight whose sizes are not multiples of 16, a feed-forward whose activation
     is not in `layers.fused.ACTIVATIONS`, and models in bf16, which no CPU kernel computes in.
     """
-    if next(model.parameters()).dtype not in _TYPES:
+    if model.reformer.encoder.layer_norm.weight.dtype not in _TYPES:
         return model
     shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
     fused = copy.deepcopy(model, shared)
@@ -58,6 +58,6 @@ def _feed_forward(module: ReformerFeedForward, hidden_act: str) -> nn.Module:
         return module
     up: nn.Module = module.dense.dense
     down: nn.Module = module.output.dense
-    if (is_quantised(up) and is_quantised(down)) or (fits_panels(up) and fits_panels(down)):
+    if fits_together(up, down):
         return FusedFeedForward(module.layer_norm, up, down, ACTIVATIONS[hidden_act])
     return module

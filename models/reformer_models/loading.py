@@ -17,8 +17,8 @@ from reformer_models.config import ReformerConfig
 from reformer_models.errors import CheckpointError, ConfigError, shortened, some
 from reformer_models.layers import heads
 from reformer_models.layers.attention import LSHSelfAttention, redraw_rotations
-from reformer_models.layers.quantised import Int8Linear
-from reformer_models.quantisation import quantise
+from reformer_models.layers.quantised import QuantisedLinear, is_quantised
+from reformer_models.quantisation import quantise, stored_as_fp16
 from reformer_models.tasks import TASKS, task_of
 
 # Constants that old releases of transformers stored among the weights; names of the head's bias.
@@ -59,17 +59,26 @@ class LoadedModel:
         return {place: layer.rotations for place, layer in zip(places, layers, strict=True)}
 
     @property
+    def dtype(self) -> torch.dtype:
+        """The type that the model computes in."""
+        return self.model.reformer.encoder.layer_norm.weight.dtype
+
+    @property
     def rounds(self) -> bool:
-        """True if the model computes in less than fp32: in half precision, or with 8 bits."""
-        if any(isinstance(module, Int8Linear) for module in self.model.modules()):
+        """True if the model computes in less than fp32: in half precision, or with integers."""
+        if any(is_quantised(module) for module in self.model.modules()):
             return True
-        return next(self.model.parameters()).dtype != torch.float32
+        return self.dtype != torch.float32
+
+    def stored_as_fp16(self) -> LoadedModel:
+        """The same model with its matrices in fp16, which it converts to fp32 at each use."""
+        return dataclasses.replace(self, model=stored_as_fp16(self.model))
 
     def in_fp32(self) -> LoadedModel:
         """The same weights in a model that computes in fp32."""
         model = copy.deepcopy(self.model).to(torch.float32)
         for module in model.modules():
-            if isinstance(module, Int8Linear):
+            if isinstance(module, QuantisedLinear):
                 module.rounds_input = False
         return dataclasses.replace(self, model=model)
 
@@ -107,7 +116,7 @@ def load_model(
         ignore_weights: names of tensors to ignore, as in the files; * matches any characters.
         last_logits: True if a causal language model returns only the logits of the last token of
             each row, `[batch, 1, vocab_size]`.
-        weights: "int8" for weights of 8 bits; the model's type if None.
+        weights: of `reformer_models.quantisation.WEIGHTS`; the model's type if None.
         keep: groups of weights that keep their type; see `reformer_models.quantisation`.
 
     Raises:

@@ -88,6 +88,11 @@ class WeightsRecord:
     kept: tuple[str, ...] = ()
     quality: Mapping[str, Any] | None = None
 
+    @property
+    def rounds_inputs(self) -> bool:
+        """True if the inputs of linear layers are rounded, too."""
+        return self.type != "fp16"
+
     def describe(self) -> str:
         """The type of the weights and the quality, in one line."""
         kept = f", but {', '.join(self.kept)}" if self.kept else ""

@@ -61,8 +61,8 @@ _MODEL = (
     ),
     click.option(
         "--weights",
-        type=click.Choice(["int8"]),
-        help="Weights of 8 bits.  [default: of the model's type]",
+        type=click.Choice(["int8", "int4", "fp16"]),
+        help="Type that weights are stored in.  [default: the model's]",
     ),
     click.option(
         "--keep",

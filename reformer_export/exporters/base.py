@@ -96,6 +96,11 @@ class ExportOptions:
             raise UsageError(f"unknown logits {self.logits!r}: choose all or last")
         if self.weights is None:
             self._refuse_without_weights()
+        if self.weights == "fp16" and self.dtype != "fp32":
+            raise UsageError(
+                f"--weights fp16 is for --dtype fp32; with {self.dtype} all weights have 16 bits "
+                "already: leave it out"
+            )
         if self.with_past and not self.takes_past:
             raise UsageError(
                 f"--task {WITH_PAST} is for to-onnx and to-torchscript: give text-generation"
@@ -176,12 +181,13 @@ def draft_manifest(loaded: LoadedModel, options: ExportOptions) -> Manifest:
         UsageError: `options.max_length` is larger than the model's maximum length.
     """
     config = loaded.config
+    weights = WeightsRecord(options.weights, tuple(options.keep)) if options.weights else None
     return Manifest(
         task=loaded.task,
         architecture=loaded.checkpoint.architecture,
         dtype=options.dtype,
         # Without STEPS (in the decoder's record) and FUSED (its kernels come with the artifact).
-        ops=OpsRecord(DOMAIN, {op.name: op.version for op in _operators(options)}),
+        ops=OpsRecord(DOMAIN, {op.name: op.version for op in _operators(weights)}),
         signature=signature_of(loaded, options),
         hashing=HashingRecord(
             num_buckets=config.num_buckets or (),  # empty without LSH layers
@@ -198,12 +204,12 @@ def draft_manifest(loaded: LoadedModel, options: ExportOptions) -> Manifest:
             ignored_weights=tuple(options.ignore_weights),
         ),
         files={},
-        weights=WeightsRecord(options.weights, tuple(options.keep)) if options.weights else None,
+        weights=weights,
     )
 
 
-def _operators(options: ExportOptions) -> tuple[OpSpec, ...]:
-    return (*OPS, *LINEAR, *(QUANTISED if options.weights else ()))
+def _operators(weights: WeightsRecord | None) -> tuple[OpSpec, ...]:
+    return (*OPS, *LINEAR, *(QUANTISED if weights and weights.rounds_inputs else ()))
 
 
 def _where(checkpoint: Checkpoint) -> str:

@@ -37,7 +37,7 @@ class TorchDecoder(Decoder):
         self.description = f"torch {torch.__version__}, CPU"
         self.signature = signature
         self._prompt, self._step, self._tensors = decoder_modules(loaded)
-        dtype = next(loaded.model.parameters()).dtype
+        dtype = loaded.dtype
         model_type = np.dtype(str(dtype).removeprefix("torch."))
         self.layout = CacheLayout(
             "the checkpoint",

@@ -47,7 +47,7 @@ class TransformersRunner:
         state = loaded.model.state_dict()
         if loaded.task == "feature-extraction":
             state = {name.removeprefix("reformer."): tensor for name, tensor in state.items()}
-        dtype = next(loaded.model.parameters()).dtype
+        dtype = loaded.dtype
         self._model = model.to(dtype).eval()
         self._model.load_state_dict(state)
         if "lm_head.bias" in state and self._model.lm_head.decoder.bias is None:

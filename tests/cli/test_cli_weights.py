@@ -67,6 +67,7 @@ def test_more_loss_than_allowed_is_code_3(
         (["--keep", "head"], "--keep is for weights of fewer bits: give --weights with it"),
         (["--weights", "int8", "--keep", "norms"], "there are no weights 'norms' to keep"),
         (["--weights", "int3"], "'int3' is not"),
+        (["--weights", "fp16", "--dtype", "fp16"], "all weights have 16 bits already"),
         (["--weights", "int8", "--max-loss", "-1"], "-1"),
         (["--weights", "int8", "--calibration", "/no/file"], "cannot read /no/file"),
     ],

@@ -29,6 +29,7 @@ from reformer_export.exporters.cuda.export import (
     write_cuda_kernels,
 )
 from reformer_ops.core.spec import DOMAIN, OpSpec
+from reformer_ops.int4_feed_forward_add.spec import INT4_FEED_FORWARD_ADD
 from reformer_ops.int8_feed_forward_add.spec import INT8_FEED_FORWARD_ADD
 from reformer_ops.registry import FUSED, LINEAR, OPS, by_onnx_name
 from reformer_ops.triton import compile as triton_compile
@@ -62,7 +63,9 @@ def parts(path: Path) -> tuple[Json, dict[str, bytes]]:
     return document, images
 
 
-LINEAR_NAMES = {op.name for op in LINEAR if op != INT8_FEED_FORWARD_ADD}
+LINEAR_NAMES = {
+    op.name for op in LINEAR if op not in (INT8_FEED_FORWARD_ADD, INT4_FEED_FORWARD_ADD)
+}
 """Those with weights of the model's type."""
 
 

@@ -1,4 +1,4 @@
-"""`--weights int8`: artifacts with weights of 8 bits."""
+"""`--weights`: artifacts with weights of fewer bits."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from onnx import TensorProto
 
 import reformer_ops
 from reformer_export import (
@@ -32,12 +33,18 @@ from ..tools.model_fixtures import Fixtures, feeds
 TASK = "text-generation"
 MODEL = {**WIDE, "vocab_size": 48}
 """All its sizes are multiples of 16."""
+FOR_4_BITS = {**MODEL, "feed_forward_size": 64}
+"""All inputs of its layers are multiples of 32."""
 OTHERS = {
     "feature-extraction": {},
     "fill-mask": {"is_decoder": False},
     "text-classification": {"is_decoder": False, "num_labels": 3},
     "question-answering": {"is_decoder": False, "num_labels": 2},
 }
+
+by_weights = pytest.mark.parametrize(
+    "weights", ["int8", *(pytest.param(name, marks=pytest.mark.slow) for name in ("int4", "fp16"))]
+)
 
 
 @pytest.fixture
@@ -141,7 +148,9 @@ def test_a_token_does_not_depend_on_later_ones(fixtures: Fixtures) -> None:
     assert (found[3] != other[3]).any()
 
 
-def test_in_cpp(artifact: Artifact, tmp_path: Path) -> None:
+@pytest.mark.parametrize("weights", ["int8", "int4", pytest.param("fp16", marks=pytest.mark.slow)])
+def test_in_cpp(weights: str, fixtures: Fixtures, tmp_path: Path) -> None:
+    artifact = fixtures.artifact(TASK, MODEL, weights=weights)
     inputs = feeds(50, 1, vocab_size=MODEL["vocab_size"])
     np.save(tmp_path / "ids.npy", inputs["input_ids"])
     wanted = open_runner(artifact, ops="native").run(inputs)["logits"]
@@ -151,8 +160,9 @@ def test_in_cpp(artifact: Artifact, tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.load(out)["logits"], wanted)
 
 
-def test_generation(fixtures: Fixtures, tmp_path: Path) -> None:
-    made = fixtures.decoder(MODEL, weights="int8")
+@by_weights
+def test_generation(weights: str, fixtures: Fixtures, tmp_path: Path) -> None:
+    made = fixtures.decoder(MODEL, weights=weights)
     generator = open_generator(made)
     prompts = feeds(20, 2, vocab_size=MODEL["vocab_size"])["input_ids"]
     together = generator.generate(prompts, max_new_tokens=10)
@@ -166,16 +176,18 @@ def test_generation(fixtures: Fixtures, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_generation_is_verified(source: Path, tmp_path: Path) -> None:
-    made = to_onnx(source, tmp_path / "out", task="text-generation-with-past", weights="int8")
+@pytest.mark.parametrize("weights", ["int8", "int4", "fp16"])
+def test_generation_is_verified(weights: str, source: Path, tmp_path: Path) -> None:
+    made = to_onnx(source, tmp_path / "out", task="text-generation-with-past", weights=weights)
     parity = made.parity("onnx")
     assert parity is not None
     assert any("generating" in row["reference"] for row in parity["rows"])
 
 
+@by_weights
 @pytest.mark.parametrize("export", [to_torchscript, pytest.param(to_aoti, marks=pytest.mark.slow)])
-def test_other_formats(export: Any, source: Path, tmp_path: Path) -> None:
-    made = export(source, tmp_path / "out", weights="int8", keep=["query_key"])
+def test_other_formats(export: Any, weights: str, source: Path, tmp_path: Path) -> None:
+    made = export(source, tmp_path / "out", weights=weights, keep=["query_key"])
     assert made.manifest.weights is not None
     assert made.manifest.weights.kept == ("query_key",)
     assert verify_artifact(made.path, lengths=[40]).passed
@@ -225,9 +237,62 @@ def test_a_text_is_measured_in_bytes(fixtures: Fixtures, tmp_path: Path) -> None
     assert 6 < quality["bits_before"] < 12
 
 
+def test_4_bits(fixtures: Fixtures, tmp_path: Path) -> None:
+    source = fixtures.checkpoint(TASK, FOR_4_BITS)
+    made = to_onnx(source, tmp_path / "out", weights="int4", keep=["head"])
+    record, parity = made.manifest.weights, made.parity("onnx")
+    assert record is not None
+    assert record.quality is not None
+    assert record.type == "int4"
+    assert 0 < record.quality["error"] < 1
+    assert parity is not None
+    assert parity["passed"] is True
+    assert made.manifest.ops.versions["Int4Linear"] == 1
+    # 2 or 3 projections and an output in each of 4 layers.
+    assert nodes(made).count("Int4Linear") == 10 + 4
+    assert nodes(made).count("Int4FeedForwardAdd") == 4
+    stored = {
+        tensor.name: tensor
+        for tensor in onnx.load(made.format_path("onnx")).graph.initializer
+        if tensor.data_type in (TensorProto.UINT8, TensorProto.INT8)
+    }
+    name = "reformer.encoder.layers.1.feed_forward.down"
+    assert list(stored[f"{name}.weight"].dims) == [2, 64 // 8, 16, 4]
+    assert list(stored[f"{name}.step"].dims) == [2, 64 // 32, 16]
+
+
+def test_fp16(source: Path, tmp_path: Path) -> None:
+    """Half the size; the parity is that of fp32, and the model hardly changes."""
+    made = to_onnx(source, tmp_path / "out", weights="fp16", keep=["query_key"], max_loss=0.01)
+    record, parity = made.manifest.weights, made.parity("onnx")
+    assert record is not None
+    assert record.quality is not None
+    assert 0 < record.quality["error"] < 0.05
+    assert parity is not None
+    assert parity["passed"] is True
+    assert parity["tolerance"]["output"] == 1e-4
+    assert "Int8Linear" not in made.manifest.ops.versions
+    path = made.format_path("onnx")
+    matrices = {
+        tensor.name: tensor.data_type
+        for tensor in onnx.load(path).graph.initializer
+        if len(tensor.dims) > 1 and tensor.data_type in (TensorProto.FLOAT, TensorProto.FLOAT16)
+    }
+    wide = {name for name, kind in matrices.items() if kind == TensorProto.FLOAT}
+    assert len(matrices) > 20
+    assert all("query_key" in name or "rotations" in name for name in wide)
+    inputs = feeds(90, 2, vocab_size=MODEL["vocab_size"])
+    plain, ours = (
+        onnxruntime.InferenceSession(path, options).run(["logits"], inputs)[0]
+        for options in (onnxruntime.SessionOptions(), reformer_ops.session_options())
+    )
+    np.testing.assert_allclose(ours, plain, atol=1e-4 * np.abs(plain).max())
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"weights": "fp16", "dtype": "fp16"}, "with fp16 all weights have 16 bits already"),
         ({"keep": ["head"]}, "--keep is for weights of fewer bits: give --weights"),
         ({"max_loss": 0.1}, "--max-loss is for weights of fewer bits"),
         ({"calibration": "text"}, "--calibration is for weights of fewer bits"),

@@ -24,6 +24,7 @@ _TYPES = {
     "float16": ir.DataType.FLOAT16,
     "float32": ir.DataType.FLOAT,
     "int32": ir.DataType.INT32,
+    "int8": ir.DataType.INT8,
     "uint8": ir.DataType.UINT8,
     "wide": ir.DataType.FLOAT,
     "bool": ir.DataType.BOOL,

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from functools import cache, partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -17,72 +13,23 @@ from numpy.typing import NDArray
 from reformer_ops.core.cases import Case
 from reformer_ops.core.errors import OpError
 from reformer_ops.core.int8 import integers, quantise
-from reformer_ops.core.torch_library import PORTABLE
 from reformer_ops.int8_linear.cases import make_case
 from reformer_ops.int8_linear.reference import int8_linear as reference
 from reformer_ops.int8_linear.spec import INT8_LINEAR
-from reformer_ops.torch_ops import int8_linear
 
 from .isa_libraries import isa_libraries
-from .onnx_models import Form, cached_session, make_model, make_session
-from .tolerances import FLOOR, as_numpy, cases, error, exact_in, torch_arguments
+from .onnx_models import make_model, make_session
+from .quantised_backends import backends, calls, check, prepared
+from .tolerances import error
 
 Array = NDArray[Any]
 
-
-def by_torch(operator: Callable[..., torch.Tensor], case: Case, dtype: str) -> Array:
-    return as_numpy(operator(*torch_arguments(INT8_LINEAR, case, dtype)))
+BACKENDS = backends(INT8_LINEAR)
 
 
-def by_onnxruntime(case: Case, dtype: str, *, form: Form, library: Path | None = None) -> Array:
-    session = cached_session(INT8_LINEAR.name, (), dtype, form, library=library)
-    floats = {name: case.inputs[name].astype(dtype) for name in ("input", "bias")}
-    found: Array = session.run(None, {**case.inputs, **floats})[0]
-    return found
-
-
-BACKENDS: dict[str, Callable[[Case, str], Array]] = {
-    "torch-portable": partial(by_torch, PORTABLE["int8_linear"]),
-    "torch": partial(by_torch, int8_linear),
-    "function": partial(by_onnxruntime, form="function"),
-    "inlined": partial(by_onnxruntime, form="inlined"),
-    **{
-        f"native-{isa}": partial(by_onnxruntime, form="node", library=library)
-        for isa, library in isa_libraries().items()
-    },
-}
-DTYPES = {
-    name: ("float32", "float16", "bfloat16") if name.startswith("torch") else ("float32", "float16")
-    for name in BACKENDS
-}
-
-
-@cache
-def prepared(number: int, dtype: str) -> tuple[Case, Array]:
-    case = exact_in(cases(INT8_LINEAR)[number], INT8_LINEAR, dtype)
-    return case, reference(**case.inputs)
-
-
-def check(found: Array, wanted: Array, dtype: str) -> None:
-    """Row by row: the rows of a case are of very different sizes."""
-    assert found.shape == wanted.shape
-    assert np.isfinite(found).all()
-    bound = 4 * FLOOR[dtype] * np.abs(wanted).max(axis=-1)
-    assert (np.abs(found - wanted).max(axis=-1) <= bound).all()
-
-
-def calls() -> Iterator[Any]:
-    for backend in BACKENDS:
-        for dtype in DTYPES[backend]:
-            for number, case in enumerate(cases(INT8_LINEAR)):
-                if case.name == "zeros-and-extremes" and dtype == "float16":
-                    continue  # fp16 has no such numbers
-                yield pytest.param(backend, dtype, number, id=f"{backend}-{dtype}-{case.name}")
-
-
-@pytest.mark.parametrize(("backend", "dtype", "number"), list(calls()))
+@pytest.mark.parametrize(("backend", "dtype", "number"), list(calls(INT8_LINEAR)))
 def test_backend_is_within_the_tolerances(backend: str, dtype: str, number: int) -> None:
-    case, wanted = prepared(number, dtype)
+    case, wanted = prepared(INT8_LINEAR, number, dtype)
     check(BACKENDS[backend](case, dtype), wanted, dtype)
 
 

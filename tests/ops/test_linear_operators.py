@@ -21,6 +21,7 @@ from reformer_ops.core.cases import Case
 from reformer_ops.core.spec import OpSpec
 from reformer_ops.core.weight_panels import matrix, panels
 from reformer_ops.feed_forward_add.spec import ACTIVATIONS, FEED_FORWARD_ADD
+from reformer_ops.int4_feed_forward_add.spec import INT4_FEED_FORWARD_ADD
 from reformer_ops.int8_feed_forward_add.spec import INT8_FEED_FORWARD_ADD
 from reformer_ops.layer_norm_linear.spec import LAYER_NORM_LINEAR
 from reformer_ops.linear_add.spec import LINEAR_ADD
@@ -35,8 +36,8 @@ Array = NDArray[Any]
 STREAMS = ("residual", "input")
 by_op = pytest.mark.parametrize("op", LINEAR, ids=lambda op: op.name)
 
-EXACT = tuple(op for op in LINEAR if op != INT8_FEED_FORWARD_ADD)
-"""Operators that do not round: test_int8_feed_forward.py has the other one."""
+EXACT = tuple(op for op in LINEAR if op not in (INT8_FEED_FORWARD_ADD, INT4_FEED_FORWARD_ADD))
+"""Operators that do not round: test_quantised_feed_forward.py has the other ones."""
 
 
 def make_case(op: OpSpec, *sizes: int, **options: Any) -> Case:
@@ -147,7 +148,7 @@ def test_any_size(
 def test_threads_and_rows_change_no_bit(op: OpSpec, rows: int) -> None:
     """A row gives the same bits alone, among other rows, and with another number of threads."""
     library = next(reversed(isa_libraries().values()))
-    case = make_case(op, 1, rows, 64, 272)
+    case = make_case(op, 1, rows, 64, 288)
     model = make_model(op, case.attributes, "float32", "node")
     one, three = (make_session(model, library=library, threads=n) for n in (1, 3))
     (wanted,) = one.run(None, case.inputs)
@@ -163,7 +164,7 @@ def test_threads_and_rows_change_no_bit(op: OpSpec, rows: int) -> None:
 @by_op
 def test_not_a_number_stays_one(op: OpSpec) -> None:
     for backend in LINEAR_BACKENDS:
-        case = make_case(op, 1, 3, 32, 48)
+        case = make_case(op, 1, 3, 32, 64)
         case.inputs["input"][0, 1, 5] = np.nan
         found = run(backend, op, case, "float32")
         assert np.isnan(found[0, 1]).all(), backend

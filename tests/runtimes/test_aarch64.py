@@ -118,19 +118,22 @@ def test_the_buckets_and_numbers_of_x86(
                     np.testing.assert_array_equal(arm[name], x86[name])
 
 
-def test_weights_of_8_bits(
-    emulator: list[str], device: Path, fixtures: Fixtures, tmp_path: Path
+@pytest.mark.parametrize("weights", ["int8", "int4"])
+def test_weights_of_fewer_bits(
+    weights: str, emulator: list[str], device: Path, fixtures: Fixtures, tmp_path: Path
 ) -> None:
     """By the dot product instructions. Both round a few numbers to other integers."""
-    artifact = fixtures.artifact("text-generation", {**WIDE, "vocab_size": 48}, weights="int8")
-    np.save(tmp_path / "ids.npy", feeds(40, vocab_size=48)["input_ids"])
-    arguments = [artifact.path, "--input-ids", tmp_path / "ids.npy", "--output"]
-    told = run(emulator, device, *arguments, tmp_path / "arm.npz")
-    assert "native operators (neon)" in told
-    assert in_cpp(*arguments, tmp_path / "x86.npz").code == 0
-    with np.load(tmp_path / "arm.npz") as arm, np.load(tmp_path / "x86.npz") as x86:
-        difference = np.square(arm["logits"] - x86["logits"]).mean()
-        assert difference < 0.01 * np.square(x86["logits"]).mean()
+    config = {**WIDE, "vocab_size": 48, "feed_forward_size": 64}
+    artifact = fixtures.artifact("text-generation", config, weights=weights)
+    for length in (1, 40):
+        np.save(tmp_path / "ids.npy", feeds(length, vocab_size=48)["input_ids"])
+        arguments = [artifact.path, "--input-ids", tmp_path / "ids.npy", "--output"]
+        told = run(emulator, device, *arguments, tmp_path / "arm.npz")
+        assert "native operators (neon)" in told
+        assert in_cpp(*arguments, tmp_path / "x86.npz").code == 0
+        with np.load(tmp_path / "arm.npz") as arm, np.load(tmp_path / "x86.npz") as x86:
+            difference = np.square(arm["logits"] - x86["logits"]).mean()
+            assert difference < 0.01 * np.square(x86["logits"]).mean()
 
 
 def test_the_sums_are_right(device: Path) -> None:

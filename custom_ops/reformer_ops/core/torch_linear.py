@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 
+from reformer_ops.core import int4
 from reformer_ops.core.errors import OpError
 from reformer_ops.core.int8 import QUAD
 from reformer_ops.core.spec import OpSpec
@@ -46,6 +47,19 @@ def check_quads(op: OpSpec, weight: torch.Tensor, axis: str, size: int) -> None:
     if quad != QUAD or quads * QUAD != size:
         raise OpError(
             f"{op.torch_name} takes a weight of {size} lines for {axis}; got {quads} times {quad}"
+        )
+
+
+def check_octets(
+    op: OpSpec, weight: torch.Tensor, step: torch.Tensor, axis: str, size: int
+) -> None:
+    """OpError unless a weight of 4 bits has as many lines as the axis, and a step for each 32."""
+    _, octets, _, quad = weight.shape
+    steps = step.shape[1]
+    if quad != QUAD or octets * int4.OCTET != size or steps * int4.BLOCK != size:
+        raise OpError(
+            f"{op.torch_name} takes a weight of {size} lines for {axis}, with a step for each "
+            f"{int4.BLOCK}; got {octets} times {quad} bytes and {steps} steps"
         )
 
 

@@ -16,7 +16,7 @@ struct Int8Weights {
   using Panels = Int8Panels<Number>;
   static constexpr bool kHaveScales = true;
 
-  static Panels panels(const void* weight, std::int64_t depth) {
+  static Panels panels(const void* weight, const std::int8_t*, std::int64_t depth) {
     return {static_cast<const std::uint8_t*>(weight), depth};
   }
 };

@@ -16,7 +16,20 @@ def body(
     Integers are floats here: runtimes have fast products of floats everywhere, and not all of them
     multiply 8-bit integers without saturation.
     """
-    product = w.op("MatMul", _rounded(w, w.to_float32(input)), _matrix(w, weight, scale))
+    lines = w.op("Transpose", weight, perm=[1, 3, 0, 2])
+    stored = w.op("Cast", w.op("Flatten", lines, axis=2), to=ir.DataType.FLOAT)
+    return rounded_product(w, input, w.op("Sub", stored, w.float32(ZERO_POINT)), scale, bias)
+
+
+def rounded_product(
+    w: OnnxWriter, input: ir.Value, whole: ir.Value, scale: ir.Value, bias: ir.Value
+) -> tuple[ir.Value]:
+    """The output, with the integers of the weights as a matrix `[depth, columns]` in fp32.
+
+    Runtimes compute the matrix once, when they load.
+    """
+    matrix = w.op("Mul", whole, scale, name="matrix")
+    product = w.op("MatMul", _rounded(w, w.to_float32(input)), matrix)
     output = w.op("Add", product, w.to_float32(bias), name="sum")
     return (w.to_model_type(output, name="output"),)
 
@@ -34,11 +47,3 @@ def _rounded(w: OnnxWriter, rows: ir.Value) -> ir.Value:
     whole = w.op("Round", w.op("Div", parts, step))
     back = w.op("Reshape", w.op("Mul", whole, step), w.shape(0, 0, -1))
     return w.op("Slice", back, w.ints(0), depth, w.ints(2), name="rounded")
-
-
-def _matrix(w: OnnxWriter, weight: ir.Value, scale: ir.Value) -> ir.Value:
-    """The weights `[depth, columns]` in fp32. Runtimes compute them once, when they load."""
-    lines = w.op("Transpose", weight, perm=[1, 3, 0, 2])
-    stored = w.op("Cast", w.op("Flatten", lines, axis=2), to=ir.DataType.FLOAT)
-    whole = w.op("Sub", stored, w.float32(ZERO_POINT))
-    return w.op("Mul", whole, scale, name="matrix")

@@ -29,7 +29,12 @@ def int8_linear(input: Array, weight: Array, scale: Array, bias: Array) -> NDArr
     Returns:
         `[batch, length, columns]`.
     """
-    matrix = integers(weight).astype(np.float64) * scale.astype(np.float64)
+    return rounded_product(input, integers(weight), scale, bias)
+
+
+def rounded_product(input: Array, whole: Array, scale: Array, bias: Array) -> NDArray[np.float64]:
+    """`int8_linear` with the integers of the weights as a matrix `[depth, columns]`."""
+    matrix = whole.astype(np.float64) * scale.astype(np.float64)
     result = bias.astype(np.float64) + np.zeros((*input.shape[:-1], matrix.shape[1]))
     for first in range(0, input.shape[-1], BLOCK):
         block = input[..., first : first + BLOCK].astype(np.float32)

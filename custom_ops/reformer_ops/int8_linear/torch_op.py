@@ -32,15 +32,21 @@ def _check(
 def _portable(
     input: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor
 ) -> torch.Tensor:
+    lines = weight.permute(1, 3, 0, 2).flatten(2).flatten(0, 1)
+    return rounded_product(input, lines.to(torch.float32) - ZERO_POINT, scale, bias)
+
+
+def rounded_product(
+    input: torch.Tensor, whole: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor
+) -> torch.Tensor:
+    """The operator with the integers of the weights as a matrix `[depth, columns]` in fp32."""
     rows = input.to(torch.float32)
     depth = rows.shape[-1]
     blocks = torch.nn.functional.pad(rows, [0, -depth % BLOCK]).unflatten(-1, (-1, BLOCK))
     top = blocks.abs().amax(dim=-1, keepdim=True)
     step = torch.where(top < SMALLEST, torch.ones_like(top), top / LARGEST)
     rounded = (torch.round(blocks / step) * step).flatten(-2)[..., :depth]
-    lines = weight.permute(1, 3, 0, 2).flatten(2).flatten(0, 1)
-    matrix = (lines.to(torch.float32) - ZERO_POINT) * scale
-    return (rounded @ matrix + bias.to(torch.float32)).to(input.dtype)
+    return (rounded @ (whole * scale) + bias.to(torch.float32)).to(input.dtype)
 
 
 def _fake(

@@ -5,6 +5,7 @@ Their weights are stored in panels, the layout that the kernels read.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, cast
 
 import torch
@@ -12,10 +13,11 @@ from torch import nn
 
 from reformer_models.layers.attention import ReformerAttention, SelfOutput
 from reformer_models.layers.hashing import BucketSource
-from reformer_models.layers.quantised import Int8Linear
+from reformer_models.layers.quantised import Int4Linear, Int8Linear, QuantisedLinear
 from reformer_ops.core.weight_panels import PANEL, panels
 from reformer_ops.torch_ops import (
     feed_forward_add,
+    int4_feed_forward_add,
     int8_feed_forward_add,
     layer_norm_linear,
     linear_add,
@@ -41,6 +43,20 @@ ACTIVATIONS: Final = {
 def fits_panels(linear: nn.Module) -> bool:
     """True if `linear` is a plain linear layer whose sizes are multiples of 16."""
     return isinstance(linear, nn.Linear) and not any(n % PANEL for n in linear.weight.shape)
+
+
+_OPERATORS: Final[dict[type[nn.Module], Callable[..., torch.Tensor]]] = {
+    Int8Linear: int8_feed_forward_add,
+    Int4Linear: int4_feed_forward_add,
+}
+"""The feed-forward of two linear layers of a type with fewer bits."""
+
+
+def fits_together(up: nn.Module, down: nn.Module) -> bool:
+    """True if two linear layers become one feed-forward: plain ones, or of one type of weights."""
+    if type(up) in _OPERATORS:
+        return type(up) is type(down)
+    return fits_panels(up) and fits_panels(down)
 
 
 class _Panels(nn.Module):
@@ -117,13 +133,13 @@ class FusedFeedForward(nn.Module):
     """The sum of a stream and the feed-forward of the other one."""
 
     def __init__(self, norm: nn.LayerNorm, up: nn.Module, down: nn.Module, activation: str) -> None:
-        """From the parts of a feed-forward: two layers that `fits_panels`, or two of 8 bits."""
+        """From the parts of a feed-forward, for which `fits_together` is true."""
         super().__init__()
         self.layer_norm = norm
         self.activation = activation
-        self.operator = int8_feed_forward_add if isinstance(up, Int8Linear) else feed_forward_add
-        self.up = up if isinstance(up, Int8Linear) else _Panels(up)
-        self.down = down if isinstance(down, Int8Linear) else _Panels(down)
+        self.operator = _OPERATORS.get(type(up), feed_forward_add)
+        self.up = up if isinstance(up, QuantisedLinear) else _Panels(up)
+        self.down = down if isinstance(down, QuantisedLinear) else _Panels(down)
 
     def forward(self, stream: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
         """`[batch, length, hidden]` each -> the same."""

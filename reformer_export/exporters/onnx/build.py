@@ -32,6 +32,7 @@ def build(
     ops: str,
     opset: int,
     for_tensorrt: bool = True,
+    fp16_weights: bool = False,
 ) -> ir.Model:
     """The graph of `module`.
 
@@ -44,6 +45,7 @@ def build(
         ops: "auto": our operators are nodes with bodies; "portable": standard operators only.
         opset: the version of ONNX's operators.
         for_tensorrt: refuse nodes that TensorRT does not support; with "auto", also fuse norms.
+        fp16_weights: store matrices that are exact in fp16 in that type.
 
     Raises:
         ExportError: torch could not trace the model, or the graph breaks a rule of `lint`.
@@ -57,6 +59,8 @@ def build(
         if for_tensorrt:  # only GPUs have a kernel for fused norms
             passes.fuse_norms(model)
         passes.attach_bodies(model, _FLOAT_TYPES[dtype])
+    if fp16_weights:
+        passes.store_as_fp16(model)
     model.producer_name = "reformer-export"
     model.producer_version = installed_version("reformer-export") or ""
     model.graph.name = name

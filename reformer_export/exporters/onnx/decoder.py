@@ -39,11 +39,12 @@ def write_decoder(
     dtype: str,
     ops: str,
     opset: int,
+    fp16_weights: bool,
     tools: Mapping[str, str],
 ) -> FormatRecord:
     """Write both graphs into `folder`, with their weights in one file; returns their record.
 
-    `dtype`, `ops` and `opset` are those of `build`.
+    `dtype`, `ops`, `opset` and `fp16_weights` are those of `build`.
 
     Raises:
         ExportError: torch could not trace the model.
@@ -67,6 +68,7 @@ def write_decoder(
             ops=ops,
             opset=opset,
             for_tensorrt=False,
+            fp16_weights=fp16_weights,
         )
         for module, examples, outputs, name in (
             (

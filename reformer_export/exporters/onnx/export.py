@@ -111,7 +111,8 @@ def to_onnx(
             (standard operators only).
         external_data: store the weights in model.onnx_data.
         cuda: GPUs to add compiled kernels for, such as "sm90".
-        weights: "int8" for weights of 8 bits; of the model's type if None.
+        weights: the type that weights are stored in: "int8", "int4" or "fp16"; the model's type if
+            None.
         keep: groups of weights that keep the model's type, such as "query_key".
         calibration: a text, or a .npy file of token ids, on which the model with fewer bits is
             compared with the checkpoint; its own samples if None.
@@ -178,6 +179,7 @@ def _write(
             dtype=options.dtype,
             ops=options.ops,
             opset=opset,
+            fp16_weights=options.weights == "fp16",
             tools=tools,
         )
     if options.cuda:
@@ -217,6 +219,7 @@ def _graph(loaded: LoadedModel, signature: Signature, opset: int, options: OnnxO
         opset=opset,
         # TensorRT has no arithmetic of unsigned integers.
         for_tensorrt=options.weights is None,
+        fp16_weights=options.weights == "fp16",
     )
     _describe(model, loaded, signature)
     return model

@@ -59,6 +59,37 @@ def widen_bf16_outputs(model: ir.Model) -> None:
         graph.outputs[index] = widened
 
 
+def store_as_fp16(model: ir.Model) -> None:
+    """Store matrices that lose nothing by it in fp16, each with a Cast to fp32 after it.
+
+    Runtimes run the Cast once, when they load the model, so all numbers stay the same.
+    """
+    graph = model.graph
+    casts = []
+    for value in list(graph.initializers.values()):
+        wide = value.const_value
+        if wide is None or wide.dtype != ir.DataType.FLOAT or len(wide.shape) < 2:
+            continue
+        half = wide.numpy().astype(np.float16)
+        if not np.array_equal(half.astype(np.float32), wide.numpy()):
+            continue
+        name, shape = str(value.name), ir.Shape(half.shape)
+        widened = ir.Value(shape=shape, type=ir.TensorType(ir.DataType.FLOAT))
+        ir.convenience.replace_all_uses_with(value, widened)
+        del graph.initializers[name]
+        widened.name = f"{name}/fp32"
+        stored = ir.Value(
+            name=name,
+            shape=shape,
+            type=ir.TensorType(ir.DataType.FLOAT16),
+            const_value=ir.tensor(half),
+        )
+        graph.register_initializer(stored)
+        to = ir.AttrInt64("to", ir.DataType.FLOAT)
+        casts.append(ir.Node("", "Cast", [stored], [to], outputs=[widened], name=f"{name}/Cast"))
+    graph.insert_before(graph[0], casts)
+
+
 def fuse_norms(model: ir.Model) -> None:
     """Replace a sum of two streams and the norm after it by one node, `AddNorm`.
 

@@ -127,9 +127,16 @@ def _write(
     try:
         with _quiet():
             portable = options.ops == "portable"
-            program = exported(loaded if portable else fused(loaded), portable=portable)
+            model = loaded if portable else fused(loaded)
+            stored = model.stored_as_fp16() if options.weights == "fp16" else model
+            program = exported(stored, portable=portable)
             say("compiling the model")
-            compile_package(program, folder / FILE, machine[INSTRUCTIONS])
+            compile_package(
+                program,
+                folder / FILE,
+                machine[INSTRUCTIONS],
+                widen_when_loaded=options.weights == "fp16",
+            )
     except (RuntimeError, ValueError, AssertionError, OSError) as error:
         raise ExportError(f"torch could not compile the model: {_reason(error)}") from error
     tools = installed_versions("reformer-export", "torch")
@@ -181,15 +188,25 @@ def exported(loaded: LoadedModel, *, portable: bool) -> torch.export.ExportedPro
         )
 
 
-def compile_package(program: torch.export.ExportedProgram, path: Path, instructions: str) -> None:
-    """Compile a program and write the package that `aoti_load_package` reads."""
+def compile_package(
+    program: torch.export.ExportedProgram,
+    path: Path,
+    instructions: str,
+    *,
+    widen_when_loaded: bool = False,
+) -> None:
+    """Compile a program and write the package that `aoti_load_package` reads.
+
+    With `widen_when_loaded`, conversions of weights run once, before the first run, and not in
+    every run.
+    """
     import torch
     from torch._inductor.utils import fresh_cache
 
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"aot_inductor.use_runtime_constant_folding": widen_when_loaded}
     if instructions in INSTRUCTION_SETS:
         width, march = INSTRUCTION_SETS[instructions]
-        options = {"cpp.simdlen": width, "cpp.march": march}
+        options |= {"cpp.simdlen": width, "cpp.march": march}
     # The cache would leave a copy of the weights in the temporary folder.
     with fresh_cache():
         torch._inductor.aoti_compile_and_package(

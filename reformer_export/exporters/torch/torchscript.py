@@ -92,8 +92,9 @@ def _write(
     say: Progress,
 ) -> dict[str, FormatRecord]:
     say("tracing the model")
+    model = loaded if options.ops == "portable" else fused(loaded)
     module = scripted(
-        loaded if options.ops == "portable" else fused(loaded),
+        model.stored_as_fp16() if options.weights == "fp16" else model,
         signature.max_length,
         portable=options.ops == "portable",
         with_past=options.with_past,
@@ -131,7 +132,7 @@ def scripted(
     ids = torch.zeros((2, 3 * config.chunk_multiple), dtype=torch.int64)
     mask = torch.ones_like(ids, dtype=torch.bool)
     width = 2 * config.hidden_size
-    dtype = next(loaded.model.parameters()).dtype
+    dtype = loaded.dtype
     example: dict[str, tuple[Any, ...]] = {
         "hidden": (ids, mask),
         "head": (torch.zeros((2, 5, width), dtype=dtype),),
@@ -176,7 +177,7 @@ def _generating_example(
     """Inputs of `TracedGeneration.fill` and `extend`."""
     import torch
 
-    dtype = next(loaded.model.parameters()).dtype
+    dtype = loaded.dtype
     past = [tensor.zeros(2, 7, dtype) for tensor in decoder_modules(loaded)[2]]
     length = torch.ones(2, dtype=torch.int64)
     return {"fill": (ids, mask, ids[:, :-1]), "extend": (ids[:, :1], length, length, past)}

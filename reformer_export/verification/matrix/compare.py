@@ -75,8 +75,7 @@ def verify_matrix(
         check_same_model(first, other.manifest, other.path, force=False)
     say(f"loading {against or first.source.name}")
     loaded = load_original(first, against)
-    weights = first.weights.type if first.weights else None
-    bounds = tolerance_for(first.dtype, tolerance, weights=weights)
+    bounds = tolerance_for(first.dtype, tolerance, weights=first.weights)
     sizes = sizes_to_try(opened[0], loaded, lengths, batches)
 
     reference, baseline = _references(opened[0], loaded)

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from reformer_export.artifact.manifest import WeightsRecord
+
 
 @dataclass(frozen=True)
 class Tolerance:
@@ -34,21 +36,22 @@ HALF = Tolerance(output=2e-2, flip_margin=0.1, flip_fraction=2e-2, rounding=2**-
 BF16 = Tolerance(output=0.16, flip_margin=0.8, flip_fraction=0.16, rounding=2**-7)
 """For bf16, which has three mantissa bits fewer."""
 
-INT8 = Tolerance(output=1.0, flip_margin=0.8, flip_fraction=0.16, rounding=2**-7)
-"""For weights of 8 bits: rows are rounded to integers, so a number between two of them becomes the
-one or the other, depending on how a runtime rounds the sums before it."""
+INTEGERS = Tolerance(output=1.0, flip_margin=0.8, flip_fraction=0.16, rounding=2**-7)
+"""For weights of 8 or 4 bits: rows are rounded to integers, so a number between two of them becomes
+the one or the other, depending on how a runtime rounds the sums before it."""
 
 _TOLERANCES = {"fp32": Tolerance(), "fp16": HALF, "bf16": BF16}
 
 
 def tolerance_for(
-    dtype: str, output: float | None = None, *, weights: str | None = None
+    dtype: str, output: float | None = None, *, weights: WeightsRecord | None = None
 ) -> Tolerance:
     """The tolerance of a dtype ("fp32", "fp16", "bf16"); `output` replaces the bound on outputs.
 
-    `weights` is the type of the weights, if they have fewer bits than `dtype`.
+    `weights` is the record of the weights, if they have fewer bits than `dtype`.
     """
-    usual = INT8 if dtype == "fp32" and weights else _TOLERANCES[dtype]
+    rounds = weights is not None and weights.rounds_inputs
+    usual = INTEGERS if dtype == "fp32" and rounds else _TOLERANCES[dtype]
     return usual if output is None else replace(usual, output=output)
 
 

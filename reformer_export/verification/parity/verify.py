@@ -102,8 +102,7 @@ def verify_against(
     if save_to is not None and os.path.lexists(save_to):  # fail before all the work
         raise UsageError(f"{save_to} exists: choose another folder to save inputs and outputs in")
     manifest = artifact.manifest
-    weights = manifest.weights.type if manifest.weights else None
-    bounds = tolerance_for(manifest.dtype, tolerance, weights=weights)
+    bounds = tolerance_for(manifest.dtype, tolerance, weights=manifest.weights)
     candidate = open_runner(artifact, runtime=runtime, ops=ops, device=device)
     if not isinstance(candidate, (ProbingRunner, ShowingRunner)):
         candidate.close()
@@ -156,7 +155,7 @@ def _references(
     signature = artifact.signature
     if loaded.rounds:
         # The reference is the same rounded weights computed in fp32; torch in half precision, or
-        # with 8 bits, shows the error of the type itself.
+        # with integers, shows the error of the type itself.
         baseline = TorchRunner(loaded, signature)
         return [TorchRunner(loaded.in_fp32(), signature)], baseline, []
     references: list[ProbingRunner] = [TorchRunner(loaded, signature)]

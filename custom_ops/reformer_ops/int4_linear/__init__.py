@@ -1,0 +1,1 @@
+"""A linear layer with weights of 4 bits."""
