@@ -63,6 +63,13 @@ test: $(READY)  ## run the tests, without the slow ones
 test-all: $(READY)  ## run all tests
 	@$(PYTEST)
 
+# Playwright is large, so only this target installs it. Chromium comes from the system.
+.PHONY: test-browser
+test-browser: $(READY)  ## run the tests of pages in Chromium (needs chromium and npm)
+	@$(call INSTALL,playwright)
+	@$(PYTHON) -c 'from reformer_export.exporters.web.onnxruntime_web import find_package; find_package()'
+	@$(PYTEST) tests/exporters/test_web_page.py
+
 .PHONY: lint
 lint: $(READY)  ## check style, format and types
 	@$(PYTHON) -m ruff check .

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from reformer_export.exporters.tensorrt.export import to_tensorrt
     from reformer_export.exporters.torch.aoti import to_aoti
     from reformer_export.exporters.torch.torchscript import to_torchscript
+    from reformer_export.exporters.web.export import to_web
     from reformer_export.generation.generator import open_generator
     from reformer_export.runtimes import open_runner
     from reformer_export.verification.parity import verify_artifact
@@ -34,6 +35,7 @@ __all__ = [
     "to_onnx",
     "to_tensorrt",
     "to_torchscript",
+    "to_web",
     "verify_artifact",
 ]
 
@@ -44,6 +46,7 @@ _HOMES = {
     "open_generator": "generation.generator",
     "open_runner": "runtimes",
     "to_tensorrt": "exporters.tensorrt.export",
+    "to_web": "exporters.web.export",
     "verify_artifact": "verification.parity",
 }
 

@@ -115,6 +115,16 @@ def test_the_wheel_holds_every_source_as_it_is(files: dict[str, bytes]) -> None:
     assert packed == expected
 
 
+def test_the_wheel_holds_the_web_page(files: dict[str, bytes]) -> None:
+    folder = "exporters/web/page"
+    expected = {
+        f"reformer_export/{folder}/{path.name}": path.read_bytes()
+        for path in (PACKAGES["reformer_export"] / folder).iterdir()
+    }
+    assert len(expected) == 5
+    assert {path: files.get(path) for path in expected} == expected
+
+
 @pytest.mark.parametrize("package", PACKAGES)
 def test_the_packages_are_typed(package: str, files: dict[str, bytes]) -> None:
     assert f"{package}/py.typed" in files

@@ -18,6 +18,8 @@ from reformer_export.errors import ArtifactError
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
 ONNX, TORCHSCRIPT, AOTI = "onnx", "torchscript", "aoti"
+WEB = "web"
+"""A page that runs the model in a browser."""
 CUDA = "cuda"
 """GPU kernels for the operators of model.onnx."""
 DECODER = "decoder"

@@ -27,6 +27,8 @@ PROGRAM = "reformer-export"
 _VERBS = {
     **{entry.verb: entry.summary for entry in FORMATS.values()},
     "to-tensorrt": "Build a TensorRT engine from an artifact.",
+    "to-web": "Make a page that runs an artifact in the browser.",
+    "serve-web": "Serve such a page to browsers on this machine.",
     "verify": "Compare an artifact with the checkpoint it came from.",
     "run": "Run an artifact on token ids or a text.",
     "generate": "Continue a text, token by token.",

@@ -68,7 +68,7 @@ class Generator:
         self.artifact = artifact
         self.decoder = decoder
         self.signature = artifact.signature
-        self.stop, self._filler = _special_ids(artifact)
+        self.stop, self._filler = special_ids(artifact)
 
     @property
     def description(self) -> str:
@@ -228,7 +228,7 @@ class Generator:
         return checked
 
 
-def _special_ids(artifact: Artifact) -> tuple[frozenset[int], int]:
+def special_ids(artifact: Artifact) -> tuple[frozenset[int], int]:
     """The ids that end a sequence, and the id that fills rows that have ended."""
     found: dict[str, Any] = {}
     for name in ("config.json", "generation_config.json"):

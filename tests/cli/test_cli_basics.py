@@ -22,6 +22,8 @@ from .invocation import child, error_line
 VERBS = (
     "to-onnx",
     "to-tensorrt",
+    "to-web",
+    "serve-web",
     "verify",
     "run",
     "serve",

@@ -3,7 +3,6 @@ it by one token."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +19,7 @@ from reformer_export.artifact.signature import (
     Signature,
 )
 from reformer_export.exporters.onnx.build import build
+from reformer_export.exporters.onnx.saving import save_sharing_weights
 from reformer_export.exporters.onnx.trace import Axes, Example
 from reformer_export.source import DTYPES, decoder_modules, fused
 from reformer_ops.registry import STEPS
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from reformer_export.source import CacheTensor, LoadedModel
 
 _CAPACITY = 7  # of the example caches; any value works
-_SMALLEST = 1024  # bytes; smaller tensors stay in the graph: runtimes need shapes and axes there
 
 
 def write_decoder(
@@ -81,7 +80,7 @@ def write_decoder(
         )
     ]
     _describe(graphs, signature)
-    _save(graphs, folder)
+    save_sharing_weights(dict(zip(DECODER_FILES, graphs, strict=True)), folder, DECODER_WEIGHTS)
     return FormatRecord(
         files=(*DECODER_FILES, DECODER_WEIGHTS),
         ops=ops,
@@ -123,29 +122,3 @@ def _describe(graphs: Sequence[ir.Model], signature: Signature) -> None:
         graph.metadata_props["reformer.vocab_size"] = str(signature.vocab_size)
         for value in graph.graph.inputs:
             value.doc_string = descriptions.get(str(value.name))
-
-
-def _save(graphs: Sequence[ir.Model], folder: Path) -> None:
-    """Write the graphs and one file with their weights; weights that both graphs have are stored
-    once."""
-    places: dict[tuple[str, tuple[int, ...], bytes], int] = {}
-    tensors: list[ir.TensorProtocol] = []
-    stored: list[tuple[ir.Value, int]] = []
-    for graph in graphs:
-        for value in graph.graph.initializers.values():
-            tensor = value.const_value
-            if tensor is None or tensor.nbytes < _SMALLEST:
-                continue
-            digest = hashlib.sha256(tensor.tobytes()).digest()
-            key = (str(tensor.dtype), tuple(tensor.shape.numpy()), digest)
-            if key not in places:
-                places[key] = len(tensors)
-                tensors.append(tensor)
-            stored.append((value, places[key]))
-    written = ir.external_data.convert_tensors_to_external(tensors, folder, DECODER_WEIGHTS)
-    for value, place in stored:
-        value.const_value = written[place]
-    for graph, name in zip(graphs, DECODER_FILES, strict=True):
-        for value in graph.graph.initializers.values():
-            value.shape = value.type = None  # as in `save_model`
-        ir.save(graph, folder / name)

@@ -1,0 +1,281 @@
+"""The page in Chromium: its numbers, its generation, and what users see."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from examples.bits_per_byte import bits_per_byte
+from reformer_export import open_generator, open_runner, to_onnx, to_web
+from reformer_export.exporters.web.onnxruntime_web import cached_package
+
+from ..models.configs import SMALL, WIDE
+from ..tools.browser import GPU, Tab, chromium, missing, tab
+from ..tools.model_fixtures import Fixtures, feeds, worst_error
+
+ROOT = Path(__file__).resolve().parents[2]
+REASON = missing()
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(REASON is not None, reason=str(REASON)),
+]
+
+LONG = SMALL | {
+    "axial_pos_shape": (64, 64),
+    "lsh_attn_chunk_length": 8,
+    "max_position_embeddings": 4096,
+}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium(*GPU) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def bible(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of the trained byte model, for both engines."""
+    folder = tmp_path_factory.mktemp("bible")
+    to_onnx(
+        ROOT / "examples/bible-reformer",
+        folder / "artifact",
+        task="text-generation-with-past",
+        verify=False,
+    )
+    return to_web(
+        folder / "artifact", folder / "page", webgpu=True, onnxruntime_web=cached_package()
+    ).path
+
+
+@pytest.fixture(scope="module")
+def long_page(fixtures: Fixtures, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of a small model that takes 4,096 tokens."""
+    out = tmp_path_factory.mktemp("long") / "page"
+    return to_web(
+        fixtures.decoder(LONG).path, out, onnxruntime_web=cached_package(), verify=False
+    ).path
+
+
+@pytest.fixture
+def bible_tab(browser: Any, bible: Path) -> Iterator[Tab]:
+    with tab(browser, bible) as opened:
+        opened.page.wait_for_selector("body[data-ready]")
+        opened.page.wait_for_selector("#next li:nth-child(10)")
+        yield opened
+
+
+def numbers(
+    opened: Tab, page: Path, engine: str, sizes: list[tuple[int, int]], *, share: float = 1.0
+) -> float:
+    """The largest difference in a `share` of the numbers from Python's, relative to their scale."""
+    runner = open_runner(page, ops="portable")
+    worst = 0.0
+    for length, batch in sizes:
+        given = feeds(length, batch, vocab_size=runner.signature.vocab_size)
+        found = {"logits": opened.logits(engine, given)}
+        worst = max(worst, worst_error(found, runner.run(given), share=share))
+    return worst
+
+
+def test_numbers_are_those_of_python(browser: Any, bible: Path, long_page: Path) -> None:
+    with tab(browser, bible, bypass_csp=True) as opened:
+        sizes = [(1, 1), (63, 1), (64, 2), (65, 3), (500, 2), (1023, 1), (1024, 2)]
+        assert numbers(opened, bible, "wasm", sizes) < 1e-5
+    with tab(browser, long_page, bypass_csp=True) as opened:
+        assert numbers(opened, long_page, "wasm", [(1, 2), (777, 3), (4095, 2), (4096, 1)]) < 1e-5
+
+
+def test_numbers_on_webgpu(browser: Any, bible: Path) -> None:
+    with tab(browser, bible, bypass_csp=True) as opened:
+        if opened.run("return (await navigator.gpu?.requestAdapter()) == null"):
+            pytest.skip("this Chromium has no WebGPU, not even in software")
+        assert numbers(opened, bible, "webgpu", [(1, 1), (65, 2), (130, 1)]) < 1e-5
+        prompt = list(b"And it came to pass")
+        expected = open_generator(bible).generate([prompt], max_new_tokens=5)
+        assert opened.generate(prompt, "webgpu", maxNewTokens=5) == expected[0].tolist()
+
+
+@pytest.mark.parametrize("length", [1, 15, 64, 65, 700])
+def test_greedy_tokens_are_those_of_python(browser: Any, bible: Path, length: int) -> None:
+    text = (ROOT / "examples/bible-reformer/held_out.txt").read_bytes()
+    prompt = list(text[3000 : 3000 + length])
+    expected = open_generator(bible).generate([prompt], max_new_tokens=60)
+    with tab(browser, bible, bypass_csp=True) as opened:
+        assert opened.generate(prompt, maxNewTokens=60) == expected[0].tolist()
+
+
+def test_fp16(browser: Any, fixtures: Fixtures, tmp_path: Path) -> None:
+    artifact = fixtures.decoder(WIDE, dtype="fp16")
+    made = to_web(
+        artifact.path, tmp_path / "page", onnxruntime_web=cached_package(), verify=False
+    ).path
+    prompt = feeds(30)["input_ids"][0].tolist()
+    expected = open_generator(made).generate([prompt], max_new_tokens=10)
+    with tab(browser, made, bypass_csp=True) as opened:
+        assert numbers(opened, made, "wasm", [(1, 1), (50, 2)]) < 1e-2
+        assert opened.generate(prompt, maxNewTokens=10) == expected[0].tolist()
+
+
+def test_weights_of_8_bits(browser: Any, fixtures: Fixtures, tmp_path: Path) -> None:
+    """Activations are rounded to 8 bits: where rounding differs, numbers do, too."""
+    artifact = fixtures.decoder(WIDE, weights="int8")
+    made = to_web(
+        artifact.path, tmp_path / "page", onnxruntime_web=cached_package(), verify=False
+    ).path
+    with tab(browser, made, bypass_csp=True) as opened:
+        assert numbers(opened, made, "wasm", [(1, 1), (50, 2)], share=0.5) < 2e-2
+        assert len(opened.generate([1, 2, 3], maxNewTokens=10)) == 10
+
+
+def test_generation_beyond_a_block_of_the_order(browser: Any, long_page: Path) -> None:
+    prompt = feeds(1030)["input_ids"][0].tolist()
+    expected = open_generator(long_page).generate([prompt], max_new_tokens=30)
+    with tab(browser, long_page, bypass_csp=True) as opened:
+        assert opened.generate(prompt, maxNewTokens=30) == expected[0].tolist()
+
+
+def test_sampling(browser: Any, bible: Path) -> None:
+    prompt = list(b"And the LORD said unto ")
+    with tab(browser, bible, bypass_csp=True) as opened:
+        greedy = opened.generate(prompt)
+        assert opened.generate(prompt, temperature=0.9, topK=1) == greedy
+        first, again, other = (
+            opened.generate(prompt, temperature=1.0, seed=seed) for seed in (1, 1, 2)
+        )
+        assert first == again != other
+
+
+def test_the_end_of_the_model(browser: Any, bible: Path) -> None:
+    with tab(browser, bible, bypass_csp=True) as opened:
+        with pytest.raises(Exception, match="The model takes 1024 tokens, the text among them"):
+            opened.generate([65] * 1023, maxNewTokens=9)
+        with pytest.raises(Exception, match="1025 tokens: the model takes 1 to 1024"):
+            opened.logits("wasm", feeds(1025))
+
+
+def test_the_next_token_follows_the_text(bible_tab: Tab, bible: Path) -> None:
+    page = bible_tab.page
+    page.fill("#text", "And God said, Let there be ligh")
+    page.get_by_text("31 of 1,024 bytes").wait_for()
+    page.get_by_label(re.compile("^t, 9")).wait_for()
+    page.get_by_label(re.compile("^t, 9")).click()
+    assert page.input_value("#text").endswith("light")
+    page.get_by_text("32 of 1,024 bytes").wait_for()
+
+
+def test_a_continuation_is_streamed_and_kept(bible_tab: Tab, bible: Path) -> None:
+    page = bible_tab.page
+    page.fill("#text", "In the beginning ")
+    page.fill("#temperature", "0")
+    page.fill("#max-new-tokens", "30")
+    page.focus("#continue")
+    page.keyboard.press("Enter")
+    page.get_by_text("30 new tokens: ").wait_for()
+    tokens = open_generator(bible).generate([list(b"In the beginning ")], max_new_tokens=30)
+    expected = "In the beginning " + bytes(tokens[0].tolist()).decode()
+    assert page.locator("#generated").text_content() == expected
+    page.click("#keep")
+    assert page.input_value("#text") == expected
+    assert page.locator("#generated").is_hidden()
+    for name in ("Engine", "Opening the model", "First new token", "Each new token"):
+        assert page.get_by_role("rowheader", name=name).is_visible()
+
+
+def test_a_continuation_can_be_stopped(bible_tab: Tab) -> None:
+    page = bible_tab.page
+    page.fill("#max-new-tokens", "900")
+    page.click("#continue")
+    page.locator("#generated").filter(has_text=re.compile(".{70}", re.DOTALL)).wait_for()
+    page.click("#stop")
+    page.get_by_text(re.compile(r"^\d+ new tokens: ")).wait_for()
+    assert int(page.inner_text("#status").split()[0]) < 900
+
+
+def test_bits_per_byte_of_a_file(bible_tab: Tab, bible: Path, tmp_path: Path) -> None:
+    text = (ROOT / "examples/bible-reformer/held_out.txt").read_bytes()[:3001]
+    (tmp_path / "some.txt").write_bytes(text)
+    runner = open_runner(bible)
+    expected = bits_per_byte(text, lambda ids: runner.run({"input_ids": ids})["logits"], 1024)
+    bible_tab.page.set_input_files("#file", tmp_path / "some.txt")
+    result = bible_tab.page.locator("#file-result").filter(has_text="3,001 bytes of some.txt")
+    result.wait_for()
+    assert float(result.locator("strong").inner_text()) == pytest.approx(expected, abs=6e-4)
+
+
+def test_colours_follow_the_system(browser: Any, bible: Path) -> None:
+    grounds = []
+    for scheme in ("light", "dark"):
+        with tab(browser, bible, color_scheme=scheme, bypass_csp=True) as opened:
+            grounds.append(opened.run("return getComputedStyle(document.body).backgroundColor"))
+    assert grounds == ["rgb(246, 245, 241)", "rgb(19, 20, 22)"]
+
+
+def test_every_control_has_a_name(bible_tab: Tab) -> None:
+    page = bible_tab.page
+    for role in ("textbox", "spinbutton", "button", "radio"):
+        for control in page.get_by_role(role).all():
+            assert re.search(r"^- \w+ \"[^\"]+\"", control.aria_snapshot()), control
+    assert page.get_by_role("status").count() == 2
+
+
+def test_a_page_is_isolated_and_uses_threads(browser: Any, bible: Path) -> None:
+    with tab(browser, bible, bypass_csp=True) as opened:
+        assert opened.run("return crossOriginIsolated")
+        prompt = list(b"Blessed are the ")
+        threads = opened.run(
+            """
+            const { LanguageModel } = await import(new URL("model.js", location.href).href);
+            const model = await LanguageModel.open("wasm", { threads: 2 });
+            const { logits } = await model.predict(given.prompt);
+            return [model.threads, logits.at(-1)];
+            """,
+            prompt=prompt,
+        )
+    expected = open_runner(bible).run({"input_ids": np.array([prompt])})["logits"][0, -1, -1]
+    assert threads[0] == 2
+    assert threads[1] == pytest.approx(float(expected), abs=1e-4)
+
+
+def test_a_masked_model(browser: Any, fixtures: Fixtures, tmp_path: Path) -> None:
+    made = to_web(
+        fixtures.artifact("fill-mask").path,
+        tmp_path / "page",
+        onnxruntime_web=cached_package(),
+        verify=False,
+    )
+    text = "a masked model"
+    logits = open_runner(made.path).run({"input_ids": np.array([[b + 2 for b in text.encode()]])})
+    scores = logits["logits"][0, 3].astype(np.float64)
+    share = np.exp(scores - scores.max())
+    with tab(browser, made.path) as opened:
+        page = opened.page
+        page.wait_for_selector("#next li:nth-child(10)")
+        assert page.locator("#generation").is_hidden()
+        page.fill("#text", text)
+        page.fill("#position", "3")
+        percent = 100 * share.max() / share.sum()
+        shown = f"{percent:.{2 if percent < 10 else 1}f} %"
+        page.locator("#next li:first-child").filter(has_text=shown).wait_for()
+
+
+def test_tokens_that_are_not_bytes(browser: Any, long_page: Path) -> None:
+    """The small model has 40 tokens: the page takes numbers."""
+    with tab(browser, long_page) as opened:
+        page = opened.page
+        page.get_by_text("Token ids").wait_for()
+        page.wait_for_selector("body[data-ready]")
+        page.fill("#text", "3 1 4 1 5")
+        page.get_by_text("5 of 4,096 tokens").wait_for()
+        page.wait_for_selector("#next li:nth-child(10)")
+        page.fill("#max-new-tokens", "4")
+        page.fill("#temperature", "0")
+        page.click("#continue")
+        page.get_by_text("4 new tokens: ").wait_for()
+        tokens = open_generator(long_page).generate([[3, 1, 4, 1, 5]], max_new_tokens=4)
+        assert page.locator("#generated").text_content().split()[5:] == [str(t) for t in tokens[0]]
