@@ -67,6 +67,7 @@ def diagnose() -> list[Fact]:
             pool.submit(_triton),
             pool.submit(_onnxruntime),
             pool.submit(_onnxruntime_on_cuda),
+            pool.submit(_openvino),
             pool.submit(_tensorrt, "tensorrt"),
             pool.submit(_tensorrt, "tensorrt-rtx"),
         ]
@@ -129,6 +130,11 @@ def _onnxruntime() -> Fact:
         "print(o.__version__, 'with', ', '.join(o.get_available_providers()))"
     )
     return _loaded(RUNTIME, "onnxruntime", "run and verify", code)
+
+
+def _openvino() -> Fact:
+    code = "import openvino as o; print(o.__version__.partition('-')[0])"
+    return _loaded(RUNTIME, "openvino", "--runtime openvino", code)
 
 
 def _onnxruntime_on_cuda() -> Fact:

@@ -43,6 +43,12 @@ def _onnxruntime(artifact: Artifact, options: RunnerOptions) -> Runner:
     return OnnxRuntimeRunner(artifact, options)
 
 
+def _openvino(artifact: Artifact, options: RunnerOptions) -> Runner:
+    from reformer_export.runtimes.openvino import OpenVINORunner
+
+    return OpenVINORunner(artifact, options)
+
+
 def _aoti(artifact: Artifact, options: RunnerOptions) -> Runner:
     from reformer_export.runtimes.aoti import AotiRunner
 
@@ -77,6 +83,7 @@ RUNTIMES: dict[str, Runtime] = {
     "onnxruntime": Runtime(ONNX, "onnxruntime", "to-onnx", _onnxruntime, (CPU, CUDA)),
     "aoti": Runtime(AOTI, "torch", "to-aoti", _aoti),
     "torchscript": Runtime(TORCHSCRIPT, "torch", "to-torchscript", _torchscript),
+    "openvino": Runtime(ONNX, "openvino", "to-onnx", _openvino),
     "torch": Runtime(None, "torch", "", _torch, (CPU, CUDA)),
     "cpp-onnxruntime": Runtime(ONNX, None, "to-onnx", _cpp_onnxruntime, (CPU, CUDA)),
     "cpp-torchscript": Runtime(TORCHSCRIPT, None, "to-torchscript", _cpp_torchscript),

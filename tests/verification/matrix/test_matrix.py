@@ -20,6 +20,7 @@ from reformer_export.artifact.manifest import record_files, write_manifest
 from reformer_export.cli.main import main
 from reformer_export.errors import UsageError
 from reformer_export.host.cpp_program import VARIABLE
+from reformer_export.host.optional import installed
 from reformer_export.verification.matrix import MatrixReport, verify_matrix, write_matrix
 from reformer_export.verification.matrix.page import page
 
@@ -49,6 +50,7 @@ def report(no_program: None, artifact: Artifact, portable: Artifact) -> MatrixRe
 
 def test_every_runtime_is_in_it(report: MatrixReport) -> None:
     assert report.passed, report.summary
+    optional = ["openvino portable"] if installed("openvino") else []
     assert [contender.name for contender in report.running] == [
         "torch portable",
         "transformers",
@@ -57,6 +59,7 @@ def test_every_runtime_is_in_it(report: MatrixReport) -> None:
         "aoti native",
         "torchscript native",
         "torchscript portable",
+        *optional,
         *GENERATING,
     ]
     names = ["torch", *(each.name for each in report.running if not each.generates)]
@@ -67,11 +70,13 @@ def test_every_runtime_is_in_it(report: MatrixReport) -> None:
         assert pair.equal == 4
         assert pair.error is not None
         assert pair.error < 2e-6
-    said = "7 runtimes equal to torch and to each other at 3 lengths, 4 of them generating"
+    ran = 7 + len(optional)
+    said = f"{ran} runtimes equal to torch and to each other at 3 lengths, 4 of them generating"
     assert report.summary.startswith(said)
     names = [contender.name for contender in report.contenders if not contender.ran]
     torchscript = [name.replace("onnxruntime", "torchscript") for name in WITHOUT_PYTHON]
-    assert names == [*WITHOUT_PYTHON, *torchscript]
+    absent = [] if optional else ["openvino portable"]
+    assert names == [*absent, *WITHOUT_PYTHON, *torchscript]
     said = "no reformer-run that runs onnxruntime is here: there is none at /nowhere"
     assert said in " ".join(report.absent())
 
