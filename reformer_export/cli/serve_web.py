@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -35,5 +36,6 @@ def command(output: Output, page: Path, port: int) -> int:
         output.document({"url": server.url})
     else:
         output.rows([("page", f"{server.url} (Ctrl-C ends)")])
-    server.serve()
+    with suppress(KeyboardInterrupt):
+        server.serve()
     return 0

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import http.client
+import json
+import signal
+import subprocess
+import sys
 import threading
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -23,7 +28,7 @@ from reformer_export.exporters.web.graphs import write_portable_graphs
 from reformer_export.exporters.web.server import PageServer
 
 from ..cli.invocation import error_line
-from ..tools.artifact_fixtures import edit_manifest, make_artifact
+from ..tools.artifact_fixtures import edit_manifest, environment, make_artifact
 from ..tools.model_fixtures import Fixtures, feeds, worst_error
 
 
@@ -177,3 +182,19 @@ def test_graphs_share_their_weights(fixtures: Fixtures, tmp_path: Path, dtype: s
     prompt = given["input_ids"][:1]
     tokens = [open_generator(a, ops="portable").generate(prompt) for a in (artifact, folder)]
     np.testing.assert_array_equal(*tokens)
+
+
+@pytest.mark.slow
+def test_the_command_serves_until_it_is_interrupted(page: Path) -> None:
+    command = [sys.executable, "-m", "reformer_export", "serve-web", str(page), "--port", "0"]
+    started = subprocess.Popen(
+        [*command, "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
+    )
+    assert started.stdout is not None
+    lines = iter(started.stdout.readline, b"}\n")
+    url = json.loads(b"".join([*lines, b"}"]))["url"]
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        assert answer.read() == b"<p>page"
+    started.send_signal(signal.SIGINT)
+    assert started.wait(timeout=10) == 0
+    assert started.communicate()[1] == b""

@@ -208,6 +208,21 @@ def test_bits_per_byte_of_a_file(bible_tab: Tab, bible: Path, tmp_path: Path) ->
     assert float(result.locator("strong").inner_text()) == pytest.approx(expected, abs=6e-4)
 
 
+def test_the_engine_is_changed_during_work(bible_tab: Tab) -> None:
+    page = bible_tab.page
+    if page.get_by_label("GPU (WebGPU)").is_disabled():
+        pytest.skip(page.inner_text("#engine-hint"))
+    page.set_input_files("#file", ROOT / "examples/bible-reformer/held_out.txt")
+    page.fill("#text", "this waits behind the file")
+    page.check("input[value=webgpu]")
+    page.wait_for_selector("body[data-ready=webgpu]")
+    page.get_by_role("row", name="Reading the text").wait_for()
+    page.wait_for_selector("#next[aria-busy=false]")
+    assert page.get_by_role("row", name="Engine WebGPU").is_visible()
+    assert page.inner_text("#status") == "Ready"
+    assert page.locator("#stop").is_disabled()
+
+
 def test_colours_follow_the_system(browser: Any, bible: Path) -> None:
     grounds = []
     for scheme in ("light", "dark"):

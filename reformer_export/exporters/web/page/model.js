@@ -15,6 +15,7 @@ const RUNTIMES = { wasm: "./ort.wasm.min.mjs", webgpu: "./ort.jspi.min.mjs" };
 
 /**
  * @typedef {"wasm" | "webgpu"} Engine
+ * @typedef {readonly number[] | Uint16Array} Tokens
  * @typedef {{ logits: Float32Array, shape: readonly number[] }} Prediction
  * @typedef {{ maxNewTokens: number, temperature: number, topK: number, seed: number,
  *             stop?: readonly number[] }} Settings
@@ -97,8 +98,8 @@ export class LanguageModel {
 
   /**
    * Run the model.
-   * @param {readonly number[]} ids `batch` sequences of the same length, one after another.
-   * @param {{ batch?: number, mask?: readonly number[] }} [options] `mask` is 1 for a token and 0
+   * @param {Tokens} ids `batch` sequences of the same length, one after another.
+   * @param {{ batch?: number, mask?: Tokens }} [options] `mask` is 1 for a token and 0
    *   for padding, by default all 1.
    * @returns {Promise<Prediction>} Logits `[batch, length or 1, vocab_size]`.
    */
@@ -122,7 +123,7 @@ export class LanguageModel {
 
   /**
    * Continue a text, token by token.
-   * @param {readonly number[]} prompt
+   * @param {Tokens} prompt
    * @param {Settings} settings
    * @returns {AsyncGenerator<number>} The new tokens, with the one that ends the text.
    */
@@ -162,7 +163,7 @@ export class LanguageModel {
    * The model reads windows. Each window starts half a window after the previous one, and only its
    * second half counts; the first half is its context. The first window counts completely. The
    * first token has no context and costs log2(vocabulary) bits.
-   * @param {readonly number[]} ids
+   * @param {Tokens} ids
    */
   async *measure(ids) {
     const { maxLength, vocabSize } = this.description;
@@ -194,7 +195,7 @@ export class LanguageModel {
     for (const { name, shape } of inputs) {
       const present = outputs[name.replace("past_", "present_")];
       if (name === "past_length" || present === undefined) continue;
-      const axis = shape.findIndex((size) => size === "capacity" || size === "blocks");
+      const axis = shape.findIndex((/** @type {unknown} */ size) => size === "capacity" || size === "blocks");
       if (axis < 0) {
         past[name] = present;
         continue;
@@ -213,7 +214,7 @@ export class LanguageModel {
     return past;
   }
 
-  /** @param {readonly number[]} values @param {number[]} shape */
+  /** @param {Tokens} values @param {number[]} shape */
   #integers(values, shape) {
     return new this.#ort.Tensor("int64", BigInt64Array.from(values, BigInt), shape);
   }

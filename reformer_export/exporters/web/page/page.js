@@ -19,6 +19,7 @@ const generated = element("generated");
 /** The model in its worker. One call runs at a time; the others wait. */
 class Model {
   #worker = new Worker("worker.js", { type: "module" });
+  /** @type {string | null} Why the model takes no more calls. */ #closed = null;
   #queue = Promise.resolve();
   #count = 0;
   /** @type {Map<number, { done: (result: any) => void, failed: (error: Error) => void,
@@ -40,6 +41,7 @@ class Model {
   call(call, args, onProgress = () => {}) {
     const answer = this.#queue.then(
       () => new Promise((done, failed) => {
+        if (this.#closed !== null) throw new Error(this.#closed);
         this.#count += 1;
         this.#calls.set(this.#count, { done, failed, onProgress });
         this.#worker.postMessage({ id: this.#count, call, args });
@@ -55,6 +57,7 @@ class Model {
   }
 
   close(reason = "The engine was changed.") {
+    this.#closed = reason;
     this.#worker.terminate();
     for (const { failed } of this.#calls.values()) failed(new Error(reason));
     this.#calls.clear();
@@ -132,16 +135,22 @@ function showTimes(...rows) {
   );
 }
 
-/** Run something that can be stopped, and show its error. @param {() => Promise<void>} job */
-async function run(job) {
-  element("stop").disabled = false;
+/** Do something with the model and show its error, unless another model has taken its place.
+ * @param {() => Promise<void>} job */
+async function attempt(job) {
+  const current = model;
   try {
     await job();
   } catch (error) {
-    say(error instanceof Error ? error.message : String(error), true);
-  } finally {
-    element("stop").disabled = true;
+    if (model === current) say(error instanceof Error ? error.message : String(error), true);
   }
+}
+
+/** The same with a button that stops it. @param {() => Promise<void>} job */
+async function run(job) {
+  element("stop").disabled = false;
+  await attempt(job);
+  element("stop").disabled = true;
 }
 
 /** The tokens of the text, at most as many as the model takes: the last ones. */
@@ -171,26 +180,20 @@ async function readText() {
   if (reading) return;
   reading = true;
   element("next").setAttribute("aria-busy", "true");
-  try {
-    while (changed) {
-      changed = false;
+  while (changed) {
+    changed = false;
+    await attempt(async () => {
       const ids = tokens();
-      if (ids.length === 0) {
-        element("next").replaceChildren();
-        continue;
-      }
+      if (ids.length === 0) return element("next").replaceChildren();
       const position = description.task === "fill-mask" ? Number(element("position").value) : Infinity;
       const { time, top } = await model.call("predict", [ids, position, SHOWN]);
       showNext(top);
       element("next-time").textContent = seconds(time);
       showTimes(["Reading the text", `${seconds(time)}, ${rate(ids.length, time)}`]);
-    }
-  } catch (error) {
-    say(error instanceof Error ? error.message : String(error), true);
-  } finally {
-    reading = false;
-    element("next").setAttribute("aria-busy", "false");
+    });
   }
+  reading = false;
+  element("next").setAttribute("aria-busy", "false");
 }
 
 /** @param {{ token: number, share: number }[]} top */
@@ -284,7 +287,7 @@ async function measureFile(file) {
   const result = element("file-result");
   const progress = element("file-progress");
   const offset = description.byteOffset ?? 0;
-  const ids = Array.from(new Uint8Array(await file.arrayBuffer()), (byte) => byte + offset);
+  const ids = Uint16Array.from(new Uint8Array(await file.arrayBuffer()), (byte) => byte + offset);
   if (ids.length === 0) return say(`${file.name} is empty.`, true);
   result.textContent = "";
   progress.hidden = false;
@@ -350,7 +353,7 @@ async function openModel(engine) {
   const size = description.modelFiles.reduce((sum, name) => sum + description.files[name].bytes, 0);
   const megabytes = (/** @type {number} */ bytes) => (bytes / 1e6).toFixed(1);
   say("Loading ONNX Runtime");
-  await run(async () => {
+  await attempt(async () => {
     const threads = new URLSearchParams(location.search).get("threads");
     const opened = await model.call("open", [engine, threads ? Number(threads) : undefined], ({ bytes }) =>
       say(`Loading the model: ${megabytes(bytes)} of ${megabytes(size)} MB`));
