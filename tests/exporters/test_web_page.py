@@ -11,8 +11,12 @@ import numpy as np
 import pytest
 
 from examples.bits_per_byte import bits_per_byte
-from reformer_export import open_generator, open_runner, to_onnx, to_web
-from reformer_export.exporters.web.onnxruntime_web import cached_package
+from reformer_export import open_generator, open_runner, to_onnx, to_web, verify_artifact
+from reformer_export.artifact import Artifact
+from reformer_export.errors import ParityError
+from reformer_export.exporters.web.onnxruntime_web import FILES, cached_package
+from reformer_ops import onnx_bodies
+from reformer_ops.core.onnx_writer import OnnxWriter
 
 from ..models.configs import SMALL, WIDE
 from ..tools.browser import GPU, Tab, chromium, missing, tab
@@ -255,6 +259,43 @@ def test_a_page_is_isolated_and_uses_threads(browser: Any, bible: Path) -> None:
     expected = open_runner(bible).run({"input_ids": np.array([prompt])})["logits"][0, -1, -1]
     assert threads[0] == 2
     assert threads[1] == pytest.approx(float(expected), abs=1e-4)
+
+
+def test_a_page_with_other_numbers_is_not_written(
+    fixtures: Fixtures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifact = fixtures.artifact()
+    original = onnx_bodies._BODIES["ChunkAttention"]
+
+    def body(w: OnnxWriter, *inputs: Any, num_chunks_before: int, **rest: Any) -> Any:
+        return original(w, *inputs, num_chunks_before=num_chunks_before + 1, **rest)
+
+    monkeypatch.setitem(onnx_bodies._BODIES, "ChunkAttention", body)
+    with pytest.raises(ParityError, match="do not give the model's numbers") as caught:
+        to_web(artifact.path, tmp_path / "page", onnxruntime_web=cached_package())
+    assert caught.value.report is not None
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_page_is_an_artifact(bible: Path, tmp_path: Path) -> None:
+    page = Artifact.open(bible)
+    assert page.formats == ("onnx", "decoder", "web")
+    assert page.manifest.source.name == "bible-reformer"
+    assert str(ROOT) not in (bible / "manifest.json").read_text()
+    parity = page.parity("onnx")
+    assert parity is not None
+    assert "equal to torch" in parity["summary"]
+    report = verify_artifact(
+        bible, against=ROOT / "examples/bible-reformer", lengths=[65], batches=[1]
+    )
+    assert report.passed
+    sizes = {name: record.bytes for name, record in page.manifest.files.items()}
+    ours = sum(size for name, size in sizes.items() if not name.startswith("ort"))
+    assert ours < 6e6
+    engines = page.manifest.formats["web"].details["engines"]
+    assert engines == ["wasm", "webgpu"]
+    for engine in engines:  # a browser downloads one of them
+        assert ours + sum(sizes[name] for name in FILES[engine]) < 25e6
 
 
 def test_a_masked_model(browser: Any, fixtures: Fixtures, tmp_path: Path) -> None:
