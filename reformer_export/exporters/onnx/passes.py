@@ -202,7 +202,9 @@ def inline(model: ir.Model, float_type: ir.DataType, ops: Sequence[OpSpec], writ
         op = _op_of(node)
         if op is None or op not in ops:
             continue
-        writer = OnnxWriter(float_type, prefix=f"{node.name}/")
+        prefix = f"{node.name}/"
+        taken = [str(output.name).removeprefix(prefix) for output in node.outputs]
+        writer = OnnxWriter(float_type, prefix, taken)
         operands = [value for value in node.inputs if value is not None]
         results = write(op, writer, *operands, **_attributes(op, node))
         names = [output.name for output in node.outputs]
