@@ -12,6 +12,7 @@ import threading
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -28,6 +29,7 @@ from reformer_export.exporters.web.graphs import write_portable_graphs
 from reformer_export.exporters.web.server import PageServer
 
 from ..cli.invocation import error_line
+from ..models.configs import WIDE
 from ..tools.artifact_fixtures import edit_manifest, environment, make_artifact
 from ..tools.model_fixtures import Fixtures, feeds, worst_error
 
@@ -148,9 +150,18 @@ def test_without_npm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
-@pytest.mark.parametrize("dtype", ["fp32", pytest.param("fp16", marks=pytest.mark.slow)])
-def test_graphs_share_their_weights(fixtures: Fixtures, tmp_path: Path, dtype: str) -> None:
-    artifact = fixtures.decoder(dtype=dtype)
+@pytest.mark.parametrize(
+    ("options", "bound"),
+    [
+        ({}, 1e-6),
+        pytest.param({"dtype": "fp16"}, 1e-2, marks=pytest.mark.slow),
+        pytest.param({"weights": "int8"}, 1e-6, marks=pytest.mark.slow),
+    ],
+)
+def test_graphs_share_their_weights(
+    fixtures: Fixtures, tmp_path: Path, options: dict[str, Any], bound: float
+) -> None:
+    artifact = fixtures.decoder(WIDE if options else None, **options)
     folder = tmp_path / "page"
     folder.mkdir()
     formats = write_portable_graphs(artifact, folder)
@@ -178,7 +189,7 @@ def test_graphs_share_their_weights(fixtures: Fixtures, tmp_path: Path, dtype: s
     given = feeds(50, 2)
     expected = open_runner(artifact, ops="portable").run(given)
     found = open_runner(folder, ops="portable").run(given)
-    assert worst_error(found, expected) < (1e-6 if dtype == "fp32" else 1e-2)
+    assert worst_error(found, expected) < bound
     prompt = given["input_ids"][:1]
     tokens = [open_generator(a, ops="portable").generate(prompt) for a in (artifact, folder)]
     np.testing.assert_array_equal(*tokens)
