@@ -29,8 +29,9 @@ def fuse_linear(model: ReformerForTask) -> ReformerForTask:
     """The same model with fused layers, for inference only; `model` does not change.
 
     The result shares all tensors with `model`, except the weights of fused layers. Not fused are
-    linear layers with a weight whose sizes are not multiples of 16, a feed-forward whose activation
-    is not in `layers.fused.ACTIVATIONS`, and models in bf16, which no CPU kernel computes in.
+    linear layers with a weight whose sizes are not multiples of 16, the projections of an attention
+    that is not ours, a feed-forward whose activation is not in `layers.fused.ACTIVATIONS`, and
+    models in bf16, which no CPU kernel computes in.
     """
     if model.reformer.encoder.layer_norm.weight.dtype not in _TYPES:
         return model
@@ -44,8 +45,8 @@ def fuse_linear(model: ReformerForTask) -> ReformerForTask:
 
 
 def _attention(attention: ReformerAttention) -> ReformerAttention:
-    layer = cast(SelfAttention, attention.self_attention)
-    if all(map(fits_panels, layer.projections)):
+    layer = attention.self_attention
+    if isinstance(layer, SelfAttention) and all(map(fits_panels, layer.projections)):
         for name, projection in list(layer.named_children()):
             setattr(layer, name, NormLinear(attention.layer_norm, cast(nn.Linear, projection)))
         attention.layer_norm = cast(nn.LayerNorm, nn.Identity())

@@ -144,6 +144,11 @@ class OnnxWriter:
         laps = self.op("Mul", self.op("Div", beyond, count), count)
         return self.op("Reshape", self.op("Sub", beyond, laps), self.ints(-1), name="ring")
 
+    def own_chunk(self, chunk_length: int, before: int, after: int) -> ir.Value:
+        """True for the keys of a chunk's own, among those that it sees, `[keys]` bool."""
+        shifts = np.arange(-before, after + 1).repeat(chunk_length)
+        return self.op("Equal", self.int32(shifts), self.int32(0))
+
     def softmax_attend(self, scores: ir.Value, values: ir.Value) -> tuple[ir.Value, ir.Value]:
         """`exp(scores - lse) @ values` in fp32 and `lse[..., 1]`, rounded as in the reference.
 

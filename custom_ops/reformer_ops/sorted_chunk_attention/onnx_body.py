@@ -27,26 +27,36 @@ def body(
 ) -> ir.Value:
     """The attended values, `[batch, length, heads, head_dim]` in the model's type.
 
-    A sequence shorter than a chunk is one chunk of its own length; then only the first round
-    counts, and no neighbour is seen. The body is shorter if the shape of `buckets` says that there
-    is one round.
+    Chunks have a static length, because TensorRT reserves memory for every length that a dynamic
+    axis could have. A shorter sequence is padded to one chunk; then only the first round counts,
+    and no neighbour is seen. The padded slots may have the score `MASKED`, because every query has
+    its own score `SELF`, so their weight is 0. The body is shorter if the shape of `buckets` says
+    that there is one round.
     """
     length = w.size(mask, 1)
+    padded = w.op("Max", length, w.ints(chunk_length))
+    only_chunk = w.op("LessOrEqual", length, w.ints(chunk_length), name="only_chunk")
     batch, heads, num_hashes = (w.size(buckets, axis) for axis in range(3))
     head_dim = w.size(query_key, 3)
     # With one round, and chunks that see no chunk twice, a query sees its own position once, at a
     # fixed place. Then its weights sum to 1, and the logsumexp is not needed.
     is_simple = fixed_size(buckets, 2) == 1 and max(num_chunks_before, num_chunks_after) < 2
-    size = w.op("Min", length, w.ints(chunk_length), name="size")
-    per_round = w.op("Div", length, size, name="chunks_of_a_round")
 
     rows = w.op("Reshape", buckets, w.shape(-1, length))
     order, rank = stable_sort(w, rows, length, num_buckets + 1)
+    # Slots past the end repeat the last position: any valid index works.
+    last = w.scalar_int32(w.op("Sub", length, w.ints(1)))
+    order = w.op("Gather", order, w.op("Min", w.iota(padded, "slots"), last), axis=1)
     # The size is not -1: a length that is not a multiple must fail here, even if the sum of all
     # rounds is a multiple.
-    chunks = w.op("Mul", num_hashes, per_round)
-    order = w.op("Reshape", order, w.shape(batch, heads, chunks, size), name="order")
-    seen, absent = _seen(w, order, chunks, per_round, size, num_chunks_before, num_chunks_after)
+    chunks = w.op("Mul", num_hashes, w.op("Div", padded, w.ints(chunk_length)))
+    order = w.op("Reshape", order, w.shape(batch, heads, chunks, chunk_length), name="order")
+    ring = w.ring(chunks, num_chunks_before, num_chunks_after)
+    seen = order
+    if ring is not None:
+        num_keys = chunk_length * (1 + num_chunks_before + num_chunks_after)
+        seen = w.op("Gather", order, ring, axis=2)
+        seen = w.op("Reshape", seen, w.shape(0, 0, chunks, num_keys), name="seen")
 
     # Gather rows of [batch * length * heads, head_dim], to avoid a transpose of the tensors.
     per_sequence = w.scalar_int32(length)
@@ -65,18 +75,22 @@ def body(
     scores = w.op("MatMul", queries, w.op("Transpose", keys, perm=[0, 1, 2, 4, 3]))
     scores = w.to_float32(scores)
 
+    slots = np.tile(np.arange(chunk_length), 1 + num_chunks_before + num_chunks_after)
+    exists = w.op("Less", w.int32(slots), w.scalar_int32(length), name="exists")
+    if ring is not None:
+        is_own = w.own_chunk(chunk_length, num_chunks_before, num_chunks_after)
+        exists = w.op("And", exists, w.op("Or", is_own, w.op("Not", only_chunk)))
     reach = w.op("Where", mask, w.iota(length), w.int32(_NEVER))  # [batch, length]
     reach = w.op("Gather", w.op("Reshape", reach, w.ints(-1)), key_tokens, axis=0)
-    if absent is not None:
-        reach = w.op("Where", absent, w.int32(_NEVER), reach)
-        seen = w.op("Where", absent, w.int32(-1), seen)
+    reach = w.op("Where", exists, reach, w.int32(_NEVER))
+    seen = w.op("Where", exists, seen, w.int32(-1))
     reach = w.op("Unsqueeze", reach, w.ints(3), name="reach")
     positions = w.op("Unsqueeze", order, w.ints(4))
     if not causal:
         allowed = w.op("Less", reach, w.int32(_NEVER))
         limits = w.op("Where", allowed, w.float32(ALLOWED), w.float32(MASKED), name="limits")
     elif is_simple:
-        floor = _own_places(w, size, num_chunks_before, num_chunks_after)
+        floor = _own_places(w, chunk_length, num_chunks_before, num_chunks_after)
         limits = _causal_limits(w, positions, reach, floor)
     else:
         limits = _causal_limits(w, positions, reach, w.float32(MASKED))
@@ -89,8 +103,8 @@ def body(
 
     # Undo the sort: for each (batch, length, head, round) the row of its result.
     rank = w.op("Reshape", rank, w.shape(batch, heads, num_hashes, length))
-    place = _offset(w, rank, num_hashes, per_sequence, axis=2)
-    per_head = w.op("Mul", num_hashes, length)
+    place = _offset(w, rank, num_hashes, w.scalar_int32(padded), axis=2)
+    per_head = w.op("Mul", num_hashes, padded)
     place = _offset(w, place, heads, w.scalar_int32(per_head), axis=1)
     place = _offset(w, place, batch, w.scalar_int32(w.op("Mul", per_head, heads)), axis=0)
     place = w.op("Transpose", place, name="place", perm=[0, 3, 1, 2])
@@ -99,7 +113,7 @@ def body(
         return w.op("Squeeze", unsorted, w.ints(3), name="output")
 
     def by_token(tensor: ir.Value) -> ir.Value:
-        """`[batch, heads, chunks, size, 1] -> [batch, length, heads, num_hashes]`."""
+        """`[batch, heads, chunks, queries, 1] -> [batch, length, heads, num_hashes]`."""
         return w.op("Gather", w.op("Reshape", tensor, w.ints(-1)), place, axis=0)
 
     last = w.ints(-1)
@@ -109,43 +123,21 @@ def body(
     # The sum of the weights exp(scores - lse): not 1 where fp32 rounds lse.
     sums = w.op("Div", w.op("Exp", w.op("Sub", top, lse)), largest, name="sums")
     later_round = w.op("Greater", w.iota(num_hashes), w.int32(0))
-    unused = w.op("And", later_round, w.op("Equal", per_round, w.ints(1)))
+    unused = w.op("And", later_round, only_chunk)
     lse = w.op("Where", unused, w.float32(ABSENT), by_token(lse))
     return _sum_rounds(w, unsorted, lse, by_token(sums))
 
 
-def _seen(
-    w: OnnxWriter,
-    order: ir.Value,
-    chunks: ir.Value,
-    per_round: ir.Value,
-    size: ir.Value,
-    before: int,
-    after: int,
-) -> tuple[ir.Value, ir.Value | None]:
-    """The positions of the keys that each chunk sees, `[batch, heads, chunks, keys]`.
-
-    Also those of `[keys]` that do not exist, the neighbours of a single chunk.
-    """
-    ring = w.ring(chunks, before, after)
-    if ring is None:
-        return order, None
-    seen = w.op("Gather", order, ring, axis=2)
-    seen = w.op("Reshape", seen, w.shape(0, 0, chunks, -1), name="seen")
-    others = w.ints(*(int(shift != 0) for shift in range(-before, after + 1)))
-    only_chunk = w.op("Equal", per_round, w.ints(1))
-    absent = w.op("And", only_chunk, w.op("Equal", others, w.ints(1)))
-    absent = w.op("Expand", w.op("Unsqueeze", absent, w.ints(1)), w.shape(1, size))
-    return seen, w.op("Reshape", absent, w.ints(-1), name="absent")
-
-
-def _own_places(w: OnnxWriter, size: ir.Value, before: int, after: int) -> ir.Value:
-    """`[size, keys]`: `SELF` where a key of a chunk is the query itself, else `MASKED`."""
-    slots = w.iota(size, "slots")
-    is_same = w.op("Equal", w.op("Unsqueeze", slots, w.ints(1, 2)), slots)  # [size, 1, size]
-    is_own_chunk = w.ints(*(int(shift == 0) for shift in range(-before, after + 1)))
-    is_own_chunk = w.op("Unsqueeze", w.op("Equal", is_own_chunk, w.ints(1)), w.ints(1))
-    is_self = w.op("Reshape", w.op("And", is_same, is_own_chunk), w.shape(size, -1))
+def _own_places(w: OnnxWriter, chunk_length: int, before: int, after: int) -> ir.Value:
+    """`[queries, keys]`: `SELF` where a key of a chunk is the query itself, else `MASKED`."""
+    queries = np.arange(chunk_length)
+    keys = np.concatenate(
+        [
+            queries if shift == 0 else np.full_like(queries, -1)
+            for shift in range(-before, after + 1)
+        ]
+    )
+    is_self = w.op("Equal", w.int32(queries[:, None]), w.int32(keys))
     return w.op("Where", is_self, w.float32(SELF), w.float32(MASKED), name="own_places")
 
 
