@@ -13,6 +13,7 @@ import torch
 
 from reformer_models.checkpoints import Checkpoint, open_checkpoint
 from reformer_models.checkpoints.names import BASE, HEADS, Naming, naming_of
+from reformer_models.checkpoints.sources import HUGGINGFACE
 from reformer_models.config import ReformerConfig
 from reformer_models.errors import CheckpointError, ConfigError, shortened, some
 from reformer_models.layers import heads
@@ -98,13 +99,15 @@ def load_model(
     weights: str | None = None,
     keep: Sequence[str] = (),
 ) -> LoadedModel:
-    """Load a Hugging Face Reformer from a directory or the hub, without transformers.
+    """Load a Reformer from a directory or the hub, without the library that saved it.
+
+    `checkpoints.sources` lists the libraries.
 
     To continue training, put `.model` in train mode. It then draws new rotations at every forward
     pass if neither the checkpoint nor `hash_seed` gives a seed, as Hugging Face does.
 
     Args:
-        source: a directory with config.json and weights, or a hub id.
+        source: a directory with a configuration file and weights, or a hub id.
         task: one of `TASKS`, or "auto" for the task of the checkpoint's architecture.
         dtype: fp32, fp16 or bf16; hash rotations stay fp32.
         num_buckets: overrides the config's.
@@ -147,6 +150,7 @@ def load_model(
     model = heads.MODELS[task](config)
     model.last_only = last_logits
     redraw_rotations(model, checkpoint.config.hash_seed is None and hash_seed is None)
+    notes = checkpoint.described.notes + notes
     notes += _load_weights(model, task, checkpoint, ignore_weights)
     if weights is not None:
         notes += quantise(model, weights, keep)
@@ -176,7 +180,8 @@ def _load_weights(
     if alias is not None:
         state.setdefault(_BIAS, alias)
     wanted = model.state_dict()
-    if _BIAS in wanted and "lm_head.decoder.weight" in state:
+    from_huggingface = checkpoint.written_by is HUGGINGFACE
+    if from_huggingface and _BIAS in wanted and "lm_head.decoder.weight" in state:
         notes += _settle_bias(state, wanted[_BIAS], checkpoint)
     _check_missing(sorted(wanted.keys() - state.keys()), task, checkpoint, naming)
     left = sorted(state.keys() - wanted.keys())
@@ -193,8 +198,9 @@ def _load_weights(
         found, spelled = state[name], shortened(naming.in_files(name))
         if found.shape != parameter.shape:
             raise CheckpointError(
-                f"{checkpoint.source}: {spelled} is {list(found.shape)}, but its config.json "
-                f"asks for {list(parameter.shape)}: the config and the weights do not match"
+                f"{checkpoint.source}: {spelled} is {list(found.shape)}, but its "
+                f"{checkpoint.written_by.config_file} asks for "
+                f"{list(parameter.shape)}: the config and the weights do not match"
             )
         if not found.is_floating_point():
             kind = str(found.dtype).removeprefix("torch.")

@@ -133,7 +133,7 @@ def _flops(
 
 
 def _head_flops(config: ReformerConfig, task: str, length: int) -> int:
-    both_streams = 2 * config.hidden_size
+    both_streams = config.output_size
     if task in ("text-generation", "fill-mask"):
         return 2 * length * both_streams * config.vocab_size
     if task == "question-answering":

@@ -31,7 +31,7 @@ _MODEL = (
         "--model",
         required=True,
         metavar="PATH_OR_HUB_ID",
-        help="A Hugging Face Reformer: a local folder or a name on the hub.",
+        help="A Reformer of Transformers or reformer-pytorch: a local folder or a name on the hub.",
     ),
     click.argument("out", type=PATH),
     click.option("--task", type=click.Choice(TASKS), default="auto", show_default=True),

@@ -154,7 +154,7 @@ def signature_of(loaded: LoadedModel, options: ExportOptions) -> Signature:
             f"--max-length {max_length}: this model takes 1 to {config.max_length} tokens"
         )
     sizes = {
-        "2 * hidden_size": 2 * config.hidden_size,
+        "output_size": config.output_size,
         "vocab_size": config.vocab_size,
         "num_labels": config.num_labels,
     }

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from reformer_export.errors import ExportError
 from reformer_export.source import check_not_pointer
+
+if TYPE_CHECKING:
+    from reformer_export.source import Checkpoint
 
 CHECKPOINT_FILES = (
     "config.json",
@@ -22,6 +27,13 @@ CHECKPOINT_FILES = (
     "vocab.json",
     "vocab.txt",
 )
+
+
+def write_config(checkpoint: Checkpoint, folder: Path) -> None:
+    """Write config.json into `folder` if the library of the checkpoint does not use this file."""
+    path = folder / "config.json"
+    if checkpoint.written_by.config_file != path.name:
+        path.write_text(json.dumps(checkpoint.config.to_hf(), indent=2) + "\n", encoding="utf-8")
 
 
 def copy_checkpoint_files(checkpoint: Path, folder: Path) -> None:

@@ -17,7 +17,7 @@ from reformer_export.artifact.merging import check_room, check_same_model, merge
 from reformer_export.artifact.staging import stage
 from reformer_export.errors import ParityError, UsageError
 from reformer_export.exporters.base import ExportOptions, Format, Progress, draft_manifest
-from reformer_export.exporters.checkpoint_files import copy_checkpoint_files
+from reformer_export.exporters.checkpoint_files import copy_checkpoint_files, write_config
 from reformer_export.host.optional import require
 
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ def write_artifact(
         ReformerError: the format's own errors.
     """
     copy_checkpoint_files(loaded.checkpoint.directory, folder)
+    write_config(loaded.checkpoint, folder)
     formats = format.write(loaded, draft.signature, folder, options, say)
     manifest = dataclasses.replace(draft, formats=formats, files=record_files(folder))
     write_manifest(folder, manifest)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from reformer_export.artifact.signature import LOGITS, Signature
+from reformer_export.errors import UsageError
 from reformer_export.host.device import CPU, CUDA, Device
 from reformer_export.host.optional import require
 from reformer_export.runtimes.base import Array, Arrays, Buckets, Probe
@@ -22,11 +23,20 @@ if TYPE_CHECKING:
     from reformer_export.source import LoadedModel
 
 
+def inexpressible(loaded: LoadedModel) -> str | None:
+    """Why transformers can't compute what a model computes; None if it can."""
+    needed = " and no ".join(loaded.config.beyond_transformers)
+    return f"transformers has no {needed}, which this model needs" if needed else None
+
+
 class TransformersRunner:
     """transformers' eager Reformer, with the same num_buckets and hash_seed as our model.
 
     Its arithmetic is unchanged. `probe` wraps its hashing to read and replace the buckets; `run`
     does not.
+
+    Raises:
+        UsageError: transformers can't compute what the model computes.
     """
 
     name = "transformers"
@@ -41,6 +51,8 @@ class TransformersRunner:
         self._rotations = next(iter(loaded.rotations.values()), torch.empty(0))
         # transformers warns each time it pads a sequence.
         logging.getLogger("transformers.models.reformer").setLevel(logging.ERROR)
+        if reason := inexpressible(loaded):
+            raise UsageError(f"the transformers runtime can't be used: {reason}")
         config = transformers.ReformerConfig(**loaded.config.to_hf())
         model = getattr(transformers, TASKS[loaded.task])(config)
         # Our parameters have transformers' names; only the base class lacks the prefix.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -290,6 +290,16 @@ def test_transformers_builds_the_same_model_from_what_is_written() -> None:
     assert str(after) == str(before)
     shapes = {name: tensor.shape for name, tensor in before.state_dict().items()}
     assert {name: tensor.shape for name, tensor in after.state_dict().items()} == shapes
-    for field in fields(config):
-        if field.name not in ("num_labels", "transformers_version"):
-            assert getattr(after.config, field.name) == getattr(legacy, field.name), field.name
+    for name in config.to_hf().keys() - {"num_labels", "transformers_version"}:
+        assert getattr(after.config, name) == getattr(legacy, name), name
+
+
+def test_what_transformers_does_not_have_is_written_only_if_it_is_used() -> None:
+    config = ReformerConfig()
+    assert config.output_size == 2 * config.hidden_size
+    assert config.beyond_transformers == ()
+    assert not {"attention_output_bias", "stream_merge"} & config.to_hf().keys()
+    config = ReformerConfig(attention_output_bias=True, stream_merge="mean")
+    assert config.output_size == config.hidden_size
+    assert config.beyond_transformers == ("attention_output_bias", "stream_merge")
+    assert ReformerConfig.from_hf(config.to_hf()) == config

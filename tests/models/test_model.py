@@ -28,7 +28,7 @@ def test_outputs_are_named_and_shaped_as_declared(task: str) -> None:
     sizes = {
         "batch": 3,
         "sequence": 17,
-        "2 * hidden_size": 24,
+        "output_size": 24,
         "vocab_size": 40,
         "num_labels": 2,
     }

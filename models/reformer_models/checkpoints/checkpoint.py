@@ -12,13 +12,14 @@ from reformer_models.checkpoints.architecture import architecture_of
 from reformer_models.checkpoints.hub import download
 from reformer_models.checkpoints.json_file import read_json_object
 from reformer_models.checkpoints.layout import Weights, find_weights
+from reformer_models.checkpoints.sources import HUGGINGFACE, SOURCES, Described, Source, source_of
 from reformer_models.config import ReformerConfig
 from reformer_models.errors import CheckpointError, ConfigError, shortened
 
 if TYPE_CHECKING:
     import torch
 
-CONFIG_FILE: Final = "config.json"
+CONFIG_FILE: Final = HUGGINGFACE.config_file
 
 
 @dataclass(frozen=True)
@@ -29,33 +30,42 @@ class Checkpoint:
         source: The folder or the name on the hub, as given.
         directory: The local folder.
         revision: The commit of the download; None for a folder.
-        config: The configuration as read: `ReformerConfig.pinned` sets what hashing needs.
-        architecture: Hugging Face's class of the weights, from config.json or, if it names none,
-            from the names of the weights.
+        written_by: The library that saved it.
+        described: What its configuration file says.
+        architecture: Hugging Face's class of the weights, from the configuration file or,
+            if it names none, from the names of the weights.
         weights: The files with the weights.
     """
 
     source: str
     directory: Path
     revision: str | None
-    config: ReformerConfig
+    written_by: Source
+    described: Described
     architecture: str
     weights: Weights
 
     @property
+    def config(self) -> ReformerConfig:
+        """The configuration as read: `ReformerConfig.pinned` sets what hashing needs."""
+        return self.described.config
+
+    @property
     def files(self) -> tuple[Path, ...]:
-        """Every file that affects the model's results: config.json, then the weight files."""
-        return (self.directory / CONFIG_FILE, *self.weights.files)
+        """Every file that affects the model's results: the configuration, then the weights."""
+        return (self.directory / self.written_by.config_file, *self.weights.files)
 
     def state_dict(self) -> dict[str, torch.Tensor]:
-        """All weights by Hugging Face's names, on the CPU, in the dtypes they were saved in.
+        """All weights by Hugging Face's names, on the CPU.
 
-        They are memory-mapped, copy on write: the files must stay while the tensors are in use.
+        If nothing is translated, they have the dtypes they were saved in. They are memory-mapped,
+        copy on write: the files must stay while the tensors are in use.
 
         Raises:
-            CheckpointError: A file is damaged, incomplete, or holds something other than tensors.
+            CheckpointError: A file is damaged, incomplete, or holds something other than tensors;
+                or the tensors do not fit the configuration.
         """
-        return self.weights.read()
+        return self.described.translated(self.weights.read())
 
 
 def open_checkpoint(
@@ -67,16 +77,17 @@ def open_checkpoint(
     """Find a checkpoint, and check its configuration and that its files exist.
 
     Args:
-        source: A folder with config.json and weights as `save_pretrained` writes them, or the name
+        source: A folder with weights and the configuration file of one of `SOURCES`, or the name
             of a model on the Hugging Face hub, which is then downloaded. If both exist, the folder
             is used.
         revision: A branch, tag or commit on the hub.
-        ignore_config_keys: Unknown keys of config.json to accept.
+        ignore_config_keys: Unknown keys of the configuration file to accept.
 
     Raises:
         CheckpointError: The source does not exist or can't be downloaded, or a file is missing or
             is not JSON.
-        ConfigError: config.json is not a Reformer's, or has an invalid value.
+        ConfigError: The configuration is not a Reformer's, has an invalid value, or asks for
+            something that our model does not have.
     """
     if _is_folder(source):
         if revision is not None:
@@ -89,28 +100,25 @@ def open_checkpoint(
         directory = download(str(source), revision=revision)
         commit = directory.name
 
-    config_file = directory / CONFIG_FILE
-    if not os.path.isfile(config_file):
+    written_by = source_of(directory)
+    if written_by is None:
         raise CheckpointError(f"{source} has no {CONFIG_FILE}{_where_it_may_be(directory)}")
+    config_file = directory / written_by.config_file
     try:
-        config = ReformerConfig.from_hf(
-            read_json_object(config_file), ignore_keys=ignore_config_keys
-        )
+        described = written_by.describe(read_json_object(config_file), ignore_config_keys)
     except ConfigError as error:
         raise ConfigError(f"{config_file}: {error}") from error
 
     weights = find_weights(directory)
-    architecture = (
-        config.architectures[0]
-        if config.architectures
-        else architecture_of(weights.names(), is_decoder=config.is_decoder)
+    architecture = described.architecture or architecture_of(
+        weights.names(), is_decoder=described.config.is_decoder
     )
     if architecture is None:
         raise CheckpointError(
             f"{source}: the names of its weights are not those of a Reformer, nor does "
-            f"{CONFIG_FILE} name its architecture"
+            f"{config_file.name} name its architecture"
         )
-    return Checkpoint(str(source), directory, commit, config, architecture, weights)
+    return Checkpoint(str(source), directory, commit, written_by, described, architecture, weights)
 
 
 def _where_it_may_be(directory: Path) -> str:
@@ -122,7 +130,8 @@ def _where_it_may_be(directory: Path) -> str:
     except OSError:
         inside = []
     if not inside:
-        return "; is it a checkpoint of Transformers?"
+        others = ", ".join(other.config_file for other in SOURCES if other is not HUGGINGFACE)
+        return f"; is it a checkpoint of Transformers? (other libraries have: {others})"
     more = f" (the newest of {len(inside)})" if len(inside) > 1 else ""
     return f", but {shortened(str(inside[-1]))} has{more}: name that folder"
 

@@ -7,11 +7,12 @@ from typing import Final
 
 from reformer_models.checkpoints.json_file import one_line
 from reformer_models.checkpoints.layout import INDEX, WEIGHT_FILES
+from reformer_models.checkpoints.sources import SOURCES
 from reformer_models.errors import CheckpointError
 
 # The files that an artifact needs in addition to the weights.
 _SMALL_FILES: Final = (
-    "config.json",
+    *(source.config_file for source in SOURCES),
     "generation_config.json",
     "added_tokens.json",
     "merges.txt",

@@ -26,9 +26,12 @@ from reformer_models.config.fields import (
 from reformer_models.errors import ConfigError
 
 LAYER_KINDS: Final = frozenset({"local", "lsh"})
+STREAM_MERGES: Final = frozenset({"concatenate", "mean"})
 
 # The range that torch.manual_seed accepts.
 _SEED = integer(-(2**63), 2**64 - 1)
+
+_OWN_FIELDS: Final = ("attention_output_bias", "stream_merge")
 
 # Transformers lets these be null, which works as long as no layer reads them.
 _LSH_KEYS_THAT_MAY_BE_NULL: Final = frozenset(
@@ -45,6 +48,9 @@ _LSH_KEYS_THAT_MAY_BE_NULL: Final = frozenset(
 class ReformerConfig:
     """The configuration of a Reformer, under Hugging Face's names and with its defaults.
 
+    `attention_output_bias` (the output layer of an attention has a bias) and `stream_merge` (how
+    the last norm gets both streams as one) are our own: models of other libraries need them.
+
     Every field is checked, whatever its source. Lists are stored as tuples, a single number of
     buckets as a tuple of one element, and a `pad_token_id` of None as 0 (padded positions are
     masked, so any token works).
@@ -55,6 +61,7 @@ class ReformerConfig:
     """
 
     attention_head_size: int = setting(64, integer(1))
+    attention_output_bias: bool = setting(False, flag)
     attn_layers: tuple[str, ...] = setting(
         ("local", "lsh") * 3,
         sequence(one_of(LAYER_KINDS, kind="a kind of attention"), at_least=1),
@@ -88,6 +95,7 @@ class ReformerConfig:
     num_hashes: int = setting(1, integer(1))
     num_labels: int = setting(2, integer(1))
     pad_token_id: int = setting(0, optional(integer(0), none=0))
+    stream_merge: str = setting("concatenate", one_of(STREAM_MERGES, kind="a way to merge"))
     tie_word_embeddings: bool = setting(False, flag)
     vocab_size: int = setting(320, integer(1))
     architectures: tuple[str, ...] = setting((), optional(sequence(text), none=()))
@@ -110,6 +118,17 @@ class ReformerConfig:
     def num_hidden_layers(self) -> int:
         """The number of layers: one for each entry of `attn_layers`."""
         return len(self.attn_layers)
+
+    @property
+    def output_size(self) -> int:
+        """The size of the hidden states that the encoder returns and the heads take."""
+        return self.hidden_size if self.stream_merge == "mean" else 2 * self.hidden_size
+
+    @property
+    def beyond_transformers(self) -> tuple[str, ...]:
+        """The fields that Transformers does not have and whose values differ from what it does."""
+        own = (declared for declared in fields(self) if declared.name in _OWN_FIELDS)
+        return tuple(one.name for one in own if getattr(self, one.name) != one.default)
 
     @property
     def bucket_count(self) -> int:
@@ -227,8 +246,8 @@ class ReformerConfig:
         if seed is None:
             seed = 0
             notes.append(
-                "hash_seed was not set: pinned to 0. Transformers would draw new rotations at "
-                "every call, so its outputs vary from call to call and ours do not."
+                "hash_seed was not set: pinned to 0. The library of the model would draw new "
+                "rotations at every call, so its outputs vary from call to call and ours do not."
             )
         elif seed != self.hash_seed:
             notes.append(_overridden("hash_seed", self.hash_seed, seed))
@@ -262,9 +281,15 @@ class ReformerConfig:
         return replace(config, attn_layers=built)
 
     def to_hf(self) -> dict[str, object]:
-        """A config.json, as a dict, that Transformers builds an equal model from."""
+        """A config.json, as a dict, that Transformers builds an equal model from.
+
+        If `beyond_transformers` names fields, it has these too, and only we can build the model.
+        """
         raw: dict[str, object] = {"model_type": MODEL_TYPE}
+        unused = set(_OWN_FIELDS) - set(self.beyond_transformers)
         for declared in fields(self):
+            if declared.name in unused:
+                continue
             value = getattr(self, declared.name)
             raw[declared.name] = list(value) if isinstance(value, tuple) else value
         if self.num_buckets is not None and len(self.num_buckets) == 1:

@@ -153,7 +153,7 @@ class SelfOutput(nn.Module):
     def __init__(self, config: ReformerConfig) -> None:
         super().__init__()
         width = config.num_attention_heads * config.attention_head_size
-        self.dense = Linear(width, config.hidden_size, bias=False)
+        self.dense = Linear(width, config.hidden_size, bias=config.attention_output_bias)
         self.dropout = Dropout(config.hidden_dropout_prob)
 
     def forward(self, attended: torch.Tensor) -> torch.Tensor:

@@ -133,7 +133,7 @@ class Prefill(nn.Module):
             cache += _cached(attention.self_attention, projected, trace.computed, length)
             y1 = attention.add_output(y1, attended)
             y2 = layer.feed_forward.add(y2, y1)
-        hidden = torch.cat([y1, y2], dim=-1).select(1, length - 1)
+        hidden = reformer.encoder.merged(y1, y2).select(1, length - 1)
         names = [tensor.present for tensor in cache_tensors(self.model.config)]
         return {
             "logits": _logits(self.model, hidden)[:, None],
@@ -179,7 +179,7 @@ def _cached(
 
 
 def _logits(model: TextGeneration, hidden: torch.Tensor) -> torch.Tensor:
-    """`[.., 2 * hidden]`, both streams -> `[.., vocab_size]`."""
+    """`[.., output]`, the merged streams -> `[.., vocab_size]`."""
     return model.lm_head.logits(model.reformer.encoder.layer_norm(hidden))
 
 
@@ -240,7 +240,7 @@ class DecodeStep(nn.Module):
             y1 = attention.add_output(y1, output.flatten(-2)[:, None])
             y2 = layer.feed_forward.add(y2, y1)
         names = [tensor.present for tensor in cache_tensors(self.model.config)]
-        hidden = torch.cat([y1, y2], dim=-1).flatten(0, 1)
+        hidden = reformer.encoder.merged(y1, y2).flatten(0, 1)
         return {
             "logits": _logits(self.model, hidden)[:, None],
             **dict(zip(names, cache, strict=True)),

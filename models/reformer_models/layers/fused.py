@@ -96,10 +96,16 @@ class NormLinear(_Panels):
 
 
 class LinearAdd(_Panels):
-    """The sum of a stream and a linear layer without bias."""
+    """The sum of a stream and a linear layer."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__(linear)
+        self.has_bias = linear.bias is not None
 
     def forward(self, stream: torch.Tensor, input: torch.Tensor) -> torch.Tensor:
         """`[batch, length, hidden]` and `[batch, length, in_features]` -> the former's shape."""
+        if self.has_bias:
+            stream = stream + self.bias
         return linear_add(stream, input, self.weight_panels)
 
 

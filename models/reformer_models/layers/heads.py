@@ -39,7 +39,7 @@ class ReformerForTask(nn.Module, ABC):
 
     @abstractmethod
     def head(self, hidden: torch.Tensor) -> Outputs:
-        """`[batch, length, 2 * hidden_size]` -> the task's outputs."""
+        """`[batch, length, output_size]` -> the task's outputs."""
 
     def forward(
         self,
@@ -62,9 +62,9 @@ class ReformerForTask(nn.Module, ABC):
 
 
 class FeatureExtraction(ReformerForTask):
-    """No head. `last_hidden_state`: `[batch, sequence, 2 * hidden_size]`."""
+    """No head. `last_hidden_state`: `[batch, sequence, output_size]`."""
 
-    axes: ClassVar[Axes] = {"last_hidden_state": ("batch", "sequence", "2 * hidden_size")}
+    axes: ClassVar[Axes] = {"last_hidden_state": ("batch", "sequence", "output_size")}
 
     def head(self, hidden: torch.Tensor) -> Outputs:
         """The hidden states themselves."""
@@ -77,19 +77,19 @@ class LMHead(nn.Module):
     def __init__(self, config: ReformerConfig) -> None:
         super().__init__()
         self.chunk_size = config.chunk_size_lm_head
-        self.decoder = Linear(2 * config.hidden_size, config.vocab_size, bias=False)
+        self.decoder = Linear(config.output_size, config.vocab_size, bias=False)
         # Not trained: transformers 4 adds it, transformers 5 does not.
         self.bias = nn.Parameter(torch.zeros(config.vocab_size), requires_grad=False)
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """`[.., 2 * hidden]` -> `[.., vocab]`, all at once."""
+        """`[.., output_size]` -> `[.., vocab]`, all at once."""
         if is_quantised(self.decoder):
             logits: torch.Tensor = self.decoder(hidden)
             return logits
         return linear(hidden, self.decoder.weight, self.bias, training=self.training)
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        """`[batch, length, 2 * hidden]` -> `[batch, length, vocab]`."""
+        """`[batch, length, output_size]` -> `[batch, length, vocab]`."""
         if is_quantised(self.decoder):
             return self.logits(hidden)
         return in_chunks(self.logits, self.chunk_size, hidden)
@@ -143,13 +143,13 @@ class ClassificationHead(nn.Module):
 
     def __init__(self, config: ReformerConfig) -> None:
         super().__init__()
-        self.dense = Linear(2 * config.hidden_size, config.hidden_size)
+        self.dense = Linear(config.output_size, config.hidden_size)
         asked = config.classifier_dropout
         self.dropout = Dropout(config.hidden_dropout_prob if asked is None else asked)
         self.out_proj = Linear(config.hidden_size, config.num_labels)
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        """`[batch, length, 2 * hidden]` -> `[batch, labels]`."""
+        """`[batch, length, output_size]` -> `[batch, labels]`."""
         pooled = torch.tanh(self.dense(self.dropout(hidden[:, 0])))
         result: torch.Tensor = self.out_proj(self.dropout(pooled))
         return result
@@ -183,7 +183,7 @@ class QuestionAnswering(ReformerForTask):
             raise ConfigError(
                 f"question-answering needs two labels (start and end); got {config.num_labels}"
             )
-        self.qa_outputs = Linear(2 * config.hidden_size, config.num_labels)
+        self.qa_outputs = Linear(config.output_size, config.num_labels)
 
     def head(self, hidden: torch.Tensor) -> Outputs:
         """For every token, the logits that the answer starts and ends there."""

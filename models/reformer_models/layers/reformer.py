@@ -37,8 +37,8 @@ class Reformer(nn.Module):
             last_only: return only the last token of each row that the mask keeps.
 
         Returns:
-            `[batch, length, 2 * hidden_size]`: both streams of the reversible encoder. With
-            `last_only`, `[batch, 1, 2 * hidden_size]`.
+            `[batch, length, output_size]`: both streams of the reversible encoder, merged. With
+            `last_only`, `[batch, 1, output_size]`.
 
         Raises:
             InputShapeError: the length is 0 or beyond `config.max_length`.

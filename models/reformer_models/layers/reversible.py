@@ -52,7 +52,8 @@ class ReformerEncoder(nn.Module):
         self.layers = nn.ModuleList(
             ReversibleLayer(config, kind, rotations) for kind in config.attn_layers
         )
-        self.layer_norm = nn.LayerNorm(2 * config.hidden_size, eps=config.layer_norm_eps)
+        self.merges_by_mean = config.stream_merge == "mean"
+        self.layer_norm = nn.LayerNorm(config.output_size, eps=config.layer_norm_eps)
         self.dropout = Dropout(config.hidden_dropout_prob)
         self.recompute = True
 
@@ -63,9 +64,10 @@ class ReformerEncoder(nn.Module):
         source: BucketSource | None,
         last_only: bool = False,
     ) -> torch.Tensor:
-        """`[batch, length, hidden]` -> `[batch, length, 2 * hidden]`: both streams, normalised.
+        """`[batch, length, hidden]` -> `[batch, length, output]`: both streams, normalised.
 
-        With `last_only`, `[batch, 1, 2 * hidden]`: the last token of each row that `mask` keeps.
+        `output` is `config.output_size`. With `last_only`, `[batch, 1, output]`: the last token of
+        each row that `mask` keeps.
         """
         y1, y2 = hidden, hidden
         if self.recompute and torch.is_grad_enabled() and not _is_traced():
@@ -75,8 +77,12 @@ class ReformerEncoder(nn.Module):
                 y1, y2 = layer(y1, y2, mask, source)
         if last_only:
             y1, y2 = _last_tokens(mask, y1, y2)
-        result: torch.Tensor = self.dropout(self.layer_norm(torch.cat([y1, y2], dim=-1)))
+        result: torch.Tensor = self.dropout(self.layer_norm(self.merged(y1, y2)))
         return result
+
+    def merged(self, y1: torch.Tensor, y2: torch.Tensor) -> torch.Tensor:
+        """Both streams `[.., hidden]` -> `[.., output]`, as the config's `stream_merge` says."""
+        return (y1 + y2) / 2 if self.merges_by_mean else torch.cat([y1, y2], dim=-1)
 
 
 def _last_tokens(mask: torch.Tensor, *streams: torch.Tensor) -> Iterator[torch.Tensor]:

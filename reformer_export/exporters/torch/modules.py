@@ -37,7 +37,7 @@ class Traced(nn.Module):
         return hidden, stacked(trace.computed)
 
     def head(self, hidden: torch.Tensor) -> dict[str, torch.Tensor]:
-        """`[batch, length, 2 * hidden_size]` -> the task's outputs."""
+        """`[batch, length, output_size]` -> the task's outputs."""
         head: Any = self.model.head
         outputs: dict[str, torch.Tensor] = head(hidden)
         return outputs

@@ -131,11 +131,10 @@ def scripted(
     # Several chunks, so that the trace does not fix a size that is constant only for one chunk.
     ids = torch.zeros((2, 3 * config.chunk_multiple), dtype=torch.int64)
     mask = torch.ones_like(ids, dtype=torch.bool)
-    width = 2 * config.hidden_size
     dtype = loaded.dtype
     example: dict[str, tuple[Any, ...]] = {
         "hidden": (ids, mask),
-        "head": (torch.zeros((2, 5, width), dtype=dtype),),
+        "head": (torch.zeros((2, 5, config.output_size), dtype=dtype),),
     }
     inlined = decomposed() if portable else contextlib.nullcontext()
     try:

@@ -150,9 +150,11 @@ def _known(artifact: Artifact, loaded: LoadedModel) -> Iterator[_Entry]:
     elif not installed("transformers"):
         yield _Entry("transformers", None, "it is not installed: pip install transformers")
     else:
-        from reformer_export.runtimes.transformers import TransformersRunner
+        from reformer_export.runtimes.transformers import TransformersRunner, inexpressible
 
-        yield _Entry("transformers", TransformersRunner(loaded, signature))
+        reason = inexpressible(loaded)
+        runner = None if reason else TransformersRunner(loaded, signature)
+        yield _Entry("transformers", runner, reason)
 
 
 def _runtimes(artifacts: Sequence[Artifact]) -> Iterator[_Entry]:

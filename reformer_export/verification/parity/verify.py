@@ -161,7 +161,9 @@ def _references(
     references: list[ProbingRunner] = [TorchRunner(loaded, signature)]
     if installed_version("transformers") is None:
         return references, None, ["transformers is not installed: compared with our model only"]
-    from reformer_export.runtimes.transformers import TransformersRunner
+    from reformer_export.runtimes.transformers import TransformersRunner, inexpressible
 
+    if reason := inexpressible(loaded):
+        return references, None, [f"{reason}: compared with our model only"]
     references.append(TransformersRunner(loaded, signature))
     return references, None, []

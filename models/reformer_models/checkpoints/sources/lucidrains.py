@@ -1,0 +1,313 @@
+"""Checkpoints of `ReformerLM` from lucidrains' package reformer-pytorch.
+
+The package saves only weights, so the user writes the constructor's arguments beside them, in
+reformer_pytorch.json: `{"class": "ReformerLM", "num_tokens": 256, ...}`; docs/sources.md shows how.
+The names and defaults here are those of release 1.4.4.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Final
+
+from reformer_models.checkpoints.sources.base import Described, Source, Tensors
+from reformer_models.config import ReformerConfig
+from reformer_models.config.fields import (
+    Check,
+    checked,
+    flag,
+    integer,
+    optional,
+    refuse,
+    sequence,
+    setting,
+)
+from reformer_models.errors import CheckpointError, ConfigError, quoted, some
+
+if TYPE_CHECKING:
+    import torch
+
+_CLASS: Final = "ReformerLM"
+
+# What the package computes with torch.nn.LayerNorm's default.
+_LAYER_NORM_EPS: Final = 1e-5
+
+
+def _unused(reason: str) -> Check:
+    """Refuses every value that turns an option on."""
+
+    def check(name: str, value: object) -> object:
+        if value:
+            refuse(name, f"off, because our model has {reason}", value)
+        return value
+
+    return check
+
+
+def _any(name: str, value: object) -> object:
+    """Accepts every value: the argument has no effect on what a trained model computes."""
+    return value
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """The arguments of `ReformerLM`, with its defaults; the first four have none.
+
+    Raises:
+        ConfigError: A value is invalid, or our model can't express what it asks for.
+    """
+
+    num_tokens: int = setting(0, integer(1))
+    dim: int = setting(0, integer(1))
+    depth: int = setting(0, integer(1))
+    max_seq_len: int = setting(0, integer(1))
+    heads: int = setting(8, integer(1))
+    dim_head: int = setting(64, integer(1))
+    bucket_size: int = setting(64, integer(1))
+    n_hashes: int = setting(4, integer(1))
+    ff_chunks: object = setting(100, _any)
+    attn_chunks: object = setting(1, _any)
+    causal: bool = setting(False, flag)
+    weight_tie: bool = setting(False, flag)
+    lsh_dropout: object = setting(0.0, _any)
+    ff_dropout: object = setting(0.0, _any)
+    ff_mult: int = setting(4, integer(1))
+    ff_activation: object = setting(None, _unused("only GELU, the default, for these models"))
+    ff_glu: object = setting(False, _unused("no gated feed-forward (GLU)"))
+    post_attn_dropout: object = setting(0.0, _any)
+    layer_dropout: object = setting(0.0, _any)
+    random_rotations_per_head: object = setting(False, _any)
+    use_scale_norm: object = setting(False, _unused("only LayerNorm"))
+    use_rezero: object = setting(False, _unused("a norm before every sublayer"))
+    use_full_attn: object = setting(False, _unused("no full attention over long sequences"))
+    full_attn_thres: int = setting(0, integer(0))
+    reverse_thres: object = setting(0, _any)
+    num_mem_kv: object = setting(0, _unused("no memory keys and values"))
+    one_value_head: bool = setting(False, flag)
+    emb_dim: int | None = setting(None, optional(integer(1)))
+    return_embeddings: bool = setting(False, flag)
+    weight_tie_embedding: bool = setting(False, flag)
+    fixed_position_emb: bool = setting(False, flag)
+    absolute_position_emb: bool = setting(False, flag)
+    axial_position_emb: bool = setting(False, flag)
+    axial_position_shape: tuple[int, ...] | None = setting(
+        None, optional(sequence(integer(1), at_least=1))
+    )
+    n_local_attn_heads: object = setting(0, _unused("no local heads inside an LSH layer"))
+    pkm_layers: object = setting((), _unused("no product-key memory"))
+    pkm_num_keys: object = setting(128, _any)
+
+    def __post_init__(self) -> None:
+        for declared in fields(self):
+            value = checked(declared, getattr(self, declared.name))
+            object.__setattr__(self, declared.name, value)
+        if self.emb_dim not in (None, self.dim):
+            refuse("emb_dim", f"dim = {self.dim}: our model has one hidden size", self.emb_dim)
+        if self.max_seq_len < 2 * self.bucket_size:
+            least = f"at least 2 * bucket_size = {2 * self.bucket_size}"
+            refuse("max_seq_len", least, self.max_seq_len)
+        # Between both lengths the package would compute full attention and our model hashes.
+        if self.full_attn_thres > self.bucket_size:
+            most = f"at most bucket_size = {self.bucket_size}: longer sequences are hashed here"
+            refuse("full_attn_thres", most, self.full_attn_thres)
+        if not (self.axial_position_emb or self.absolute_position_emb or self.fixed_position_emb):
+            raise ConfigError(
+                "axial_position_emb, absolute_position_emb and fixed_position_emb are all false: "
+                "this model has rotary positions, which our model does not have"
+            )
+
+    @property
+    def axial_shape(self) -> tuple[int, ...]:
+        """The grid of axial positions."""
+        rows = math.ceil(self.max_seq_len / self.bucket_size)
+        return self.axial_position_shape or (rows, self.bucket_size)
+
+    @property
+    def positions(self) -> int:
+        """The number of positions."""
+        if self.axial_position_emb:
+            return min(self.max_seq_len, math.prod(self.axial_shape))
+        return self.max_seq_len
+
+    @property
+    def num_buckets(self) -> int:
+        """The number of buckets that the package uses for the longest sequence that it takes."""
+        return 2 * (self.positions // (2 * self.bucket_size))
+
+
+def _describe(raw: Mapping[str, object], ignore_keys: Collection[str]) -> Described:
+    arguments = _arguments(raw, ignore_keys)
+    buckets, longest = arguments.num_buckets, arguments.num_buckets * arguments.bucket_size
+    config = ReformerConfig(
+        attention_head_size=arguments.dim_head,
+        attention_output_bias=True,
+        attn_layers=("lsh",) * arguments.depth,
+        axial_pos_embds=False,
+        feed_forward_size=arguments.ff_mult * arguments.dim,
+        hidden_act="gelu",
+        hidden_dropout_prob=0.0,
+        hidden_size=arguments.dim,
+        is_decoder=arguments.causal,
+        layer_norm_eps=_LAYER_NORM_EPS,
+        lsh_attn_chunk_length=arguments.bucket_size,
+        max_position_embeddings=arguments.positions,
+        num_attention_heads=arguments.heads,
+        num_buckets=(buckets,),
+        num_hashes=arguments.n_hashes,
+        stream_merge="mean",
+        vocab_size=arguments.num_tokens,
+    )
+    if arguments.return_embeddings:
+        architecture = "ReformerModel"
+    else:
+        architecture = "ReformerModelWithLMHead" if arguments.causal else "ReformerForMaskedLM"
+    return Described(
+        config,
+        architecture,
+        translated=lambda tensors: _translated(tensors, arguments),
+        notes=(
+            f"{_CONFIG_FILE} was found: the checkpoint is read as a {_CLASS} of reformer-pytorch.",
+            f"num_buckets is {buckets}, which reformer-pytorch uses for sequences of {longest} "
+            "tokens; it uses length / bucket_size buckets, and an export has one number for all "
+            "lengths.",
+        ),
+    )
+
+
+def _arguments(raw: Mapping[str, object], ignore_keys: Collection[str]) -> Arguments:
+    if raw.get("class") != _CLASS:
+        only = f"{_CLASS!r} (no other class of reformer-pytorch takes tokens and is one model)"
+        refuse("class", only, raw.get("class"))
+    names = [declared.name for declared in fields(Arguments)]
+    if missing := [name for name in names[:4] if name not in raw]:
+        raise ConfigError(f"{some(missing)} missing: the file must have every argument given to it")
+    unknown = sorted(raw.keys() - {"class", *names} - set(ignore_keys))
+    if unknown:
+        raise ConfigError(
+            f"{', '.join(map(quoted, unknown))}: no argument of {_CLASS} in reformer-pytorch 1.4.4"
+        )
+    given = {name: raw[name] for name in names if name in raw}
+    return Arguments(**given)  # type: ignore[arg-type]  # every value is checked there
+
+
+# The tensors of a layer: the package's name and ours.
+_LAYER: Final = {
+    "f.net.norm.weight": "attention.layer_norm.weight",
+    "f.net.norm.bias": "attention.layer_norm.bias",
+    "f.net.fn.toqk.weight": "attention.self_attention.query_key.weight",
+    "f.net.fn.tov.weight": "attention.self_attention.value.weight",
+    "f.net.fn.to_out.weight": "attention.output.dense.weight",
+    "f.net.fn.to_out.bias": "attention.output.dense.bias",
+    "g.net.norm.weight": "feed_forward.layer_norm.weight",
+    "g.net.norm.bias": "feed_forward.layer_norm.bias",
+    "g.net.fn.fn.w1.weight": "feed_forward.dense.dense.weight",
+    "g.net.fn.fn.w1.bias": "feed_forward.dense.dense.bias",
+    "g.net.fn.fn.w2.weight": "feed_forward.output.dense.weight",
+    "g.net.fn.fn.w2.bias": "feed_forward.output.dense.bias",
+}
+_OUTSIDE_LAYERS: Final = {
+    "token_emb.weight": "reformer.embeddings.word_embeddings.weight",
+    "norm.weight": "reformer.encoder.layer_norm.weight",
+    "norm.bias": "reformer.encoder.layer_norm.bias",
+}
+_WORDS: Final = "token_emb.weight"
+_POSITIONS: Final = "reformer.embeddings.position_embeddings.embedding.weight"
+_HEAD: Final = {"out.1.weight": "lm_head.decoder.weight", "out.1.bias": "lm_head.bias"}
+
+# The package has every layer twice in its state dict, and a tied head's weight too.
+_DUPLICATES: Final = ("reformer.layers.irrev_blocks.", "out.1.tensor")
+
+
+def _translated(tensors: Tensors, arguments: Arguments) -> Tensors:
+    tensors = _without_prefix(tensors)
+    names = dict(_names(arguments))
+    positions = _position_names(arguments)
+    if missing := sorted((names.keys() | set(positions)) - tensors.keys()):
+        raise CheckpointError(
+            f"the weights lack {some(missing)}, which a {_CLASS} with the arguments in "
+            f"{_CONFIG_FILE} has: the file and the weights do not belong together"
+        )
+    others = tensors.keys() - names.keys() - set(positions)
+    if unexpected := sorted(name for name in others if not name.startswith(_DUPLICATES)):
+        raise CheckpointError(
+            f"the weights have {some(unexpected)}, which a {_CLASS} with the arguments in "
+            f"{_CONFIG_FILE} does not have: the file and the weights do not belong together"
+        )
+    for name in (*names, *positions):
+        if not tensors[name].is_floating_point():
+            raise CheckpointError(
+                f"{name} is {tensors[name].dtype}, perhaps of a quantized model: take the weights "
+                "it was made from"
+            )
+    # In fp32, because some are multiplied or added.
+    state = {ours: tensors[theirs].float() for theirs, ours in names.items()}
+    for name in state:
+        if name.endswith("query_key.weight"):
+            # Scores of the package have one factor more. A scaled query has the same buckets.
+            state[name] = state[name] * arguments.dim_head**-0.5
+        elif name.endswith("self_attention.value.weight") and arguments.one_value_head:
+            state[name] = state[name].repeat(arguments.heads, 1)
+    state[_POSITIONS] = _position_table([tensors[name].float() for name in positions], arguments)
+    if arguments.weight_tie_embedding and not arguments.return_embeddings:
+        import torch
+
+        words = tensors[_WORDS].float()
+        state["lm_head.decoder.weight"] = torch.nn.functional.normalize(words, dim=-1)
+        state["lm_head.bias"] = torch.zeros_like(words[:, 0])
+    return state
+
+
+def _without_prefix(tensors: Tensors) -> Tensors:
+    """The tensors without the prefix of a module that contains the model, like "net."."""
+    prefixes = [name.removesuffix(_WORDS) for name in tensors if name.endswith(_WORDS)]
+    prefix = min(prefixes, key=len, default="")
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+
+
+def _names(arguments: Arguments) -> Iterator[tuple[str, str]]:
+    """The package's name and ours of all tensors but those of the positions."""
+    yield from _OUTSIDE_LAYERS.items()
+    for layer in range(arguments.depth):
+        for theirs, ours in _LAYER.items():
+            yield (
+                f"reformer.layers.blocks.{layer}.{theirs}",
+                f"reformer.encoder.layers.{layer}.{ours}",
+            )
+    if not (arguments.return_embeddings or arguments.weight_tie_embedding):
+        yield from _HEAD.items()
+
+
+def _position_names(arguments: Arguments) -> list[str]:
+    # The package looks at its options in this order.
+    if arguments.axial_position_emb:
+        return [f"pos_emb.weights.{axis}" for axis, _ in enumerate(arguments.axial_shape)]
+    return ["pos_emb.emb.weight" if arguments.absolute_position_emb else "pos_emb.inv_freq"]
+
+
+def _position_table(weights: list[torch.Tensor], arguments: Arguments) -> torch.Tensor:
+    """One embedding for each position, `[positions, dim]`, of any kind of positions."""
+    import torch
+
+    count = arguments.positions
+    if arguments.axial_position_emb:
+        grid = (*arguments.axial_shape, arguments.dim)
+        for axis, (weight, size) in enumerate(zip(weights, arguments.axial_shape, strict=True)):
+            expected = [1] * (len(grid) + 1)
+            expected[axis + 1], expected[-1] = size, arguments.dim
+            if list(weight.shape) != expected:
+                raise CheckpointError(
+                    f"pos_emb.weights.{axis} is {list(weight.shape)}, but {_CONFIG_FILE} asks for "
+                    f"{expected}: the file and the weights do not match"
+                )
+        table = sum(weight[0].expand(grid) for weight in weights)
+        return torch.as_tensor(table).reshape(-1, arguments.dim)[:count]
+    if arguments.absolute_position_emb:
+        return weights[0]
+    angles = torch.arange(count)[:, None] * weights[0]
+    return torch.cat([angles.sin(), angles.cos()], dim=-1)
+
+
+_CONFIG_FILE: Final = "reformer_pytorch.json"
+LUCIDRAINS: Final = Source(_CONFIG_FILE, _describe)

@@ -1,0 +1,105 @@
+"""Exports of checkpoints that are not of Transformers: verified, and held against their library."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from reformer_export import open_runner, to_onnx, to_torchscript
+from reformer_export.artifact import Artifact
+from reformer_export.errors import UsageError
+from reformer_export.source import artifact_config, load_original
+from reformer_models.fusing import fuse_linear
+from reformer_models.layers.fused import FusedAttention
+from reformer_models.loading import LoadedModel, load_model
+
+from ..tools.lucidrains import BASE, BUCKET, build, inject, save
+
+# With rotations of each head the package can be given those of the artifact.
+ARGUMENTS = {
+    **BASE,
+    "depth": 2,
+    "n_hashes": 1,
+    "max_seq_len": 4 * BUCKET,
+    "random_rotations_per_head": True,
+}
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save(tmp_path_factory.mktemp("lucidrains") / "model", build(ARGUMENTS), ARGUMENTS)
+
+
+@pytest.fixture(scope="module")
+def exported(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    return to_onnx(checkpoint, tmp_path_factory.mktemp("artifact") / "out")
+
+
+def test_the_export_is_verified_and_says_what_it_read(exported: Artifact, checkpoint: Path) -> None:
+    record = exported.parity("onnx")
+    assert record is not None
+    assert record["passed"] is True
+    assert set(record["references"]) == {"torch"}
+    assert any("transformers has no attention_output_bias" in note for note in record["notes"])
+    manifest = exported.manifest
+    assert manifest.hashing.notes[0].startswith("reformer_pytorch.json was found")
+    assert set(manifest.source.files) == {"reformer_pytorch.json", "pytorch_model.bin"}
+
+
+def test_the_artifact_has_a_config_of_our_own(exported: Artifact, checkpoint: Path) -> None:
+    original = load_original(exported.manifest)
+    assert artifact_config(exported) == original.config
+    written = json.loads((exported.path / "config.json").read_text())
+    assert written["stream_merge"] == "mean"
+    assert original.checkpoint.directory == checkpoint
+
+
+@pytest.mark.parametrize("ops", ["native", "portable"])
+def test_onnx_runtime_gives_the_numbers_of_the_package(
+    exported: Artifact, monkeypatch: pytest.MonkeyPatch, ops: str
+) -> None:
+    model = build(ARGUMENTS)
+    loaded = load_original(exported.manifest)
+    ids = torch.randint(0, 50, (3, 4 * BUCKET))
+    inject(loaded, monkeypatch, per_head=True)
+    with torch.no_grad():
+        expected = model(ids)
+    feeds = {"input_ids": ids.numpy(), "attention_mask": torch.ones_like(ids).numpy()}
+    found = torch.from_numpy(open_runner(exported, ops=ops).run(feeds)["logits"])
+    difference = ((found - expected).abs().max() / expected.abs().max()).item()
+    print(f"{difference:.1e} of the scale")
+    assert difference <= 1e-4
+
+
+def test_fused_layers_add_the_bias(checkpoint: Path) -> None:
+    loaded: LoadedModel = load_model(checkpoint)
+    fused = fuse_linear(loaded.model)
+    assert all(isinstance(m.attention, FusedAttention) for m in fused.reformer.encoder.layers)
+    ids = torch.randint(0, 50, (2, 3 * BUCKET))
+    with torch.no_grad():
+        expected, found = loaded.model(ids)["logits"], fused(ids)["logits"]
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
+def test_transformers_refuses_the_model(exported: Artifact) -> None:
+    from reformer_export.runtimes.transformers import TransformersRunner
+
+    with pytest.raises(UsageError, match="transformers has no attention_output_bias"):
+        TransformersRunner(load_original(exported.manifest), exported.signature)
+
+
+@pytest.mark.slow
+def test_torchscript_8_bits_and_generation(checkpoint: Path, tmp_path: Path) -> None:
+    task = "text-generation-with-past"
+    exports = (
+        to_torchscript(checkpoint, tmp_path / "script"),
+        to_onnx(checkpoint, tmp_path / "int8", weights="int8"),
+        to_onnx(checkpoint, tmp_path / "past", task=task),
+    )
+    for artifact, name in zip(exports, ("torchscript", "onnx", "onnx"), strict=True):
+        record = artifact.parity(name)
+        assert record is not None
+        assert record["passed"] is True

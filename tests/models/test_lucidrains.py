@@ -1,0 +1,280 @@
+"""Checkpoints of reformer-pytorch, held against the package itself."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from reformer_models.checkpoints import open_checkpoint
+from reformer_models.checkpoints.sources.lucidrains import Arguments
+from reformer_models.errors import CheckpointError, ConfigError
+from reformer_models.loading import load_model
+
+from ..tools.lucidrains import BASE, BUCKET, build, inject, redraw, reformer_pytorch, save
+
+VARIANTS: Mapping[str, Mapping[str, object]] = {
+    "causal": {},
+    "both directions": {"causal": False},
+    "wide heads": {"dim_head": 64, "n_hashes": 4},
+    "axial positions": {"absolute_position_emb": False, "axial_position_emb": True},
+    "axial positions of three axes": {
+        "absolute_position_emb": False,
+        "axial_position_emb": True,
+        "axial_position_shape": [4, 2, 8],
+    },
+    "fixed positions": {"absolute_position_emb": False, "fixed_position_emb": True},
+    "tied layers": {"weight_tie": True},
+    "tied head": {"weight_tie_embedding": True},
+    "one value head": {"one_value_head": True},
+    "no head": {"return_embeddings": True},
+    "rotations of each head": {"random_rotations_per_head": True},
+}
+
+
+def difference(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: Mapping[str, object],
+    buckets: int,
+    *,
+    queries: float = 1.0,
+) -> float:
+    """The largest difference between both models' outputs, as a share of the largest output."""
+    model = build(arguments)
+    for block in model.reformer.layers.blocks:
+        block.f.net.fn.toqk.weight.data.mul_(queries)
+    loaded = load_model(save(folder, model, arguments), num_buckets=buckets)
+    ids = torch.randint(0, 50, (3, buckets * BUCKET))
+    per_head = bool(arguments.get("random_rotations_per_head"))
+    redraw(loaded, per_head=per_head)
+    inject(loaded, monkeypatch, per_head=per_head)
+    with torch.no_grad():
+        expected = model(ids)
+        (found,) = loaded.model(ids).values()
+    share = ((found - expected).abs().max() / expected.abs().max()).item()
+    print(f"{buckets} buckets: {share:.1e} of the scale")
+    return share
+
+
+@pytest.mark.parametrize("buckets", [2, 6, 8])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_outputs_are_those_of_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variant: str, buckets: int
+) -> None:
+    # The score of a token with itself. It matters only to tokens that see no other token in any
+    # round: the sum over the rounds is rounded at this size. The next tests keep the package's.
+    package = importlib.import_module("reformer_pytorch.reformer_pytorch")
+    monkeypatch.setattr(package, "TOKEN_SELF_ATTN_VALUE", -1e5)
+    arguments = {**BASE, **VARIANTS[variant]}
+    assert difference(tmp_path / "model", monkeypatch, arguments, buckets) <= 1e-4
+
+
+@pytest.mark.parametrize("buckets", [2, 4, 6, 8])
+@pytest.mark.parametrize("options", [{"n_hashes": 1}, {"causal": False}], ids=str)
+def test_outputs_are_those_of_the_unchanged_package(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: Mapping[str, object],
+    buckets: int,
+) -> None:
+    arguments = {**BASE, **options}
+    assert difference(tmp_path / "model", monkeypatch, arguments, buckets) <= 1e-4
+
+
+@pytest.mark.parametrize("buckets", [2, 8])
+@pytest.mark.parametrize("hashes", [2, 4, 8])
+def test_tokens_that_see_only_themselves_are_rounded_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hashes: int, buckets: int
+) -> None:
+    """Both libraries weigh the rounds of such a token in fp32, at scores of -5e4 and -1e5.
+
+    The weights should add up to one. Half a unit in the last place is 0.002 and 0.004 there.
+    """
+    arguments = {**BASE, "n_hashes": hashes}
+    assert difference(tmp_path / "model", monkeypatch, arguments, buckets) <= 0.006
+
+
+@pytest.mark.parametrize("length", [1, 5, BUCKET])
+@pytest.mark.parametrize("causal", [True, False])
+def test_short_sequences_have_full_attention(tmp_path: Path, length: int, causal: bool) -> None:
+    arguments = {**BASE, "full_attn_thres": BUCKET, "causal": causal}
+    model = build(arguments)
+    loaded = load_model(save(tmp_path / "model", model, arguments))
+    ids = torch.randint(0, 50, (3, length))
+    with torch.no_grad():
+        expected, found = model(ids), loaded.model(ids)["logits"]
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4 * expected.abs().max().item())
+
+
+@pytest.mark.parametrize("variant", ["causal", "tied layers", "axial positions"])
+def test_safetensors_and_a_prefix_are_read(tmp_path: Path, variant: str) -> None:
+    arguments = {**BASE, **VARIANTS[variant]}
+    model = build(arguments)
+    expected = load_model(save(tmp_path / "bin", model, arguments)).model.state_dict()
+    folder = save(tmp_path / "safetensors", model, arguments)
+    (folder / "pytorch_model.bin").unlink()
+    state = {f"net.{name}": tensor.clone() for name, tensor in model.state_dict().items()}
+    save_file(state, folder / "model.safetensors")
+    found = load_model(folder).model.state_dict()
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "task"),
+    [
+        ({}, "text-generation"),
+        ({"causal": False}, "fill-mask"),
+        ({"return_embeddings": True}, "feature-extraction"),
+    ],
+    ids=str,
+)
+def test_the_task_and_the_notes(tmp_path: Path, options: Mapping[str, object], task: str) -> None:
+    arguments = {**BASE, **options}
+    loaded = load_model(save(tmp_path / "model", build(arguments), arguments))
+    assert loaded.task == task
+    assert loaded.config.num_buckets == (8,)
+    recognised, buckets, seed = loaded.notes
+    assert recognised.endswith("is read as a ReformerLM of reformer-pytorch.")
+    assert buckets.startswith("num_buckets is 8, which reformer-pytorch uses for sequences of 64 ")
+    assert seed.startswith("hash_seed was not set")
+
+
+def test_arguments_and_defaults_are_those_of_the_package() -> None:
+    signature = inspect.signature(reformer_pytorch.ReformerLM)
+    defaults = {
+        name: None if parameter.default is inspect.Parameter.empty else parameter.default
+        for name, parameter in signature.parameters.items()
+    }
+    ours = {name: declared.default for name, declared in Arguments.__dataclass_fields__.items()}
+    required = dict.fromkeys(list(ours)[:4])
+    assert ours | required == defaults
+
+
+REFUSED = {
+    "class": "Reformer",
+    "emb_dim": 16,
+    "ff_activation": "ReLU",
+    "ff_glu": True,
+    "full_attn_thres": BUCKET + 1,
+    "max_seq_len": 2 * BUCKET - 1,
+    "n_local_attn_heads": 1,
+    "num_mem_kv": 2,
+    "pkm_layers": [2],
+    "use_full_attn": True,
+    "use_rezero": True,
+    "use_scale_norm": True,
+    # Wrong types.
+    "causal": 1,
+    "dim": "32",
+    "axial_position_shape": [8, 0],
+}
+
+
+@pytest.mark.parametrize("option", REFUSED)
+def test_what_our_model_lacks_is_refused_by_name_and_value(tmp_path: Path, option: str) -> None:
+    value = REFUSED[option]
+    folder = save(tmp_path / "model", build(BASE), {**BASE, option: value})
+    named = option + (r"\[1\]" if option == "axial_position_shape" else "")
+    found = "0" if option == "axial_position_shape" else re.escape(repr(value))
+    with pytest.raises(
+        ConfigError, match=f"reformer_pytorch.json: {named} must be .* found {found}"
+    ):
+        open_checkpoint(folder)
+
+
+def test_rotary_positions_are_refused(tmp_path: Path) -> None:
+    arguments = {**BASE, "absolute_position_emb": False}
+    with pytest.raises(ConfigError, match=r"absolute_position_emb .* all false: .* rotary"):
+        open_checkpoint(save(tmp_path / "model", build(arguments), arguments))
+
+
+def test_unknown_and_missing_arguments_are_named(tmp_path: Path) -> None:
+    folder = save(tmp_path / "model", build(BASE), {**BASE, "n_hash": 4})
+    with pytest.raises(ConfigError, match="'n_hash': no argument of ReformerLM"):
+        open_checkpoint(folder)
+    assert open_checkpoint(folder, ignore_config_keys=["n_hash"]).config.num_hashes == 2
+    save(folder, build(BASE), {name: value for name, value in BASE.items() if name != "dim"})
+    with pytest.raises(ConfigError, match="dim missing"):
+        open_checkpoint(folder)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"depth": 4}, "the weights lack reformer.layers.blocks.3.f"),
+        ({"depth": 2}, "the weights have reformer.layers.blocks.2.f"),
+        ({"fixed_position_emb": True, "absolute_position_emb": False}, "lack pos_emb.inv_freq"),
+        ({"return_embeddings": True}, "the weights have out.1.bias"),
+        ({"num_tokens": 51}, r"is \[50, 32\], but its reformer_pytorch.json asks for \[51, 32\]"),
+        ({"one_value_head": True}, r"value.weight is \[64, 32\], but its reformer_pytorch.json"),
+    ],
+    ids=str,
+)
+def test_arguments_and_weights_that_disagree(
+    tmp_path: Path, options: Mapping[str, object], message: str
+) -> None:
+    folder = save(tmp_path / "model", build(BASE), {**BASE, **options})
+    with pytest.raises(CheckpointError, match=message):
+        load_model(folder)
+
+
+def test_another_grid_of_positions_is_refused(tmp_path: Path) -> None:
+    arguments = {**BASE, "absolute_position_emb": False, "axial_position_emb": True}
+    folder = save(
+        tmp_path / "model", build(arguments), {**arguments, "axial_position_shape": [16, 4]}
+    )
+    with pytest.raises(CheckpointError, match=r"pos_emb.weights.0 is .* asks for \[1, 16, 1, 32\]"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_weights_are_scaled_without_another_rounding(
+    tmp_path: Path, dtype: torch.dtype
+) -> None:
+    arguments = {**BASE, "dim_head": 32}  # the scale is no power of two
+    model = build(arguments).to(dtype)
+    found = load_model(save(tmp_path / "half", model, arguments)).model
+    expected = load_model(save(tmp_path / "full", model.float(), arguments)).model
+    for name, tensor in expected.state_dict().items():
+        assert torch.equal(found.state_dict()[name], tensor), name
+
+
+def test_quantised_weights_are_refused(tmp_path: Path) -> None:
+    model = build(BASE)
+    folder = save(tmp_path / "model", model, BASE)
+    name = "reformer.layers.blocks.0.f.net.fn.toqk.weight"
+    state = {**model.state_dict(), name: torch.zeros((32, 32), dtype=torch.int8)}
+    torch.save(state, folder / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match=f"{name} is torch.int8"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("size", [0.1, 0.01])
+def test_small_queries_have_the_scores_of_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: float
+) -> None:
+    """Our norm of the keys adds 1e-6 to the mean square, which the package does not."""
+    arguments = {**BASE, "causal": False, "dim_head": 64}
+    assert difference(tmp_path / "model", monkeypatch, arguments, 8, queries=size) <= 1e-4
+
+
+def test_two_configuration_files_are_refused(tmp_path: Path) -> None:
+    folder = save(tmp_path / "model", build(BASE), BASE)
+    (folder / "config.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=r"config\.json and reformer_pytorch\.json"):
+        open_checkpoint(folder)
+
+
+def test_weights_that_are_code_are_not_run(tmp_path: Path) -> None:
+    folder = save(tmp_path / "model", build(BASE), BASE)
+    torch.save(build(BASE), folder / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match=r"pytorch_model\.bin"):
+        load_model(folder)
