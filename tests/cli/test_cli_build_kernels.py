@@ -72,6 +72,7 @@ def test_the_same_bytes_again_and_force(tmp_path: Path, capsys: pytest.CaptureFi
     assert snapshot(out) == first
 
 
+@pytest.mark.slow
 def test_an_artifact(
     fixtures: Fixtures, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

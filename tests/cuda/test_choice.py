@@ -38,7 +38,7 @@ def launched_by(driver: StandIn, path: Path, node: Node) -> bytes:
 @pytest.mark.parametrize(
     ("gpu", "targets", "chosen"),
     [
-        (80, ALL, "sm80.cubin"),
+        pytest.param(80, ALL, "sm80.cubin", marks=pytest.mark.slow),
         (90, ALL, "sm90a.cubin"),
         (75, ALL, "sm75.cubin"),
         (86, ALL, "sm80.cubin"),

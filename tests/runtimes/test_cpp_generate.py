@@ -64,9 +64,10 @@ def test_greedy_tokens(decoder: Artifact, tmp_path: Path, lengths: list[int], op
     assert all(len(set(row)) > 1 for row in found.tolist())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
-    [{"dtype": "fp16"}, pytest.param({"ops": "portable"}, marks=pytest.mark.slow)],
+    [{"dtype": "fp16"}, {"ops": "portable"}],
     ids=str,
 )
 def test_other_exports(
