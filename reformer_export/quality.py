@@ -179,8 +179,8 @@ def measure_quality(
             sums.add_error(output, found[name])
         if "logits" in wanted.outputs:
             sums.add_logits(
-                _log2_softmax(wanted.outputs["logits"]),
-                _log2_softmax(found["logits"]),
+                log2_softmax(wanted.outputs["logits"]),
+                log2_softmax(found["logits"]),
                 batch if has_loss(full.task, signature) else None,
             )
     return sums.quality(samples)
@@ -229,7 +229,8 @@ def _bits(logs: Logs, ids: Ids) -> float:
     return -float(np.take_along_axis(logs[:, :-1], ids[:, 1:, None], axis=-1).sum())
 
 
-def _log2_softmax(logits: NDArray[Any]) -> Logs:
+def log2_softmax(logits: NDArray[Any]) -> Logs:
+    """Logarithms (base 2) of the probabilities, fp64, over the last axis."""
     wide = logits.astype(np.float64) / math.log(2)
     wide -= wide.max(axis=-1, keepdims=True)
     result: Logs = wide - np.log2(np.exp2(wide).sum(axis=-1, keepdims=True))

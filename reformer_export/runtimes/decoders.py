@@ -60,9 +60,10 @@ DECODERS: dict[str, DecoderRuntime] = {
 and can run the artifact."""
 
 
-def can_generate(artifact: Artifact) -> bool:
-    """True if the artifact has a format that a decoder runs."""
-    return any(entry.can_run(artifact) for entry in DECODERS.values())
+def can_generate(artifact: Artifact, runtime: str = "auto") -> bool:
+    """True if the artifact has a format that a decoder of the runtime runs."""
+    asked = DECODERS if runtime == "auto" else {runtime} & DECODERS.keys()
+    return any(DECODERS[name].can_run(artifact) for name in asked)
 
 
 def open_decoder(

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import onnx_ir as ir
+
+from reformer_export.runtimes.base import Array, Arrays, Buckets
 
 _BUCKETS = "/LshBucket/output"
 FORCED = "forced_buckets."
@@ -32,3 +35,18 @@ def probing_model(path: Path, *, force: bool) -> tuple[ir.Model, int]:
         value.name = f"{COMPUTED}{index}"
         model.graph.outputs.append(value)
     return model, len(computed)
+
+
+def feeds(inputs: Arrays, forced: Buckets | None) -> dict[str, Array]:
+    """The inputs of a probing model; `forced` are the buckets of all LSH layers, if given."""
+    found = dict(inputs)
+    for index, buckets in enumerate(forced or ()):
+        if buckets is None:
+            raise ValueError(f"no buckets to force on LSH layer {index}")
+        found[f"{FORCED}{index}"] = np.ascontiguousarray(buckets, np.int32)
+    return found
+
+
+def computed_names(layers: int) -> list[str]:
+    """The outputs of a probing model that are buckets."""
+    return [f"{COMPUTED}{index}" for index in range(layers)]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from reformer_export.artifact import Artifact
 from reformer_export.artifact.manifest import ONNX
 from reformer_export.artifact.signature import INPUT_IDS
@@ -78,14 +76,9 @@ class OnnxRuntimeRunner:
     def probe(self, inputs: Arrays, forced: Buckets | None = None) -> Probe:
         """The outputs and the computed buckets; the layers use `forced` buckets if given."""
         session, layers = self._probing_session(force=forced is not None)
-        feeds = dict(inputs)
-        for index, buckets in enumerate(forced or ()):
-            if buckets is None:
-                raise ValueError(f"no buckets to force on LSH layer {index}")
-            feeds[f"{onnx_probe.FORCED}{index}"] = np.ascontiguousarray(buckets, np.int32)
         names = [spec.name for spec in self.signature.outputs]
-        computed = [f"{onnx_probe.COMPUTED}{index}" for index in range(layers)]
-        results = _run(session, names + computed, feeds)
+        computed = onnx_probe.computed_names(layers)
+        results = _run(session, names + computed, onnx_probe.feeds(inputs, forced))
         return Probe(dict(zip(names, results, strict=False)), results[len(names) :])
 
     def close(self) -> None:

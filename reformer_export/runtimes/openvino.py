@@ -6,8 +6,6 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from reformer_export.artifact import Artifact
 from reformer_export.artifact.manifest import ONNX
 from reformer_export.artifact.signature import INPUT_IDS
@@ -63,14 +61,9 @@ class OpenVINORunner:
     def probe(self, inputs: Arrays, forced: Buckets | None = None) -> Probe:
         """The outputs and the computed buckets; the layers use `forced` buckets if given."""
         model, layers = self._probing_model(force=forced is not None)
-        feeds = dict(inputs)
-        for index, buckets in enumerate(forced or ()):
-            if buckets is None:
-                raise ValueError(f"no buckets to force on LSH layer {index}")
-            feeds[f"{onnx_probe.FORCED}{index}"] = np.ascontiguousarray(buckets, np.int32)
         names = [spec.name for spec in self.signature.outputs]
-        computed = [f"{onnx_probe.COMPUTED}{index}" for index in range(layers)]
-        found = _run(model, names + computed, feeds)
+        computed = onnx_probe.computed_names(layers)
+        found = _run(model, names + computed, onnx_probe.feeds(inputs, forced))
         return Probe(dict(zip(names, found, strict=False)), found[len(names) :])
 
     def close(self) -> None:

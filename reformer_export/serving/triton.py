@@ -160,10 +160,14 @@ def _backend(artifact: Artifact, name: str) -> str:
     if name not in ("auto", *BACKENDS):
         raise UsageError(f"unknown backend {name!r}: choose auto or {', '.join(BACKENDS)}")
     if name == "auto":
-        return next(key for key, each in BACKENDS.items() if each.format in artifact.formats)
-    if (needed := BACKENDS[name].format) not in artifact.formats:
+        for key, each in BACKENDS.items():
+            if each.format in artifact.formats:
+                return key
+        needed = ", ".join(each.format for each in BACKENDS.values())
+        raise UsageError(f"{artifact.path} holds none of {needed}: add one of them")
+    if (wanted := BACKENDS[name].format) not in artifact.formats:
         raise UsageError(
-            f"{artifact.path} holds no {needed}, but {' and '.join(artifact.formats)}: "
+            f"{artifact.path} holds no {wanted}, but {' and '.join(artifact.formats)}: "
             "choose another --backend"
         )
     return name
@@ -285,8 +289,8 @@ def _check_portable(request: Request, format_name: str, verb: str) -> None:
     found = request.artifact.manifest.formats[format_name].ops
     if found != "portable" or request.ops == "native":
         raise UsageError(
-            f"in Triton, {format_name} runs without our operators, because their library is for "
-            f"one release of torch: export with reformer-export {verb} --ops portable"
+            f"Triton's PyTorch backend does not load our operators, so it cannot run {format_name} "
+            f"with them: export with reformer-export {verb} --ops portable"
         )
 
 

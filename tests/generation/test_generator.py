@@ -15,6 +15,7 @@ import reformer_export
 from reformer_export.errors import GenerationLimitError, InputError, UsageError
 from reformer_export.generation.generator import Generator
 from reformer_export.runtimes.decoder_cache import Cache
+from reformer_export.runtimes.decoders import can_generate
 
 from ..models import generating
 from ..models.reformers import SMALL, token_ids
@@ -172,6 +173,9 @@ def test_a_runtime_that_cannot_generate(fixtures: Fixtures) -> None:
     with pytest.raises(UsageError, match=r"in torchscript: export it with .*to-torchscript"):
         reformer_export.open_generator(fixtures.decoder(), runtime="torchscript")
     assert "torch 2" in reformer_export.open_generator(script).description  # its only runtime
+    for runtime, able in (("auto", True), ("torchscript", True), ("onnxruntime", False)):
+        assert can_generate(script, runtime) is able
+    assert not can_generate(script, "aoti")
 
 
 def test_model_pt_generates_without_our_classes(fixtures: Fixtures) -> None:

@@ -4,61 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import cache, partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 
-import reformer_ops.torch_ops
+from reformer_ops import torch_ops
 from reformer_ops.core.cases import Case
 from reformer_ops.core.spec import OpSpec
-from reformer_ops.core.torch_library import PORTABLE
 
-from .isa_libraries import isa_libraries
-from .onnx_models import Form, cached_session
+from .backends import LINEAR_BACKENDS
 from .tolerances import FLOOR, as_numpy, cases, exact_in, reference, torch_arguments
 
 Array = NDArray[Any]
 Backend = Callable[[Case, str], Array]
 
 
-def by_torch(op: OpSpec, operator: Callable[..., torch.Tensor], case: Case, dtype: str) -> Array:
-    return as_numpy(operator(*torch_arguments(op, case, dtype)))
-
-
-def by_onnxruntime(
-    op: OpSpec, case: Case, dtype: str, *, form: Form, library: Path | None = None
-) -> Array:
-    session = cached_session(op.name, (), dtype, form, library=library)
-    floats = {name: case.inputs[name].astype(dtype) for name in ("input", "bias")}
-    found: Array = session.run(None, {**case.inputs, **floats})[0]
-    return found
-
-
 @cache
 def backends(op: OpSpec) -> dict[str, Backend]:
-    """By name."""
-    operator = getattr(reformer_ops.torch_ops, op.torch_name)
+    """By name. "torch" is the Python function, which refuses with an OpError."""
+    function = getattr(torch_ops, op.torch_name)
+
+    def by_function(case: Case, dtype: str) -> Array:
+        return as_numpy(function(*torch_arguments(op, case, dtype)))
+
     return {
-        "torch-portable": partial(by_torch, op, PORTABLE[op.torch_name]),
-        "torch": partial(by_torch, op, operator),
-        "function": partial(by_onnxruntime, op, form="function"),
-        "inlined": partial(by_onnxruntime, op, form="inlined"),
-        **{
-            f"native-{isa}": partial(by_onnxruntime, op, form="node", library=library)
-            for isa, library in isa_libraries().items()
-        },
+        **{name: partial(backend.run, op) for name, backend in LINEAR_BACKENDS.items()},
+        "torch": by_function,
     }
 
 
 def calls(op: OpSpec) -> Iterator[Any]:
     """Every backend, type and case."""
-    for backend in backends(op):
-        floats = ("float32", "float16", "bfloat16")
-        for dtype in floats if backend.startswith("torch") else floats[:2]:
+    for backend, kind in LINEAR_BACKENDS.items():
+        for dtype in kind.dtypes:
             for number, case in enumerate(cases(op)):
                 if case.name == "zeros-and-extremes" and dtype == "float16":
                     continue  # fp16 has no such numbers

@@ -30,7 +30,7 @@ def test_a_batch_gives_what_each_request_gives_alone(
 ) -> None:
     artifact = _artifact(fixtures, task)
     batching = Batching.of(artifact)
-    runner = open_runner(artifact, ops=ops, threads=1)  # type: ignore[arg-type]
+    runner = open_runner(artifact, ops=ops, threads=1)
     vocabulary = artifact.signature.vocab_size
     requests = [
         feeds(length, batch, vocab_size=vocabulary, seed=batch)

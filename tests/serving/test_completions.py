@@ -71,7 +71,7 @@ def test_concurrent_completions_get_the_tokens_that_they_get_alone(
             request["prompt"],
             max_new_tokens=request["max_tokens"],
             repetition_penalty=1.1,
-            **settings,  # type: ignore[arg-type]
+            **settings,
         )
         assert reply.document["choices"][0]["token_ids"] == wanted[0].tolist()
 

@@ -79,7 +79,7 @@ def test_a_request_whose_workers_die_three_times_gets_an_error(artifact: Path) -
     with serving(artifact, "--workers", 1) as server, ThreadPoolExecutor(1) as clients:
         answer = clients.submit(server.complete, prompt=[5], max_tokens=4000, temperature=0)
         for attempt in (1, 2, 3):
-            until(lambda: server.metric("reformer_queue_seconds_count") == attempt)  # noqa: B023
+            until(lambda n=attempt: server.metric("reformer_queue_seconds_count") == n)
             (pid,) = server.workers()
             os.kill(pid, signal.SIGKILL)
         reply = answer.result()
@@ -151,7 +151,7 @@ def test_clients_that_leave_free_the_worker(artifact: Path) -> None:
         for _ in range(3):
             running = stream(server, [5], 4000)
             next(running)
-            running.close()  # type: ignore[attr-defined]
+            running.close()
             with socket.create_connection(server.endpoint) as client:
                 body = json.dumps({"prompt": [5], "max_tokens": 4000}).encode()
                 head = f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}"

@@ -146,7 +146,7 @@ def test_what_is_refused(tmp_path: Path) -> None:
         ({"device": "cuda", "ops": "native"}, "Triton cannot set"),
     ):
         with pytest.raises(UsageError, match=said):
-            to_triton(artifact, repository, **options)  # type: ignore[arg-type]
+            to_triton(artifact, repository, **options)
     assert not repository.exists()
     to_triton(artifact, repository)
     before = snapshot(repository)

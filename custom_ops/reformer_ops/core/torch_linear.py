@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
-from reformer_ops.core import int4
 from reformer_ops.core.errors import OpError
-from reformer_ops.core.int8 import QUAD
 from reformer_ops.core.spec import OpSpec
+from reformer_ops.core.torch_library import check_operands, register
 from reformer_ops.core.weight_panels import PANEL
 
 ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
@@ -41,28 +41,6 @@ def check_columns(op: OpSpec, weight: torch.Tensor, axis: str, size: int) -> Non
         )
 
 
-def check_quads(op: OpSpec, weight: torch.Tensor, axis: str, size: int) -> None:
-    """OpError unless a weight of 8 bits has as many lines as the axis `axis` of `size`."""
-    _, quads, _, quad = weight.shape
-    if quad != QUAD or quads * QUAD != size:
-        raise OpError(
-            f"{op.torch_name} takes a weight of {size} lines for {axis}; got {quads} times {quad}"
-        )
-
-
-def check_octets(
-    op: OpSpec, weight: torch.Tensor, step: torch.Tensor, axis: str, size: int
-) -> None:
-    """OpError unless a weight of 4 bits has as many lines as the axis, and a step for each 32."""
-    _, octets, _, quad = weight.shape
-    steps = step.shape[1]
-    if quad != QUAD or octets * int4.OCTET != size or steps * int4.BLOCK != size:
-        raise OpError(
-            f"{op.torch_name} takes a weight of {size} lines for {axis}, with a step for each "
-            f"{int4.BLOCK}; got {octets} times {quad} bytes and {steps} steps"
-        )
-
-
 def matrix(panels: torch.Tensor) -> torch.Tensor:
     """`[panels, depth, 16]` -> `[depth, columns]` in fp32."""
     return panels.permute(1, 0, 2).flatten(1).to(torch.float32)
@@ -75,3 +53,50 @@ def layer_norm(
     wide = (tensor.to(torch.float32) for tensor in (input, weight, bias))
     rows, weight, bias = wide
     return torch.nn.functional.layer_norm(rows, weight.shape, weight, bias, epsilon)
+
+
+def register_feed_forward(
+    op: OpSpec,
+    linear: Callable[..., torch.Tensor],
+    check_lines: Callable[[OpSpec, dict[str, torch.Tensor], str, str, int], None] | None = None,
+) -> None:
+    """Define a feed-forward, for weights of any type.
+
+    Args:
+        op: takes `residual`, `input`, the weights of the norm, those of `up` and those of `down`.
+        linear: `(rows, *weights)` of a linear layer; all but the integers are fp32.
+        check_lines: raises OpError unless the weights `name` ("up" or "down") have as many lines as
+            an axis: `(op, operands, name, axis, size)`.
+    """
+
+    def check(*arguments: Any) -> None:
+        *tensors, epsilon, activation = arguments
+        check_operands(op, *tensors)
+        op.check_attributes(epsilon=epsilon, activation=activation)
+        names = [operand.name for operand in op.inputs]
+        operands = dict(zip(names, tensors, strict=True))
+        hidden, feed_forward = operands["input"].shape[-1], operands["up_bias"].shape[0]
+        check_columns(op, operands["up_weight"], "feed_forward", feed_forward)
+        check_columns(op, operands["down_weight"], "hidden", hidden)
+        if check_lines is not None:
+            check_lines(op, operands, "up", "hidden", hidden)
+            check_lines(op, operands, "down", "feed_forward", feed_forward)
+
+    def portable(
+        residual: torch.Tensor,
+        input: torch.Tensor,
+        norm_weight: torch.Tensor,
+        norm_bias: torch.Tensor,
+        *others: Any,
+    ) -> torch.Tensor:
+        *weights, epsilon, activation = others
+        half = len(weights) // 2
+        normed = layer_norm(input, norm_weight, norm_bias, epsilon)
+        active = ACTIVATIONS[activation](linear(normed, *weights[:half]))
+        down = linear(active, *weights[half:])
+        return (residual.to(torch.float32) + down).to(residual.dtype)
+
+    def fake(residual: torch.Tensor, *_: Any) -> torch.Tensor:
+        return torch.empty_like(residual, memory_format=torch.contiguous_format)
+
+    register(op, check, portable, fake, on_gpu=False)

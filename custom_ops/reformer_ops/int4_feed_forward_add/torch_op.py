@@ -2,67 +2,44 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
-from reformer_ops.core.torch_library import PORTABLE, call, check_operands, register
-from reformer_ops.core.torch_linear import ACTIVATIONS, check_columns, check_octets, layer_norm
+from reformer_ops.core.errors import OpError
+from reformer_ops.core.int4 import BLOCK, OCTET
+from reformer_ops.core.int8 import QUAD
+from reformer_ops.core.spec import OpSpec
+from reformer_ops.core.torch_library import PORTABLE, call
+from reformer_ops.core.torch_linear import register_feed_forward
 from reformer_ops.int4_feed_forward_add.spec import INT4_FEED_FORWARD_ADD
 from reformer_ops.int4_linear.spec import INT4_LINEAR
 
 
-def _check(*arguments: Any) -> None:
-    *tensors, _, activation = arguments
-    check_operands(INT4_FEED_FORWARD_ADD, *tensors)
-    INT4_FEED_FORWARD_ADD.check_attributes(epsilon=0.0, activation=activation)
-    operands = dict(
-        zip((operand.name for operand in INT4_FEED_FORWARD_ADD.inputs), tensors, strict=True)
-    )
-    hidden, feed_forward = operands["input"].shape[-1], operands["up_bias"].shape[0]
-    check_columns(INT4_FEED_FORWARD_ADD, operands["up_weight"], "feed_forward", feed_forward)
-    check_columns(INT4_FEED_FORWARD_ADD, operands["down_weight"], "hidden", hidden)
-    check_octets(
-        INT4_FEED_FORWARD_ADD, operands["up_weight"], operands["up_step"], "hidden", hidden
-    )
-    check_octets(
-        INT4_FEED_FORWARD_ADD,
-        operands["down_weight"],
-        operands["down_step"],
-        "feed_forward",
-        feed_forward,
-    )
+def _check_lines(
+    op: OpSpec, operands: dict[str, torch.Tensor], name: str, axis: str, size: int
+) -> None:
+    _, octets, _, quad = operands[f"{name}_weight"].shape
+    steps = operands[f"{name}_step"].shape[1]
+    if quad != QUAD or octets * OCTET != size or steps * BLOCK != size:
+        raise OpError(
+            f"{op.torch_name} takes a weight of {size} lines for {axis}, with a step for each "
+            f"{BLOCK}; got {octets} times {quad} bytes and {steps} steps"
+        )
 
 
-def _portable(
-    residual: torch.Tensor,
-    input: torch.Tensor,
-    norm_weight: torch.Tensor,
-    norm_bias: torch.Tensor,
-    up_weight: torch.Tensor,
-    up_step: torch.Tensor,
-    up_scale: torch.Tensor,
-    up_bias: torch.Tensor,
-    down_weight: torch.Tensor,
-    down_step: torch.Tensor,
-    down_scale: torch.Tensor,
-    down_bias: torch.Tensor,
-    epsilon: float,
-    activation: str,
+def _linear(
+    rows: torch.Tensor,
+    weight: torch.Tensor,
+    step: torch.Tensor,
+    scale: torch.Tensor,
+    bias: torch.Tensor,
 ) -> torch.Tensor:
-    linear = PORTABLE[INT4_LINEAR.torch_name]
-    normed = layer_norm(input, norm_weight, norm_bias, epsilon)
-    up = linear(normed, up_weight, up_step, up_scale, up_bias.to(torch.float32))
-    active = ACTIVATIONS[activation](up)
-    down = linear(active, down_weight, down_step, down_scale, down_bias.to(torch.float32))
-    return (residual.to(torch.float32) + down).to(residual.dtype)
+    product: torch.Tensor = PORTABLE[INT4_LINEAR.torch_name](
+        rows, weight, step, scale, bias.to(torch.float32)
+    )
+    return product
 
 
-def _fake(residual: torch.Tensor, *_: Any) -> torch.Tensor:
-    return torch.empty_like(residual, memory_format=torch.contiguous_format)
-
-
-register(INT4_FEED_FORWARD_ADD, _check, _portable, _fake, on_gpu=False)
+register_feed_forward(INT4_FEED_FORWARD_ADD, _linear, _check_lines)
 
 
 def int4_feed_forward_add(

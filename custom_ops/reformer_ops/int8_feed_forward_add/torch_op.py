@@ -2,56 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
-from reformer_ops.core.torch_library import PORTABLE, call, check_operands, register
-from reformer_ops.core.torch_linear import ACTIVATIONS, check_columns, check_quads, layer_norm
+from reformer_ops.core.errors import OpError
+from reformer_ops.core.int8 import QUAD
+from reformer_ops.core.spec import OpSpec
+from reformer_ops.core.torch_library import PORTABLE, call
+from reformer_ops.core.torch_linear import register_feed_forward
 from reformer_ops.int8_feed_forward_add.spec import INT8_FEED_FORWARD_ADD
 from reformer_ops.int8_linear.spec import INT8_LINEAR
 
 
-def _check(*arguments: Any) -> None:
-    *tensors, _, activation = arguments
-    check_operands(INT8_FEED_FORWARD_ADD, *tensors)
-    INT8_FEED_FORWARD_ADD.check_attributes(epsilon=0.0, activation=activation)
-    operands = dict(
-        zip((operand.name for operand in INT8_FEED_FORWARD_ADD.inputs), tensors, strict=True)
-    )
-    hidden, feed_forward = operands["input"].shape[-1], operands["up_bias"].shape[0]
-    check_columns(INT8_FEED_FORWARD_ADD, operands["up_weight"], "feed_forward", feed_forward)
-    check_columns(INT8_FEED_FORWARD_ADD, operands["down_weight"], "hidden", hidden)
-    check_quads(INT8_FEED_FORWARD_ADD, operands["up_weight"], "hidden", hidden)
-    check_quads(INT8_FEED_FORWARD_ADD, operands["down_weight"], "feed_forward", feed_forward)
+def _check_lines(
+    op: OpSpec, operands: dict[str, torch.Tensor], name: str, axis: str, size: int
+) -> None:
+    _, quads, _, quad = operands[f"{name}_weight"].shape
+    if quad != QUAD or quads * QUAD != size:
+        raise OpError(
+            f"{op.torch_name} takes a weight of {size} lines for {axis}; got {quads} times {quad}"
+        )
 
 
-def _portable(
-    residual: torch.Tensor,
-    input: torch.Tensor,
-    norm_weight: torch.Tensor,
-    norm_bias: torch.Tensor,
-    up_weight: torch.Tensor,
-    up_scale: torch.Tensor,
-    up_bias: torch.Tensor,
-    down_weight: torch.Tensor,
-    down_scale: torch.Tensor,
-    down_bias: torch.Tensor,
-    epsilon: float,
-    activation: str,
+def _linear(
+    rows: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor
 ) -> torch.Tensor:
-    linear = PORTABLE[INT8_LINEAR.torch_name]
-    normed = layer_norm(input, norm_weight, norm_bias, epsilon)
-    up = linear(normed, up_weight, up_scale, up_bias.to(torch.float32))
-    down = linear(ACTIVATIONS[activation](up), down_weight, down_scale, down_bias.to(torch.float32))
-    return (residual.to(torch.float32) + down).to(residual.dtype)
+    product: torch.Tensor = PORTABLE[INT8_LINEAR.torch_name](
+        rows, weight, scale, bias.to(torch.float32)
+    )
+    return product
 
 
-def _fake(residual: torch.Tensor, *_: Any) -> torch.Tensor:
-    return torch.empty_like(residual, memory_format=torch.contiguous_format)
-
-
-register(INT8_FEED_FORWARD_ADD, _check, _portable, _fake, on_gpu=False)
+register_feed_forward(INT8_FEED_FORWARD_ADD, _linear, _check_lines)
 
 
 def int8_feed_forward_add(

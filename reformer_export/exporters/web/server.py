@@ -69,17 +69,20 @@ class PageServer:
         self._server.shutdown()
 
 
+_TYPES = {
+    **SimpleHTTPRequestHandler.extensions_map,
+    ".js": "text/javascript",
+    ".mjs": "text/javascript",
+    ".wasm": "application/wasm",
+    ".onnx": "application/octet-stream",
+}
+
+
 class _Handler(SimpleHTTPRequestHandler):
     """Answers requests for the files of the manifest, and for no others."""
 
     files: frozenset[str] = frozenset()
-    extensions_map = {  # noqa: RUF012
-        **SimpleHTTPRequestHandler.extensions_map,
-        ".js": "text/javascript",
-        ".mjs": "text/javascript",
-        ".wasm": "application/wasm",
-        ".onnx": "application/octet-stream",
-    }
+    extensions_map = _TYPES
 
     def send_head(self) -> Any:
         name = unquote(urlsplit(self.path).path).removeprefix("/") or "index.html"

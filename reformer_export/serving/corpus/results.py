@@ -17,8 +17,9 @@ from reformer_export.errors import UsageError
 from reformer_export.generation.generator import open_generator
 from reformer_export.generation.sampling import Sampling
 from reformer_export.inference.text import TextCodec
+from reformer_export.quality import log2_softmax
 from reformer_export.runtimes import open_runner
-from reformer_export.runtimes.decoders import DECODERS, can_generate
+from reformer_export.runtimes.decoders import can_generate
 from reformer_export.serving.batching import Batching
 from reformer_export.serving.corpus.windows import Tokens, Window, windows_of
 from reformer_ops.core.native import Choice
@@ -174,11 +175,8 @@ class BitsPerByte(_FromWindows):
         """See the base class."""
         # The logits at a position predict the next token.
         first = max(window.new - 1, 0)
-        scores = outputs[LOGITS][first:-1].astype(np.float64)
-        chosen = np.take_along_axis(scores, window.tokens[first + 1 :, None], axis=1)[:, 0]
-        top = scores.max(axis=1, initial=-np.inf)
-        total = np.log(np.exp(scores - top[:, None]).sum(axis=1)) + top
-        bits = (total - chosen).sum() / math.log(2)
+        logs = log2_softmax(outputs[LOGITS][first:-1])
+        bits = -np.take_along_axis(logs, window.tokens[first + 1 :, None], axis=1).sum()
         return bits + (math.log2(self.artifact.signature.vocab_size) if not window.start else 0)
 
     def whole(self, parts: Sequence[Any], tokens: int, size: int) -> dict[str, Any]:
@@ -226,7 +224,7 @@ class Generation(Result):
         super().__init__(artifact, settings, codec)
         self._generator = open_generator(
             artifact,
-            runtime=settings.runtime if settings.runtime in DECODERS else "auto",
+            runtime=settings.runtime,
             threads=settings.threads,
             ops=settings.ops,
         )

@@ -111,6 +111,8 @@ def serve_artifact(
     notes = [note] if note else []
     if token is None and host not in ("127.0.0.1", "::1", "localhost"):
         notes.append("anybody who reaches this address can use the model: there is no token")
+    if can_generate(opened) and not can_generate(opened, options.runtime):
+        notes.append(f"{options.runtime} does not generate: there is no /v1/completions")
     with _listening(host, port) as listener:
         say("opening the model")
         serving = _Serving(
@@ -149,7 +151,7 @@ class _Serving:
         from reformer_export.serving.server.pool import WorkerProcess
         from reformer_export.serving.server.scheduler import Scheduler
 
-        generates = can_generate(self.artifact)
+        generates = can_generate(self.artifact, self.options.runtime)
         metrics = Metrics()
         scheduler = Scheduler(
             Batching.of(self.artifact),

@@ -14,7 +14,6 @@ from reformer_export.errors import ReformerError
 from reformer_export.generation.generator import open_generator
 from reformer_export.runtimes import open_runner
 from reformer_export.runtimes.base import Runner
-from reformer_export.runtimes.decoders import DECODERS
 from reformer_export.serving.server.messages import (
     Answer,
     Cancel,
@@ -61,7 +60,7 @@ def _open(
         if generates:
             generator = open_generator(
                 artifact,
-                runtime=options.runtime if options.runtime in DECODERS else "auto",
+                runtime=options.runtime,
                 threads=options.threads,
                 ops=options.ops,
             )

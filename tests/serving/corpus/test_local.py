@@ -139,7 +139,7 @@ def test_other_settings_or_another_corpus_are_refused(
         ({"result": "embeddings"}, "it gives bits-per-byte, generation"),
     ):
         with pytest.raises(UsageError, match=said):
-            map_corpus(model.path, str(source), str(tmp_path / "x"), local=True, **options)  # type: ignore[arg-type]
+            map_corpus(model.path, str(source), str(tmp_path / "x"), local=True, **options)
 
 
 def test_generation(model: Artifact, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from reformer_models.checkpoints.sources.base import Described, Source, Tensors
 from reformer_models.config import ReformerConfig
@@ -188,8 +188,8 @@ def _arguments(raw: Mapping[str, object], ignore_keys: Collection[str]) -> Argum
         raise ConfigError(
             f"{', '.join(map(quoted, unknown))}: no argument of {_CLASS} in reformer-pytorch 1.4.4"
         )
-    given = {name: raw[name] for name in names if name in raw}
-    return Arguments(**given)  # type: ignore[arg-type]  # every value is checked there
+    given: dict[str, Any] = {name: raw[name] for name in names if name in raw}
+    return Arguments(**given)
 
 
 # The tensors of a layer: the package's name and ours.
