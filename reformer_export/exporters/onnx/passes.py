@@ -22,6 +22,9 @@ Write = Callable[..., tuple[ir.Value, ...]]
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
 
+_SHARED_SIZE = 4096
+"""Constants with at most this number of elements are compared: those of bodies, but no weights."""
+
 
 def tidy(
     model: ir.Model,
@@ -189,9 +192,13 @@ def attach_bodies(model: ir.Model, float_type: ir.DataType) -> None:
 def inline_bodies(model: ir.Model, float_type: ir.DataType, write: Write = write_body) -> None:
     """Replace every operator of ours by its body, under the node's own name.
 
+    Layers share what they compute alike, such as the limits of local attention: ONNX Runtime
+    would not find all of it, because it does not compare folded constants.
+
     `write` writes the bodies; it has the parameters of `write_body`.
     """
     inline(model, float_type, ALL, write)
+    common_passes.CommonSubexpressionEliminationPass(size_limit=_SHARED_SIZE)(model)
     model.functions.clear()
     model.opset_imports.pop(DOMAIN, None)
 
