@@ -29,10 +29,10 @@ from reformer_export.runtimes.cpp_runner import libraries
 
 HEADER = ("tokens", "what", "Python", "C++", "C++ / Python", "from", "to")
 _MEASURED = {
-    "a run": lambda told: told["bench"]["median_seconds"],
-    "opening the model": lambda told: told["open_seconds"],
-    "the whole process": lambda told: told["process_seconds"],
-    "peak memory, MB": lambda told: told["bench"]["peak_rss_bytes"] / 1e6,
+    "a run": lambda result: result["bench"]["median_seconds"],
+    "opening the model": lambda result: result["open_seconds"],
+    "the whole process": lambda result: result["process_seconds"],
+    "peak memory, MB": lambda result: result["bench"]["peak_rss_bytes"] / 1e6,
 }
 _BUSY = 1.0  # minimum seconds of all runs of one turn
 
@@ -71,7 +71,8 @@ def compare(artifact: Path, length: int, threads: int, rounds: int) -> Iterator[
         np.save(ids, np.random.default_rng(0).integers(0, vocabulary, (1, length)))
         arguments = [str(artifact), "--input-ids", str(ids), "--runtime", "onnxruntime"]
         arguments += ["--threads", str(threads), "--json"]
-        once = min(told["run_seconds"] for told in _turn(commands, [*arguments, "--bench", "1"]))
+        first = _turn(commands, [*arguments, "--bench", "1"])
+        once = min(result["run_seconds"] for result in first)
         runs = str(max(3, round(_BUSY / once)))
         turns = [_turn(commands, [*arguments, "--bench", runs]) for _ in range(rounds)]
     for what, measured in _MEASURED.items():
@@ -84,7 +85,7 @@ def compare(artifact: Path, length: int, threads: int, rounds: int) -> Iterator[
 
 def _turn(commands: Mapping[str, list[str]], arguments: list[str]) -> list[dict[str, Any]]:
     """Run each program once; returns their outputs in the same order."""
-    told = []
+    results = []
     for name, command in commands.items():
         start = time.perf_counter()
         done = subprocess.run(
@@ -98,8 +99,8 @@ def _turn(commands: Mapping[str, list[str]], arguments: list[str]) -> list[dict[
         if done.returncode != 0:
             reason = " ".join(done.stderr.split())[-200:]
             raise InferenceError(f"{name} failed on {' '.join(arguments)}: {reason}")
-        told.append({**json.loads(done.stdout), "process_seconds": seconds})
-    return told
+        results.append({**json.loads(done.stdout), "process_seconds": seconds})
+    return results
 
 
 if __name__ == "__main__":

@@ -125,13 +125,13 @@ def without_python(artifact: Path) -> tuple[str, str, str]:
     console.print(f"[bold]$ build/demo/device/run --text-file {TEXT.name} ...[/bold]")
     device = [str(FOLDER / "device/run"), *words]
     done = subprocess.run(device, env={}, stdout=subprocess.PIPE, text=True, check=True)
-    told = json.loads(done.stdout)
+    result = json.loads(done.stdout)
     with np.load(FOLDER / "logits.npz") as ours, np.load(FOLDER / "device.npz") as theirs:
         error = np.abs(ours["logits"] - theirs["logits"]).max()
     if error > 1e-5:
         sys.exit(f"reformer-run differs from Python by {error:.1e}")
     same = "the same numbers as Python" if error == 0 else f"within {error:.1e} of Python"
-    return name, f"reformer-run, {same}: {told['description']}", f"{told['run_seconds']:.2f} s"
+    return name, f"reformer-run, {same}: {result['description']}", f"{result['run_seconds']:.2f} s"
 
 
 def main() -> None:

@@ -278,24 +278,24 @@ def train(training: Training, state: Path, save_every: int, evaluate_every: int)
     columns = (
         TextColumn("step {task.completed} of {task.total}"),
         BarColumn(),
-        TextColumn("{task.fields[told]}"),
+        TextColumn("{task.fields[status]}"),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console) as progress:
         bar = progress.add_task(
-            "train", completed=len(training.losses), total=recipe.steps, told=""
+            "train", completed=len(training.losses), total=recipe.steps, status=""
         )
         while len(training.losses) < recipe.steps and not stop.signal:
             training.step()
             done = len(training.losses)
             loss = float(np.mean(training.losses[-100:]))
             rate = done * recipe.batch * training.window / training.seconds
-            told = f"loss {loss:.4f}, {loss / math.log(2):.3f} bits/byte, {rate:,.0f} bytes/s"
-            progress.update(bar, completed=done, told=told)
+            status = f"loss {loss:.4f}, {loss / math.log(2):.3f} bits/byte, {rate:,.0f} bytes/s"
+            progress.update(bar, completed=done, status=status)
             if done % evaluate_every == 0 or done == recipe.steps:
                 value = training.evaluate(training.held_out_text)
                 training.held_out.append((done, value))
-                progress.print(f"step {done}: {told}; held out {value:.4f} bits/byte")
+                progress.print(f"step {done}: {status}; held out {value:.4f} bits/byte")
             if done % save_every == 0:
                 training.save(state)
     training.save(state)

@@ -63,10 +63,10 @@ class Measured:
                 number_text(result.peak_rss and result.peak_rss / 1e9, "{:.2f} GB"),
                 "",
             )
-        told = f"{result.status}: {result.reason}"
+        note = f"{result.status}: {result.reason}"
         if self.expected is not None:
-            told += f"; {seconds_text(self.expected)} by extrapolation"
-        return f"{result.length:,}", result.contender, "-", "-", "-", told
+            note += f"; {seconds_text(self.expected)} by extrapolation"
+        return f"{result.length:,}", result.contender, "-", "-", "-", note
 
     def to_json(self) -> dict[str, Any]:
         """As an object of results.json."""

@@ -28,7 +28,7 @@ function(fetch_headers folder problem)
                     RESULT_VARIABLE failed OUTPUT_VARIABLE output ERROR_VARIABLE output)
     if(failed)
         string(STRIP "${output}" output)
-        string(REGEX REPLACE ".*\n" "" told "${output}")
+        string(REGEX REPLACE ".*\n" "" last_line "${output}")
         foreach(url ${arg_URLS})
             get_filename_component(name ${url} NAME)
             file(DOWNLOAD ${url} "${attempt}/${arg_INTO}/${name}" STATUS status TLS_VERIFY ON
@@ -37,7 +37,7 @@ function(fetch_headers folder problem)
             if(code)
                 list(GET status 1 text)
                 file(REMOVE_RECURSE "${attempt}")
-                set(${problem} "and cannot be fetched (Debian's package: ${told}; ${url}: ${text})"
+                set(${problem} "and cannot be fetched (Debian's package: ${last_line}; ${url}: ${text})"
                     PARENT_SCOPE)
                 return()
             endif()

@@ -178,11 +178,11 @@ class BenchReport:
     def notes(self) -> Iterator[str]:
         """Notes for the reader of the numbers."""
         yield from gemm_notes(self.gemm, self.threads)
-        told = set()
+        seen = set()
         for result in self.results:
             for note in result.notes:
-                if (result.contender, note) not in told:
-                    told.add((result.contender, note))
+                if (result.contender, note) not in seen:
+                    seen.add((result.contender, note))
                     yield f"{result.contender}: {note}"
 
     def to_json(self) -> dict[str, Any]:

@@ -198,8 +198,8 @@ def _cpp() -> Fact:
     except RuntimeUnavailableError as error:
         named = bool(os.environ.get(cpp_program.VARIABLE))
         return Fact(PACKAGE, cpp_program.PROGRAM, BROKEN if named else MISSING, str(error))
-    told = f"{program.version} with {', '.join(program.runtimes)}, {program.path}"
-    return Fact(PACKAGE, cpp_program.PROGRAM, OK, told)
+    detail = f"{program.version} with {', '.join(program.runtimes)}, {program.path}"
+    return Fact(PACKAGE, cpp_program.PROGRAM, OK, detail)
 
 
 def _triton() -> Fact:
@@ -230,8 +230,8 @@ def _kernels() -> Iterator[Fact]:
         if not ok:
             absent = f"No module named '{framework}'" in text
             # The message of our own errors is clear without the name of the exception.
-            told = text.partition(": ")[2] if text.startswith("reformer_ops.") else text
-            yield Fact(KERNEL, name, MISSING if absent else BROKEN, told)
+            detail = text.partition(": ")[2] if text.startswith("reformer_ops.") else text
+            yield Fact(KERNEL, name, MISSING if absent else BROKEN, detail)
             continue
         path, isa, reason = json.loads(text.splitlines()[-1])
         if reason is None:

@@ -164,8 +164,8 @@ def _report(error: BaseException, output: Output) -> int:
     elif isinstance(error, OSError):
         message = f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
     else:
-        told = str(error).strip().splitlines()
-        message = f"unexpected {type(error).__name__}{f': {told[0]}' if told else ''}"
+        lines = str(error).strip().splitlines()
+        message = f"unexpected {type(error).__name__}{f': {lines[0]}' if lines else ''}"
         message += " (a bug? -v shows the traceback)"
     if output.verbose:
         traceback.print_exception(error)

@@ -94,8 +94,8 @@ def _ask(path: Path) -> Program:
     except (OSError, subprocess.TimeoutExpired) as error:
         reason = error.strerror if isinstance(error, OSError) else "it gives no answer"
         raise RuntimeUnavailableError(f"{path} does not start ({reason})") from error
-    told = _VERSION.fullmatch(done.stdout.strip())
-    if done.returncode != 0 or told is None:
+    match = _VERSION.fullmatch(done.stdout.strip())
+    if done.returncode != 0 or match is None:
         reason = " ".join((done.stderr or done.stdout).split()) or f"exit code {done.returncode}"
         raise RuntimeUnavailableError(f"{path} is no {PROGRAM} of this release ({reason[:200]})")
-    return Program(path, told[1], tuple(told[2].split(", ")))
+    return Program(path, match[1], tuple(match[2].split(", ")))

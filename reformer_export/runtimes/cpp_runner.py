@@ -60,8 +60,8 @@ class CppRunner:
         self._probing: tempfile.TemporaryDirectory[str] | None = None
         shortest = np.zeros((1, self.signature.min_length), np.int64)
         inputs = self.signature.check({INPUT_IDS: shortest})
-        told, _ = self._call(artifact.path, inputs, RuntimeUnavailableError)
-        self.description = f"{program}, {told['description']}"
+        document, _ = self._call(artifact.path, inputs, RuntimeUnavailableError)
+        self.description = f"{program}, {document['description']}"
 
     def run(self, inputs: Arrays) -> dict[str, Array]:
         """The outputs by name."""
@@ -107,13 +107,13 @@ class CppRunner:
                 )
             except OSError as failure:
                 raise error(f"{command[0]} does not start: {failure.strerror}") from failure
-            told = _document(done)
+            document = _document(done)
             if done.returncode == UsageError.exit_code:
-                raise UsageError(told["error"])
+                raise UsageError(document["error"])
             if done.returncode != 0:
-                raise error(f"{self.name}: {told['error']}")
+                raise error(f"{self.name}: {document['error']}")
             with np.load(f"{folder}/outputs.npz") as saved:
-                return told, dict(saved)
+                return document, dict(saved)
 
 
 def _document(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:

@@ -114,5 +114,5 @@ def named(signature: Signature, outputs: list[torch.Tensor]) -> dict[str, Array]
 def failure(name: str, inputs: Arrays, error: Exception) -> str:
     """The message for a runtime that fails on an input that matches its signature."""
     shape = " x ".join(map(str, inputs[INPUT_IDS].shape))
-    told = str(error).strip().splitlines() or [type(error).__name__]
-    return f"{name} failed on {shape} tokens: {' '.join(told[-1].split())}"
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return f"{name} failed on {shape} tokens: {' '.join(lines[-1].split())}"

@@ -63,8 +63,8 @@ class TorchScriptDecoder(Decoder):
             with torch.inference_mode():
                 return method(*arguments)
         except (RuntimeError, ValueError, torch.jit.Error) as error:
-            told = str(error).strip().splitlines() or [type(error).__name__]
-            raise InferenceError(f"torchscript failed to generate: {told[-1].strip()}") from error
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            raise InferenceError(f"torchscript failed to generate: {lines[-1].strip()}") from error
 
 
 def _rows(logits: torch.Tensor) -> Logits:

@@ -78,15 +78,15 @@ def seal(folder: Path) -> None:
 
 def judged(folder: Path, attempt: Callable[[], Any]) -> bool:
     """True if `attempt` succeeded; False if it raised one of our errors."""
-    told = ""
+    printed = ""
     with watched(folder):
         try:
             attempt()
         except ReformerError as error:
-            told = str(error) or "nothing"
-    assert told != "nothing"
-    assert "\n" not in told
-    return not told
+            printed = str(error) or "nothing"
+    assert printed != "nothing"
+    assert "\n" not in printed
+    return not printed
 
 
 def test_the_watch_sees(folder: Path) -> None:

@@ -55,9 +55,9 @@ def test_a_slow_one_runs_twice_and_is_paired_with_what_ran_beside_it() -> None:
 
 
 def test_progress_names_who_is_next() -> None:
-    told: list[str] = []
-    take_turns({"a": contender([], "a", 1, 1)}, repeat=2, budget=9, progress=told.append)
-    assert told == ["round 1 of 2: a", "round 2 of 2: a"]
+    reported: list[str] = []
+    take_turns({"a": contender([], "a", 1, 1)}, repeat=2, budget=9, progress=reported.append)
+    assert reported == ["round 1 of 2: a", "round 2 of 2: a"]
 
 
 @pytest.mark.parametrize(("seconds", "alone"), [(0.01, False), (0.25, True)])

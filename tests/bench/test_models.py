@@ -73,7 +73,7 @@ def test_rows_show_what_the_header_says(report: BenchReport) -> None:
 
 
 def test_a_contender_that_breaks_is_reported(path: Path, tmp_path: Path) -> None:
-    told: list[str] = []
+    reported: list[str] = []
     report = bench_artifact(
         path,
         lengths=(24,),
@@ -81,7 +81,7 @@ def test_a_contender_that_breaks_is_reported(path: Path, tmp_path: Path) -> None
         against=("hf",),
         repeat=1,
         checkpoint=tmp_path / "gone",
-        progress=told.append,
+        progress=reported.append,
     )
     ours, theirs = report.results
     assert (ours.status, theirs.status) == ("ok", "failed")
@@ -89,7 +89,7 @@ def test_a_contender_that_breaks_is_reported(path: Path, tmp_path: Path) -> None
     assert report.failed
     assert list(report.troubles()) == [f"hf at 24: failed: {theirs.reason}"]
     assert not report.ratios
-    assert "24 tokens: opening hf" in told
+    assert "24 tokens: opening hf" in reported
 
 
 def test_what_would_take_too_long_is_not_begun(path: Path) -> None:

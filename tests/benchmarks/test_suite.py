@@ -14,13 +14,13 @@ PNG = b"\x89PNG\r\n"
 
 @pytest.mark.slow
 def test_the_suite_from_checkpoint_to_table(tmp_path: Path) -> None:
-    told: list[str] = []
+    reported: list[str] = []
     plans = (
         Plan("c&p", "cp", (65,), ("hf",), 1),
         Plan("too long", "cp", (10**9,), (), 1),
     )
     scope = Scope(plans, hf_lengths=(128,), kernel_length=128, sdpa_lengths=(128,))
-    report = run_suite(tmp_path, scope=scope, threads=1, progress=told.append)
+    report = run_suite(tmp_path, scope=scope, threads=1, progress=reported.append)
 
     assert report.models.keys() == {"c&p"}
     assert not report.models["c&p"].failed
@@ -28,7 +28,7 @@ def test_the_suite_from_checkpoint_to_table(tmp_path: Path) -> None:
     assert not report.ops.failed
     assert report.failed, "one of the plans cannot be met"
     assert any("too long: --lengths 1000000000" in note for note in report.notes())
-    assert "c&p, 65 tokens: opening hf" in told
+    assert "c&p, 65 tokens: opening hf" in reported
 
     document = json.loads((tmp_path / "results.json").read_text())
     assert document["models"]["c&p"]["results"][0]["status"] == "ok"

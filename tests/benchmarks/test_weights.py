@@ -14,8 +14,8 @@ BOUNDS = {"int8": (0.35, 0.005), "int4": (0.25, 0.03), "fp16": (0.52, 0.0005)}
 
 @pytest.mark.slow
 def test_rows(tmp_path: Path) -> None:
-    told: list[str] = []
-    rows = measure(tmp_path, {BIBLE: (16, 64)}, threads=1, progress=told.append)
+    reported: list[str] = []
+    rows = measure(tmp_path, {BIBLE: (16, 64)}, threads=1, progress=reported.append)
     assert [row.weights for row in rows] == list(BOUNDS)
     for row in rows:
         before, after = row.bytes
@@ -26,5 +26,5 @@ def test_rows(tmp_path: Path) -> None:
         assert set(row.speed) == {16, 64}
         assert all(ratio > 0.2 for ratio in (*row.speed.values(), row.step, *row.peak.values()))
         assert len(row.cells()) == len(HEADER)
-    assert told[0] == f"{BIBLE}: exporting in fp32"
-    assert told[-1] == f"{BIBLE}: timing fp16"
+    assert reported[0] == f"{BIBLE}: exporting in fp32"
+    assert reported[-1] == f"{BIBLE}: timing fp16"

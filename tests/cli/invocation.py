@@ -16,12 +16,12 @@ from ..tools.artifact_fixtures import environment
 
 def error_line(capsys: pytest.CaptureFixture[str]) -> str:
     """The only error line on stderr, which is also the last line; stdout must be empty."""
-    told = capsys.readouterr()
-    assert told.out == ""
-    lines = [line for line in told.err.splitlines() if line.startswith("error: ")]
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    lines = [line for line in captured.err.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1
-    assert told.err.endswith(lines[0] + "\n")
-    assert "Traceback" not in told.err
+    assert captured.err.endswith(lines[0] + "\n")
+    assert "Traceback" not in captured.err
     return lines[0]
 
 

@@ -34,10 +34,10 @@ def artifact(fixtures: Fixtures) -> Artifact:
 def test_verify(artifact: Artifact, capsys: pytest.CaptureFixture[str]) -> None:
     before = snapshot(artifact.path)
     assert main(["verify", str(artifact.path), "--lengths", "5,13", "--batch", "3"]) == 0
-    told = capsys.readouterr()
-    (line,) = told.out.splitlines()
+    printed = capsys.readouterr()
+    (line,) = printed.out.splitlines()
     assert line.startswith("equal to torch and transformers on 8 comparisons: ")
-    assert "comparing length 13, batch 3" in told.err
+    assert "comparing length 13, batch 3" in printed.err
     assert snapshot(artifact.path) == before
 
 
@@ -56,8 +56,8 @@ def test_verify_finds_a_wrong_artifact(
     broken = with_defect(artifact, tmp_path / "broken", defect)
     arguments = ["verify", str(broken.path), "--lengths", "13", "--batch", "1"]
     assert main(arguments) == 3
-    told = capsys.readouterr()
-    (line,) = told.out.splitlines()
+    printed = capsys.readouterr()
+    (line,) = printed.out.splitlines()
     assert line.startswith("parity miss: ")
     assert line.endswith("(against torch, length 13, batch 1)")
     found = document(capsys, *arguments, code=3)
@@ -159,11 +159,11 @@ def test_run_on_a_text(
 
 def test_run_for_people(artifact: Artifact, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", str(artifact.path), "--text", TEXT]) == 0
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     size = len(TEXT.encode())
-    assert f"1 x {size} tokens, encoded as bytes + 2" in told
-    assert f"logits: float32 [1, {size}, 258]" in told
-    assert f"row 0, after token {size - 1}: " in told
+    assert f"1 x {size} tokens, encoded as bytes + 2" in printed
+    assert f"logits: float32 [1, {size}, 258]" in printed
+    assert f"row 0, after token {size - 1}: " in printed
 
 
 @pytest.mark.parametrize(
@@ -257,7 +257,7 @@ def test_inspect(artifact: Artifact, capsys: pytest.CaptureFixture[str]) -> None
     assert found["graph"]["parameters"] == weights
     assert found["graph"]["external_data"] == []
     assert main(["inspect", str(artifact.path)]) == 0
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     for expected in (
         "ReformerModelWithLMHead, text-generation, fp32",
         "input_ids: int64 [batch, sequence]",
@@ -268,7 +268,7 @@ def test_inspect(artifact: Artifact, capsys: pytest.CaptureFixture[str]) -> None
         "not verified",
         artifact.manifest.files["model.onnx"].sha256,
     ):
-        assert expected in told
+        assert expected in printed
 
 
 def test_doctor_tells_what_these_tests_run_on(capsys: pytest.CaptureFixture[str]) -> None:

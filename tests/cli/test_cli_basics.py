@@ -45,18 +45,18 @@ def artifact(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("flag", ["-h", "--help"])
 def test_help_lists_the_verbs(capsys: pytest.CaptureFixture[str], flag: str) -> None:
     assert main([flag]) == 0
-    told = capsys.readouterr()
-    assert all(f"  {verb} " in told.out for verb in VERBS)
-    assert told.err == ""
+    printed = capsys.readouterr()
+    assert all(f"  {verb} " in printed.out for verb in VERBS)
+    assert printed.err == ""
 
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_help_of_a_verb(capsys: pytest.CaptureFixture[str], verb: str) -> None:
     assert main([verb, "--help"]) == 0
-    told = capsys.readouterr().out
-    assert told.startswith(f"Usage: reformer-export {verb} ")
-    assert "--json" in told
-    assert "-v, --verbose" in told
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"Usage: reformer-export {verb} ")
+    assert "--json" in printed
+    assert "-v, --verbose" in printed
 
 
 def test_no_verb_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
@@ -138,17 +138,17 @@ def test_a_failure_with_json_is_one_document(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["inspect", "--json", str(tmp_path)]) == 1
-    told = capsys.readouterr()
-    document = json.loads(told.out)
+    printed = capsys.readouterr()
+    document = json.loads(printed.out)
     assert document["exit_code"] == 1
-    assert told.err == f"error: {document['error']}\n"
+    assert printed.err == f"error: {document['error']}\n"
 
 
 def test_verbose_shows_the_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", "-v", str(tmp_path)]) == 1
-    told = capsys.readouterr().err
-    assert told.startswith("Traceback")
-    assert told.splitlines()[-1].startswith("error: ")
+    printed = capsys.readouterr().err
+    assert printed.startswith("Traceback")
+    assert printed.splitlines()[-1].startswith("error: ")
 
 
 def test_a_hostile_name_cannot_speak_to_the_terminal(
@@ -163,8 +163,8 @@ def test_a_hostile_name_cannot_speak_to_the_terminal(
 def test_inspect(artifact: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = snapshot(artifact)
     assert main(["inspect", str(artifact)]) == 0
-    told = capsys.readouterr()
-    assert told.err == ""
+    printed = capsys.readouterr()
+    assert printed.err == ""
     for expected in (
         "ReformerModelWithLMHead, text-generation, fp32",
         "input_ids: int64 [batch, sequence]",
@@ -176,7 +176,7 @@ def test_inspect(artifact: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "reformer.Hide, 4 nodes",
         "not verified",
     ):
-        assert expected in told.out
+        assert expected in printed.out
     assert snapshot(artifact) == before
 
 
@@ -216,12 +216,13 @@ def test_doctor_survives_a_broken_runtime(
 ) -> None:
     """Even one that aborts the process that imports it."""
     (tmp_path / "onnxruntime.py").write_text("import os; os.abort()")
+    (tmp_path / "openvino.py").write_text("raise ImportError('libopenvino.so: not found')")
     (tmp_path / "torch.py").write_text("raise OSError('libcudart.so.99: not found')")
     monkeypatch.syspath_prepend(tmp_path)
     assert main(["doctor"]) == 1
-    told = capsys.readouterr().out
-    assert "crashed with signal 6" in told
-    assert "libcudart.so.99: not found: pip install --force-reinstall torch" in told
+    printed = capsys.readouterr().out
+    assert "crashed with signal 6" in printed
+    assert "libcudart.so.99: not found: pip install --force-reinstall torch" in printed
 
 
 @pytest.mark.parametrize(

@@ -43,9 +43,9 @@ def test_against_offers_whom_there_is() -> None:
 )
 def test_usage(capsys: pytest.CaptureFixture[str], arguments: list[str], said: str) -> None:
     assert main(["bench", *arguments]) == 2
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert said in told.err
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert said in captured.err
 
 
 def test_an_absent_artifact(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -62,9 +62,9 @@ def test_the_same_bytes_again_and_force(tmp_path: Path, capsys: pytest.CaptureFi
     out = tmp_path / "out"
     arguments = ["build-kernels", str(out), *LOCAL, *ONE]
     assert main(arguments) == 0
-    told = capsys.readouterr().out.splitlines()
-    assert told[0] == f"kernels    {out}"
-    assert told[-1] == "run        no: kernels were compiled, nothing was launched"
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == f"kernels    {out}"
+    assert printed[-1] == "run        no: kernels were compiled, nothing was launched"
     first = snapshot(out)
     assert main(arguments) == 2
     assert "--force" in error_line(capsys)

@@ -36,10 +36,10 @@ def test_what_is_told(
     out = tmp_path / "out"
     arguments = ["to-torchscript", "-m", str(source), str(out), "--no-verify", "--ops", "portable"]
     assert main(arguments) == 0
-    told = dict(line.split("  ", 1) for line in capsys.readouterr().out.splitlines())
-    assert told["artifact"].strip() == str(out)
-    assert told["formats"].strip() == "torchscript"
-    assert told["verified"].strip() == "no (--no-verify)"
+    printed = dict(line.split("  ", 1) for line in capsys.readouterr().out.splitlines())
+    assert printed["artifact"].strip() == str(out)
+    assert printed["formats"].strip() == "torchscript"
+    assert printed["verified"].strip() == "no (--no-verify)"
     found = document(capsys, *arguments, "--force", "--max-length", 64)
     assert found["manifest"]["formats"]["torchscript"]["ops"] == "portable"
     assert found["manifest"]["signature"]["max_length"] == 64
@@ -47,11 +47,11 @@ def test_what_is_told(
 
 def test_inspect(artifact: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", str(artifact)]) == 0
-    told = capsys.readouterr().out
-    assert "torchscript  model.pt, native operators, made with reformer-export" in told
-    assert "verified when it was made" in told
-    assert "not verified: reformer-export verify does it" in told  # model.onnx
-    assert "sha256" in told
+    printed = capsys.readouterr().out
+    assert "torchscript  model.pt, native operators, made with reformer-export" in printed
+    assert "verified when it was made" in printed
+    assert "not verified: reformer-export verify does it" in printed  # model.onnx
+    assert "sha256" in printed
 
 
 def test_inspect_without_onnx(

@@ -38,12 +38,12 @@ def as_text(tokens: list[int]) -> str:
 def test_a_prompt_is_continued(artifact: Artifact, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["generate", str(artifact.path), "--prompt", TEXT, "--max-new-tokens", "12"]
     assert main(arguments) == 0
-    told = capsys.readouterr()
+    captured = capsys.readouterr()
     text = as_text(wanted(artifact, 12))
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    assert told.out == shown + "\n"
-    assert "first token after" in told.err
-    assert "ms a token (12 tokens)" in told.err
+    assert captured.out == shown + "\n"
+    assert "first token after" in captured.err
+    assert "ms a token (12 tokens)" in captured.err
 
 
 def test_json(artifact: Artifact, capsys: pytest.CaptureFixture[str]) -> None:
@@ -104,9 +104,9 @@ def test_past_the_longest_sequence_keeps_what_there_is(
     assert found["tokens"] == [wanted(artifact, 3, prompt)]
     assert np.load(out).tolist() == found["tokens"]
     assert main([*map(str, arguments)]) == 1
-    told = capsys.readouterr()
-    assert told.err.splitlines()[-1] == f"error: {found['error']}"
-    assert told.out.endswith("\n")
+    captured = capsys.readouterr()
+    assert captured.err.splitlines()[-1] == f"error: {found['error']}"
+    assert captured.out.endswith("\n")
 
 
 BAD = [

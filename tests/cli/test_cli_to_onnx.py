@@ -50,13 +50,13 @@ def test_an_export_for_people(
 ) -> None:
     out = tmp_path / "out"
     assert main(["to-onnx", "--model", str(source), str(out), "--no-verify"]) == 0
-    told = capsys.readouterr()
-    assert told.out.splitlines()[:2] == [
+    printed = capsys.readouterr()
+    assert printed.out.splitlines()[:2] == [
         f"artifact  {out}",
         f"model     ReformerForSequenceClassification, {TASK}, fp32",
     ]
-    assert told.out.splitlines()[-1] == "verified  no (--no-verify)"
-    assert told.err.splitlines() == [
+    assert printed.out.splitlines()[-1] == "verified  no (--no-verify)"
+    assert printed.err.splitlines() == [
         f"loading {source}",
         "tracing the model",
         "writing the artifact",
@@ -85,9 +85,9 @@ def test_every_option_reaches_the_exporter(
     assert "model.onnx_data" in found.files
     assert found.source.ignored_keys == ("mystery",)
     # Values that were chosen for the user are reported to the user.
-    told = capsys.readouterr().err
+    printed = capsys.readouterr().err
     assert found.hashing.notes
-    assert all(f"note: {note}\n" in told for note in found.hashing.notes)
+    assert all(f"note: {note}\n" in printed for note in found.hashing.notes)
 
 
 def test_a_parity_miss_is_code_3_and_leaves_nothing(
@@ -105,9 +105,9 @@ def test_a_parity_miss_is_code_3_and_leaves_nothing(
     monkeypatch.setattr(reversible, "draw_rotations", draw_otherwise)
     before = snapshot(source)
     assert main(["to-onnx", "-m", str(source), str(tmp_path / "out"), "--json"]) == 3
-    told = capsys.readouterr()
-    (line,) = (line for line in told.err.splitlines() if line.startswith("error: "))
-    found = json.loads(told.out)
+    printed = capsys.readouterr()
+    (line,) = (line for line in printed.err.splitlines() if line.startswith("error: "))
+    found = json.loads(printed.out)
     assert found["exit_code"] == 3
     assert line == f"error: {found['error']}"
     assert "does not give the model's numbers" in line
@@ -172,8 +172,8 @@ def test_a_terminated_export_leaves_nothing(source: Path, tmp_path: Path, stage:
                 break
         assert len(os.listdir(tmp_path / "new")) == 1
         process.send_signal(signal.SIGTERM)
-        told, _ = process.communicate(timeout=120)
+        printed, _ = process.communicate(timeout=120)
     assert process.returncode == 128 + signal.SIGTERM
-    assert told == ""
+    assert printed == ""
     assert os.listdir(tmp_path) == []
     assert snapshot(source) == before

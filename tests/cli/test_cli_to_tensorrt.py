@@ -35,12 +35,12 @@ def test_a_build_in_words(
         "--maxShapes", "input_ids:2x64", "--target", "sm75,sm120", "--workspace", "100", "-v",
     ]  # fmt: skip
     assert main(arguments) == 0
-    told = capsys.readouterr()
-    rows = dict(line.split(None, 1) for line in told.out.splitlines())
+    printed = capsys.readouterr()
+    rows = dict(line.split(None, 1) for line in printed.out.splitlines())
     assert rows["targets"] == "sm75, sm120"
     assert rows["profile"] == "1x2 to 2x64, tuned for 1x20"
     assert "nothing here ran on a GPU" in rows["evidence"]
-    assert "TensorRT-RTX info: " in told.err
+    assert "TensorRT-RTX info: " in printed.err
     assert Engine.open(out).record.targets == ("sm75", "sm120")
 
 
@@ -119,14 +119,14 @@ def test_an_artifact_of_a_newer_schema(
 
 def test_inspect_shows_an_engine(engine: Engine, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", str(engine.path)]) == 0
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     for expected in (
         "\ntargets    sm80, ",
         "LshBucket: portable",
         "matrix_multiply",
         "model.engine",
     ):
-        assert expected in told
+        assert expected in printed
     assert document(capsys, "inspect", engine.path) == engine.to_json()
 
 

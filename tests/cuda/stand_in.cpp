@@ -182,10 +182,10 @@ int compile(const Image& image, int capability) {
     return runs ? kSuccess : kNoBinaryForGpu;
   }
   if (image.bytes.find("error") != std::string::npos) {  // the mark of PTX that must not compile
-    std::string told = "ptxas stand-in.ptx, line 1; error   :\nas the test has it\n";
+    std::string text = "ptxas stand-in.ptx, line 1; error   :\nas the test has it\n";
     if (image.log != nullptr && image.log_bytes > 0) {
-      told.resize(std::min(told.size(), image.log_bytes - 1));
-      std::memcpy(image.log, told.c_str(), told.size() + 1);
+      text.resize(std::min(text.size(), image.log_bytes - 1));
+      std::memcpy(image.log, text.c_str(), text.size() + 1);
     }
     return kInvalidPtx;
   }

@@ -66,7 +66,7 @@ def test_the_best_that_runs_on_the_gpu(
 
 
 @pytest.mark.parametrize(
-    ("gpu", "targets", "told"),
+    ("gpu", "targets", "expected"),
     [
         (80, ("sm90a",), "has kernels for sm90, and this GPU (Stand-in 0) is sm80"),
         (
@@ -80,12 +80,12 @@ def test_the_best_that_runs_on_the_gpu(
 )
 @beside_stand_in
 def test_nothing_that_runs_on_the_gpu(
-    gpu: int, targets: tuple[str, ...], told: str, tmp_path: Path
+    gpu: int, targets: tuple[str, ...], expected: str, tmp_path: Path
 ) -> None:
     driver = stand_in(gpu)
     path = write(tmp_path / "model.cuda", *kernels_for(*targets))
     message = failure(open_session, model_of(Node()), path)
-    assert f"{path} {told}" in message, message
+    assert f"{path} {expected}" in message, message
     assert f"add it with reformer-export add-kernels ARTIFACT --target sm{gpu}" in message
     assert "cuLibraryLoadData" not in driver.calls()
 

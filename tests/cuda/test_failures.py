@@ -81,8 +81,8 @@ def test_a_session_says_what_fails(function: str, after: int, tmp_path: Path) ->
     driver.fail(function, 719, after)
     message = failure(open_session, model_of(Node()), kernels, library)
     image = "two.cubin" if after else "one.cubin"
-    told = f"the NVIDIA driver {LOADING[function].format(image=image)}: error 719, "
-    assert told + "unspecified launch failure" in message, message
+    expected = f"the NVIDIA driver {LOADING[function].format(image=image)}: error 719, "
+    assert expected + "unspecified launch failure" in message, message
     assert "\n" not in message.strip()
     assert (driver.images, driver.contexts) == (0, 0)
 
@@ -104,8 +104,8 @@ def test_a_run_says_what_fails(function: str, after: int, tmp_path: Path) -> Non
     else:
         driver.fail(function, 719, after)
     message = failure(run, session, attention_inputs())
-    told = f"the NVIDIA driver {RUNNING[function]}: error 719, unspecified launch failure"
-    assert told in message, message
+    expected = f"the NVIDIA driver {RUNNING[function]}: error 719, unspecified launch failure"
+    assert expected in message, message
     assert "\n" not in message.strip()
     assert driver.contexts == 0
     driver.fail(function, 0, 0)
@@ -148,9 +148,9 @@ def test_what_the_compiler_of_ptx_says(late: bool, tmp_path: Path) -> None:
     images["sm80.ptx"] += b"error\n"
     kernels = write(tmp_path / "model.cuda", programs, images)
     message = failure(open_session, model_of(Node()), kernels)
-    told = "error 218, a PTX JIT compilation failed "
-    told += "(ptxas stand-in.ptx, line 1; error   : as the test has it)"
-    assert f"cannot load the kernel sm80.ptx: {told}" in message, message
+    expected = "error 218, a PTX JIT compilation failed "
+    expected += "(ptxas stand-in.ptx, line 1; error   : as the test has it)"
+    assert f"cannot load the kernel sm80.ptx: {expected}" in message, message
     assert "\n" not in message.strip()
 
 
@@ -201,7 +201,7 @@ def test_an_argument_that_the_operator_does_not_have(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("programs", "told"),
+    ("programs", "expected"),
     [
         (amount(2**30), "a GPU launches fewer than 2**31 at once: split the batch"),
         (amount(2**61), "the sequences are too long for a GPU: split the batch"),
@@ -209,14 +209,14 @@ def test_an_argument_that_the_operator_does_not_have(tmp_path: Path) -> None:
 )
 @beside_stand_in
 def test_more_programs_than_a_gpu_launches(
-    programs: dict[str, int], told: str, tmp_path: Path
+    programs: dict[str, int], expected: str, tmp_path: Path
 ) -> None:
     driver = stand_in(80)
     made, images = kernels_for("sm80")
     made[0]["launches"][0]["programs"] = programs
     session = open_session(model_of(Node()), write(tmp_path / "model.cuda", made, images))
     message = failure(run, session, attention_inputs())
-    assert told in message, message
+    assert expected in message, message
     assert "cuLaunchKernel" not in driver.calls()
 
 
@@ -282,7 +282,7 @@ def test_memory_that_kernels_would_fault_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("changed", "expected"),
     [
         ({"key": (2, 16, 2, 4)}, "key as [batch, length, heads, head_dim] with length = 32"),
         ({"mask": (1, 32)}, "mask as [batch, length] with batch = 2"),
@@ -295,7 +295,7 @@ def test_memory_that_kernels_would_fault_on(tmp_path: Path) -> None:
 )
 @beside_stand_in
 def test_inputs_that_do_not_fit(
-    changed: dict[str, tuple[int, ...]], told: str, tmp_path: Path
+    changed: dict[str, tuple[int, ...]], expected: str, tmp_path: Path
 ) -> None:
     driver = stand_in(80)
     kernels = write(tmp_path / "model.cuda", *kernels_for("sm80"))
@@ -304,7 +304,7 @@ def test_inputs_that_do_not_fit(
     for name, shape in changed.items():
         inputs[name] = np.zeros(shape, inputs[name].dtype)
     message = failure(run, session, inputs)
-    assert told in message, message
+    assert expected in message, message
     assert "cuLaunchKernel" not in driver.calls()
 
 
@@ -330,8 +330,8 @@ def test_a_length_that_does_not_fall_into_chunks(op: str, tmp_path: Path) -> Non
     kernels = write(tmp_path / "model.cuda", programs, images)
     session = open_session(model_of(Node(op, attributes=attributes, sizes=sizes)), kernels)
     message = failure(run, session, inputs)
-    told = "takes a length of at most chunk_length or a multiple of it; got length 20 with chunk"
-    assert told in message, message
+    assert "takes a length of at most chunk_length or a multiple of it" in message, message
+    assert "got length 20 with chunk" in message, message
     assert "cuLaunchKernel" not in driver.calls()
 
 
@@ -352,8 +352,8 @@ def test_rotations_that_are_not_those_of_the_factors(tmp_path: Path) -> None:
     for columns in (5, 7):
         inputs["rotations"] = np.zeros((2, 4, 1, columns), np.float32)
         message = failure(run, session, inputs)
-        told = "takes rotations with 6 columns for the factors [4, 8]; got shape [2, 4, 1, "
-        assert told in message, message
+        expected = "takes rotations with 6 columns for the factors [4, 8]; got shape [2, 4, 1, "
+        assert expected in message, message
     assert "cuLaunchKernel" not in driver.calls()
     inputs["rotations"] = np.zeros((2, 4, 1, 6), np.float32)
     run(session, inputs)

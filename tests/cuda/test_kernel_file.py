@@ -168,7 +168,7 @@ def spans(*found: Any) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("found", "told"),
+    ("found", "message"),
     [
         ([[0, 11]], "reaches beyond the end of the file"),
         ([[11, 11]], "reaches beyond the end of the file"),
@@ -187,11 +187,11 @@ def spans(*found: Any) -> bytes:
         ([[0, 10]] * 1000, "its kernels overlap"),
     ],
 )
-def test_kernels_that_lie_elsewhere(found: list[Any], told: str, tmp_path: Path) -> None:
+def test_kernels_that_lie_elsewhere(found: list[Any], message: str, tmp_path: Path) -> None:
     """The last file would need memory for the same bytes a thousand times."""
     (answer,) = read(tmp_path, [spans(*found)])
     assert answer.startswith("refused "), answer
-    assert told in answer
+    assert message in answer
 
 
 def test_kernels_that_lie_where_they_may(tmp_path: Path) -> None:
@@ -244,8 +244,8 @@ def test_headers_that_are_none_of_ours(tmp_path: Path) -> None:
 
 def test_a_file_of_a_later_release(tmp_path: Path) -> None:
     (answer,) = read(tmp_path, [encoded(document([], schema_version=2), {})])
-    told = "was made by a later release of reformer-export: update it here"
-    assert answer == f"refused {tmp_path / '0.cuda'} {told}"
+    message = "was made by a later release of reformer-export: update it here"
+    assert answer == f"refused {tmp_path / '0.cuda'} {message}"
 
 
 def test_what_is_no_file(tmp_path: Path) -> None:

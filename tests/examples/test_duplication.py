@@ -45,14 +45,14 @@ def test_models_learn_and_more_rounds_help(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "expected"),
     [
         (["--length", "100"], "multiple"),
         (["--train", "half"], "found 'half'"),
         (["--eval", "0"], "found '0'"),
     ],
 )
-def test_wrong_arguments_are_refused(words: list[str], told: str) -> None:
+def test_wrong_arguments_are_refused(words: list[str], expected: str) -> None:
     done = CliRunner().invoke(main, words)
     assert done.exit_code == 2
-    assert told in done.output
+    assert expected in done.output

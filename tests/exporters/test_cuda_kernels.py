@@ -262,18 +262,18 @@ def test_it_is_replaced_by_force_alone(artifact: Artifact) -> None:
 
 
 @pytest.mark.parametrize(
-    ("targets", "told"),
+    ("targets", "printed"),
     [
         ([], "name at least one GPU to compile kernels for, such as sm90"),
         (["sm80", "sm81"], "unknown target sm81: choose of sm75, sm80, sm86, sm89, sm90, "),
         (["h100"], "h100"),
     ],
 )
-def test_targets_that_there_are_not(targets: list[str], told: str, artifact: Artifact) -> None:
+def test_targets_that_there_are_not(targets: list[str], printed: str, artifact: Artifact) -> None:
     before = snapshot(artifact.path)
-    with pytest.raises(UsageError, match=told):
+    with pytest.raises(UsageError, match=printed):
         add_cuda_kernels(artifact.path, targets=targets)
-    with pytest.raises(UsageError, match=told):
+    with pytest.raises(UsageError, match=printed):
         check_targets(targets)
     assert snapshot(artifact.path) == before
 

@@ -99,9 +99,9 @@ def test_predictions(artifact: Artifact, tmp_path: Path) -> None:
     done = child("run", artifact.path, *arguments, capture_output=True)
     assert done.returncode == 0, done.stderr
     python = json.loads(done.stdout)["predictions"]
-    told = in_cpp(artifact.path, *arguments).document
-    assert [each["index"] for each in told["predictions"]] == [each["index"] for each in python]
-    assert [each["position"] for each in told["predictions"]] == [22]
+    printed = in_cpp(artifact.path, *arguments).document
+    assert [each["index"] for each in printed["predictions"]] == [each["index"] for each in python]
+    assert [each["position"] for each in printed["predictions"]] == [22]
     assert [each["position"] for each in python] == [22]
 
 

@@ -179,8 +179,8 @@ def test_fewer_bits(fixtures: Fixtures, tmp_path: Path, tool: Tool, ops: str, bo
 def test_the_limits_are_in_the_file(fixtures: Fixtures) -> None:
     artifact = fixtures.artifact(TASK)
     model = onnx.load(artifact.format_path("onnx"))
-    told = {entry.key: entry.value for entry in model.metadata_props}
-    assert told == {
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    assert metadata == {
         "reformer.task": TASK,
         "reformer.min_length": "1",
         "reformer.max_length": str(artifact.signature.max_length),
@@ -190,7 +190,7 @@ def test_the_limits_are_in_the_file(fixtures: Fixtures) -> None:
     assert longest in model.doc_string
     assert longest in model.graph.input[0].doc_string
     opened = onnxruntime.InferenceSession(artifact.format_path("onnx"))
-    assert opened.get_modelmeta().custom_metadata_map == told
+    assert opened.get_modelmeta().custom_metadata_map == metadata
     # The error for a user who does not read the limits.
     with pytest.raises(Exception, match=r"Gather|Expand|Slice|position"):
         opened.run(None, feeds(artifact.signature.max_length + 1))

@@ -217,14 +217,14 @@ def test_an_engine_is_replaced_when_that_is_asked_for(fixtures: Fixtures, copy: 
 def test_what_cannot_be_built_is_refused_first(
     fixtures: Fixtures, tmp_path: Path, options: dict[str, Any], said: str
 ) -> None:
-    told: list[str] = []
+    reported: list[str] = []
     with pytest.raises(UsageError, match=said) as caught:
         to_tensorrt(
             fixtures.artifact(TASK).path, tmp_path / "new" / "out",
-            progress=told.append, **{"flavor": "rtx", **options},
+            progress=reported.append, **{"flavor": "rtx", **options},
         )  # fmt: skip
     assert "\n" not in str(caught.value)
-    assert told == ["checking the artifact"]
+    assert reported == ["checking the artifact"]
     assert os.listdir(tmp_path) == []
 
 

@@ -292,15 +292,15 @@ def test_bindings_refuse_kernels_that_are_for_something_else(
     kernel = named["attend_rounds"]
     good = shapes(kernel, 1, 64)
 
-    def told(inputs: Any = good, *, number: int = kernel.number) -> str:
+    def refusal(inputs: Any = good, *, number: int = kernel.number) -> str:
         return str(bindings.ask("attend_rounds", number, inputs)["error"])
 
-    assert "not among those loaded" in told(number=0)
-    assert "is for combine_rounds" in told(number=named["combine_rounds"].number)
+    assert "not among those loaded" in refusal(number=0)
+    assert "is for combine_rounds" in refusal(number=named["combine_rounds"].number)
     half = [("float16" if dtype == "float32" else dtype, shape) for dtype, shape in good]
-    assert "takes query_key as" in told(half)
+    assert "takes query_key as" in refusal(half)
     wide = [(t, [*s[:-1], 2 * s[-1]] if t == "float32" else s) for t, s in good]
-    assert "is compiled for head_dim" in told(wide)
+    assert "is compiled for head_dim" in refusal(wide)
 
 
 # Whole models

@@ -137,8 +137,8 @@ def test_another_package(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     artifact = make_artifact(tmp_path / "artifact")
     arguments = [str(artifact), str(tmp_path / "out"), "--onnxruntime-web", str(package)]
     assert main(["to-web", *arguments]) == 2
-    told = error_line(capsys)
-    assert "is not the npm package onnxruntime-web 1.30.0: its hash is sha512-" in told
+    printed = error_line(capsys)
+    assert "is not the npm package onnxruntime-web 1.30.0: its hash is sha512-" in printed
     assert sorted(tmp_path.iterdir()) == [artifact, package]
 
 

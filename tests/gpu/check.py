@@ -26,7 +26,7 @@ from . import PACKAGES, wheels
 from .machine import Gpu, describe, find_gpu, usable_cores
 from .needs import operator_library_folder
 from .parts import PARTS, Part, grouped, shares
-from .record import Request, told
+from .record import Request, reason_of
 from .report import JSON, PAGE, Case, PartResult, Report
 from .running import Runner, conclude
 
@@ -102,7 +102,7 @@ def _planned(part: Part, wanted: str) -> PartResult:
         result.cases = {name: Case(name) for name in part.load().cases() if wanted in name}
     except Exception as error:
         traceback.print_exc()
-        result.trouble.append(f"{part.module} does not load: {told(error)}")
+        result.trouble.append(f"{part.module} does not load: {reason_of(error)}")
     return result
 
 
@@ -145,7 +145,8 @@ def _environment(options: argparse.Namespace, scratch: Path) -> tuple[Mapping[st
             names = wheels.unpack(options.wheels, to)
         except Exception as error:
             names = []
-            notes.append(f"the wheels in {options.wheels} could not be unpacked: {told(error)}")
+            reason = reason_of(error)
+            notes.append(f"the wheels in {options.wheels} could not be unpacked: {reason}")
         notes.append(f"from {options.wheels}: {', '.join(names) or 'nothing'}")
         paths.append(str(to))
     environment = dict(os.environ)

@@ -90,7 +90,7 @@ class Record:
         except Skip as reason:
             status, why = SKIPPED, str(reason)
         except Exception as error:
-            status, why = FAILED, told(error)
+            status, why = FAILED, reason_of(error)
             traceback.print_exc()
         seconds = time.perf_counter() - start
         self.write("case", case=name, status=status, why=why, seconds=seconds, figures=figures)
@@ -104,7 +104,7 @@ class Record:
         self.write("fact", name=name, value=value)
 
 
-def told(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
     """An error as one line."""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}"[:600] if text else type(error).__name__

@@ -66,7 +66,7 @@ def test_as_a_command_it_needs_nothing_installed_and_no_path(tmp_path: Path) -> 
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     # -S: without site-packages, where this project may be installed.
     where = "import tests.gpu, importlib.util as u; print(u.find_spec('reformer_ops').origin)"
-    told = subprocess.run(
+    printed = subprocess.run(
         [sys.executable, "-S", "-c", where],
         cwd=ROOT,
         env=environment,
@@ -74,7 +74,7 @@ def test_as_a_command_it_needs_nothing_installed_and_no_path(tmp_path: Path) -> 
         capture_output=True,
         text=True,
     )
-    assert Path(told.stdout.strip()).is_relative_to(ROOT)
+    assert Path(printed.stdout.strip()).is_relative_to(ROOT)
     command = [sys.executable, "-m", "tests.gpu.check", "--out", str(tmp_path)]
     done = subprocess.run(
         [*command, "--only", "tensorrt"],
@@ -91,9 +91,9 @@ def test_as_a_command_it_needs_nothing_installed_and_no_path(tmp_path: Path) -> 
 
 def test_make_gpu_check_runs_it_without_the_virtual_environment(tmp_path: Path) -> None:
     arguments = ["make", "--dry-run", "gpu-check", "OUT=a", "WHEELS=b", "PYTHON3=my-python"]
-    told = subprocess.run(arguments, cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    assert 'my-python -m tests.gpu.check --out "a" --wheels "b"' in " ".join(told.split())
-    assert ".venv" not in told
+    printed = subprocess.run(arguments, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    assert 'my-python -m tests.gpu.check --out "a" --wheels "b"' in " ".join(printed.split())
+    assert ".venv" not in printed
     without = subprocess.run(
         ["make", "gpu-check"], cwd=ROOT, check=False, capture_output=True, text=True
     )

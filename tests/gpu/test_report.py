@@ -115,8 +115,8 @@ def test_targets_are_met_or_missed_where_they_were_measured() -> None:
         "c&p fp16, 65,536 tokens": {GRAPH: 5.0, REPLAYED: 4.9, BODIES: 1600.0},
         "c&p fp16, 1 tokens": {},
     }
-    told = list(verdicts(rows))
-    assert told == [
+    found = list(verdicts(rows))
+    assert found == [
         f"met: c&p fp16, 64 tokens, {GRAPH}: 0.50 ms, at most 1",
         f"MISSED: c&p fp16, 65,536 tokens, {GRAPH}: 5.00 ms, at most 4.5",
         f"MISSED: c&p fp16, 64 tokens, {GRAPH} takes 1.25 times as long as {REPLAYED}, at most 1.2",

@@ -46,8 +46,8 @@ def test_the_crossover_is_where_ours_is_faster_from_there_on(
         row_name(size, length): {replayed(LSH): 3.0, replayed(FULL): 3.0 * ratio}
         for length, ratio in ratios.items()
     }
-    told = list(speed_attention.crossovers(rows))
-    assert told == [f"{size}: LSH attention is faster than causal SDPA {said}"]
+    found = list(speed_attention.crossovers(rows))
+    assert found == [f"{size}: LSH attention is faster than causal SDPA {said}"]
 
 
 def test_nothing_is_said_of_what_was_not_measured() -> None:

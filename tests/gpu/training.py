@@ -109,10 +109,10 @@ def _step(device: str, changes: dict[str, float]) -> dict[str, torch.Tensor]:
     torch.manual_seed(0)
     loss = language_model_loss(model, ids.to(device))
     loss.backward()
-    told = {"the loss": loss.detach().cpu().reshape(1)}
-    told |= _of_parameters(model, "gradient", lambda p: p.grad)
+    values = {"the loss": loss.detach().cpu().reshape(1)}
+    values |= _of_parameters(model, "gradient", lambda p: p.grad)
     torch.optim.SGD(model.parameters(), lr=0.1).step()
-    return told | _of_parameters(model, "weight", lambda p: p.detach())
+    return values | _of_parameters(model, "weight", lambda p: p.detach())
 
 
 def _of_parameters(

@@ -324,7 +324,7 @@ def test_a_choice_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("choice", "library", "told"),
+    ("choice", "library", "expected"),
     [
         ("native", False, "NativeLibraryError: there is no libreformer_ops_torch.so"),
         ("auto", False, "CompositeExplicitAutograd False"),
@@ -332,7 +332,7 @@ def test_a_choice_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
         ("native", True, "CPU True"),
     ],
 )
-def test_what_torch_runs(choice: str, library: bool, told: str, tmp_path: Path) -> None:
+def test_what_torch_runs(choice: str, library: bool, expected: str, tmp_path: Path) -> None:
     """The CPU has a kernel of its own or not; the operators are defined in both cases."""
     given = folder() if library else {native.FOLDER_VARIABLE: str(tmp_path)}
     done = python(
@@ -345,7 +345,7 @@ print(keys[0], reformer_ops.native_status("torch").available)
         REFORMER_OPS=choice,
         **given,
     )
-    assert told in (done.stdout or done.stderr)
+    assert expected in (done.stdout or done.stderr)
 
 
 def test_portable_after_the_library_was_loaded_by_hand() -> None:

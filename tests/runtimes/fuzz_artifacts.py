@@ -142,7 +142,7 @@ def damage(folder: Path, rng: random.Random) -> str:
 
 def main(path: str, first: str, last: str) -> None:
     lib = library(Path(path))
-    told: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as place:
         sound = make_artifact(Path(place) / "sound", external=True, vocab_size=256)
         for number in range(int(first), int(last)):
@@ -163,9 +163,9 @@ def main(path: str, first: str, last: str) -> None:
             message = lib.reformer_last_error().decode()  # valid UTF-8 for every damage
             print(number, what, python, cpp, message if cpp != "sound" else "", flush=True)
             assert "\n" not in message
-            told[f"{what.split()[0]}: {python} by Python, {cpp} by C++"] += 1
+            counts[f"{what.split()[0]}: {python} by Python, {cpp} by C++"] += 1
             shutil.rmtree(folder.parent)
-    print(json.dumps(told))
+    print(json.dumps(counts))
 
 
 if __name__ == "__main__":

@@ -46,16 +46,16 @@ def forge(path: Path, rng: random.Random) -> str:
     return f"{change.__name__} of {Path(name).suffix or Path(name).name}"
 
 
-def verdict(code: int, told: str) -> str:
+def verdict(code: int, counts: str) -> str:
     """The result of a run, from its exit code (negative for a signal) and its messages."""
     if code < 0:
         return f"died of signal {-code}"
     if code == 0:
         return "ran"
-    errors = [line for line in told.splitlines() if line.startswith("error: ")]
+    errors = [line for line in counts.splitlines() if line.startswith("error: ")]
     # Lines of ONNX Runtime's own log may come before the error.
-    if code != 1 or len(errors) != 1 or "bug?" in told or "Traceback" in told:
-        return f"odd: {code} {told[-2000:]!r}"
+    if code != 1 or len(errors) != 1 or "bug?" in counts or "Traceback" in counts:
+        return f"odd: {code} {counts[-2000:]!r}"
     return "refused"
 
 
@@ -90,10 +90,10 @@ def in_python(arguments: list[str]) -> str:
                 limited()
                 os.dup2(said.fileno(), 2)
                 os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-                told = io.StringIO()
-                with contextlib.redirect_stderr(told), contextlib.redirect_stdout(io.StringIO()):
+                counts = io.StringIO()
+                with contextlib.redirect_stderr(counts), contextlib.redirect_stdout(io.StringIO()):
                     code = reformer_export(["run", *arguments])
-                os.write(2, told.getvalue().encode())
+                os.write(2, counts.getvalue().encode())
             except BaseException:
                 os.write(2, traceback.format_exc().encode())
             finally:
@@ -104,7 +104,7 @@ def in_python(arguments: list[str]) -> str:
 
 
 def main(artifact: str, file: str, runtime: str, program: str, first: str, last: str) -> None:
-    told: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as place:
         for number in range(int(first), int(last)):
             folder = Path(place) / str(number)
@@ -115,9 +115,9 @@ def main(artifact: str, file: str, runtime: str, program: str, first: str, last:
             arguments += ["--threads", "1", "--runtime", runtime]
             python, cpp = in_python(arguments), in_cpp(program, arguments)
             print(number, what, "|", python, "|", cpp, flush=True)
-            told[f"Python {python[:20]}, C++ {cpp[:20]}"] += 1
+            counts[f"Python {python[:20]}, C++ {cpp[:20]}"] += 1
             shutil.rmtree(folder)
-    print(json.dumps(told))
+    print(json.dumps(counts))
 
 
 if __name__ == "__main__":

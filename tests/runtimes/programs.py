@@ -208,8 +208,8 @@ def both_refuse(*arguments: object) -> str:
     assert cpp.code == python.code != 0, (python, cpp)
     assert not missing_facts(cpp.error, python.error), (python.error, cpp.error)
     assert cpp.out == python.out == ""
-    told = in_cpp("--json", *arguments).document
-    assert told == {"error": cpp.error.removeprefix("error: "), "exit_code": cpp.code}
+    printed = in_cpp("--json", *arguments).document
+    assert printed == {"error": cpp.error.removeprefix("error: "), "exit_code": cpp.code}
     return cpp.error
 
 

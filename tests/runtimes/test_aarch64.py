@@ -103,9 +103,9 @@ def test_the_buckets_and_numbers_of_x86(
             (packed, artifact.path, ["logits"]),
             (probing, probing, ["logits", "computed_buckets.0"]),
         ):
-            told = run(emulator, device, there, *arguments, tmp_path / "arm.npz")
+            printed = run(emulator, device, there, *arguments, tmp_path / "arm.npz")
             named = "native operators (neon)" if ops == "native" else "portable operators"
-            assert named in told
+            assert named in printed
             assert in_cpp(here, *arguments, tmp_path / "x86.npz").code == 0
             with np.load(tmp_path / "arm.npz") as arm, np.load(tmp_path / "x86.npz") as x86:
                 assert list(arm) == list(x86) == outputs
@@ -128,8 +128,8 @@ def test_weights_of_fewer_bits(
     for length in (1, 40):
         np.save(tmp_path / "ids.npy", feeds(length, vocab_size=48)["input_ids"])
         arguments = [artifact.path, "--input-ids", tmp_path / "ids.npy", "--output"]
-        told = run(emulator, device, *arguments, tmp_path / "arm.npz")
-        assert "native operators (neon)" in told
+        printed = run(emulator, device, *arguments, tmp_path / "arm.npz")
+        assert "native operators (neon)" in printed
         assert in_cpp(*arguments, tmp_path / "x86.npz").code == 0
         with np.load(tmp_path / "arm.npz") as arm, np.load(tmp_path / "x86.npz") as x86:
             difference = np.square(arm["logits"] - x86["logits"]).mean()

@@ -67,8 +67,8 @@ def test_bench(artifact: Artifact) -> None:
         assert bench["runs"] == 3
         assert 0 < bench["best_seconds"] <= bench["median_seconds"] < 10
         assert bench["peak_rss_bytes"] > 2**22
-        told = program(artifact.path, "--text", TEXT, "--bench", 3).out
-        assert "bench    3 runs: median " in told
+        printed = program(artifact.path, "--text", TEXT, "--bench", 3).out
+        assert "bench    3 runs: median " in printed
 
 
 @pytest.mark.parametrize(
@@ -155,9 +155,9 @@ def test_help_and_version() -> None:
     for option in ("--input-ids", "--text-file", "--output", "--threads", "--bench", "--json"):
         assert option in shown.out
         assert option in in_python("--help").out
-    told = in_cpp("--version").out
+    printed = in_cpp("--version").out
     version = f"reformer-run {reformer_export.__version__}"
-    assert told in {f"{version} ({has}onnxruntime)\n" for has in ("", "tensorrt, ")}
+    assert printed in {f"{version} ({has}onnxruntime)\n" for has in ("", "tensorrt, ")}
 
 
 @pytest.mark.parametrize(

@@ -85,9 +85,9 @@ def test_where_libraries_are_looked_for(artifact: Artifact, tmp_path: Path) -> N
         )
         return done.returncode, done.stdout + done.stderr
 
-    code, told = run()
+    code, printed = run()
     assert code == 1
-    assert f"there is no libonnxruntime.so in {tmp_path}/bin or {tmp_path}/lib, and" in told
+    assert f"there is no libonnxruntime.so in {tmp_path}/bin or {tmp_path}/lib, and" in printed
     assert "operators" in run("--onnxruntime", library)[1]
     assert "operators" in run("--onnxruntime", ONNXRUNTIME)[1]
     assert "operators" in run(REFORMER_ONNXRUNTIME=str(library))[1]
@@ -95,13 +95,13 @@ def test_where_libraries_are_looked_for(artifact: Artifact, tmp_path: Path) -> N
     assert "REFORMER_ONNXRUNTIME names" in run(REFORMER_ONNXRUNTIME=str(tmp_path))[1]
     for folder in ("lib", "bin"):
         (tmp_path / folder / library.name).symlink_to(library)
-        code, told = run()
-        assert code == 0, told
-        assert "portable operators" in told
+        code, printed = run()
+        assert code == 0, printed
+        assert "portable operators" in printed
         shutil.copy(kernels, tmp_path / folder)
-        code, told = run("--ops", "native")
-        assert code == 0, told
-        assert "native operators" in told
+        code, printed = run("--ops", "native")
+        assert code == 0, printed
+        assert "native operators" in printed
         for name in (library.name, kernels.name):
             (tmp_path / folder / name).unlink()
     assert "native operators" in run("--onnxruntime", library, "--ops-folder", kernels.parent)[1]

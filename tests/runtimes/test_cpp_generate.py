@@ -180,8 +180,8 @@ def test_the_longest_sequence(decoder: Artifact, tmp_path: Path, length: int) ->
     np.testing.assert_array_equal(np.load(out), caught.value.tokens)
     wanted = caught.value.tokens.tolist()
     assert [list(map(int, line.split())) for line in ran.out.splitlines()] == wanted
-    told = run(tmp_path, decoder.path, prompts, *arguments, "--json").document
-    assert told == {"error": str(caught.value), "exit_code": 1, "tokens": wanted}
+    printed = run(tmp_path, decoder.path, prompts, *arguments, "--json").document
+    assert printed == {"error": str(caught.value), "exit_code": 1, "tokens": wanted}
     # A request for only these tokens is no error.
     fits = tokens_of(
         tmp_path, decoder.path, prompts, "--max-new-tokens", len(wanted[0]), *arguments[2:4]

@@ -108,12 +108,12 @@ def test_a_text(tmp_path: Path, said: str | bytes) -> None:
     data = said.encode() if isinstance(said, str) else said
     path = speaker(tmp_path / "artifact", list(data))
     arguments = (path, "--text", "x", "--generate", "--max-new-tokens", len(data))
-    told = in_cpp(*arguments, "--json").document
+    printed = in_cpp(*arguments, "--json").document
     text = data.decode("utf-8", "replace")
-    assert (told["text"], told["encoding"]) == (text, "bytes")
-    assert bytes(told["tokens"][0]) == data
+    assert (printed["text"], printed["encoding"]) == (text, "bytes")
+    assert bytes(printed["tokens"][0]) == data
     np.testing.assert_array_equal(
-        told["tokens"], in_python(path, [[ord("x")]], max_new_tokens=len(data))
+        printed["tokens"], in_python(path, [[ord("x")]], max_new_tokens=len(data))
     )
     # Compare the bytes: control characters are escaped, so a model cannot control the terminal.
     done = subprocess.run(
@@ -152,15 +152,15 @@ def test_tokens_that_are_no_bytes(decoder: Artifact, tmp_path: Path) -> None:
     path = with_configs(decoder.path, tmp_path / "copy", generation_config={})
     for seed in range(40):
         arguments = ("--temperature", 50, "--seed", seed, "--max-new-tokens", 60, "--stop", 999)
-        told = in_cpp(path, "--text", "x", "--generate", *arguments, "--json").document
-        tokens = told["tokens"][0]
+        printed = in_cpp(path, "--text", "x", "--generate", *arguments, "--json").document
+        tokens = printed["tokens"][0]
         if min(tokens) < 2:
             break
     else:
         pytest.fail("no seed draws ids 0 and 1")
     data = bytes(token - 2 for token in tokens if token >= 2)
-    assert told["text"] == data.decode("utf-8", "replace")
-    assert told["encoding"] == "bytes + 2"
+    assert printed["text"] == data.decode("utf-8", "replace")
+    assert printed["encoding"] == "bytes + 2"
 
 
 @pytest.mark.parametrize(

@@ -141,8 +141,8 @@ def test_c_gives_the_same_tokens(generator: CGenerator, decoder: Artifact) -> No
     found = generator.tokens(prompts, max_new_tokens=5, repetition_penalty=1.5, stop=[])
     wanted = in_python(decoder.path, prompts, max_new_tokens=5, repetition_penalty=1.5, stop=[])
     np.testing.assert_array_equal(found, wanted)
-    told = generator.lib.reformer_generator_description(generator.handle).decode()
-    assert told == open_generator(decoder, threads=1, ops="native").description
+    printed = generator.lib.reformer_generator_description(generator.handle).decode()
+    assert printed == open_generator(decoder, threads=1, ops="native").description
 
 
 def test_stopping_early(generator: CGenerator) -> None:

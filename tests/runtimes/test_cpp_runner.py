@@ -122,8 +122,8 @@ def test_a_program_that_dies(
     artifact: Artifact, program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     version = find_program()
-    told = f"{version} ({', '.join(version.runtimes)})"
-    path = script(tmp_path / "run", f'[ "$1" = --version ] && echo "{told}" || kill -SEGV $$')
+    printed = f"{version} ({', '.join(version.runtimes)})"
+    path = script(tmp_path / "run", f'[ "$1" = --version ] && echo "{printed}" || kill -SEGV $$')
     monkeypatch.setenv(VARIABLE, str(path))
     with pytest.raises(RuntimeUnavailableError, match="reformer-run ended with signal 11"):
         open_runner(artifact, runtime="cpp-onnxruntime")

@@ -97,12 +97,12 @@ def test_the_numbers_of_python(program: Path, tmp_path: Path, size: tuple[int, i
         folder = with_model(tmp_path / ops, model, ops)
         done = run(program, folder, *arguments)
         assert done.returncode == 0, done.stderr
-        told = json.loads(done.stdout)
-        assert told["runtime"] == "torchscript"
-        assert told["description"].startswith(
+        printed = json.loads(done.stdout)
+        assert printed["runtime"] == "torchscript"
+        assert printed["description"].startswith(
             f"torch {torch.__version__.split('+')[0]}, 1 threads, "
         )
-        assert f"{ops} operators" in told["description"]
+        assert f"{ops} operators" in printed["description"]
         with torch.inference_mode():
             tokens = torch.from_numpy(ids)
             expected = model(tokens, torch.ones_like(tokens))["logits"].numpy()
@@ -138,10 +138,10 @@ def test_the_fastest_that_works_here_runs(program: Path, tmp_path: Path) -> None
     folder = with_model(tmp_path / "both", NextToken(), "portable")
     arguments = ("--text", "abcd", "--json")
     assert json.loads(run(program, folder, *arguments).stdout)["runtime"] == "onnxruntime"
-    told = json.loads(run(program, folder, *arguments, REFORMER_ONNXRUNTIME="/nowhere").stdout)
-    assert told["runtime"] == "torchscript"
+    printed = json.loads(run(program, folder, *arguments, REFORMER_ONNXRUNTIME="/nowhere").stdout)
+    assert printed["runtime"] == "torchscript"
     assert any(
-        "torchscript runs, since REFORMER_ONNXRUNTIME names /nowhere" in n for n in told["notes"]
+        "torchscript runs, since REFORMER_ONNXRUNTIME names /nowhere" in n for n in printed["notes"]
     )
 
 

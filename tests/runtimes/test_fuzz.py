@@ -33,24 +33,24 @@ def fuzz(library: Path, first: int, last: int, **environment: str) -> dict[str, 
         check=False,
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    told: dict[str, int] = json.loads(done.stdout.splitlines()[-1])
-    assert sum(told.values()) == last - first
-    return told
+    counts: dict[str, int] = json.loads(done.stdout.splitlines()[-1])
+    assert sum(counts.values()) == last - first
+    return counts
 
 
-def check(told: dict[str, int]) -> None:
+def check(counts: dict[str, int]) -> None:
     """Assert that the two readers differ only where this is intended."""
-    odd = [key for key in told if "status" in key]
+    odd = [key for key in counts if "status" in key]
     # C++ reads only the parts of the manifest that it needs to run a model. ONNX's own parser reads
     # the whole model, but C++ reads only its tensors. Only Python accepts numbers beyond 64 bits.
     laxer = ("swap_value:", "flip_bits:", "splice:", "cut:")
-    for key in told:
+    for key in counts:
         if key.endswith("refused by Python, sound by C++") and not key.startswith(laxer):
             odd.append(key)
         if key.endswith("sound by Python, refused by C++") and not key.startswith("swap_value:"):
             odd.append(key)
-    assert not odd, told
-    assert sum(n for key, n in told.items() if "refused by Python, refused by C++" in key) > 100
+    assert not odd, counts
+    assert sum(n for key, n in counts.items() if "refused by Python, refused by C++" in key) > 100
 
 
 def test_damaged_artifacts() -> None:
@@ -113,7 +113,7 @@ def test_forged_models_that_the_manifest_vouches_for(
         check=False,
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    told: dict[str, int] = json.loads(done.stdout.splitlines()[-1])
-    assert sum(told.values()) == count
-    assert set(told) <= {f"Python {a}, C++ {b}" for a in KNOWN for b in KNOWN}, done.stdout
-    assert told["Python refused, C++ refused"] > count / 2
+    counts: dict[str, int] = json.loads(done.stdout.splitlines()[-1])
+    assert sum(counts.values()) == count
+    assert set(counts) <= {f"Python {a}, C++ {b}" for a in KNOWN for b in KNOWN}, done.stdout
+    assert counts["Python refused, C++ refused"] > count / 2

@@ -75,22 +75,22 @@ def test_prepared_inputs_run_again_and_again(session: DeviceSession, plain: Any)
 
 def test_nothing_runs_beside_a_capture() -> None:
     """Runs may overlap; a capture waits for them, and later runs wait for the capture."""
-    told: list[str] = []
+    reported: list[str] = []
     inside, leave = threading.Barrier(3), threading.Event()
 
     def run() -> None:
         with TURNS.running():
             inside.wait(10)
             leave.wait(10)
-            told.append("run")
+            reported.append("run")
 
     def capture() -> None:
         with TURNS.capturing():
-            told.append("captured")
+            reported.append("captured")
 
     def late() -> None:
         with TURNS.running():
-            told.append("late")
+            reported.append("late")
 
     threads = [threading.Thread(target=run) for _ in range(2)]
     for thread in threads:
@@ -102,11 +102,11 @@ def test_nothing_runs_beside_a_capture() -> None:
         while work is capture and not TURNS._capturing:
             time.sleep(0.001)
     time.sleep(0.05)
-    assert told == []
+    assert reported == []
     leave.set()
     for thread in threads:
         thread.join(10)
-    assert told == ["run", "run", "captured", "late"]
+    assert reported == ["run", "run", "captured", "late"]
 
 
 def test_the_providers_options_keep_the_numbers() -> None:

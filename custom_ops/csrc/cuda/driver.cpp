@@ -77,7 +77,7 @@ const Calls& driver() {
   return calls;
 }
 
-std::string told(int status) {
+std::string describe(int status) {
   const char* text = nullptr;
   if (driver().cuGetErrorString(status, &text) != kSuccess || text == nullptr)
     text = "unknown error";
@@ -85,7 +85,7 @@ std::string told(int status) {
 }
 
 void check(int status, const std::string& what) {
-  if (status != kSuccess) throw Error("the NVIDIA driver cannot " + what + ": " + told(status));
+  if (status != kSuccess) throw Error("the NVIDIA driver cannot " + what + ": " + describe(status));
 }
 
 }  // namespace
@@ -137,7 +137,7 @@ Image::Image(const std::string& name, const char* bytes) : name_(name), log_(kLo
 
 void Image::check_loaded(int status) const {
   if (status == kSuccess) return;
-  std::string reason = told(status);
+  std::string reason = describe(status);
   std::string log(log_.data(), ::strnlen(log_.data(), log_.size()));
   for (char& c : log)  // messages must be one line
     if (c == '\n' || c == '\r') c = ' ';

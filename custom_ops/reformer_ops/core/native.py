@@ -154,10 +154,10 @@ def load_into_torch() -> NativeStatus:
         library = ctypes.CDLL(str(path))
         text = ctypes.create_string_buffer(1024)
         failed = library.reformer_ops_isa(text, len(text))
-        told = text.value.decode()
+        message = text.value.decode()
         if failed:
-            raise OpError(told)
-        return told
+            raise OpError(message)
+        return message
 
     return _resolve("torch", requested(), load)
 

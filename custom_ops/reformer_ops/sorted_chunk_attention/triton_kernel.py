@@ -267,14 +267,14 @@ def attend_rounds(
     element = triton_type(dtype)
     tile = attention_tile(dtype, head_dim, chunk_length, target, is_sorted=True)
     plain = (Argument("order", "*i32"), Argument("mask", "*u8"))
-    told = (Argument("codes", "*i32"), Argument("scales", "*fp32"))
-    absent = plain if described else told
+    described_inputs = (Argument("codes", "*i32"), Argument("scales", "*fp32"))
+    absent = plain if described else described_inputs
     return Launch(
         kernel=attend_rounds_kernel,
         inputs=(
             Argument("query_key", f"*{element}"),
             Argument("value", f"*{element}"),
-            *(told if described else plain),
+            *(described_inputs if described else plain),
         ),
         outputs=(Argument("outputs", f"*{element}"), Argument("lse", "*fp32")),
         constants={

@@ -89,10 +89,10 @@ def compile_launch(launch: Launch, target: int) -> Compiled:
         try:
             result = triton.compile(source, target=GPUTarget("cuda", target, 32), options=options)
         except Exception as error:  # Triton's errors share no base class
-            told = str(error).strip().splitlines()
+            lines = str(error).strip().splitlines()
             raise CompilationError(
                 f"{launch.name} does not compile for sm_{target}: "
-                f"{type(error).__name__}{f': {told[-1]}' if told else ''}"
+                f"{type(error).__name__}{f': {lines[-1]}' if lines else ''}"
             ) from error
     registers, stack, spilled = _resources(log.getvalue())
     metadata: Any = result.metadata

@@ -37,14 +37,14 @@ class KernelSet:
     @property
     def notes(self) -> list[str]:
         """Kernels that spill registers, or need more shared memory than `SHARED_BYTES`."""
-        told = []
+        notes = []
         for kernel in self.manifest["kernels"]:
             name = f"{kernel['layer']} {kernel['name']} {kernel['dtype']} {kernel['target']}"
             if kernel["spill_bytes"]:
-                told.append(f"{name} spills {kernel['spill_bytes']} bytes of registers a thread")
+                notes.append(f"{name} spills {kernel['spill_bytes']} bytes of registers a thread")
             if kernel["shared_bytes"] > SHARED_BYTES:
-                told.append(f"{name} wants {kernel['shared_bytes']} bytes of shared memory")
-        return told
+                notes.append(f"{name} wants {kernel['shared_bytes']} bytes of shared memory")
+        return notes
 
     def rows(self) -> list[tuple[str, str]]:
         """A summary, as labels and texts."""

@@ -154,16 +154,16 @@ FORMAT = Format(
 def _reason(error: Exception) -> str:
     """The first line of an error and, if there is compiler output, its first line with an error."""
     lines = [" ".join(line.split()) for line in str(error).splitlines() if line.strip()]
-    told = lines[0] if lines else type(error).__name__
+    message = lines[0] if lines else type(error).__name__
     output = lines[lines.index("Output:") + 1 :] if "Output:" in lines else []
     if output:
-        told += f": {next((line for line in output if 'error' in line.lower()), output[0])}"
+        message += f": {next((line for line in output if 'error' in line.lower()), output[0])}"
     if " " in (folder := tempfile.gettempdir()):
-        told += (
+        message += (
             f". The temporary folder {folder!r} has a space in its name, which torch's compiler "
             "command does not allow: set TMPDIR to another"
         )
-    return told
+    return message
 
 
 def exported(loaded: LoadedModel, *, portable: bool) -> torch.export.ExportedProgram:

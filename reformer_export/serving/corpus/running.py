@@ -354,8 +354,8 @@ def _run_on_ray(job: Job, shards: Sequence[Shard], workers: int | None) -> Itera
             num_cpus=threads,
         )
         for row in mapped.iter_rows():
-            if told := row.pop("error"):
-                name, _, message = told.partition(":")
+            if error := row.pop("error"):
+                name, _, message = error.partition(":")
                 raise getattr(errors, name, RuntimeUnavailableError)(message)
             yield Counts(**{key: int(value) for key, value in row.items()})
     except ray.exceptions.RayError as error:

@@ -60,12 +60,14 @@ def test_baselines_are_measured(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_suite_writes_tables_plots_and_json(tmp_path: Path) -> None:
-    told: list[str] = []
+    reported: list[str] = []
     training = Training(2, batch=2, every=1)
     scope = Scope((64,), 1, training, ((LINFORMER, 1, False),))
-    report = run_suite(tmp_path, scope=scope, threads=1, parts=("learning",), progress=told.append)
+    report = run_suite(
+        tmp_path, scope=scope, threads=1, parts=("learning",), progress=reported.append
+    )
     assert not report.failed
-    assert told[-1].startswith("Linformer, fill in, step 2 of 2")
+    assert reported[-1].startswith("Linformer, fill in, step 2 of 2")
     document = json.loads((tmp_path / "results.json").read_text())
     assert document["speed"] is None
     assert [one["name"] for one in document["learned"]] == ["Linformer, fill in"]

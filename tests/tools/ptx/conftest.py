@@ -23,8 +23,8 @@ def _changed() -> bool:
         ["git", "status", "--porcelain", "--", "."],
         ["git", "diff", "--name-only", "HEAD~1", "--", "."],
     )
-    told = [
+    results = [
         subprocess.run(command, cwd=FOLDER, capture_output=True, text=True, check=False)
         for command in commands
     ]
-    return any(done.returncode != 0 or done.stdout.strip() for done in told)
+    return any(done.returncode != 0 or done.stdout.strip() for done in results)

@@ -223,9 +223,9 @@ def wrong(source: Path, artifact: Artifact, tmp_path_factory: pytest.TempPathFac
 def test_a_miss(wrong: Artifact, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["verify", str(wrong.path), "--matrix", "--lengths", "13", "--batch", "1"]
     assert main([*arguments, "--out", str(tmp_path / "new" / "matrix")]) == 3
-    told = capsys.readouterr().out
-    assert "MISS" in told
-    assert "parity miss: torchscript native: a bucket differs although" in told
+    printed = capsys.readouterr().out
+    assert "MISS" in printed
+    assert "parity miss: torchscript native: a bucket differs although" in printed
     document = json.loads((tmp_path / "new" / "matrix" / "matrix.json").read_text())
     assert document["passed"] is False
     bad = [c for c in document["contenders"] if c["passed"] is False]
@@ -274,9 +274,9 @@ def test_usage(
 def test_json_and_table(portable: Artifact, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["verify", str(portable.path), "--matrix", "--lengths", "1,13", "--batch", "1"]
     assert main(arguments) == 0
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     for name in ("torchscript portable", "transformers", "3 runtimes equal to torch"):
-        assert name in told
+        assert name in printed
     assert main([*arguments, "--json"]) == 0
     document: dict[str, Any] = json.loads(capsys.readouterr().out)
     assert document["passed"] is True

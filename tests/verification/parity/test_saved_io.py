@@ -58,16 +58,16 @@ def test_polygraphy_reads_what_was_run(saved: Path, fixtures: Fixtures) -> None:
 
 def test_polygraphy_runs_the_artifact_on_it(saved: Path, fixtures: Fixtures) -> None:
     model = fixtures.artifact().format_path("onnx")
-    told = polygraphy(
+    printed = polygraphy(
         "run", model, "--onnxrt", "--load-inputs", saved / INPUTS, "--load-outputs",
         saved / OUTPUTS, "--atol", "1e-4", "--rtol", "1e-4",
     )  # fmt: skip
-    assert "PASSED" in told
+    assert "PASSED" in printed
 
 
 def test_polygraphy_inspects_the_artifact(fixtures: Fixtures) -> None:
-    told = polygraphy("inspect", "model", fixtures.artifact().format_path("onnx"))
-    assert "input_ids [dtype=int64, shape=('batch', 'sequence')]" in told
+    printed = polygraphy("inspect", "model", fixtures.artifact().format_path("onnx"))
+    assert "input_ids [dtype=int64, shape=('batch', 'sequence')]" in printed
 
 
 def test_a_folder_that_is_there_is_kept(saved: Path, fixtures: Fixtures) -> None:

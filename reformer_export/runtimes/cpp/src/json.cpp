@@ -40,10 +40,10 @@ json parse_json(std::string_view text, const std::string& where) {
     throw;
   } catch (const std::exception& error) {
     // The library's messages begin with an error number in brackets.
-    const std::string_view told = error.what();
-    const std::size_t bracket = told.front() == '[' ? told.find("] ") : told.npos;
+    const std::string_view message = error.what();
+    const std::size_t bracket = message.front() == '[' ? message.find("] ") : message.npos;
     fail(ErrorKind::artifact, where, " is not valid JSON (",
-         one_line(bracket == told.npos ? told : told.substr(bracket + 2)),
+         one_line(bracket == message.npos ? message : message.substr(bracket + 2)),
          "): the artifact is damaged, export the model again");
   }
 }
