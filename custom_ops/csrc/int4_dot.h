@@ -40,21 +40,19 @@ class Int4Step {
   Quads zero_;
 };
 
-#ifdef REFORMER_INT8_DOT
-
 // The same as multiply_int8 with the integers of a block times its step. A line of `first` has two
 // quads: one in the lower and one in the upper 4 bits. The steps of the next block are 16 numbers
 // after those of a block.
-template <int Rows, int Vectors>
-REFORMER_INT8_DOT void multiply_int4(float (&to)[Rows][Vectors * kLanes], const Int8Rows& rows,
-                                     const std::uint8_t* const* first,
-                                     const std::int8_t* const* first_step, std::int64_t blocks) {
+template <int Rows, int Vectors, typename Number>
+REFORMER_APART void multiply_int4(Floats (&to)[Rows][Vectors], const Int8Rows<Number>& rows,
+                                  const std::uint8_t* const* first,
+                                  const std::int8_t* const* first_step, std::int64_t blocks) {
   constexpr std::int64_t kLine = 16 * kQuad, kLines = kInt4Block / (2 * kQuad);
   constexpr std::int64_t kAhead = 1024;  // bytes to prefetch
-  // add_dot() takes weights with the zero point kZeroPoint if it removes that, and else with any.
+  // Dot takes weights with the zero point kZeroPoint if it removes that, and else with any.
   constexpr int kZero = kZeroPointInSums == 0 ? kZeroPoint : kInt4ZeroPoint;
   constexpr std::uint8_t kUp = kZero - kInt4ZeroPoint;
-  const Quads zeros = Quads{} + static_cast<std::uint8_t>(kZero);
+  const auto zeros = Dot<Number>::weights(Quads{} + static_cast<std::uint8_t>(kZero));
   Ints totals[Rows][Vectors]{};
   const std::uint8_t* panel[Vectors];
 #pragma GCC unroll 8
@@ -64,23 +62,26 @@ REFORMER_INT8_DOT void multiply_int4(float (&to)[Rows][Vectors * kLanes], const 
 #pragma GCC unroll 4
     for (std::int64_t line = 0; line < kLines; ++line) {
       const std::int64_t at = block * kLines + line;
-      std::int32_t lower[Rows], upper[Rows];
+      typename Dot<Number>::Four lower[Rows], upper[Rows];
 #pragma GCC unroll 2
       for (int r = 0; r < Rows; ++r) {
-        const std::int8_t* eight = rows.data + r * rows.stride + at * 2 * kQuad;
-        __builtin_memcpy(&lower[r], eight, sizeof lower[r]);
-        __builtin_memcpy(&upper[r], eight + kQuad, sizeof upper[r]);
-        of_zeros[r] = add_dot(add_dot(of_zeros[r], zeros, lower[r]), zeros, upper[r]);
+        const Number* eight = rows.data + r * rows.stride + at * 2 * kQuad;
+        lower[r] = Dot<Number>::four(eight);
+        upper[r] = Dot<Number>::four(eight + kQuad);
+        of_zeros[r] =
+            Dot<Number>::add(Dot<Number>::add(of_zeros[r], zeros, lower[r]), zeros, upper[r]);
       }
 #pragma GCC unroll 8
       for (int v = 0; v < Vectors; ++v) {
         const std::uint8_t* const pair = panel[v] + at * kLine;
         __builtin_prefetch(pair + kAhead);
         const Quads both = load_quads(pair);
-        const Quads low = (both & 15) + kUp, high = (both >> 4) + kUp;
+        const auto low = Dot<Number>::weights((both & 15) + kUp),
+                   high = Dot<Number>::weights((both >> 4) + kUp);
 #pragma GCC unroll 2
         for (int r = 0; r < Rows; ++r)
-          sums[r][v] = add_dot(add_dot(sums[r][v], low, lower[r]), high, upper[r]);
+          sums[r][v] =
+              Dot<Number>::add(Dot<Number>::add(sums[r][v], low, lower[r]), high, upper[r]);
       }
     }
 #pragma GCC unroll 8
@@ -97,9 +98,7 @@ REFORMER_INT8_DOT void multiply_int4(float (&to)[Rows][Vectors * kLanes], const 
   for (int r = 0; r < Rows; ++r)
 #pragma GCC unroll 8
     for (int v = 0; v < Vectors; ++v)
-      store(to[r] + v * kLanes, __builtin_convertvector(totals[r][v], Floats) * rows.scales[r]);
+      to[r][v] = __builtin_convertvector(totals[r][v], Floats) * rows.scales[r];
 }
-
-#endif
 
 }  // namespace reformer::REFORMER_ISA

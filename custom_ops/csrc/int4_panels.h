@@ -98,7 +98,6 @@ struct Int4Panels {
     }
   }
 
-#ifdef REFORMER_INT8_DOT
   template <typename Begin, typename Finish>
   REFORMER_INLINE void multiply_few(Int8Block<Number> rows, Range lines, std::int64_t column,
                                     std::int64_t width, Begin&& begin, Finish&& finish) const {
@@ -112,21 +111,19 @@ struct Int4Panels {
                     first[v] = data_of(at, lines.first) + lane * kQuad;
                     step[v] = steps_of(at, lines.first) + lane;
                   }
-                  const Int8Rows few{rows.data + row * rows.stride, rows.stride, rows.sums + row,
-                                     rows.scales + row};
-                  float products[Count][Vectors * kLanes];
-                  multiply_int4<Count, Vectors>(products, few, first, step,
-                                                lines.size() / kInt4Block);
+                  const Int8Rows<Number> few{rows.data + row * rows.stride, rows.stride,
+                                             rows.sums + row, rows.scales + row};
+                  Floats products[Count][Vectors];
+                  multiply_int4(products, few, first, step, lines.size() / kInt4Block);
                   Floats tile[Count][Vectors];
                   begin.template operator()<Count, Vectors>(tile, row, start);
                   for_each_vector(tile, [&](int r, int v) REFORMER_LAMBDA {
-                    tile[r][v] = load(products[r] + v * kLanes) + tile[r][v];
+                    tile[r][v] = products[r][v] + tile[r][v];
                   });
                   finish.template operator()<Count, Vectors>(tile, row, start);
                 }
               });
   }
-#endif
 };
 
 }  // namespace reformer::REFORMER_ISA

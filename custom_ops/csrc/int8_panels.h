@@ -17,8 +17,8 @@ namespace reformer::REFORMER_ISA {
 // Numbers of a row that are rounded together.
 constexpr std::int64_t kInt8Block = 512;
 
-// Rows of one segment as integers from -127 to 127. Number is std::int8_t, or float if the
-// processor has no dot product of 8-bit integers. A row is its integers times its scale.
+// Rows of one segment as integers from -127 to 127, in the order of place_in_row(). A row is its
+// integers times its scale.
 template <typename Number>
 struct Int8Block {
   const Number* data;
@@ -88,7 +88,7 @@ class Int8Segments {
     for (; i < size; ++i) {
       const std::int32_t whole = rounded(broadcast(from[i] / step))[0];
       total += whole;
-      to[i] = static_cast<Number>(whole);
+      to[place_in_row<Number>(i)] = static_cast<Number>(whole);
     }
     scales_[segment * rows + row] = step + rest;
     sums_[segment * rows + row] = total;
@@ -107,13 +107,12 @@ class Int8Segments {
     return reinterpret_cast<Ints>(x + rounder) - reinterpret_cast<Ints>(rounder);
   }
 
-  REFORMER_INLINE static void put(float* to, Ints x) {
-    store(to, __builtin_convertvector(x, Floats));
-  }
-  REFORMER_INLINE static void put(std::int8_t* to, Ints x) {
-    typedef std::int8_t Bytes __attribute__((vector_size(kLanes)));
-    const Bytes bytes = __builtin_convertvector(x, Bytes);
-    __builtin_memcpy(to, &bytes, sizeof bytes);
+  REFORMER_INLINE static void put(Number* to, Ints x) {
+    typedef Number Numbers __attribute__((vector_size(kLanes * sizeof(Number))));
+    Ints places;
+    for (int lane = 0; lane < kLanes; ++lane) places[lane] = place_in_row<Number>(lane);
+    const Numbers numbers = __builtin_convertvector(__builtin_shuffle(x, places), Numbers);
+    __builtin_memcpy(to, &numbers, sizeof numbers);
   }
 
   float* scales_;
@@ -177,6 +176,7 @@ struct Int8Panels {
       const auto run = [&]<int Count, int Vectors>(std::int64_t row,
                                                    std::int64_t start) REFORMER_LAMBDA {
         Floats products[Count][Vectors];
+        const float* scales = rows.scales + row;
         if constexpr (kIsWide) {
           const float* pointers[Count];
           for (int r = 0; r < Count; ++r) pointers[r] = rows.data + (row + r) * rows.stride;
@@ -185,15 +185,17 @@ struct Int8Panels {
               products, pointers,
               wide + start / kWeightPanel * lines.size() * kWeightPanel + start % kWeightPanel,
               lines.size() * kWeightPanel, lines.size());
-          for_each_vector(products, [&](int r, int v) REFORMER_LAMBDA {
-            products[r][v] = products[r][v] * rows.scales[row + r];
-          });
+          scale_lines(products, scales);
         } else {
-#ifdef REFORMER_INT8_DOT
-          const Int8Rows few{rows.data + row * rows.stride, rows.stride, rows.sums + row,
-                             rows.scales + row};
-          multiply_quads(products, few, panels, start, lines.size() / kQuad);
-#endif
+          const std::uint8_t* first[Vectors];
+          for (int v = 0; v < Vectors; ++v) {
+            const std::int64_t at = start + v * kLanes;
+            first[v] =
+                panels + at / kWeightPanel * kWeightPanel * depth + at % kWeightPanel * kQuad;
+          }
+          const Int8Rows<Number> few{rows.data + row * rows.stride, rows.stride, rows.sums + row,
+                                     scales};
+          multiply_int8(products, few, first, lines.size() / kQuad);
         }
         Floats tile[Count][Vectors];
         begin.template operator()<Count, Vectors>(tile, row, column + start);
@@ -220,23 +222,6 @@ struct Int8Panels {
               from[(line / kQuad * kWeightPanel + column) * kQuad + line % kQuad] - kZeroPoint);
     }
   }
-
-#ifdef REFORMER_INT8_DOT
-  template <int Count, int Vectors>
-  REFORMER_INLINE void multiply_quads(Floats (&products)[Count][Vectors], const Int8Rows& rows,
-                                      const std::uint8_t* panels, std::int64_t start,
-                                      std::int64_t quads) const {
-    const std::uint8_t* first[Vectors];
-    for (int v = 0; v < Vectors; ++v) {
-      const std::int64_t column = start + v * kLanes;
-      first[v] =
-          panels + column / kWeightPanel * kWeightPanel * depth + column % kWeightPanel * kQuad;
-    }
-    float scaled[Count][Vectors * kLanes];
-    multiply_int8<Count, Vectors>(scaled, rows, first, quads);
-    load_tile(products, scaled[0], Vectors * kLanes);
-  }
-#endif
 };
 
 }  // namespace reformer::REFORMER_ISA

@@ -12,6 +12,9 @@
 
 #define REFORMER_INLINE inline __attribute__((always_inline))
 #define REFORMER_LAMBDA __attribute__((always_inline))
+// For products that are added to something later: where the compiler sees both, it fuses them on
+// some machines, and the result differs from that of others.
+#define REFORMER_APART __attribute__((noinline))
 
 namespace reformer::REFORMER_ISA {
 

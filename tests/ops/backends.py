@@ -90,6 +90,12 @@ def native_onnxruntime(op: OpSpec, case: Case, dtype: str, *, library: Path) -> 
     return result
 
 
+def _native(isa: str) -> Backend:
+    library = isa_libraries(int8=True)[isa]
+    run = partial(native_onnxruntime, library=library)
+    return Backend(f"native-onnxruntime-{isa}", ("float32", "float16"), run)
+
+
 def _onnx_evaluator(op: OpSpec, case: Case, dtype: str) -> Array:
     """Runs the body in NumPy. fp16 can overflow here; onnxruntime's CPU kernels use fp32 for it."""
     model = make_model(op, case.attributes, dtype, "inlined")
@@ -148,14 +154,7 @@ BACKENDS: tuple[Backend, ...] = (
         if find_spec("triton")  # otherwise test_triton.py is skipped, and says why
         else []
     ),
-    *(
-        Backend(
-            f"native-onnxruntime-{isa}",
-            ("float32", "float16"),
-            partial(native_onnxruntime, library=library),
-        )
-        for isa, library in isa_libraries().items()
-    ),
+    *map(_native, isa_libraries()),
 )
 
 LINEAR_BACKENDS: dict[str, Backend] = {
@@ -164,3 +163,9 @@ LINEAR_BACKENDS: dict[str, Backend] = {
     if not (each.slow or each.name == "onnx-evaluator" or "unoptimised" in each.name)
 }
 """Those that run linear layers, by name."""
+
+QUANTISED_BACKENDS = {
+    **LINEAR_BACKENDS,
+    **{each.name: each for each in map(_native, isa_libraries(int8=True))},
+}
+"""Those that run linear layers with weights of 8 and 4 bits, by name."""

@@ -14,7 +14,7 @@ from reformer_ops import torch_ops
 from reformer_ops.core.cases import Case
 from reformer_ops.core.spec import OpSpec
 
-from .backends import LINEAR_BACKENDS
+from .backends import QUANTISED_BACKENDS
 from .tolerances import FLOOR, as_numpy, cases, exact_in, reference, torch_arguments
 
 Array = NDArray[Any]
@@ -30,14 +30,14 @@ def backends(op: OpSpec) -> dict[str, Backend]:
         return as_numpy(function(*torch_arguments(op, case, dtype)))
 
     return {
-        **{name: partial(backend.run, op) for name, backend in LINEAR_BACKENDS.items()},
+        **{name: partial(backend.run, op) for name, backend in QUANTISED_BACKENDS.items()},
         "torch": by_function,
     }
 
 
 def calls(op: OpSpec) -> Iterator[Any]:
     """Every backend, type and case."""
-    for backend, kind in LINEAR_BACKENDS.items():
+    for backend, kind in QUANTISED_BACKENDS.items():
         for dtype in kind.dtypes:
             for number, case in enumerate(cases(op)):
                 if case.name == "zeros-and-extremes" and dtype == "float16":

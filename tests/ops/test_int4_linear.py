@@ -64,7 +64,7 @@ def test_results_are_those_of_8_bits_with_the_same_integers(
 @pytest.mark.parametrize("rows", [1, 2, 97, 1700])
 def test_threads_and_rows_change_no_bit(rows: int) -> None:
     """The same rows alone, with another number of threads, or among others."""
-    for library in isa_libraries().values():
+    for library in isa_libraries(int8=True).values():
         case = make_case(1, rows, 544, 272)
         model = make_model(INT4_LINEAR, {}, "float32", "node")
         one, three = (make_session(model, library=library, threads=n) for n in (1, 3))

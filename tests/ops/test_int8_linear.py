@@ -51,7 +51,7 @@ def test_any_size(batch: int, length: int, depth: int, columns: int) -> None:
 @pytest.mark.parametrize("rows", [1, 2, 97, 800, 1700])
 def test_threads_and_rows_change_no_bit(rows: int) -> None:
     """The same rows alone, with another number of threads, or among others."""
-    for library in isa_libraries().values():
+    for library in isa_libraries(int8=True).values():
         case = make_case(1, rows, 524, 272)
         model = make_model(INT8_LINEAR, {}, "float32", "node")
         one, three = (make_session(model, library=library, threads=n) for n in (1, 3))

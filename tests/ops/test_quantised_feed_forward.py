@@ -18,7 +18,7 @@ from reformer_ops.int4_feed_forward_add.cases import make_case
 from reformer_ops.int4_feed_forward_add.spec import INT4_FEED_FORWARD_ADD
 from reformer_ops.int8_feed_forward_add.spec import INT8_FEED_FORWARD_ADD
 
-from .backends import LINEAR_BACKENDS
+from .backends import QUANTISED_BACKENDS
 from .isa_libraries import isa_libraries
 from .onnx_models import make_model, make_session
 from .tolerances import cases, exact_in, expected
@@ -28,7 +28,7 @@ QUANTISED = (INT8_FEED_FORWARD_ADD, INT4_FEED_FORWARD_ADD)
 
 
 def run(op: OpSpec, backend: str, case: Case, dtype: str) -> Array:
-    return LINEAR_BACKENDS[backend].run(op, case, dtype)
+    return QUANTISED_BACKENDS[backend].run(op, case, dtype)
 
 
 def integers(op: OpSpec, case: Case, name: str) -> Array:
@@ -41,7 +41,7 @@ def integers(op: OpSpec, case: Case, name: str) -> Array:
 
 def calls() -> Iterator[Any]:
     for op in QUANTISED:
-        for backend, kind in LINEAR_BACKENDS.items():
+        for backend, kind in QUANTISED_BACKENDS.items():
             for dtype in kind.dtypes:
                 for number, case in enumerate(cases(op)):
                     name = f"{op.name}-{backend}-{dtype}-{case.name}"
@@ -86,7 +86,7 @@ def test_results_are_those_of_8_bits_with_the_same_integers(rows: int) -> None:
     inputs = {n: a for n, a in case.inputs.items() if not n.endswith("step")}
     for name in ("up", "down"):
         inputs[f"{name}_weight"] = int8.int8_panels(integers(INT4_FEED_FORWARD_ADD, case, name))
-    for isa, library in isa_libraries().items():
+    for isa, library in isa_libraries(int8=True).items():
         backend = f"native-onnxruntime-{isa}"
         other = Case(case.name, inputs, case.attributes)
         wanted = run(INT8_FEED_FORWARD_ADD, backend, other, "float32")
@@ -108,7 +108,7 @@ def test_results_are_those_of_8_bits_with_the_same_integers(rows: int) -> None:
 def test_what_is_refused(change: dict[str, Array], message: str) -> None:
     case = make_case(1, 2, 32, 64)
     wrong = Case("", {**case.inputs, **change}, case.attributes)
-    for backend in LINEAR_BACKENDS:
+    for backend in QUANTISED_BACKENDS:
         if backend.startswith("onnx"):
             continue
         with pytest.raises(Exception, match=message):

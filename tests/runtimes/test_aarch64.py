@@ -83,10 +83,10 @@ def probing(artifact: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return folder
 
 
-def run(emulator: list[str], device: Path, *arguments: object) -> str:
-    """Run the package's reformer-run with an empty environment."""
+def run(emulator: list[str], device: Path, *arguments: object, isa: str = "") -> str:
+    """Run the package's reformer-run with an environment that has only the instruction set."""
     words = [*emulator, device / "bin/reformer-run", *arguments]
-    return command("env", "-i", *words, "--threads", 1)
+    return command("env", "-i", f"REFORMER_FORCE_ISA={isa}", *words, "--threads", 1)
 
 
 @pytest.mark.parametrize("ops", ["native", "portable"])
@@ -104,7 +104,7 @@ def test_the_buckets_and_numbers_of_x86(
             (probing, probing, ["logits", "computed_buckets.0"]),
         ):
             printed = run(emulator, device, there, *arguments, tmp_path / "arm.npz")
-            named = "native operators (neon)" if ops == "native" else "portable operators"
+            named = "native operators (neon_dot)" if ops == "native" else "portable operators"
             assert named in printed
             assert in_cpp(here, *arguments, tmp_path / "x86.npz").code == 0
             with np.load(tmp_path / "arm.npz") as arm, np.load(tmp_path / "x86.npz") as x86:
@@ -118,18 +118,19 @@ def test_the_buckets_and_numbers_of_x86(
                     np.testing.assert_array_equal(arm[name], x86[name])
 
 
+@pytest.mark.parametrize("isa", ["neon", "neon_dot"])
 @pytest.mark.parametrize("weights", ["int8", "int4"])
 def test_weights_of_fewer_bits(
-    weights: str, emulator: list[str], device: Path, fixtures: Fixtures, tmp_path: Path
+    weights: str, isa: str, emulator: list[str], device: Path, fixtures: Fixtures, tmp_path: Path
 ) -> None:
-    """By the dot product instructions. Both round a few numbers to other integers."""
+    """ARM and x86 round a few numbers to different integers."""
     config = {**WIDE, "vocab_size": 48, "feed_forward_size": 64}
     artifact = fixtures.artifact("text-generation", config, weights=weights)
     for length in (1, 40):
         np.save(tmp_path / "ids.npy", feeds(length, vocab_size=48)["input_ids"])
         arguments = [artifact.path, "--input-ids", tmp_path / "ids.npy", "--output"]
-        printed = run(emulator, device, *arguments, tmp_path / "arm.npz")
-        assert "native operators (neon)" in printed
+        printed = run(emulator, device, *arguments, tmp_path / "arm.npz", isa=isa)
+        assert f"native operators ({isa})" in printed
         assert in_cpp(*arguments, tmp_path / "x86.npz").code == 0
         with np.load(tmp_path / "arm.npz") as arm, np.load(tmp_path / "x86.npz") as x86:
             difference = np.square(arm["logits"] - x86["logits"]).mean()

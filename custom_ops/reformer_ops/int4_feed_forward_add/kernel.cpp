@@ -10,10 +10,9 @@ namespace reformer::REFORMER_ISA {
 namespace {
 
 // Weights of 4 bits. The rows that are multiplied with them are rounded to integers.
-template <typename Number>
 struct Int4Weights {
-  using Rows = Int8Segments<Number>;
-  using Panels = Int4Panels<Number>;
+  using Rows = Int8Segments<RowNumber>;
+  using Panels = Int4Panels<RowNumber>;
   static constexpr bool kHaveScales = true;
 
   static Panels panels(const void* weight, const std::int8_t* step, std::int64_t depth) {
@@ -23,10 +22,7 @@ struct Int4Weights {
 
 template <typename Stored>
 void run(const FeedForwardAddArguments& a, const Parallel& parallel) {
-#ifdef REFORMER_INT8_DOT
-  if (has_int8_dot()) return run_feed_forward<Stored, Int4Weights<std::int8_t>>(a, parallel);
-#endif
-  run_feed_forward<Stored, Int4Weights<float>>(a, parallel);
+  run_feed_forward<Stored, Int4Weights>(a, parallel);
 }
 
 }  // namespace
@@ -45,7 +41,7 @@ void int4_feed_forward_add(const FeedForwardAddArguments& a, const Parallel& par
 #ifdef REFORMER_ONCE
 namespace reformer {
 
-REFORMER_DISPATCH(int4_feed_forward_add)
+REFORMER_DISPATCH_INT8(int4_feed_forward_add)
 
 void int4_feed_forward_add(const FeedForwardAddArguments& arguments, const Parallel& parallel) {
   active_int4_feed_forward_add()(arguments, parallel);

@@ -11,12 +11,8 @@ namespace {
 
 template <typename Stored>
 void run(const Int4LinearArguments& a, const Parallel& parallel) {
-#ifdef REFORMER_INT8_DOT
-  if (has_int8_dot())
-    return run_int8_layer<Stored, std::int8_t>(
-        a, Int4Panels<std::int8_t>{a.weight, a.step, a.depth}, parallel);
-#endif
-  run_int8_layer<Stored, float>(a, Int4Panels<float>{a.weight, a.step, a.depth}, parallel);
+  const Int4Panels<RowNumber> weight{a.weight, a.step, a.depth};
+  run_int8_layer<Stored, RowNumber>(a, weight, parallel);
 }
 
 }  // namespace
@@ -35,7 +31,7 @@ void int4_linear(const Int4LinearArguments& a, const Parallel& parallel) {
 #ifdef REFORMER_ONCE
 namespace reformer {
 
-REFORMER_DISPATCH(int4_linear)
+REFORMER_DISPATCH_INT8(int4_linear)
 
 void int4_linear(const Int4LinearArguments& arguments, const Parallel& parallel) {
   active_int4_linear()(arguments, parallel);

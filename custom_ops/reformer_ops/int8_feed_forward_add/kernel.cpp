@@ -10,10 +10,9 @@ namespace reformer::REFORMER_ISA {
 namespace {
 
 // Weights of 8 bits. The rows that are multiplied with them are rounded to integers.
-template <typename Number>
 struct Int8Weights {
-  using Rows = Int8Segments<Number>;
-  using Panels = Int8Panels<Number>;
+  using Rows = Int8Segments<RowNumber>;
+  using Panels = Int8Panels<RowNumber>;
   static constexpr bool kHaveScales = true;
 
   static Panels panels(const void* weight, const std::int8_t*, std::int64_t depth) {
@@ -23,10 +22,7 @@ struct Int8Weights {
 
 template <typename Stored>
 void run(const FeedForwardAddArguments& a, const Parallel& parallel) {
-#ifdef REFORMER_INT8_DOT
-  if (has_int8_dot()) return run_feed_forward<Stored, Int8Weights<std::int8_t>>(a, parallel);
-#endif
-  run_feed_forward<Stored, Int8Weights<float>>(a, parallel);
+  run_feed_forward<Stored, Int8Weights>(a, parallel);
 }
 
 }  // namespace
@@ -45,7 +41,7 @@ void int8_feed_forward_add(const FeedForwardAddArguments& a, const Parallel& par
 #ifdef REFORMER_ONCE
 namespace reformer {
 
-REFORMER_DISPATCH(int8_feed_forward_add)
+REFORMER_DISPATCH_INT8(int8_feed_forward_add)
 
 void int8_feed_forward_add(const FeedForwardAddArguments& arguments, const Parallel& parallel) {
   active_int8_feed_forward_add()(arguments, parallel);

@@ -10,12 +10,7 @@ namespace {
 
 template <typename Stored>
 void run(const Int8LinearArguments& a, const Parallel& parallel) {
-#ifdef REFORMER_INT8_DOT
-  if (has_int8_dot())
-    return run_int8_layer<Stored, std::int8_t>(a, Int8Panels<std::int8_t>{a.weight, a.depth},
-                                               parallel);
-#endif
-  run_int8_layer<Stored, float>(a, Int8Panels<float>{a.weight, a.depth}, parallel);
+  run_int8_layer<Stored, RowNumber>(a, Int8Panels<RowNumber>{a.weight, a.depth}, parallel);
 }
 
 }  // namespace
@@ -34,7 +29,7 @@ void int8_linear(const Int8LinearArguments& a, const Parallel& parallel) {
 #ifdef REFORMER_ONCE
 namespace reformer {
 
-REFORMER_DISPATCH(int8_linear)
+REFORMER_DISPATCH_INT8(int8_linear)
 
 void int8_linear(const Int8LinearArguments& arguments, const Parallel& parallel) {
   active_int8_linear()(arguments, parallel);
