@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 from numpy.typing import NDArray
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from reformer_ops import native_status
 from reformer_ops.core.cases import Case
 
-from .gradients import DTYPES, by_portable, by_torch
+from .gradients import DTYPES, by_portable, by_torch, by_triton
 from .isa_libraries import isa_libraries
 from .torch_process import call_in
 
@@ -35,6 +36,7 @@ class Backend:
     name: str
     dtypes: tuple[str, ...]
     run: Callable[[str, Case, str], list[Array]]  # the output and the gradients
+    slow: bool = False
 
     def __str__(self) -> str:
         return self.name
@@ -43,6 +45,11 @@ class Backend:
 BACKENDS = [
     Backend("torch", DTYPES, by_torch),
     Backend("torch-portable", DTYPES, by_portable),
+    *(
+        [Backend("triton-interpreter", DTYPES, by_triton, slow=True)]
+        if find_spec("triton")  # otherwise test_triton.py is skipped, and says why
+        else []
+    ),
     *(
         # The kernels are fp32; half types are converted around them.
         Backend(f"native-{isa}", ("float32",), partial(by_isa, isa))

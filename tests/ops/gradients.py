@@ -25,6 +25,7 @@ from reformer_ops.registry import OPS, by_onnx_name
 
 from . import plain_torch, tolerances
 from .tolerances import torch_arguments
+from .triton_interpreter import interpret
 
 Array = NDArray[Any]
 
@@ -132,15 +133,27 @@ def by_torch(op_name: str, case: Case, dtype: str) -> list[Array]:
 
 
 def by_portable(op_name: str, case: Case, dtype: str) -> list[Array]:
+    return _by_kernels(PORTABLE.__getitem__, op_name, case, dtype)
+
+
+def by_triton(op_name: str, case: Case, dtype: str) -> list[Array]:
+    """The Triton kernels in the interpreter."""
+    return _by_kernels(lambda name: partial(interpret, name), op_name, case, dtype)
+
+
+def _by_kernels(
+    kernel: Callable[[str], Callable[..., Any]], op_name: str, case: Case, dtype: str
+) -> list[Array]:
+    """`kernel` gives the function of an operator by its name in torch."""
     op = by_onnx_name(op_name)
     forward = op.with_lse
     if as_taken(op, case) != forward:
         case = with_dropout(case, 0.0)
     arguments = torch_arguments(forward, case, dtype)
     tensors, attributes = arguments[: len(forward.inputs)], arguments[len(forward.inputs) :]
-    outputs = PORTABLE[forward.torch_name](*arguments)
+    outputs = kernel(forward.torch_name)(*arguments)
     gradient = upstream(case, dtype)
-    found = PORTABLE[op.backward.torch_name](*tensors, *outputs, gradient, *attributes)
+    found = kernel(op.backward.torch_name)(*tensors, *outputs, gradient, *attributes)
     return [tensor.float().numpy() for tensor in (outputs[0], *found)]
 
 

@@ -12,6 +12,8 @@ import pytest
 pytest.importorskip("triton", reason="Triton is not installed: it is made for Linux")
 
 from reformer_ops.core.errors import OpError
+from reformer_ops.sorted_chunk_attention.triton_gradients import combine_gradients
+from reformer_ops.triton.attention_backward import attention_backward
 from reformer_ops.triton.compile import TARGETS, CompilationError, Compiled, compile_launch
 from reformer_ops.triton.launch import Launch
 from reformer_ops.triton_kernels import Hashing, LayerShape, local_layer, lsh_layer
@@ -73,6 +75,44 @@ def test_no_spills_and_little_shared_memory(name: str, dtype: str, target: int) 
         assert compiled.shared_bytes <= (SHARED_IF_ASKED if target in (90, 100) else SHARED), kernel
         assert compiled.registers <= launch.max_registers, kernel
         assert compiled.num_warps == launch.num_warps, kernel
+
+
+def gradient_combinations() -> Iterator[Any]:
+    quick = {("crime-and-punishment", "float32", 90), ("enwik8-lsh", "bfloat16", 80)}
+    for name in SHAPES:
+        for dtype in TYPES:
+            for target in TARGETS:
+                if dtype != "bfloat16" or target >= 80:
+                    marks = [] if (name, dtype, target) in quick else [pytest.mark.slow]
+                    yield pytest.param(name, dtype, target, marks=marks)
+
+
+@pytest.mark.parametrize(("name", "dtype", "target"), list(gradient_combinations()))
+def test_gradients_fit_every_gpu(name: str, dtype: str, target: int) -> None:
+    shape, hashing = SHAPES[name]
+    sizes: dict[str, Any] = {
+        "dtype": dtype,
+        "heads": shape.heads,
+        "head_dim": shape.head_dim,
+        "chunk_length": shape.chunk_length,
+    }
+    launches = [
+        launch
+        for num_hashes in (None, hashing.num_hashes)
+        for launch in attention_backward(
+            **sizes,
+            num_hashes=num_hashes,
+            num_chunks_before=shape.num_chunks_before,
+            num_chunks_after=shape.num_chunks_after,
+            causal=shape.causal,
+            dropout=0.1,
+            target=target,
+        )
+    ]
+    for launch in (*launches, combine_gradients(**sizes, num_hashes=hashing.num_hashes)):
+        compiled = compile_launch(launch, target)
+        assert compiled.spill_bytes <= (512 if shape.head_dim > 128 else 128), launch.name
+        assert compiled.shared_bytes <= (56 if shape.head_dim > 128 else 48) * 1024, launch.name
 
 
 def example(target: int = 80) -> Launch:

@@ -20,6 +20,7 @@ from reformer_ops.triton.attention import (
     tile_slots,
     without_absent,
 )
+from reformer_ops.triton.dropout import dropout_constants, dropout_factors, row_keys
 from reformer_ops.triton.launch import Argument, Grid, Launch, triton_type
 from reformer_ops.triton.tiles import attention_tile
 
@@ -30,8 +31,10 @@ def chunk_attention_kernel(
     key,
     value,
     mask,
+    seed,
     length,
     output,
+    lse,
     HEADS: tl.constexpr,
     HEAD_DIM: tl.constexpr,
     CHUNK_LENGTH: tl.constexpr,
@@ -46,11 +49,15 @@ def chunk_attention_kernel(
     WIDE: tl.constexpr,
     PRECISION: tl.constexpr,
     STAGES: tl.constexpr,
+    THRESHOLD: tl.constexpr,
+    FACTOR: tl.constexpr,
 ):
     """A program computes BLOCK_M queries of one chunk, in a loop over the keys that they see.
 
     query, key, value, output  [batch, length, HEADS, HEAD_DIM]
     mask                       [batch, length] u8
+    seed                       i64, or None without dropout
+    lse                        [batch, HEADS, length] fp32, or None
 
     Keys in the future of all queries of a program are not skipped: if a query sees no other key,
     they are in its sum (docs/ops.md, "Masked and absent").
@@ -80,6 +87,8 @@ def chunk_attention_kernel(
     place = tile * BLOCK_M + tl.arange(0, BLOCK_M)
     asked = place < size
     query_position = chunk * CHUNK_LENGTH + place
+    if THRESHOLD > 0:
+        row_key = row_keys(tl.load(seed), row.to(tl.int64) * length + query_position)
 
     top = tl.full((BLOCK_M,), float("-inf"), tl.float32)
     total = tl.zeros((BLOCK_M,), tl.float32)
@@ -96,7 +105,12 @@ def chunk_attention_kernel(
             )  # fmt: skip
             scores = hide(scores * SCALE, query_position, position, valid, present, CAUSAL)
             values = load_rows(value, position, present, 0, HEADS, HEAD_DIM, BLOCK_D)
-            top, total, sums = attend(scores, values.to(tl.float32), top, total, sums, PRECISION)
+            dropped = None
+            if THRESHOLD > 0:
+                dropped = dropout_factors(row_key, position, THRESHOLD, FACTOR)
+            top, total, sums = attend(
+                scores, values.to(tl.float32), dropped, top, total, sums, PRECISION
+            )
     else:
         queries = load_rows(query, query_position, asked, 0, HEADS, HEAD_DIM, BLOCK_D)
         for start in tl.range(0, window, BLOCK_N, num_stages=STAGES):
@@ -108,9 +122,14 @@ def chunk_attention_kernel(
             scores = tl.dot(queries, tl.trans(keys), input_precision=PRECISION) * SCALE
             scores = hide_by_code(scores, query_position, query_position, code, CAUSAL, False)
             values = load_rows(value, position, present, 0, HEADS, HEAD_DIM, BLOCK_D)
-            top, total, sums = attend(scores, values, top, total, sums, PRECISION)
+            dropped = None
+            if THRESHOLD > 0:
+                dropped = dropout_factors(row_key, position, THRESHOLD, FACTOR)
+            top, total, sums = attend(scores, values, dropped, top, total, sums, PRECISION)
         total = without_absent(top, total, window, BLOCK_N)
-    sums, _ = finish(top, total, sums)
+    sums, found = finish(top, total, sums)
+    if lse is not None:
+        tl.store(lse + row.to(tl.int64) * length + query_position, found, mask=asked)
     tl.store(
         output + row_offsets(query_position, 0, HEADS, HEAD_DIM, BLOCK_D),
         sums.to(output.dtype.element_ty),
@@ -129,9 +148,16 @@ def chunk_attention(
     num_chunks_after: int,
     causal: bool,
     target: int,
+    trains: bool = False,
+    dropout: float = 0.0,
 ) -> Launch:
-    """The launch for one model type ("float32", "float16", "bfloat16"), shape and GPU."""
+    """The launch for one model type ("float32", "float16", "bfloat16"), shape and GPU.
+
+    If it `trains`, it also writes the logsumexps.
+    """
     element = triton_type(dtype)
+    seed = (Argument("seed", "*i64"),) if dropout else ()
+    lse = (Argument("lse", "*fp32"),) if trains else ()
     tile = attention_tile(dtype, head_dim, chunk_length, target, is_sorted=False)
     return Launch(
         kernel=chunk_attention_kernel,
@@ -140,9 +166,12 @@ def chunk_attention(
             Argument("key", f"*{element}"),
             Argument("value", f"*{element}"),
             Argument("mask", "*u8"),
+            *seed,
         ),
-        outputs=(Argument("output", f"*{element}"),),
+        outputs=(Argument("output", f"*{element}"), *lse),
         constants={
+            **({} if seed else {"seed": None}),
+            **({} if lse else {"lse": None}),
             "HEADS": heads,
             "HEAD_DIM": head_dim,
             "CHUNK_LENGTH": chunk_length,
@@ -151,6 +180,7 @@ def chunk_attention(
             "CAUSAL": causal,
             "SCALE": 1.0 / math.sqrt(head_dim),
             **tile.constants(head_dim),
+            **dropout_constants(dropout),
         },
         grid=Grid(times=heads * -(-chunk_length // tile.queries), divisor=chunk_length),
         num_warps=tile.num_warps,

@@ -67,8 +67,8 @@ def register(
         NativeLibraryError: the loaded library does not have the operator, or has another schema.
     """
     kernel = _implement(op, check, portable, fake)
-    if on_gpu and requested() != "portable":
-        _LIBRARY.impl(op.torch_name, partial(_on_cuda, op, check, kernel), "CUDA")
+    if on_gpu:
+        _implement_on_cuda(op, op, check, kernel)
     if gradients is None:
         return
 
@@ -87,9 +87,11 @@ def register(
 
     # Errors name the operator that the user called.
     check_with_lse = partial(check_attention, replace(op.with_lse, torch_name=op.torch_name))
-    _implement(op.with_lse, check_with_lse, gradients.with_lse, fake_with_lse)
+    kernel = _implement(op.with_lse, check_with_lse, gradients.with_lse, fake_with_lse)
+    _implement_on_cuda(op.with_lse, op, check_with_lse, kernel)
     check_backward = partial(check_attention, op.backward)
-    _implement(op.backward, check_backward, gradients.backward, fake_backward)
+    kernel = _implement(op.backward, check_backward, gradients.backward, fake_backward)
+    _implement_on_cuda(op.backward, op, check_backward, kernel)
     torch.library.register_autograd(
         f"{DOMAIN}::{op.with_lse.torch_name}",
         partial(_backward, op),
@@ -157,14 +159,23 @@ def _implement(
     return kernel
 
 
+def _implement_on_cuda(
+    op: OpSpec, owner: OpSpec, check: Callable[..., object], portable: Callable[..., Any]
+) -> None:
+    """Run the Triton kernels of `owner`'s folder on CUDA, unless REFORMER_OPS=portable."""
+    if requested() != "portable":
+        _LIBRARY.impl(op.torch_name, partial(_on_cuda, op, owner, check, portable), "CUDA")
+
+
 def _on_cuda(
     op: OpSpec,
+    owner: OpSpec,
     check: Callable[..., object],
-    portable: Callable[..., torch.Tensor],
+    portable: Callable[..., Any],
     *arguments: Any,
-) -> torch.Tensor:
+) -> Any:
     """Run the Triton kernels if Triton is installed; torch for CUDA installs it."""
-    kernels = None if arguments[0].dtype == torch.float64 else _triton_kernels(op)
+    kernels = None if arguments[0].dtype == torch.float64 else _triton_kernels(op, owner)
     if kernels is None:
         return portable(*arguments)
     check(*arguments)
@@ -172,8 +183,8 @@ def _on_cuda(
 
 
 @cache
-def _triton_kernels(op: OpSpec) -> Callable[..., torch.Tensor] | None:
-    """The function in `<op>/triton_op.py`.
+def _triton_kernels(op: OpSpec, owner: OpSpec) -> Callable[..., Any] | None:
+    """The function of `op` in `<owner>/triton_op.py`.
 
     Without Triton this is None, or an error if REFORMER_OPS=native.
     """
@@ -187,8 +198,8 @@ def _triton_kernels(op: OpSpec) -> Callable[..., torch.Tensor] | None:
             ) from error
         _logger.warning("%s; the portable operators run instead, slowly", reason)
         return None
-    module = importlib.import_module(f"reformer_ops.{op.torch_name}.triton_op")
-    function: Callable[..., torch.Tensor] = getattr(module, op.torch_name)
+    module = importlib.import_module(f"reformer_ops.{owner.torch_name}.triton_op")
+    function: Callable[..., Any] = getattr(module, op.torch_name)
     return function
 
 

@@ -23,6 +23,7 @@ from reformer_ops.triton.attention import (
     tile_slots,
     without_absent,
 )
+from reformer_ops.triton.dropout import dropout_constants, dropout_factors, row_keys
 from reformer_ops.triton.launch import Argument, Grid, Launch, padded, triton_type
 from reformer_ops.triton.tiles import attention_tile
 
@@ -40,6 +41,7 @@ def attend_rounds_kernel(
     mask,
     codes,
     scales,
+    seed,
     length,
     outputs,
     lse,
@@ -58,6 +60,8 @@ def attend_rounds_kernel(
     WIDE: tl.constexpr,
     PRECISION: tl.constexpr,
     STAGES: tl.constexpr,
+    THRESHOLD: tl.constexpr,
+    FACTOR: tl.constexpr,
 ):
     """A program has BLOCK_M queries of one chunk and iterates over the keys of the chunks they see.
 
@@ -66,6 +70,7 @@ def attend_rounds_kernel(
     mask              [batch, length] u8
     codes, scales     [batch, HEADS, NUM_HASHES, length] i32, fp32: outputs of `describe_keys` (then
                       order and mask are None), or None
+    seed              i64, or None without dropout
     outputs           [batch, NUM_HASHES, length, HEADS, HEAD_DIM], in the order of the sequence
     lse               [batch, NUM_HASHES, length, HEADS] fp32
 
@@ -79,6 +84,8 @@ def attend_rounds_kernel(
     tile = program % tiles
     chunk = program // tiles % ring
     row = program // tiles // ring  # among all heads of all sequences
+    rows = tl.num_programs(0) // tiles // ring
+    round_slots = chunks_a_round * CHUNK_LENGTH
 
     is_sorted = length > CHUNK_LENGTH
     in_order = tl.where(is_sorted, NUM_HASHES * length, 0)
@@ -113,6 +120,11 @@ def attend_rounds_kernel(
         query_code = tl.load(codes + slot, mask=asked, other=0)
         query_position = position_of(query_code)
 
+    hash_round = tl.where(is_sorted, chunk // chunks_a_round, 0)
+    if THRESHOLD > 0:
+        first = (hash_round * rows + row).to(tl.int64) * length
+        row_key = row_keys(tl.load(seed), first + query_position)
+
     top = tl.full((BLOCK_M,), float("-inf"), tl.float32)
     total = tl.zeros((BLOCK_M,), tl.float32)
     output = tl.zeros((BLOCK_M, BLOCK_D), tl.float32)
@@ -133,8 +145,12 @@ def attend_rounds_kernel(
             own = tl.where(present, position, -1)
             scores = tl.where(query_position[:, None] == own[None, :], _SELF, scores)
             values = load_rows(value, position, present, 0, HEADS, HEAD_DIM, BLOCK_D)
+            dropped = None
+            if THRESHOLD > 0:
+                columns = key_slot // round_slots * length + position
+                dropped = dropout_factors(row_key, columns, THRESHOLD, FACTOR)
             top, total, output = attend(
-                scores, values.to(tl.float32), top, total, output, PRECISION
+                scores, values.to(tl.float32), dropped, top, total, output, PRECISION
             )
     else:
         queries = load_rows(query_key, query_position, asked, 0, HEADS, HEAD_DIM, BLOCK_D)
@@ -157,11 +173,14 @@ def attend_rounds_kernel(
                 scale = key_scale(tl.sum(wide * wide, axis=1), HEAD_DIM, ROOT)
             scores = tl.dot(queries, tl.trans(keys), input_precision=PRECISION) * scale[None, :]
             scores = hide_by_code(scores, query_position, query_code, code, CAUSAL, True)
-            top, total, output = attend(scores, values, top, total, output, PRECISION)
+            dropped = None
+            if THRESHOLD > 0:
+                columns = key_slot // round_slots * length + position
+                dropped = dropout_factors(row_key, columns, THRESHOLD, FACTOR)
+            top, total, output = attend(scores, values, dropped, top, total, output, PRECISION)
         total = without_absent(top, total, window, BLOCK_N)
     output, found = finish(top, total, output)
 
-    hash_round = tl.where(is_sorted, chunk // chunks_a_round, 0)
     first_row = (sequence * NUM_HASHES + hash_round) * length * HEADS + head
     tl.store(lse + first_row + query_position.to(tl.int64) * HEADS, found, mask=asked)
     tl.store(
@@ -259,6 +278,7 @@ def attend_rounds(
     causal: bool,
     target: int,
     described: bool = False,
+    dropout: float = 0.0,
 ) -> Launch:
     """The launch for one model type ("float32", "float16", "bfloat16"), shape and GPU.
 
@@ -269,16 +289,19 @@ def attend_rounds(
     plain = (Argument("order", "*i32"), Argument("mask", "*u8"))
     described_inputs = (Argument("codes", "*i32"), Argument("scales", "*fp32"))
     absent = plain if described else described_inputs
+    seed = (Argument("seed", "*i64"),) if dropout else ()
     return Launch(
         kernel=attend_rounds_kernel,
         inputs=(
             Argument("query_key", f"*{element}"),
             Argument("value", f"*{element}"),
             *(described_inputs if described else plain),
+            *seed,
         ),
         outputs=(Argument("outputs", f"*{element}"), Argument("lse", "*fp32")),
         constants={
             **{argument.name: None for argument in absent},
+            **({} if seed else {"seed": None}),
             "HEADS": heads,
             "HEAD_DIM": head_dim,
             "NUM_HASHES": num_hashes,
@@ -288,6 +311,7 @@ def attend_rounds(
             "CAUSAL": causal,
             "ROOT": math.sqrt(head_dim),
             **tile.constants(head_dim),
+            **dropout_constants(dropout),
         },
         grid=Grid(
             times=heads * num_hashes * -(-chunk_length // tile.queries), divisor=chunk_length

@@ -193,8 +193,10 @@ def hide(scores, query_position, key_position, valid, present, CAUSAL: tl.conste
 
 
 @triton.jit
-def attend(scores, values, top, total, output, PRECISION: tl.constexpr):
+def attend(scores, values, dropped, top, total, output, PRECISION: tl.constexpr):
     """One step of the online softmax: (top, total, output) including these keys.
+
+    `dropped` has dropout's factors for the weights, or is None.
 
     Weights are at most 1 and rounded to the values' type for the tensor cores; all sums are fp32.
     The exponential is natural, not a power of two: near SELF and MASKED the rounding of fp32 scores
@@ -205,6 +207,8 @@ def attend(scores, values, top, total, output, PRECISION: tl.constexpr):
     weights = tl.exp(scores - new_top[:, None])
     total = total * fade + tl.sum(weights, axis=1)
     output = output * fade[:, None]
+    if dropped is not None:
+        weights = weights * dropped
     output = tl.dot(weights.to(values.dtype), values, acc=output, input_precision=PRECISION)
     return new_top, total, output
 

@@ -6,7 +6,7 @@ output: registers, spills, and a limit of 48 KB of shared memory. Nothing is tun
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from reformer_ops.triton.launch import padded
@@ -107,6 +107,27 @@ def attention_tile(
         num_warps=queries // 16,
         num_stages=2 if width <= 64 else 1,
         max_registers=255,
+    )
+
+
+def backward_tile(
+    dtype: str, head_dim: int, chunk_length: int, target: int, *, is_sorted: bool
+) -> Tile:
+    """The tile for the gradients of either attention. No GPU has run it.
+
+    Products have the precision of the forward pass: scores that are computed again must be rounded
+    as they were, because their exponentials are relative to its logsumexps.
+    """
+    forward = attention_tile(dtype, head_dim, chunk_length, target, is_sorted=is_sorted)
+    width = padded(head_dim)
+    if forward.wide or dtype == "float32":
+        rows = 32 if width <= 64 else 16
+    else:
+        rows = 64 if width <= 64 else 32
+    rows = min(rows, padded(chunk_length))
+    num_warps = 4 if width <= _LONGEST_ROW else 8
+    return replace(
+        forward, queries=rows, keys=rows, num_warps=num_warps, num_stages=1, max_registers=255
     )
 
 

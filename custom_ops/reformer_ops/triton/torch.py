@@ -28,6 +28,12 @@ def on_device_of(tensor: torch.Tensor) -> AbstractContextManager[object]:
     return torch.cuda.device_of(tensor)
 
 
+def delta_of(output: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+    """`gradient . output` of each query in fp32, `[batch, heads, length]`."""
+    products = output.to(torch.float32) * gradient
+    return products.sum(dim=-1).transpose(1, 2).contiguous()
+
+
 def as_bytes(mask: torch.Tensor) -> torch.Tensor:
     """A mask in the layout of the kernels: one byte for each token."""
     return mask.contiguous().view(torch.uint8)

@@ -26,6 +26,7 @@ STORED = {
     "*fp16": np.float16,
     "*bf16": np.uint16,
     "*i32": np.int32,
+    "*i64": np.int64,
     "*u8": np.uint8,
 }
 """The NumPy types of a kernel's arguments; bfloat16 is stored as its bits."""
