@@ -138,6 +138,9 @@ class OnnxRuntimeRunner:
             threads=self._options.threads,
             kernels=onnxruntime_cuda.kernels_of(self._artifact) if on_kernels else None,
         )
+        # ONNX Runtime also rounds the inputs of products that follow a DequantizeLinear, unless its
+        # fusions are off. Graphs for TensorRT have such products.
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
         # On a GPU, ONNX Runtime also prints errors that it raises.
         options.log_severity_level = 4 if self._on_gpu else 3
         options.add_session_config_entry(

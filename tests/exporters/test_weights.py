@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import onnxruntime
 import pytest
 from onnx import TensorProto
@@ -22,9 +23,11 @@ from reformer_export import (
     verify_artifact,
 )
 from reformer_export.artifact import Artifact
+from reformer_export.artifact.engine import ENGINE
 from reformer_export.artifact.manifest import WeightsRecord
 from reformer_export.errors import ParityError, UsageError
 from reformer_export.exporters.cuda.export import add_cuda_kernels
+from reformer_export.exporters.tensorrt.graph import lower
 
 from ..models.configs import WIDE
 from ..runtimes.programs import in_cpp
@@ -319,6 +322,49 @@ def test_gpus_take_all_bits(artifact: Artifact, tmp_path: Path) -> None:
         add_cuda_kernels(artifact.path, targets=["sm90"])
 
 
-def test_engines_take_all_bits(artifact: Artifact, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="has weights of int8, which engines do not take"):
+@pytest.mark.parametrize(
+    ("weights", "dtype"),
+    [
+        ("int8", "fp32"),
+        *(
+            pytest.param(*more, marks=pytest.mark.slow)
+            for more in (("int8", "fp16"), ("int8", "bf16"), ("int4", "fp32"), ("int4", "fp16"))
+        ),
+    ],
+)
+def test_an_engine_contains_the_integers_of_the_weights(
+    weights: str, dtype: str, fixtures: Fixtures, tmp_path: Path
+) -> None:
+    artifact = fixtures.artifact(TASK, FOR_4_BITS, weights=weights)
+    engine = to_tensorrt(artifact.path, tmp_path / "engine", flavor="rtx", dtype=dtype)
+    parity = engine.record.parity
+    assert parity is not None
+    assert parity["passed"] is True
+    if dtype == "fp32":  # only the weights are rounded, as in the reference
+        assert parity["worst_error"] < 1e-4
+    model = ir.load(artifact.format_path("onnx"))
+    lower(model, dtype)
+    matrices = [
+        value.const_value.numpy()
+        for value in model.graph.initializers.values()
+        if value.const_value is not None and value.dtype == ir.DataType.INT8
+    ]
+    assert len(matrices) == engine.record.layer_types()["dequantize"] > 20
+    stored = (engine.path / ENGINE).read_bytes()
+    for matrix in matrices:
+        assert matrix.tobytes() in stored or matrix.T.tobytes() in stored
+
+
+@pytest.mark.slow
+def test_an_engine_from_weights_in_fp16(fixtures: Fixtures, tmp_path: Path) -> None:
+    artifact = fixtures.artifact(TASK, MODEL, weights="fp16")
+    engine = to_tensorrt(artifact.path, tmp_path / "engine", flavor="rtx", dtype="fp16")
+    assert engine.record.parity is not None
+    assert engine.record.parity["passed"] is True
+
+
+def test_an_engine_needs_the_operators(fixtures: Fixtures, tmp_path: Path) -> None:
+    artifact = fixtures.artifact(TASK, MODEL, weights="int8", ops="portable")
+    with pytest.raises(UsageError, match="exported with --ops portable, so its operators"):
         to_tensorrt(artifact.path, tmp_path / "engine", flavor="rtx")
+    assert not (tmp_path / "engine").exists()

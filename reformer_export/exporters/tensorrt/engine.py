@@ -116,11 +116,6 @@ def plan_engine(artifact: Artifact, options: TensorRTOptions) -> EnginePlan:
             f"{artifact.path} holds no {ONNX}, but {' and '.join(artifact.formats)}: engines are "
             "built from model.onnx, add it with reformer-export to-onnx"
         )
-    if weights := artifact.manifest.weights:
-        raise UsageError(
-            f"{artifact.path} has weights of {weights.type}, which engines do not take: export the "
-            "model without --weights"
-        )
     dtype = _dtype(artifact, options.dtype)
     profiles = make_profiles(
         artifact.signature, options.min_shapes, options.opt_shapes, options.max_shapes
@@ -293,7 +288,14 @@ def _dtype(artifact: Artifact, wanted: str | None) -> str:
             f"--dtype {dtype}: the weights of this artifact are rounded to {own} already; export "
             "it in fp32 first"
         )
-    if artifact.manifest.formats[ONNX].ops == "portable" and dtype != "fp32":
+    portable = artifact.manifest.formats[ONNX].ops == "portable"
+    weights = artifact.manifest.weights
+    if portable and weights is not None and weights.rounds_inputs:
+        raise UsageError(
+            f"{artifact.path} has weights of {weights.type} and was exported with --ops portable, "
+            "so its operators are written out for the CPU: export it with --ops auto"
+        )
+    if portable and dtype != "fp32":
         raise UsageError(
             f"--dtype {dtype}: {artifact.path} was exported with --ops portable, so its operators "
             "are written out in their types: export it with --ops auto"

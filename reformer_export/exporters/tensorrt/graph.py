@@ -17,6 +17,7 @@ from reformer_export.errors import ExportError
 from reformer_export.exporters.onnx.linear import write_linear_out
 from reformer_export.exporters.onnx.lint import lint
 from reformer_export.exporters.onnx.passes import inline_bodies, write_norms_out
+from reformer_export.exporters.tensorrt.weights import write_quantised_out
 from reformer_ops.core.onnx_writer import OnnxWriter
 from reformer_ops.core.spec import DOMAIN, OpSpec
 from reformer_ops.onnx_bodies import write_body
@@ -61,6 +62,7 @@ def set_types(model: ir.Model, dtype: str) -> None:
     """
     float_type = IR_TYPES[dtype]
     write_norms_out(model)
+    write_quantised_out(model)
     write_linear_out(model)
     model.functions.clear()  # they are written in the former type
     if float_type == ir.DataType.FLOAT:
