@@ -37,6 +37,12 @@ _PACKAGES = {
     "transformers": "verify against Hugging Face",
     "tokenizers": "run --text with a tokenizer.json",
     "sentencepiece": "run --text with a spiece.model",
+    "starlette": "serve",
+    "uvicorn": "serve",
+    "orjson": "serve",
+    "prometheus-client": "serve",
+    "pyarrow": "map",
+    "ray": "map without --local",
 }
 
 
