@@ -32,12 +32,15 @@ class RunnerOptions:
         device: the device that runs the model.
         cuda_graph: on a GPU, "auto" captures runs as CUDA graphs when a shape is repeated; "off"
             captures none.
+        spinning: threads that wait for the next operator keep their core busy, which is faster
+            unless other processes need the cores. Only ONNX Runtime can be told not to.
     """
 
     threads: int | None = None
     ops: Choice = "auto"
     device: Device = field(default_factory=lambda: Device(CPU))
     cuda_graph: GraphChoice = "auto"
+    spinning: bool = True
 
 
 class Runner(Protocol):

@@ -141,6 +141,8 @@ class OnnxRuntimeRunner:
         # ONNX Runtime also rounds the inputs of products that follow a DequantizeLinear, unless its
         # fusions are off. Graphs for TensorRT have such products.
         options.add_session_config_entry("session.disable_quant_qdq", "1")
+        if not self._options.spinning:
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         # On a GPU, ONNX Runtime also prints errors that it raises.
         options.log_severity_level = 4 if self._on_gpu else 3
         options.add_session_config_entry(

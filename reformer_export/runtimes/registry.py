@@ -105,6 +105,7 @@ def open_runner(
     ops: Choice = "auto",
     device: str = CPU,
     cuda_graph: GraphChoice = "auto",
+    spinning: bool = True,
 ) -> Runner:
     """Open an artifact, or a TensorRT engine, for inference.
 
@@ -119,6 +120,8 @@ def open_runner(
         device: "cpu", "cuda" or "cuda:N". Engines run on the first GPU.
         cuda_graph: on a GPU, "auto" captures runs as CUDA graphs when a shape is repeated; "off"
             captures none.
+        spinning: threads that wait for the next operator keep their core busy, which is faster
+            unless other processes need the cores. Only ONNX Runtime can be told not to.
 
     Raises:
         UsageError: the runtime or the device is unknown, the artifact does not hold the runtime's
@@ -154,7 +157,8 @@ def open_runner(
         raise UsageError(
             f"{name} does not run on {place}: choose one of {', '.join(able)}, or another device"
         )
-    return RUNTIMES[name].open(opened, RunnerOptions(threads, ops, place, cuda_graph))
+    options = RunnerOptions(threads, ops, place, cuda_graph, spinning)
+    return RUNTIMES[name].open(opened, options)
 
 
 def check_runtime(artifact: Artifact, name: str) -> None:

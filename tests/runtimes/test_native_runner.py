@@ -12,6 +12,7 @@ import pytest
 from reformer_export.artifact import Artifact
 from reformer_export.errors import UsageError
 from reformer_export.runtimes import ProbingRunner, Runner, open_runner
+from reformer_export.runtimes.onnxruntime import OnnxRuntimeRunner
 from reformer_ops.core import native
 from reformer_ops.core.errors import NativeLibraryError
 
@@ -55,6 +56,18 @@ def test_both_ways_in_half_precision(fixtures: Fixtures) -> None:
     wanted = portable.probe(inputs)
     found = ours.probe(inputs, wanted.buckets)
     assert worst_error(found.outputs, wanted.outputs) < 5e-3
+
+
+def test_threads_that_do_not_spin_compute_the_same(fixtures: Fixtures) -> None:
+    artifact = fixtures.artifact()
+    usual, sparing = (
+        open_runner(artifact, threads=2, spinning=spinning) for spinning in (True, False)
+    )
+    assert isinstance(sparing, OnnxRuntimeRunner)
+    options = sparing._session.get_session_options()
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+    inputs = feeds(120, 3)
+    assert worst_error(sparing.run(inputs), usual.run(inputs)) == 0
 
 
 def test_the_description_tells(fixtures: Fixtures) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from reformer_export.host.optional import require
@@ -28,5 +29,6 @@ def write_json(document: Mapping[str, Any]) -> bytes:
     return text
 
 
+@cache
 def _orjson() -> Any:
     return require("orjson", purpose="serving", package="reformer-export[serve]")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -11,12 +10,10 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+from reformer_export.serving.server.channel import SPAWN, Channel
 from reformer_export.serving.server.messages import Answer, Message
 from reformer_export.serving.server.settings import ModelOptions
 from reformer_export.serving.server.worker import work
-
-# Not "fork": the server has threads, and a runtime that was opened before a fork may hang.
-_SPAWN = multiprocessing.get_context("spawn")
 
 
 class WorkerProcess:
@@ -36,8 +33,8 @@ class WorkerProcess:
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._answered, self._ended = answered, ended
-        self._connection, theirs = _SPAWN.Pipe()
-        self._process = _SPAWN.Process(
+        self._channel, theirs = Channel.pair()
+        self._process = SPAWN.Process(
             target=work, args=(theirs, folder, options, generates), daemon=True
         )
         self._process.start()
@@ -68,12 +65,12 @@ class WorkerProcess:
 
     def _send(self, message: Message) -> None:
         with suppress(OSError):  # the reader reports the end
-            self._connection.send(message)
+            self._channel.send(message)
 
     def _read(self) -> None:
         with suppress(EOFError, OSError):
             while True:
-                self._call(self._answered, self._connection.recv())
+                self._call(self._answered, self._channel.receive())
         self._process.join()
         self._call(self._ended)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -187,7 +188,12 @@ class _Serving:
                 yield  # the handlers below replace uvicorn's
 
         config = uvicorn.Config(
-            app, lifespan="off", log_config=None, access_log=False, server_header=False
+            app,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,  # nothing here reads the client's address
         )
         server = Server(config)
         signals: asyncio.Queue[None] = asyncio.Queue()
@@ -210,6 +216,7 @@ class _Serving:
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, signals.put_nowait, None)
         stopping = asyncio.create_task(stop())
+        gc.freeze()  # a garbage collection need not search what exists by now
         started()  # connections wait until uvicorn accepts them
         await server.serve(sockets=[self.listener])
         stopping.cancel()

@@ -157,12 +157,13 @@ class Scheduler:
         self._metrics = metrics
         self._open_worker = open_worker
         self._workers = [_Worker() for _ in range(workers)]
-        self._waiting: dict[_Job, None] = {}
+        self._inferences: dict[_Inference, None] = {}  # those that wait, in order
+        self._generations: dict[_Generation, None] = {}
         self._numbers = itertools.count()
         self._started: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._closing = False
         metrics.watch(
-            queue=lambda: len(self._waiting),
+            queue=lambda: self._waiting,
             workers=lambda: sum(worker.ready for worker in self._workers),
         )
 
@@ -229,19 +230,26 @@ class Scheduler:
                 f"server takes {self._limits.tokens}: send less, or start it with --max-tokens",
             )
 
-    # The queue
+    # The queues
+
+    @property
+    def _waiting(self) -> int:
+        return len(self._inferences) + len(self._generations)
+
+    def _queue_of(self, job: _Job) -> dict[Any, None]:
+        return self._inferences if isinstance(job, _Inference) else self._generations
 
     def _admit(self, jobs: list[Any]) -> None:
-        if len(self._waiting) + len(jobs) > self._limits.queue:
+        if self._waiting + len(jobs) > self._limits.queue:
             raise RequestError(
-                429, f"{len(self._waiting)} requests are waiting, which is the limit: try again"
+                429, f"{self._waiting} requests are waiting, which is the limit: try again"
             )
         for job in jobs:
             self._wait(job)
         self._dispatch()
 
     def _wait(self, job: _Job) -> None:
-        self._waiting[job] = None
+        self._queue_of(job)[job] = None
         self._set_deadline(job, self._limits.queue_seconds, self._expire)
 
     def _set_deadline(self, job: _Job, seconds: float, end: Callable[[Any], None]) -> None:
@@ -250,7 +258,7 @@ class Scheduler:
         job.deadline = asyncio.get_running_loop().call_later(seconds, end, job)
 
     def _expire(self, job: _Job) -> None:
-        del self._waiting[job]
+        del self._queue_of(job)[job]
         job.fail(
             RequestError(
                 503, f"no worker was free within {self._limits.queue_seconds:g} seconds: try again"
@@ -259,7 +267,7 @@ class Scheduler:
 
     def _take(self, job: _Job) -> None:
         """A worker gets the job."""
-        del self._waiting[job]
+        del self._queue_of(job)[job]
         self._set_deadline(job, self._limits.run_seconds, self._overrun)
         self._metrics.queue_seconds.observe(time.monotonic() - job.since)
 
@@ -275,7 +283,7 @@ class Scheduler:
         """Nobody waits for the job any more: it is complete, or its client is gone."""
         if job.deadline is not None:
             job.deadline.cancel()
-        self._waiting.pop(job, None)
+        self._queue_of(job).pop(job, None)
         if not isinstance(job, _Generation):
             return
         for worker in self._workers:
@@ -288,7 +296,7 @@ class Scheduler:
         for worker in self._workers:
             if worker.ready and not worker.batch and (batch := self._next_batch()):
                 self._run(worker, batch)
-        for job in [each for each in self._waiting if isinstance(each, _Generation)]:
+        for job in list(self._generations):
             able = [worker for worker in self._workers if worker.ready]
             if not able:
                 return
@@ -302,7 +310,7 @@ class Scheduler:
 
     def _next_batch(self) -> list[_Inference]:
         """The first waiting inference, and later ones that may share its batch."""
-        jobs = [job for job in self._waiting if isinstance(job, _Inference)]
+        jobs = list(self._inferences)
         if not jobs or jobs[0].alone:
             return jobs[:1]
         batch, tokens = jobs[:1], jobs[0].tokens
@@ -364,16 +372,19 @@ class Scheduler:
         parts = self._batching.split(answer.outputs, [job.shape for job in batch])
         for job, outputs in zip(batch, parts, strict=True):
             if not job.future.done():
-                job.future.set_result(outputs)
+                # The next batch overwrites the memory that the worker shares.
+                job.future.set_result({name: array.copy() for name, array in outputs.items()})
 
     def _wait_again(self, jobs: Iterable[_Job]) -> None:
         """Put jobs at the head of the queue, each alone, so that none fails because of another."""
-        later, self._waiting = self._waiting, {}
+        inferences, self._inferences = self._inferences, {}
+        generations, self._generations = self._generations, {}
         for job in jobs:
             job.alone = True
             if not (isinstance(job, _Inference) and job.future.done()):
                 self._wait(job)
-        self._waiting |= later
+        self._inferences |= inferences
+        self._generations |= generations
 
     def _ended(self, worker: _Worker) -> None:
         """A worker process has ended: its jobs go to another one, and it is replaced."""

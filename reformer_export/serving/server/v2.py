@@ -109,10 +109,10 @@ def parse(body: bytes, json_size: str | None, known: tuple[TensorSpec, ...]) -> 
 
 def answer(
     name: str, request: InferRequest, outputs: Mapping[str, NDArray[Any]]
-) -> tuple[bytes, int | None]:
-    """The body of the response, and the size of its JSON part if binary tensors follow it."""
+) -> tuple[bytes, list[memoryview]]:
+    """The JSON part of the response, and the binary tensors that follow it."""
     tensors: list[dict[str, Any]] = []
-    blobs: list[bytes] = []
+    blobs: list[memoryview] = []
     for output, as_bytes in request.outputs.items():
         array = np.ascontiguousarray(outputs[output])
         tensor: dict[str, Any] = {
@@ -121,8 +121,8 @@ def answer(
             "datatype": _TYPES[array.dtype.name],
         }
         if as_bytes:
-            blobs.append(array.tobytes())
-            tensor["parameters"] = {"binary_data_size": len(blobs[-1])}
+            blobs.append(array.reshape(-1).view(np.uint8).data)
+            tensor["parameters"] = {"binary_data_size": array.nbytes}
         else:
             flat = array.ravel()
             tensor["data"] = flat if flat.dtype.name != "bfloat16" else flat.astype(np.float32)
@@ -130,8 +130,7 @@ def answer(
     document = {"model_name": name, "model_version": _VERSION, "outputs": tensors}
     if request.id is not None:
         document["id"] = request.id
-    text = write_json(document)
-    return b"".join([text, *blobs]), len(text) if blobs else None
+    return write_json(document), blobs
 
 
 def _bad(message: str) -> RequestError:

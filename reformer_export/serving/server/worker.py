@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 from contextlib import suppress
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from reformer_export.errors import ReformerError
 from reformer_export.generation.generator import open_generator
 from reformer_export.runtimes import open_runner
 from reformer_export.runtimes.base import Runner
+from reformer_export.serving.server.channel import Channel
 from reformer_export.serving.server.messages import (
     Answer,
     Cancel,
@@ -31,20 +31,18 @@ from reformer_export.serving.server.settings import ModelOptions
 _WARM_UP = np.zeros((1, 1), np.int64)
 
 
-def work(connection: Connection, folder: Path, options: ModelOptions, generates: bool) -> None:
-    """Serve the messages of `connection` until it is closed or sends None."""
+def work(channel: Channel, folder: Path, options: ModelOptions, generates: bool) -> None:
+    """Serve the messages of `channel` until it is closed or sends None."""
     # The server ends its workers; a signal to the whole process group must not.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     with suppress(EOFError, OSError):  # the server is gone
-        worker = _open(connection, folder, options, generates)
+        worker = _open(channel, folder, options, generates)
         if worker is not None:
             worker.run()
 
 
-def _open(
-    connection: Connection, folder: Path, options: ModelOptions, generates: bool
-) -> _Worker | None:
+def _open(channel: Channel, folder: Path, options: ModelOptions, generates: bool) -> _Worker | None:
     try:
         # The server has compared the hashes.
         artifact = Artifact.open(folder, check_hashes=False)
@@ -54,6 +52,7 @@ def _open(
             threads=options.threads,
             ops=options.ops,
             device=options.device,
+            spinning=False,  # the server and its clients need the cores, too
         )
         runner.run({"input_ids": _WARM_UP})
         sequences = None
@@ -67,23 +66,23 @@ def _open(
             generator.generate(_WARM_UP, max_new_tokens=2)
             sequences = Sequences(generator)
     except (ReformerError, OSError, MemoryError) as error:
-        connection.send(Unusable(str(error) or type(error).__name__))
+        channel.send(Unusable(str(error) or type(error).__name__))
         return None
-    connection.send(Ready(runner.description))
-    return _Worker(connection, runner, sequences)
+    channel.send(Ready(runner.description))
+    return _Worker(channel, runner, sequences)
 
 
 class _Worker:
-    def __init__(self, connection: Connection, runner: Runner, sequences: Sequences | None) -> None:
-        self._connection = connection
+    def __init__(self, channel: Channel, runner: Runner, sequences: Sequences | None) -> None:
+        self._channel = channel
         self._runner = runner
         self._sequences = sequences
 
     def run(self) -> None:
         """Alternate between messages and steps of the sequences."""
         while True:
-            while not self._sequences or self._connection.poll():
-                message: Message = self._connection.recv()
+            while not self._sequences or self._channel.has_message():
+                message: Message = self._channel.receive()
                 if message is None:
                     return
                 self._send(self._answer(message))
@@ -118,4 +117,4 @@ class _Worker:
 
     def _send(self, answer: Answer | None) -> None:
         if answer is not None:
-            self._connection.send(answer)
+            self._channel.send(answer)
