@@ -32,7 +32,7 @@ def main(quick: bool, model: Path, clients: int, longest: int, out: Path) -> Non
         rows = measure(
             model,
             out,
-            requests=400 if quick else 4000,
+            seconds=2 if quick else 10,
             rounds=2 if quick else 5,
             clients=clients,
             longest=longest,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import numpy as np
+import uvloop
 from numpy.typing import NDArray
 
 from reformer_export.errors import InferenceError
@@ -23,10 +24,12 @@ class Load:
 
     Attributes:
         seconds: from the first request to the last response.
+        client_seconds: the processor time of the clients.
         latencies: `[requests]` seconds, in no particular order.
     """
 
     seconds: float
+    client_seconds: float
     latencies: NDArray[np.float64]
 
 
@@ -36,17 +39,19 @@ def run_load(url: str, name: str, requests: Sequence[NDArray[np.int64]], clients
     Raises:
         InferenceError: the server refused a request.
     """
-    return asyncio.run(_load(url, name, requests, clients))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_load(url, name, requests, clients))
 
 
 async def _load(url: str, name: str, requests: Sequence[NDArray[np.int64]], clients: int) -> Load:
     waiting = iter(requests)
     latencies: list[float] = []
-    start = time.perf_counter()
+    start, own_start = time.perf_counter(), time.process_time()
     async with asyncio.TaskGroup() as group:
         for _ in range(clients):
             group.create_task(_client(url, f"/v2/models/{name}/infer", waiting, latencies))
-    return Load(time.perf_counter() - start, np.array(latencies))
+    seconds, own = time.perf_counter() - start, time.process_time() - own_start
+    return Load(seconds, own, np.array(latencies))
 
 
 async def _client(

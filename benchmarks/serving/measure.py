@@ -24,49 +24,77 @@ from reformer_export.host.machine import usable_cores
 from reformer_export.serving.batching import Batching
 from reformer_export.serving.server.settings import Limits
 
-HEADER = ("workers x threads", "clients", "tokens/s", "of the bare runner", "p50 ms", "p99 ms")
+HEADER = (
+    "workers x threads",
+    "clients",
+    "tokens/s",
+    "of the bare runner",
+    "without clients",
+    "p50 ms",
+    "p99 ms",
+)
+
+_MOST_REQUESTS = 4000
+_FEWEST_REQUESTS = 64
+_REQUESTS_OF_A_CLIENT = 4  # at least
+_SAMPLE = 32  # requests by which the speed of the model is estimated
 
 Requests = list[NDArray[np.int64]]
 
 
 @dataclass(frozen=True)
 class Row:
-    """The server's figures; `share` is its throughput divided by that of the bare runner."""
+    """The server's figures, each the median of all rounds, and those of the bare runner.
+
+    Attributes:
+        seconds: of a round.
+        client_seconds: the time for which all cores together would compute what the clients do.
+        bare_seconds: the same requests in the bare runner.
+    """
 
     workers: int
     threads: int
     clients: int
-    tokens_per_s: float
-    bare_tokens_per_s: float
+    tokens: int
+    seconds: float
+    client_seconds: float
+    bare_seconds: float
     p50_s: float
     p99_s: float
 
     @property
     def share(self) -> float:
-        """The throughput, divided by that of the bare runner."""
-        return self.tokens_per_s / self.bare_tokens_per_s
+        """The throughput, divided by that of the bare runner on the same cores."""
+        return self.bare_seconds / self.seconds
+
+    @property
+    def share_without_clients(self) -> float:
+        """The same, if the clients took nothing of these cores."""
+        return self.bare_seconds / (self.seconds - self.client_seconds)
 
     def cells(self) -> list[str]:
         """The row of the table."""
         return [
             f"{self.workers} x {self.threads}",
             str(self.clients),
-            f"{self.tokens_per_s:,.0f}",
+            f"{self.tokens / self.seconds:,.0f}",
             f"{self.share:.2f}",
+            f"{self.share_without_clients:.2f}",
             f"{1e3 * self.p50_s:.0f}",
             f"{1e3 * self.p99_s:.0f}",
         ]
 
     def to_json(self) -> dict[str, Any]:
         """The row as a document."""
-        return {**asdict(self), "share": self.share}
+        shares = {"share": self.share, "share_without_clients": self.share_without_clients}
+        return {**asdict(self), **shares}
 
 
 def measure(
     checkpoint: Path,
     out: Path,
     *,
-    requests: int,
+    seconds: float,
     rounds: int,
     clients: int,
     longest: int,
@@ -76,39 +104,44 @@ def measure(
 
     Args:
         checkpoint: the model; it is exported into `out`.
-        requests: the number of requests in a round; their lengths are spread evenly on a
-            logarithmic scale from 1 to `longest`.
+        seconds: about the time that the bare runner takes for the requests of a round; their
+            lengths are spread evenly on a logarithmic scale from 1 to `longest`.
         rounds: how often each is measured; the median counts.
-        clients: the number of connections.
+        clients: the number of connections; fewer if the model is so slow that a round has few
+            requests.
     """
     progress(f"exporting {checkpoint.name}")
     artifact = to_onnx(checkpoint, out / "artifact", verify=False, force=True)
     longest = min(longest, artifact.signature.max_length)
-    made = _requests(artifact, requests, longest)
-    tokens = sum(map(len, made))
     cores = usable_cores()
+    sample = _requests(artifact, _SAMPLE, longest)
+    rate = _SAMPLE / _bare_seconds(artifact, sample, cores)
+    count = min(max(int(rate * seconds), _FEWEST_REQUESTS), _MOST_REQUESTS)
+    clients = min(clients, count // _REQUESTS_OF_A_CLIENT)
+    made = _requests(artifact, count, longest)
+    progress(f"{count} requests in a round")
     rows = []
     for workers, threads in sorted({(1, cores), (cores, 1)}):
-        bare, seconds, latencies = [], [], []
+        bare, loads = [], []
         options = ["--workers", str(workers), "--threads", str(threads)]
         with _serving(artifact.path, options) as (url, name):
-            run_load(url, name, made, clients)
+            run_load(url, name, sample, clients)
             for number in range(rounds):
                 progress(f"{workers} x {threads}: round {number + 1} of {rounds}")
                 bare.append(_bare_seconds(artifact, made, cores))
-                load = run_load(url, name, made, clients)
-                seconds.append(load.seconds)
-                latencies.append(load.latencies)
-        together = np.concatenate(latencies)
+                loads.append(run_load(url, name, made, clients))
+        latencies = np.concatenate([load.latencies for load in loads])
         rows.append(
             Row(
                 workers,
                 threads,
                 clients,
-                tokens / float(np.median(seconds)),
-                tokens / float(np.median(bare)),
-                float(np.quantile(together, 0.5)),
-                float(np.quantile(together, 0.99)),
+                sum(map(len, made)),
+                float(np.median([load.seconds for load in loads])),
+                float(np.median([load.client_seconds for load in loads])) / cores,
+                float(np.median(bare)),
+                float(np.quantile(latencies, 0.5)),
+                float(np.quantile(latencies, 0.99)),
             )
         )
     return rows
