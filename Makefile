@@ -63,12 +63,13 @@ test: $(READY)  ## run the tests, without the slow ones
 test-all: $(READY)  ## run all tests
 	@$(PYTEST)
 
-# Playwright is large, so only this target installs it. Chromium comes from the system.
+# Playwright is large, so only this target installs it. Browsers come from the system; tests of a
+# browser that is not there are skipped.
 .PHONY: test-browser
-test-browser: $(READY)  ## run the tests of pages in Chromium (needs chromium and npm)
-	@$(call INSTALL,playwright)
+test-browser: $(READY)  ## run the tests of pages in Chromium and Firefox (needs them and npm)
+	@$(call INSTALL,playwright websockets)
 	@$(PYTHON) -c 'from reformer_export.exporters.web.onnxruntime_web import find_package; find_package()'
-	@$(PYTEST) tests/exporters/test_web_page.py
+	@$(PYTEST) tests/exporters/test_web_page.py tests/exporters/test_web_firefox.py
 
 .PHONY: lint
 lint: $(READY)  ## check style, format and types

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from examples.bits_per_byte import bits_per_byte
-from reformer_export import open_generator, open_runner, to_onnx, to_web, verify_artifact
+from reformer_export import open_generator, open_runner, to_web, verify_artifact
 from reformer_export.artifact import Artifact
 from reformer_export.errors import ParityError
 from reformer_export.exporters.web.onnxruntime_web import FILES, cached_package
@@ -40,21 +40,6 @@ LONG = SMALL | {
 def browser() -> Iterator[Any]:
     with chromium(*GPU) as opened:
         yield opened
-
-
-@pytest.fixture(scope="module")
-def bible(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The page of the trained byte model, for both engines."""
-    folder = tmp_path_factory.mktemp("bible")
-    to_onnx(
-        ROOT / "examples/bible-reformer",
-        folder / "artifact",
-        task="text-generation-with-past",
-        verify=False,
-    )
-    return to_web(
-        folder / "artifact", folder / "page", webgpu=True, onnxruntime_web=cached_package()
-    ).path
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,13 @@
-"""A page in Chromium, for tests."""
+"""A page in a browser, for tests: what all browsers share, and Chromium by Playwright."""
 
 from __future__ import annotations
 
 import base64
 import shutil
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,38 +22,34 @@ GPU = ("--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--enable-f
 
 
 def missing() -> str | None:
-    """Why pages cannot be tested in a browser here; None if they can."""
+    """Why pages cannot be tested in Chromium here; None if they can."""
     if shutil.which("chromium") is None:
         return "there is no chromium: apt-get install chromium"
     if not installed("playwright"):
         return "playwright is not installed: make test-browser installs it"
+    return missing_package()
+
+
+def missing_package() -> str | None:
+    """Why no page can be made for a test here; None if it can."""
     if not cached_package().is_file():
         return "the npm package onnxruntime-web is not in the cache: make test-browser downloads it"
     return None
 
 
-class Tab:
-    """A page that is open in Chromium, and everything that went wrong in it."""
+class OpenPage(ABC):
+    """A page that is open in a browser.
 
-    def __init__(self, page: Any, url: str) -> None:
-        self.page = page
+    Attributes:
+        problems: everything that went wrong in the page: errors, warnings, requests to other sites.
+    """
+
+    def __init__(self) -> None:
         self.problems: list[str] = []
-        page.on("pageerror", lambda error: self.problems.append(f"error: {error}"))
-        page.on("console", self._read_console)
 
-        def check(route: Any) -> None:
-            if route.request.url.startswith(url):
-                route.continue_()
-            else:
-                self.problems.append(f"request to {route.request.url}")
-                route.abort()
-
-        page.context.route(lambda address: not address.startswith("data:"), check)
-        page.goto(url)
-
+    @abstractmethod
     def run(self, body: str, **values: Any) -> Any:
         """Run the body of an async function in the page; `given` holds the values."""
-        return self.page.evaluate(f"async (given) => {{ {body} }}", values)
 
     def logits(self, engine: str, feeds: Mapping[str, np.ndarray]) -> np.ndarray:
         """Run the model on `[batch, length]` token ids and a mask; returns its logits."""
@@ -100,6 +97,29 @@ class Tab:
         )
         return found
 
+
+class Tab(OpenPage):
+    """A page that is open in Chromium; `page` is that of Playwright."""
+
+    def __init__(self, page: Any, url: str) -> None:
+        super().__init__()
+        self.page = page
+        page.on("pageerror", lambda error: self.problems.append(f"error: {error}"))
+        page.on("console", self._read_console)
+
+        def check(route: Any) -> None:
+            if route.request.url.startswith(url):
+                route.continue_()
+            else:
+                self.problems.append(f"request to {route.request.url}")
+                route.abort()
+
+        page.context.route(lambda address: not address.startswith("data:"), check)
+        page.goto(url)
+
+    def run(self, body: str, **values: Any) -> Any:
+        return self.page.evaluate(f"async (given) => {{ {body} }}", values)
+
     def _read_console(self, message: Any) -> None:
         if message.type in ("error", "warning"):
             self.problems.append(f"{message.type}: {message.text}")
@@ -125,15 +145,20 @@ def tab(browser: Any, folder: Path, **options: Any) -> Iterator[Tab]:
     Raises:
         AssertionError: the page had an error or sent a request to another place.
     """
+    with served(folder) as url, closing(browser.new_context(**options)) as context:
+        opened = Tab(context.new_page(), url)
+        yield opened
+        assert opened.problems == []
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """The address of the page in a folder, which is served meanwhile."""
     server = PageServer(folder)
     thread = threading.Thread(target=server.serve)
     thread.start()
-    context = browser.new_context(**options)
     try:
-        opened = Tab(context.new_page(), server.url)
-        yield opened
-        assert opened.problems == []
+        yield server.url
     finally:
-        context.close()
         server.close()
         thread.join()
