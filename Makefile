@@ -129,6 +129,12 @@ test-map: $(READY)  ## install what `map` needs, and run its tests, the slow one
 	@$(call INSTALL,--no-build-isolation --editable '.[map]')
 	@$(PYTEST) tests/serving/corpus
 
+# ExecuTorch brings many packages along, so only this target installs it.
+.PHONY: test-executorch
+test-executorch: $(READY)  ## install ExecuTorch, and run the tests of to-executorch
+	@$(call INSTALL,--no-build-isolation --editable '.[executorch]')
+	@$(PYTEST) tests/exporters/test_executorch.py
+
 .PHONY: clean
 clean:  ## remove everything that make created, including the virtual environment
 	rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache

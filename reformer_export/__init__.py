@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from reformer_export.exporters.onnx.export import to_onnx
     from reformer_export.exporters.tensorrt.export import to_tensorrt
     from reformer_export.exporters.torch.aoti import to_aoti
+    from reformer_export.exporters.torch.executorch import to_executorch
     from reformer_export.exporters.torch.torchscript import to_torchscript
     from reformer_export.exporters.web.export import to_web
     from reformer_export.generation.generator import open_generator
@@ -32,6 +33,7 @@ __all__ = [
     "open_generator",
     "open_runner",
     "to_aoti",
+    "to_executorch",
     "to_onnx",
     "to_tensorrt",
     "to_torchscript",

@@ -17,7 +17,7 @@ from reformer_export.errors import ArtifactError
 
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
-ONNX, TORCHSCRIPT, AOTI = "onnx", "torchscript", "aoti"
+ONNX, TORCHSCRIPT, AOTI, EXECUTORCH = "onnx", "torchscript", "aoti", "executorch"
 WEB = "web"
 """A page that runs the model in a browser."""
 CUDA = "cuda"
@@ -142,6 +142,12 @@ class FormatRecord:
     def file(self) -> str:
         """The file that a runtime opens."""
         return self.files[0]
+
+    @property
+    def max_batch(self) -> int | None:
+        """The maximum number of sequences in a batch; None if the files have no maximum."""
+        found = self.details.get("max_batch")
+        return found if isinstance(found, int) else None
 
 
 def utc_now() -> str:

@@ -74,6 +74,7 @@ def diagnose() -> list[Fact]:
             pool.submit(_onnxruntime),
             pool.submit(_onnxruntime_on_cuda),
             pool.submit(_openvino),
+            pool.submit(_executorch),
             pool.submit(_tensorrt, "tensorrt"),
             pool.submit(_tensorrt, "tensorrt-rtx"),
         ]
@@ -141,6 +142,11 @@ def _onnxruntime() -> Fact:
 def _openvino() -> Fact:
     code = "import openvino as o; print(o.__version__.partition('-')[0])"
     return _loaded(RUNTIME, "openvino", "--runtime openvino", code)
+
+
+def _executorch() -> Fact:
+    code = "import importlib.metadata as m, executorch.runtime;print(m.version('executorch'))"
+    return _loaded(RUNTIME, "executorch", "to-executorch and --runtime executorch", code)
 
 
 def _onnxruntime_on_cuda() -> Fact:

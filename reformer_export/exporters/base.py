@@ -86,7 +86,8 @@ class ExportOptions:
 
     def __post_init__(self) -> None:
         if self.dtype not in self.dtypes:
-            found = "that is for to-onnx alone" if self.dtype == "bf16" else "it is unknown"
+            kinds = {"bf16": "that is for to-onnx alone", "fp16": "this format has fp32 only"}
+            found = kinds.get(self.dtype, "it is unknown")
             raise UsageError(
                 f"cannot export {self.dtype}: {found}; choose {' or '.join(self.dtypes)}"
             )

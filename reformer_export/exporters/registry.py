@@ -54,5 +54,10 @@ FORMATS: dict[str, Entry] = {
         "Compile a checkpoint to a verified AOTInductor package.",
         "reformer_export.exporters.torch.aoti",
     ),
+    "executorch": Entry(
+        "to-executorch",
+        "Export a checkpoint to a verified ExecuTorch program.",
+        "reformer_export.exporters.torch.executorch",
+    ),
 }
 """Entries by the format's name, in the order of the command line's help."""

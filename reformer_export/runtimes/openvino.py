@@ -13,7 +13,7 @@ from reformer_export.errors import InferenceError, RuntimeUnavailableError, Usag
 from reformer_export.host.optional import require
 from reformer_export.runtimes import onnx_probe
 from reformer_export.runtimes.base import Array, Arrays, Buckets, Probe, RunnerOptions
-from reformer_ops.core.native import requested
+from reformer_export.runtimes.portable_only import check_portable
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -27,11 +27,7 @@ class OpenVINORunner:
 
     def __init__(self, artifact: Artifact, options: RunnerOptions | None = None) -> None:
         options = options or RunnerOptions()
-        if "native" in (options.ops, requested() if options.ops == "auto" else None):
-            raise UsageError(
-                f"openvino cannot run {artifact.path} with the native operators: our kernels are "
-                "for ONNX Runtime and torch; choose --ops portable"
-            )
+        check_portable(self.name, artifact, options.ops)
         if artifact.manifest.dtype == "bf16":
             raise UsageError(
                 f"openvino does not run {artifact.path}: on a CPU it would compute a bf16 model "

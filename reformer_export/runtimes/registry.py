@@ -8,7 +8,7 @@ from pathlib import Path
 
 from reformer_export.artifact import Artifact
 from reformer_export.artifact.engine import Engine, is_engine
-from reformer_export.artifact.manifest import AOTI, ONNX, TORCHSCRIPT
+from reformer_export.artifact.manifest import AOTI, EXECUTORCH, ONNX, TORCHSCRIPT
 from reformer_export.errors import UsageError
 from reformer_export.host.device import CPU, CUDA, GRAPH_CHOICES, GraphChoice, parse_device
 from reformer_export.host.optional import installed
@@ -61,6 +61,12 @@ def _torchscript(artifact: Artifact, options: RunnerOptions) -> Runner:
     return TorchScriptRunner(artifact, options.threads, options.ops)
 
 
+def _executorch(artifact: Artifact, options: RunnerOptions) -> Runner:
+    from reformer_export.runtimes.executorch import ExecuTorchRunner
+
+    return ExecuTorchRunner(artifact, options)
+
+
 def _cpp_onnxruntime(artifact: Artifact, options: RunnerOptions) -> Runner:
     from reformer_export.runtimes.cpp_runner import CppRunner
 
@@ -84,6 +90,7 @@ RUNTIMES: dict[str, Runtime] = {
     "aoti": Runtime(AOTI, "torch", "to-aoti", _aoti),
     "torchscript": Runtime(TORCHSCRIPT, "torch", "to-torchscript", _torchscript),
     "openvino": Runtime(ONNX, "openvino", "to-onnx", _openvino),
+    "executorch": Runtime(EXECUTORCH, "executorch", "to-executorch", _executorch),
     "torch": Runtime(None, "torch", "", _torch, (CPU, CUDA)),
     "cpp-onnxruntime": Runtime(ONNX, None, "to-onnx", _cpp_onnxruntime, (CPU, CUDA)),
     "cpp-torchscript": Runtime(TORCHSCRIPT, None, "to-torchscript", _cpp_torchscript),

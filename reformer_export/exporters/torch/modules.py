@@ -178,6 +178,51 @@ class Flat(nn.Module):
         return (*outputs.values(), *buckets)
 
 
+class Bounded(Traced):
+    """The model for a runtime that plans its memory at the export; it returns what `Flat` returns.
+
+    The padded length is one number that is computed at run time, with a bound, and no size of the
+    graph is a formula of the length. Tensors are cut and extended by `index_select`: a slice would
+    have to be proven to be within its tensor.
+    """
+
+    def __init__(self, loaded: "LoadedModel", longest: int) -> None:
+        super().__init__(loaded.model)
+        self.config = loaded.config
+        self.longest = loaded.config.padded_length(longest)
+
+    def forward(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor
+    ) -> tuple[torch.Tensor, ...]:
+        """`[batch, length]` int64 each -> outputs, and buckets if the model has LSH layers."""
+        length = input_ids.shape[1]
+        padded = self._padded_length(length)
+        places = torch.minimum(torch.arange(padded), torch.full((1,), length))
+        ids = _extended(input_ids, self.config.pad_token_id).index_select(1, places)
+        mask = _extended(attention_mask, 0).index_select(1, places) != 0
+        hidden, buckets = self.hidden(ids, mask)
+        if not self.model.last_only:
+            hidden = hidden.index_select(1, torch.arange(length))
+        outputs = self.head(hidden).values()
+        return (*outputs, buckets) if buckets.numel() else tuple(outputs)
+
+    def _padded_length(self, length: int) -> int:
+        """`config.padded_length(length)`, computed by operators."""
+        shortest, multiple = self.config.min_chunk_length, self.config.chunk_multiple
+        before_last = torch.full((), length - 1, dtype=torch.int64)
+        beyond = torch.clamp(before_last // shortest, max=1)  # 0 up to the shortest chunk, else 1
+        to_multiple = multiple - 1 - before_last % multiple
+        padded: int = (before_last + 1 + beyond * to_multiple).item()  # type: ignore[assignment]
+        torch._check(padded >= 1)
+        torch._check(padded <= self.longest)
+        return padded
+
+
+def _extended(tokens: torch.Tensor, value: int) -> torch.Tensor:
+    """`[batch, length]` -> `[batch, length + 1]`, with `value` at the end."""
+    return torch.cat([tokens, torch.full_like(tokens[:, :1], value)], dim=1)
+
+
 def stacked(computed: list[torch.Tensor]) -> torch.Tensor:
     """All buckets: `[lsh_layers, batch, heads, num_hashes, padded]` int32; `[0]` without any."""
     return torch.stack(computed) if computed else torch.zeros(0, dtype=torch.int32)

@@ -33,7 +33,8 @@ def runners(artifact: Artifact, portable: Artifact) -> Iterator[dict[str, Runner
     here = [
         name
         for name, runtime in RUNTIMES.items()
-        if runtime.module is not None and name != "openvino"  # tests/runtimes/test_openvino.py
+        # test_openvino.py and test_executorch.py run the others.
+        if runtime.module is not None and name not in ("openvino", "executorch")
     ]
     opened = {name: open_runner(artifact, runtime=name, threads=1) for name in here}
     opened["onnxruntime portable"] = open_runner(artifact, ops="portable", threads=1)
