@@ -143,12 +143,6 @@ class FormatRecord:
         """The file that a runtime opens."""
         return self.files[0]
 
-    @property
-    def max_batch(self) -> int | None:
-        """The maximum number of sequences in a batch; None if the files have no maximum."""
-        found = self.details.get("max_batch")
-        return found if isinstance(found, int) else None
-
 
 def utc_now() -> str:
     """The current time in the format of manifests: ISO 8601, to the second."""

@@ -17,11 +17,11 @@ from reformer_export.cli.output import Output
 @click.option(
     "--max-batch",
     type=click.IntRange(min=1),
-    default=4,
+    default=1,
     show_default=True,
     metavar="N",
-    help="Maximum number of sequences in a batch. Memory is reserved for --max-batch sequences of "
-    "--max-length tokens.",
+    help="Maximum number of sequences that the program takes at once. It reserves memory for "
+    "--max-batch sequences of --max-length tokens.",
 )
 @out_options
 @common_options

@@ -5,10 +5,12 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+import torch
+
 from reformer_export.artifact import Artifact
 from reformer_export.artifact.manifest import EXECUTORCH
 from reformer_export.artifact.signature import INPUT_IDS
-from reformer_export.errors import InferenceError, InputError, RuntimeUnavailableError, UsageError
+from reformer_export.errors import InferenceError, RuntimeUnavailableError, UsageError
 from reformer_export.host.optional import installed_version, require
 from reformer_export.runtimes.base import Array, Arrays, Probe, RunnerOptions
 from reformer_export.runtimes.portable_only import check_portable
@@ -16,7 +18,7 @@ from reformer_export.runtimes.torch_files import failure, named, tensors
 
 
 class ExecuTorchRunner:
-    """An artifact's model in ExecuTorch, for batches up to the maximum of the export."""
+    """An artifact's model in ExecuTorch. It runs a batch in parts that the program can take."""
 
     name = "executorch"
     _opened = False
@@ -25,7 +27,7 @@ class ExecuTorchRunner:
     def __init__(self, artifact: Artifact, options: RunnerOptions | None = None) -> None:
         options = options or RunnerOptions()
         self.signature = artifact.signature
-        self._max_batch = artifact.manifest.formats[EXECUTORCH].max_batch
+        self._max_batch = max(1, int(artifact.manifest.formats[EXECUTORCH].details["max_batch"]))
         self._layers = len(artifact.manifest.hashing.rotations)
         check_portable(self.name, artifact, options.ops)
         runtime = require(
@@ -47,20 +49,21 @@ class ExecuTorchRunner:
         self._lock = threading.Lock()
 
     def run(self, inputs: Arrays) -> dict[str, Array]:
-        """The outputs by name. Raises InputError if the batch is larger than the file allows."""
+        """The outputs by name."""
         return self.show(self.signature.check(inputs)).outputs
 
     def show(self, inputs: Arrays) -> Probe:
         """The outputs and the buckets that were used; the program always returns both."""
         batch = inputs[INPUT_IDS].shape[0]
-        if self._max_batch is not None and batch > self._max_batch:
-            raise InputError(
-                f"{INPUT_IDS} holds {batch} sequences; model.pte takes 1 to {self._max_batch}: "
-                "split the batch, or export with a larger --max-batch"
+        parts = [
+            self._call(
+                {name: array[first : first + self._max_batch] for name, array in inputs.items()}
             )
-        outputs = self._call(inputs)
-        buckets = [layer.numpy() for layer in outputs.pop()] if self._layers else []
-        return Probe(named(self.signature, outputs), buckets)
+            for first in range(0, batch, self._max_batch)
+        ]
+        buckets = torch.cat([part.pop() for part in parts], dim=1) if self._layers else ()
+        outputs = [torch.cat(pieces) for pieces in zip(*parts, strict=True)]
+        return Probe(named(self.signature, outputs), [layer.numpy() for layer in buckets])
 
     def close(self) -> None:
         """Free the model."""

@@ -1,4 +1,4 @@
-"""`model.pte` equals the model at every length, up to the maximum batch and length."""
+"""`model.pte` equals the model at every length and in batches of every size."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from reformer_export import to_executorch, verify_artifact
 from reformer_export.artifact import Artifact
 from reformer_export.errors import (
     ExportError,
-    InputError,
     MissingDependencyError,
     RuntimeUnavailableError,
     UsageError,
@@ -103,7 +102,7 @@ def test_the_model_at_every_length(fixtures: Fixtures, make: Make, task: str) ->
     ("config", "options"),
     [
         (TINY, {"logits": "last", "max_batch": 3}),
-        (TINY | {"attn_layers": ["local", "local"]}, {"max_batch": 1}),
+        (TINY | {"attn_layers": ["local", "local"]}, {}),
         (TINY | {"attn_layers": ["lsh", "lsh"], "num_hashes": 3}, {"max_length": 50}),
     ],
 )
@@ -116,7 +115,7 @@ def test_it_is_verified(
     record = artifact.manifest.formats["executorch"]
     assert (record.file, record.ops) == ("model.pte", "portable")
     assert set(record.tools) == {"reformer-export", "torch", "executorch"}
-    assert record.max_batch == options.get("max_batch", 4)
+    assert record.max_batch == options.get("max_batch", 1)
     assert record.details["memory_bytes"] > 0
     assert record.parity is not None
     assert record.parity["passed"] is True
@@ -136,9 +135,7 @@ def test_it_is_in_the_matrix(make: Make) -> None:
 @needs_executorch
 @pytest.mark.slow
 def test_requests_that_it_refuses(make: Make) -> None:
-    runner = open_runner(make())
-    with pytest.raises(InputError, match=r"holds 5 sequences; model\.pte takes 1 to 4: split"):
-        runner.run(feeds(3, 5))
+    open_runner(make()).close()
     with pytest.raises(UsageError, match="our kernels are for ONNX Runtime and torch"):
         open_runner(make(), ops="native")
     with pytest.raises(UsageError, match="give the same number to all models"):

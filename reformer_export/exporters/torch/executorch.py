@@ -40,7 +40,7 @@ class ExecuTorchOptions(ExportOptions):
     ops_modes: ClassVar[tuple[str, ...]] = ("portable",)
 
     ops: str = "portable"
-    max_batch: int = 4
+    max_batch: int = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -68,7 +68,7 @@ def to_executorch(
     calibration: str | Path | None = None,
     tokenizer: str = "auto",
     max_loss: float | None = None,
-    max_batch: int = 4,
+    max_batch: int = 1,
     revision: str | None = None,
     ignore_config_keys: Sequence[str] = (),
     ignore_weights: Sequence[str] = (),
@@ -78,8 +78,9 @@ def to_executorch(
 ) -> Artifact:
     """Export a checkpoint to model.pte in an artifact folder.
 
-    `max_batch` is the maximum number of sequences in a batch. ExecuTorch plans all memory at the
-    export, for `max_batch` sequences of `max_length` tokens. Only fp32 is exported. The other
+    `max_batch` is the maximum number of sequences that the program takes; our runner splits larger
+    batches. ExecuTorch plans all memory at the export, for `max_batch` sequences of `max_length`
+    tokens. Only fp32 is exported. The other
     arguments, the result and the errors are those of `to_onnx`. Further errors:
 
     Raises:
@@ -152,7 +153,7 @@ def _check_memory(needed: int, longest: int, max_batch: int) -> None:
 
 
 def exported(loaded: LoadedModel, longest: int, max_batch: int) -> torch.export.ExportedProgram:
-    """The model with both axes of its inputs dynamic, up to `max_batch` and `longest`.
+    """The model for 1 to `max_batch` sequences of 1 to `longest` tokens.
 
     It returns the outputs in the signature's order, then the buckets of all LSH layers, if any:
     `[lsh_layers, batch, heads, num_hashes, padded_length]` int32.

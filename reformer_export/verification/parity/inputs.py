@@ -34,18 +34,16 @@ def choose_sizes(
     chunk_lengths: Sequence[int],
     multiple: int,
     max_length: int,
-    max_batch: int | None = None,
 ) -> list[tuple[int, int]]:
     """The (length, batch) pairs to try: the user's, or lengths at which the computation changes.
 
     By default these are 1, each chunk length and one more, `multiple` (the padding goes up to its
     multiples) and one more, 2 times `multiple` and 5 more, and 8 times `multiple`. Rows of a batch
     are independent, so a batch of several is tried at two lengths only: one without padding and
-    one with. `max_batch` is the largest that the files take.
+    one with.
     """
-    possible = sorted({min(batch, max_batch or batch) for batch in _BATCHES})
     if lengths:
-        return [(length, batch) for length in lengths for batch in batches or possible]
+        return [(length, batch) for length in lengths for batch in batches or _BATCHES]
     chosen = {1, multiple, multiple + 1, 2 * multiple + 5, 8 * multiple}
     for chunk_length in chunk_lengths:
         chosen |= {chunk_length, chunk_length + 1}
@@ -55,7 +53,7 @@ def choose_sizes(
     several = {min(min(chunk_lengths), last), min(multiple + 1, last)}
     sizes = []
     for length in sorted(chosen):
-        usual = possible if length in several else possible[:1]
+        usual = _BATCHES if length in several else _BATCHES[:1]
         sizes += [(length, batch) for batch in batches or usual]
     return sizes
 

@@ -143,9 +143,7 @@ def sizes_to_try(
     kinds = {"lsh": config.lsh_attn_chunk_length, "local": config.local_attn_chunk_length}
     chunk_lengths = [kinds[kind] for kind in set(config.attn_layers)]
     longest = artifact.signature.max_length
-    limits = [record.max_batch for record in artifact.manifest.formats.values()]
-    max_batch = min((limit for limit in limits if limit is not None), default=None)
-    return choose_sizes(lengths, batches, chunk_lengths, config.chunk_multiple, longest, max_batch)
+    return choose_sizes(lengths, batches, chunk_lengths, config.chunk_multiple, longest)
 
 
 def _references(
