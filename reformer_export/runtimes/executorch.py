@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from typing import Any
 
 import torch
@@ -30,9 +31,10 @@ class ExecuTorchRunner:
         self._max_batch = max(1, int(artifact.manifest.formats[EXECUTORCH].details["max_batch"]))
         self._layers = len(artifact.manifest.hashing.rotations)
         check_portable(self.name, artifact, options.ops)
-        runtime = require(
-            "executorch.runtime", purpose="running model.pte", package="executorch"
-        ).Runtime.get()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it warns that its interface may change
+            package = require("executorch.runtime", purpose="running model.pte")
+            runtime = package.Runtime.get()
         version = installed_version("executorch")
         path = artifact.format_path(EXECUTORCH)
         threads = _use_threads(options.threads, fixed=ExecuTorchRunner._opened)

@@ -22,7 +22,8 @@ from reformer_export.errors import (
     RuntimeUnavailableError,
     UsageError,
 )
-from reformer_export.exporters.torch import executorch
+from reformer_export.exporters.torch import executorch, modules
+from reformer_export.exporters.torch.executorch_operators import DECOMPOSITIONS
 from reformer_export.host.optional import installed
 from reformer_export.runtimes import ShowingRunner, open_runner
 from reformer_export.source import load_source
@@ -76,6 +77,31 @@ def test_without_executorch(fixtures: Fixtures, tmp_path: Path) -> None:
         assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("task", ["text-generation", "fill-mask"])
+def test_the_padding(fixtures: Fixtures, task: str) -> None:
+    """The module that is exported equals the model, in torch."""
+    loaded = load_source(fixtures.checkpoint(task), task=task)
+    bounded, flat = modules.Bounded(loaded, LENGTHS[-1]), modules.Flat(loaded.model)
+    for length in LENGTHS:
+        inputs = feeds(length, 3, vocab_size=loaded.config.vocab_size, seed=length)
+        inputs["attention_mask"][2] = 0
+        given = [torch.from_numpy(array) for array in inputs.values()]
+        with torch.inference_mode():
+            torch.testing.assert_close(bounded(*given), flat(*given))
+
+
+def test_operators_in_another_form() -> None:
+    values = torch.randint(-3, 9, (2, 50), generator=torch.Generator().manual_seed(0))
+    aten, forms = torch.ops.aten, DECOMPOSITIONS
+    for descending in (False, True):
+        found = forms[aten.sort.stable](values, stable=True, dim=1, descending=descending)
+        expected = torch.sort(values, dim=1, stable=True, descending=descending)
+        torch.testing.assert_close(found, tuple(expected))
+    divisor = torch.tensor([4, -4]).repeat(25)
+    torch.testing.assert_close(forms[aten.remainder.Scalar](values, 4), values % 4)
+    torch.testing.assert_close(forms[aten.remainder.Tensor](values, divisor), values % divisor)
+
+
 @needs_executorch
 @pytest.mark.slow
 @pytest.mark.parametrize("task", CONFIGS)
@@ -115,7 +141,7 @@ def test_it_is_verified(
     record = artifact.manifest.formats["executorch"]
     assert (record.file, record.ops) == ("model.pte", "portable")
     assert set(record.tools) == {"reformer-export", "torch", "executorch"}
-    assert record.max_batch == options.get("max_batch", 1)
+    assert record.details["max_batch"] == options.get("max_batch", 1)
     assert record.details["memory_bytes"] > 0
     assert record.parity is not None
     assert record.parity["passed"] is True

@@ -1,1 +1,1 @@
-"""model.pt (TorchScript) and model.pt2 (AOTInductor)."""
+"""model.pt (TorchScript), model.pt2 (AOTInductor) and model.pte (ExecuTorch)."""

@@ -116,7 +116,7 @@ def _write(
 ) -> dict[str, FormatRecord]:
     try:
         with _quiet():
-            require("executorch.exir", purpose="to-executorch", package="executorch")
+            require("executorch.exir", purpose="to-executorch")
             say("tracing the model")
             program = exported(loaded, signature.max_length, options.max_batch)
             say("converting the model for XNNPACK")

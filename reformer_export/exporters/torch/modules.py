@@ -181,9 +181,9 @@ class Flat(nn.Module):
 class Bounded(Traced):
     """The model for a runtime that plans its memory at the export; it returns what `Flat` returns.
 
-    The padded length is one number that is computed at run time, with a bound, and no size of the
-    graph is a formula of the length. Tensors are cut and extended by `index_select`: a slice would
-    have to be proven to be within its tensor.
+    The padded length is one number that is computed at run time, with a bound; all later sizes
+    depend on it, and not on the length. Tensors are cut and extended by `index_select`: a slice
+    would have to be proven to be within its tensor.
     """
 
     def __init__(self, loaded: "LoadedModel", longest: int) -> None:
