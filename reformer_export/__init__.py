@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from reformer_export.artifact import Artifact
     from reformer_export.artifact.engine import Engine
+    from reformer_export.exporters.checkpoint import import_checkpoint
     from reformer_export.exporters.cuda.export import add_cuda_kernels
     from reformer_export.exporters.onnx.export import to_onnx
     from reformer_export.exporters.tensorrt.export import to_tensorrt
@@ -30,6 +31,7 @@ __all__ = [
     "Engine",
     "__version__",
     "add_cuda_kernels",
+    "import_checkpoint",
     "open_generator",
     "open_runner",
     "to_aoti",
@@ -45,6 +47,7 @@ _HOMES = {
     "Artifact": "artifact",
     "Engine": "artifact.engine",
     "add_cuda_kernels": "exporters.cuda.export",
+    "import_checkpoint": "exporters.checkpoint",
     "open_generator": "generation.generator",
     "open_runner": "runtimes",
     "to_tensorrt": "exporters.tensorrt.export",

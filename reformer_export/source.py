@@ -51,6 +51,7 @@ DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 def load_source(
     checkpoint: str | Path,
     *,
+    library: str = "auto",
     task: str = "auto",
     dtype: str = "fp32",
     num_buckets: int | Sequence[int] | None = None,
@@ -77,6 +78,7 @@ def load_source(
 
     return load_model(
         checkpoint,
+        library=library,
         task=task,
         dtype=getattr(torch, DTYPES[dtype]),
         num_buckets=num_buckets,
@@ -143,6 +145,7 @@ def load_original(
         )
     loaded = load_source(
         source,
+        library=manifest.source.library if checkpoint is None else "auto",
         task=manifest.task,
         dtype=manifest.dtype,
         num_buckets=manifest.hashing.num_buckets or None,  # none without LSH layers
@@ -201,11 +204,13 @@ def create_model(
     return creating.create_model(config, task, seed=seed)
 
 
-def save_checkpoint(model: ReformerForTask, folder: str | Path) -> None:
+def save_checkpoint(
+    model: ReformerForTask, folder: str | Path, *, config: ReformerConfig | None = None
+) -> None:
     """Write a checkpoint that `load_source` reads; see `reformer_models.training.saving`."""
     from reformer_models.training import saving
 
-    saving.save_checkpoint(model, folder)
+    saving.save_checkpoint(model, folder, config=config)
 
 
 def language_model_loss(model: ReformerForTask, input_ids: torch.Tensor) -> torch.Tensor:

@@ -13,7 +13,7 @@ import torch
 
 from reformer_models.checkpoints import Checkpoint, open_checkpoint
 from reformer_models.checkpoints.names import BASE, HEADS, Naming, naming_of
-from reformer_models.checkpoints.sources import HUGGINGFACE
+from reformer_models.checkpoints.sources import AUTO, HUGGINGFACE
 from reformer_models.config import ReformerConfig
 from reformer_models.errors import CheckpointError, ConfigError, shortened, some
 from reformer_models.layers import heads
@@ -87,6 +87,7 @@ class LoadedModel:
 def load_model(
     source: str | Path,
     *,
+    library: str = AUTO,
     task: str = "auto",
     dtype: torch.dtype = torch.float32,
     num_buckets: int | Sequence[int] | None = None,
@@ -108,6 +109,8 @@ def load_model(
 
     Args:
         source: a directory with a configuration file and weights, or a hub id.
+        library: the name of the one of `checkpoints.sources.SOURCES` that saved it; "auto" for the
+            one whose configuration file is there.
         task: one of `TASKS`, or "auto" for the task of the checkpoint's architecture.
         dtype: fp32, fp16 or bf16; hash rotations stay fp32.
         num_buckets: overrides the config's.
@@ -127,7 +130,9 @@ def load_model(
         ConfigError: the config is not a known Reformer's, or the config or `last_logits` does not
             fit the task.
     """
-    checkpoint = open_checkpoint(source, revision=revision, ignore_config_keys=ignore_config_keys)
+    checkpoint = open_checkpoint(
+        source, library=library, revision=revision, ignore_config_keys=ignore_config_keys
+    )
     if task == "auto":
         found = task_of(checkpoint.architecture)
         if found is None:

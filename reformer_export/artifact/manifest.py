@@ -108,6 +108,8 @@ class SourceRecord:
 
     `ignored_keys` are the unknown keys of its config.json that the user chose to ignore.
     `ignored_weights` are the names of the tensors to ignore, or patterns of names with *.
+    `library` is the name of the library that saved it, as for --source. It is "auto" in manifests
+    that do not have it yet.
     """
 
     name: str
@@ -115,6 +117,7 @@ class SourceRecord:
     files: Mapping[str, FileRecord]
     ignored_keys: tuple[str, ...] = ()
     ignored_weights: tuple[str, ...] = ()
+    library: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -190,6 +193,7 @@ class Manifest:
             },
             "source": {
                 "name": self.source.name,
+                "library": self.source.library,
                 "revision": self.source.revision,
                 "ignored_keys": list(self.source.ignored_keys),
                 "ignored_weights": list(self.source.ignored_weights),
@@ -250,6 +254,7 @@ class Manifest:
                 files=files_from_json(source.child("files")),
                 ignored_keys=source.texts("ignored_keys"),
                 ignored_weights=source.texts("ignored_weights") if version > 2 else (),
+                library=source.text("library") if "library" in source else "auto",
             ),
             files=files,
             formats=_formats(fields) if version > 2 else _formats_before_3(fields, files),

@@ -12,6 +12,7 @@ from reformer_export.cli.output import Output
 
 if TYPE_CHECKING:
     from reformer_export.artifact import Artifact
+    from reformer_export.artifact.manifest import Manifest
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -25,15 +26,27 @@ TASKS = (
     "question-answering",
 )
 
-_MODEL = (
+SOURCES = ("auto", "huggingface", "lucidrains")
+
+_CHECKPOINT = (
     click.option(
         "-m",
         "--model",
         required=True,
         metavar="PATH_OR_HUB_ID",
-        help="A Reformer of Transformers or reformer-pytorch: a local folder or a name on the hub.",
+        help="A local folder or a name on the hub, of a library that --source lists.",
     ),
     click.argument("out", type=PATH),
+    click.option(
+        "--source",
+        type=click.Choice(SOURCES),
+        default="auto",
+        show_default=True,
+        help="Library that saved the checkpoint; auto: by its configuration file.",
+    ),
+)
+_MODEL = (
+    *_CHECKPOINT,
     click.option("--task", type=click.Choice(TASKS), default="auto", show_default=True),
     click.option(
         "--dtype",
@@ -98,13 +111,7 @@ _MODEL = (
         help="last: text-generation returns only the logits of each row's last token: less memory.",
     ),
 )
-_OUT = (
-    click.option("--no-verify", is_flag=True, help="Do not compare OUT with the checkpoint."),
-    click.option(
-        "--force",
-        is_flag=True,
-        help="Replace this format in OUT, or all of OUT if it is an artifact of another model.",
-    ),
+_READING = (
     click.option("--revision", metavar="REF", help="Branch, tag or commit of a hub model."),
     click.option(
         "--ignore-config-key",
@@ -120,6 +127,15 @@ _OUT = (
         help="Tensors of the checkpoint to leave out, such as 'fc.*'; may be repeated.",
     ),
 )
+_OUT = (
+    click.option("--no-verify", is_flag=True, help="Do not compare OUT with the checkpoint."),
+    click.option(
+        "--force",
+        is_flag=True,
+        help="Replace this format in OUT, or all of OUT if it is an artifact of another model.",
+    ),
+    *_READING,
+)
 
 compiled_ops_option = click.option(
     "--ops",
@@ -128,6 +144,11 @@ compiled_ops_option = click.option(
     show_default=True,
     help="native: our operators, whose library must be loaded; portable: only torch's operators.",
 )
+
+
+def checkpoint_options(command: Command) -> Command:
+    """Options for the checkpoint and OUT, without those about an export."""
+    return _declared((*_CHECKPOINT, *_READING), command)
 
 
 def model_options(command: Command) -> Command:
@@ -146,6 +167,12 @@ def _declared(options: tuple[Callable[[Command], Command], ...], command: Comman
     return command
 
 
+def _source_row(manifest: Manifest) -> list[tuple[str, str]]:
+    """The library of the checkpoint; manifests of earlier releases do not have it."""
+    library = manifest.source.library
+    return [] if library == "auto" else [("source", library)]
+
+
 def show(output: Output, artifact: Artifact, format_name: str) -> int:
     """Print a summary of an artifact that was just written; returns the exit code."""
     from reformer_export.artifact.manifest import CUDA
@@ -159,6 +186,7 @@ def show(output: Output, artifact: Artifact, format_name: str) -> int:
     size = sum(record.bytes for record in manifest.files.values())
     rows = [
         ("artifact", str(artifact.path)),
+        *_source_row(manifest),
         ("model", f"{manifest.architecture}, {manifest.task}, {manifest.dtype}"),
         ("formats", ", ".join(artifact.formats)),
         ("size", f"{size / 1e6:.1f} MB"),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import keyword
 import os
 import signal
 import sys
@@ -29,6 +30,7 @@ _VERBS = {
     "to-tensorrt": "Build a TensorRT engine from an artifact.",
     "to-web": "Make a page that runs an artifact in the browser.",
     "serve-web": "Serve such a page to browsers on this machine.",
+    "import": "Write a checkpoint of another library in our own layout.",
     "verify": "Compare an artifact with the checkpoint it came from.",
     "run": "Run an artifact on token ids or a text.",
     "generate": "Continue a text, token by token.",
@@ -53,7 +55,8 @@ class _Verbs(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _VERBS:
             return None
-        module = importlib.import_module(f"reformer_export.cli.{cmd_name.replace('-', '_')}")
+        name = cmd_name.replace("-", "_") + "_" * keyword.iskeyword(cmd_name)
+        module = importlib.import_module(f"reformer_export.cli.{name}")
         command: click.Command = module.command
         return command
 

@@ -68,6 +68,7 @@ class ExportOptions:
     takes_past: ClassVar[bool] = False
     """True if the format has graphs that generate with a cache."""
 
+    source: str = "auto"
     task: str = "auto"
     dtype: str = "fp32"
     ops: str = "native"
@@ -128,6 +129,7 @@ class ExportOptions:
         """Load the checkpoint with these options; raises the errors of `load_source`."""
         return load_source(
             checkpoint,
+            library=self.source,
             task="text-generation" if self.with_past else self.task,
             dtype=self.dtype,
             num_buckets=self.num_buckets,
@@ -203,6 +205,7 @@ def draft_manifest(loaded: LoadedModel, options: ExportOptions) -> Manifest:
             files={path.name: FileRecord.of(path) for path in loaded.checkpoint.files},
             ignored_keys=tuple(options.ignore_config_keys),
             ignored_weights=tuple(options.ignore_weights),
+            library=loaded.checkpoint.written_by.name,
         ),
         files={},
         weights=weights,

@@ -24,6 +24,7 @@ VERBS = (
     "to-tensorrt",
     "to-web",
     "serve-web",
+    "import",
     "verify",
     "run",
     "serve",

@@ -51,8 +51,9 @@ def test_an_export_for_people(
     out = tmp_path / "out"
     assert main(["to-onnx", "--model", str(source), str(out), "--no-verify"]) == 0
     printed = capsys.readouterr()
-    assert printed.out.splitlines()[:2] == [
+    assert printed.out.splitlines()[:3] == [
         f"artifact  {out}",
+        "source    huggingface",
         f"model     ReformerForSequenceClassification, {TASK}, fp32",
     ]
     assert printed.out.splitlines()[-1] == "verified  no (--no-verify)"

@@ -208,6 +208,7 @@ def test_the_manifest_knows_its_source(fixtures: Fixtures, manifest: dict[str, A
     names = ("config.json", "model.safetensors")
     assert manifest["source"] == {
         "name": str(source),
+        "library": "huggingface",
         "revision": None,
         "ignored_keys": [],
         "ignored_weights": [],

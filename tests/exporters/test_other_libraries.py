@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
-from reformer_export import open_runner, to_onnx, to_torchscript
+from reformer_export import open_runner, to_onnx, to_torchscript, verify_artifact
 from reformer_export.artifact import Artifact
 from reformer_export.errors import UsageError
 from reformer_export.source import artifact_config, load_original
@@ -46,6 +47,7 @@ def test_the_export_is_verified_and_says_what_it_read(exported: Artifact, checkp
     assert any("transformers has no attention_output_bias" in note for note in record["notes"])
     manifest = exported.manifest
     assert manifest.hashing.notes[0].startswith("reformer_pytorch.json was found")
+    assert manifest.source.library == "lucidrains"
     assert set(manifest.source.files) == {"reformer_pytorch.json", "pytorch_model.bin"}
 
 
@@ -72,6 +74,17 @@ def test_onnx_runtime_gives_the_numbers_of_the_package(
     difference = ((found - expected).abs().max() / expected.abs().max()).item()
     print(f"{difference:.1e} of the scale")
     assert difference <= 1e-4
+
+
+def test_an_export_of_a_folder_of_two_libraries_is_verified_against_the_chosen_one(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "both"
+    shutil.copytree(checkpoint, folder)
+    (folder / "config.json").write_text("{}")
+    artifact = to_onnx(folder, tmp_path / "out", source="lucidrains", verify=False)
+    assert artifact_config(artifact).stream_merge == "mean"
+    assert verify_artifact(artifact.path, lengths=[20], batches=[1]).passed
 
 
 def test_fused_layers_add_the_bias(checkpoint: Path) -> None:

@@ -269,8 +269,19 @@ def test_small_queries_have_the_scores_of_the_package(
 def test_two_configuration_files_are_refused(tmp_path: Path) -> None:
     folder = save(tmp_path / "model", build(BASE), BASE)
     (folder / "config.json").write_text("{}")
-    with pytest.raises(CheckpointError, match=r"config\.json and reformer_pytorch\.json"):
+    with pytest.raises(CheckpointError, match=r"config\.json and reformer_pytorch\.json.*--source"):
         open_checkpoint(folder)
+    assert open_checkpoint(folder, library="lucidrains").written_by.name == "lucidrains"
+    with pytest.raises(ConfigError, match="model_type is missing"):
+        open_checkpoint(folder, library="huggingface")
+
+
+def test_a_source_that_the_folder_is_not_of_is_refused(tmp_path: Path) -> None:
+    folder = save(tmp_path / "model", build(BASE), BASE)
+    with pytest.raises(CheckpointError, match="no configuration file of huggingface, only"):
+        open_checkpoint(folder, library="huggingface")
+    with pytest.raises(ConfigError, match="unknown source 'keras': choose auto or one of hugging"):
+        open_checkpoint(folder, library="keras")
 
 
 def test_weights_that_are_code_are_not_run(tmp_path: Path) -> None:

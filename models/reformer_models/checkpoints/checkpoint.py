@@ -12,7 +12,14 @@ from reformer_models.checkpoints.architecture import architecture_of
 from reformer_models.checkpoints.hub import download
 from reformer_models.checkpoints.json_file import read_json_object
 from reformer_models.checkpoints.layout import Weights, find_weights
-from reformer_models.checkpoints.sources import HUGGINGFACE, SOURCES, Described, Source, source_of
+from reformer_models.checkpoints.sources import (
+    AUTO,
+    HUGGINGFACE,
+    SOURCES,
+    Described,
+    Source,
+    source_of,
+)
 from reformer_models.config import ReformerConfig
 from reformer_models.errors import CheckpointError, ConfigError, shortened
 
@@ -71,6 +78,7 @@ class Checkpoint:
 def open_checkpoint(
     source: str | Path,
     *,
+    library: str = AUTO,
     revision: str | None = None,
     ignore_config_keys: Sequence[str] = (),
 ) -> Checkpoint:
@@ -80,6 +88,8 @@ def open_checkpoint(
         source: A folder with weights and the configuration file of one of `SOURCES`, or the name
             of a model on the Hugging Face hub, which is then downloaded. If both exist, the folder
             is used.
+        library: The name of one of `SOURCES` that saved it; "auto" for the one whose configuration
+            file is there.
         revision: A branch, tag or commit on the hub.
         ignore_config_keys: Unknown keys of the configuration file to accept.
 
@@ -100,7 +110,7 @@ def open_checkpoint(
         directory = download(str(source), revision=revision)
         commit = directory.name
 
-    written_by = source_of(directory)
+    written_by = source_of(directory, library)
     if written_by is None:
         raise CheckpointError(f"{source} has no {CONFIG_FILE}{_where_it_may_be(directory)}")
     config_file = directory / written_by.config_file

@@ -70,6 +70,7 @@ def to_onnx(
     checkpoint: str | Path,
     out: str | Path,
     *,
+    source: str = "auto",
     task: str = "auto",
     dtype: str = "fp32",
     max_length: int | None = None,
@@ -95,8 +96,10 @@ def to_onnx(
     """Export a checkpoint to an artifact folder, which appears only after it is verified.
 
     Args:
-        checkpoint: a Hugging Face directory or hub id.
+        checkpoint: a folder, or the name of a model on the Hugging Face hub.
         out: the folder to create, or an artifact of the same checkpoint to add model.onnx to.
+        source: the library that saved the checkpoint: "huggingface", "lucidrains", or "auto" for
+            the one whose configuration file is in the folder.
         task: such as "text-generation"; "auto" takes the task that the checkpoint was made for.
             "text-generation-with-past" adds the graphs that `open_generator` runs.
         dtype: "fp32", "fp16" or "bf16", of weights and activations.
@@ -136,6 +139,7 @@ def to_onnx(
         ReformerError: any other failure. `out` does not change.
     """
     options = OnnxOptions(
+        source=source,
         task=task,
         dtype=dtype,
         max_length=max_length,

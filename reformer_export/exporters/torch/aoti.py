@@ -62,6 +62,7 @@ def to_aoti(
     checkpoint: str | Path,
     out: str | Path,
     *,
+    source: str = "auto",
     task: str = "auto",
     dtype: str = "fp32",
     max_length: int | None = None,
@@ -95,6 +96,7 @@ def to_aoti(
         ExportError: torch could not export or compile the model.
     """
     options = AotiOptions(
+        source=source,
         task=task,
         dtype=dtype,
         max_length=max_length,

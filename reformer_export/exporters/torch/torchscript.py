@@ -39,6 +39,7 @@ def to_torchscript(
     checkpoint: str | Path,
     out: str | Path,
     *,
+    source: str = "auto",
     task: str = "auto",
     dtype: str = "fp32",
     max_length: int | None = None,
@@ -65,6 +66,7 @@ def to_torchscript(
     arguments, the result and the errors are those of `to_onnx`.
     """
     options = TorchScriptOptions(
+        source=source,
         task=task,
         dtype=dtype,
         max_length=max_length,

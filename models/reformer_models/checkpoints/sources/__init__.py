@@ -9,24 +9,45 @@ from typing import Final
 from reformer_models.checkpoints.sources.base import Described, Source
 from reformer_models.checkpoints.sources.huggingface import HUGGINGFACE
 from reformer_models.checkpoints.sources.lucidrains import LUCIDRAINS
-from reformer_models.errors import CheckpointError
+from reformer_models.errors import CheckpointError, ConfigError
 
 SOURCES: Final[tuple[Source, ...]] = (HUGGINGFACE, LUCIDRAINS)
 
-__all__ = ["HUGGINGFACE", "SOURCES", "Described", "Source", "source_of"]
+AUTO: Final = "auto"
+"""The choice of the source by the configuration file."""
+
+__all__ = ["AUTO", "HUGGINGFACE", "SOURCES", "Described", "Source", "source_of"]
 
 
-def source_of(directory: Path) -> Source | None:
+def source_of(directory: Path, name: str = AUTO) -> Source | None:
     """The source of a checkpoint, by the configuration file in its folder; None without one.
 
+    Args:
+        directory: The folder.
+        name: The name of a source, whose configuration file is then the only one that counts.
+
     Raises:
-        CheckpointError: The folder has the configuration files of two sources.
+        ConfigError: No source has this name.
+        CheckpointError: The folder has the configuration files of two sources and the name is
+            "auto", or it has only files of sources with other names.
     """
+    names = [source.name for source in SOURCES]
+    if name not in (AUTO, *names):
+        raise ConfigError(f"unknown source {name!r}: choose {AUTO} or one of {', '.join(names)}")
     found = [source for source in SOURCES if os.path.isfile(directory / source.config_file)]
-    if len(found) > 1:
-        names = " and ".join(source.config_file for source in found)
+    if name != AUTO and found:
+        for source in found:
+            if source.name == name:
+                return source
         raise CheckpointError(
-            f"{directory} has {names}, of different libraries: keep the one of the library that "
-            "saved the weights"
+            f"{directory} has no configuration file of {name}, only "
+            f"{' and '.join(source.config_file for source in found)}: choose --source "
+            f"{' or '.join(source.name for source in found)}"
+        )
+    if len(found) > 1:
+        raise CheckpointError(
+            f"{directory} has {' and '.join(source.config_file for source in found)}, of different "
+            "libraries: name the library that saved the weights with --source "
+            f"{' or '.join(source.name for source in found)}"
         )
     return found[0] if found else None

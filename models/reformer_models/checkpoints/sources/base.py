@@ -37,10 +37,12 @@ class Source:
     """A library that saves checkpoints.
 
     Attributes:
+        name: How the user chooses it.
         config_file: The file by which a checkpoint is recognised.
         describe: Reads the contents of that file; the second argument are unknown keys to accept.
             It raises `ConfigError` for what our model can't express.
     """
 
+    name: str
     config_file: str
     describe: Callable[[Mapping[str, object], Collection[str]], Described]

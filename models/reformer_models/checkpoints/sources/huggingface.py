@@ -15,4 +15,4 @@ def _describe(raw: Mapping[str, object], ignore_keys: Collection[str]) -> Descri
     return Described(config, architecture, translated=lambda tensors: tensors)
 
 
-HUGGINGFACE: Final = Source("config.json", _describe)
+HUGGINGFACE: Final = Source("huggingface", "config.json", _describe)

@@ -310,4 +310,4 @@ def _position_table(weights: list[torch.Tensor], arguments: Arguments) -> torch.
 
 
 _CONFIG_FILE: Final = "reformer_pytorch.json"
-LUCIDRAINS: Final = Source(_CONFIG_FILE, _describe)
+LUCIDRAINS: Final = Source("lucidrains", _CONFIG_FILE, _describe)
