@@ -26,7 +26,7 @@ TASKS = (
     "question-answering",
 )
 
-SOURCES = ("auto", "huggingface", "lucidrains")
+SOURCES = ("auto", "huggingface", "lucidrains", "trax")
 
 _CHECKPOINT = (
     click.option(

@@ -7,4 +7,4 @@ from reformer_models.checkpoints.sources import AUTO, SOURCES
 
 
 def test_the_choices_are_the_sources() -> None:
-    assert CHOICES == (AUTO, *(source.name for source in SOURCES))
+    assert (AUTO, *(source.name for source in SOURCES)) == CHOICES

@@ -6,10 +6,12 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+import transformers
 
-from reformer_export import open_runner, to_onnx, to_torchscript, verify_artifact
+from reformer_export import import_checkpoint, open_runner, to_onnx, to_torchscript, verify_artifact
 from reformer_export.artifact import Artifact
 from reformer_export.errors import UsageError
 from reformer_export.source import artifact_config, load_original
@@ -17,6 +19,7 @@ from reformer_models.fusing import fuse_linear
 from reformer_models.layers.fused import FusedAttention
 from reformer_models.loading import LoadedModel, load_model
 
+from ..tools import trax_models
 from ..tools.lucidrains import BASE, BUCKET, build, inject, save
 
 # With rotations of each head the package can be given those of the artifact.
@@ -116,3 +119,45 @@ def test_torchscript_8_bits_and_generation(checkpoint: Path, tmp_path: Path) -> 
         record = artifact.parity(name)
         assert record is not None
         assert record["passed"] is True
+
+
+def test_trax_is_exported_imported_and_read_by_transformers(tmp_path: Path) -> None:
+    model = {**trax_models.BASE, "LSHSelfAttention": {"chunk_len": 8, "n_buckets": 8}}
+    flat = trax_models.weights(model)
+    flat[-1][:] = 0  # the bias of the head, which transformers 5 leaves out
+    folder = trax_models.save(tmp_path / "model", model, flat)
+    artifact = to_onnx(folder, tmp_path / "artifact")
+    record = artifact.parity("onnx")
+    assert record is not None
+    assert record["passed"] is True
+    assert set(record["references"]) == {"torch", "transformers"}
+    assert artifact.manifest.source.library == "trax"
+
+    tokens = np.random.default_rng(0).integers(0, 50, 64)
+    rotations = load_original(artifact.manifest).rotations.values()
+    expected = trax_models.logits(model, flat, tokens, [one.numpy() for one in rotations])
+    feeds = {"input_ids": np.pad(tokens, (1, 0))[None, :-1]}
+    (found,) = open_runner(artifact).run(feeds)["logits"]
+    assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
+
+    imported = import_checkpoint(folder, tmp_path / "imported")
+    assert imported.beyond_transformers == ()
+    assert not any("lm_head.bias" in note for note in imported.notes)
+    theirs = transformers.ReformerModelWithLMHead.from_pretrained(imported.path).eval()
+    theirs.config.hash_seed = 0
+    for layer in theirs.reformer.encoder.layers:
+        layer.attention.self_attention.hash_seed = 0
+    with torch.no_grad():
+        logits = theirs(torch.from_numpy(feeds["input_ids"])).logits[0].numpy()
+    assert np.abs(logits - expected).max() <= 1e-4 * np.abs(expected).max()
+
+
+def test_the_bias_that_transformers_5_leaves_out_is_noted(tmp_path: Path) -> None:
+    flat = trax_models.weights(trax_models.BASE)
+    folder = trax_models.save(tmp_path / "model", trax_models.BASE, flat)
+    imported = import_checkpoint(folder, tmp_path / "imported")
+    assert any("lm_head.bias is not zero" in note for note in imported.notes)
+    ids = torch.arange(40)[None] % 50
+    with torch.no_grad():
+        before, after = (load_model(path).model(ids)["logits"] for path in (folder, imported.path))
+    assert torch.equal(before, after)

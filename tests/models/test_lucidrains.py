@@ -278,8 +278,11 @@ def test_two_configuration_files_are_refused(tmp_path: Path) -> None:
 
 def test_a_source_that_the_folder_is_not_of_is_refused(tmp_path: Path) -> None:
     folder = save(tmp_path / "model", build(BASE), BASE)
-    with pytest.raises(CheckpointError, match="no configuration file of huggingface, only"):
+    with pytest.raises(CheckpointError, match=r"no config\.json, but .*--source lucid"):
         open_checkpoint(folder, library="huggingface")
+    (folder / "reformer_pytorch.json").unlink()
+    with pytest.raises(CheckpointError, match=r"has no trax_reformer\.json$"):
+        open_checkpoint(folder, library="trax")
     with pytest.raises(ConfigError, match="unknown source 'keras': choose auto or one of hugging"):
         open_checkpoint(folder, library="keras")
 

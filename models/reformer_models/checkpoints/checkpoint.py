@@ -119,7 +119,7 @@ def open_checkpoint(
     except ConfigError as error:
         raise ConfigError(f"{config_file}: {error}") from error
 
-    weights = find_weights(directory)
+    weights = find_weights(directory, written_by.weight_files)
     architecture = described.architecture or architecture_of(
         weights.names(), is_decoder=described.config.is_decoder
     )

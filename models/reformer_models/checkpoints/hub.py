@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from reformer_models.checkpoints.arrays import ARRAY_FILES
 from reformer_models.checkpoints.json_file import one_line
-from reformer_models.checkpoints.layout import INDEX, WEIGHT_FILES
+from reformer_models.checkpoints.layout import INDEX
 from reformer_models.checkpoints.sources import SOURCES
 from reformer_models.errors import CheckpointError
 
@@ -25,11 +26,12 @@ _SMALL_FILES: Final = (
     "vocab.txt",
 )
 
-# A repository often has the weights in both formats: the second is fetched only if the first is
-# missing.
+# A repository often has the weights in several formats: the next is fetched only if the ones before
+# are missing.
 _WEIGHTS: Final = (
     ("model.safetensors", "model.safetensors" + INDEX, "model-*-of-*.safetensors"),
     ("pytorch_model.bin", "pytorch_model.bin" + INDEX, "pytorch_model-*-of-*.bin"),
+    ARRAY_FILES,
 )
 
 
@@ -58,7 +60,7 @@ def download(repo_id: str, *, revision: str | None = None) -> Path:
                     repo_id, revision=revision, allow_patterns=[*_SMALL_FILES, *weights]
                 )
             )
-            if any((folder / name).exists() for name in WEIGHT_FILES):
+            if any((folder / name).exists() for name in weights):
                 break
             revision = folder.name  # the commit: the branch may change before the next download
     except errors.HFValidationError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Final
@@ -74,14 +74,14 @@ class Weights:
         return tensors
 
 
-def find_weights(directory: Path) -> Weights:
-    """The weights that Transformers would load from a folder.
+def find_weights(directory: Path, files: Sequence[str] = WEIGHT_FILES) -> Weights:
+    """The weights in a folder: the first of `files` that exists, or those that this index names.
 
     Raises:
         CheckpointError: There are none, or a file that the index names is missing or is not in
             the folder.
     """
-    for name in WEIGHT_FILES:
+    for name in files:
         path = directory / name
         if os.path.lexists(path):
             if not os.path.isfile(path):
@@ -89,7 +89,7 @@ def find_weights(directory: Path) -> Weights:
             return _indexed(path) if name.endswith(INDEX) else Weights({path: None})
     found = [quoted(entry) for entry in sorted(os.listdir(directory))]
     raise CheckpointError(
-        f"{directory} holds no weights: one of {', '.join(WEIGHT_FILES)} is needed, found "
+        f"{directory} holds no weights: one of {', '.join(files)} is needed, found "
         f"{_first(found, 8)}"
     )
 

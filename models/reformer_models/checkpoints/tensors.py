@@ -1,7 +1,8 @@
 """Reads the tensors of one weight file, without running code from it.
 
-Both formats are memory-mapped, copy on write: a tensor takes no memory until it is used, and
-writing to it never changes the file. Only files that PyTorch wrote before 1.6 are read whole.
+Safetensors and PyTorch's files are memory-mapped, copy on write: a tensor takes no memory until it
+is used, and writing to it never changes the file. Files that PyTorch wrote before 1.6 and files of
+arrays are read whole.
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ from __future__ import annotations
 import pickle
 import warnings
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from reformer_models.checkpoints.arrays import ARRAY_FILES, load_arrays
 from reformer_models.checkpoints.json_file import check_not_pointer, one_line
 from reformer_models.errors import CheckpointError, quoted
 
@@ -22,7 +25,7 @@ SAFETENSORS: Final = ".safetensors"
 
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """All tensors of a .safetensors or PyTorch .bin file, on the CPU, by name.
+    """All tensors of a .safetensors, PyTorch .bin or array file, on the CPU, by name.
 
     Raises:
         CheckpointError: The file can't be read, is damaged, or holds something other than tensors.
@@ -33,7 +36,9 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
         raise CheckpointError(f"{path} can't be read: {one_line(error)}") from error
     check_not_pointer(path)
     try:
-        held = _load_safetensors(path) if path.suffix == SAFETENSORS else _load_pickle(path)
+        held = _reader(path)(path)
+    except CheckpointError:
+        raise
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path} is no plain table of tensors; reading the rest could run code hidden in it, "
@@ -44,6 +49,12 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
             f"{path} is cut short or damaged ({one_line(error)}); copy or download it again"
         ) from error
     return _tensors_only(held, path)
+
+
+def _reader(path: Path) -> Callable[[Path], object]:
+    if path.name in ARRAY_FILES:
+        return load_arrays
+    return _load_safetensors if path.suffix == SAFETENSORS else _load_pickle
 
 
 def _load_safetensors(path: Path) -> object:

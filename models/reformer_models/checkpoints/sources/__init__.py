@@ -9,9 +9,10 @@ from typing import Final
 from reformer_models.checkpoints.sources.base import Described, Source
 from reformer_models.checkpoints.sources.huggingface import HUGGINGFACE
 from reformer_models.checkpoints.sources.lucidrains import LUCIDRAINS
+from reformer_models.checkpoints.sources.trax import TRAX
 from reformer_models.errors import CheckpointError, ConfigError
 
-SOURCES: Final[tuple[Source, ...]] = (HUGGINGFACE, LUCIDRAINS)
+SOURCES: Final[tuple[Source, ...]] = (HUGGINGFACE, LUCIDRAINS, TRAX)
 
 AUTO: Final = "auto"
 """The choice of the source by the configuration file."""
@@ -29,25 +30,22 @@ def source_of(directory: Path, name: str = AUTO) -> Source | None:
     Raises:
         ConfigError: No source has this name.
         CheckpointError: The folder has the configuration files of two sources and the name is
-            "auto", or it has only files of sources with other names.
+            "auto", or it does not have the file of the named source.
     """
-    names = [source.name for source in SOURCES]
-    if name not in (AUTO, *names):
-        raise ConfigError(f"unknown source {name!r}: choose {AUTO} or one of {', '.join(names)}")
+    by_name = {source.name: source for source in SOURCES}
+    if name not in (AUTO, *by_name):
+        raise ConfigError(f"unknown source {name!r}: choose {AUTO} or one of {', '.join(by_name)}")
     found = [source for source in SOURCES if os.path.isfile(directory / source.config_file)]
-    if name != AUTO and found:
-        for source in found:
-            if source.name == name:
-                return source
-        raise CheckpointError(
-            f"{directory} has no configuration file of {name}, only "
-            f"{' and '.join(source.config_file for source in found)}: choose --source "
-            f"{' or '.join(source.name for source in found)}"
-        )
+    files = " and ".join(source.config_file for source in found)
+    choices = " or ".join(source.name for source in found)
+    if name != AUTO:
+        if by_name[name] not in found:
+            instead = f", but {files}: choose --source {choices}" if found else ""
+            raise CheckpointError(f"{directory} has no {by_name[name].config_file}{instead}")
+        return by_name[name]
     if len(found) > 1:
         raise CheckpointError(
-            f"{directory} has {' and '.join(source.config_file for source in found)}, of different "
-            "libraries: name the library that saved the weights with --source "
-            f"{' or '.join(source.name for source in found)}"
+            f"{directory} has {files}, of different libraries: name the library that saved the "
+            f"weights with --source {choices}"
         )
     return found[0] if found else None

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from reformer_models.checkpoints.layout import WEIGHT_FILES
 from reformer_models.config import ReformerConfig
 
 if TYPE_CHECKING:
@@ -41,8 +42,10 @@ class Source:
         config_file: The file by which a checkpoint is recognised.
         describe: Reads the contents of that file; the second argument are unknown keys to accept.
             It raises `ConfigError` for what our model can't express.
+        weight_files: The names that its file of weights may have, in the order they are looked for.
     """
 
     name: str
     config_file: str
     describe: Callable[[Mapping[str, object], Collection[str]], Described]
+    weight_files: tuple[str, ...] = WEIGHT_FILES

@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
+from reformer_models.checkpoints.sources.arguments import (
+    check_fields,
+    read_arguments,
+    unused,
+    without_effect,
+)
 from reformer_models.checkpoints.sources.base import Described, Source, Tensors
 from reformer_models.config import ReformerConfig
 from reformer_models.config.fields import (
-    Check,
-    checked,
     flag,
     integer,
     optional,
@@ -24,7 +28,7 @@ from reformer_models.config.fields import (
     sequence,
     setting,
 )
-from reformer_models.errors import CheckpointError, ConfigError, quoted, some
+from reformer_models.errors import CheckpointError, ConfigError, some
 
 if TYPE_CHECKING:
     import torch
@@ -33,22 +37,6 @@ _CLASS: Final = "ReformerLM"
 
 # What the package computes with torch.nn.LayerNorm's default.
 _LAYER_NORM_EPS: Final = 1e-5
-
-
-def _unused(reason: str) -> Check:
-    """Refuses every value that turns an option on."""
-
-    def check(name: str, value: object) -> object:
-        if value:
-            refuse(name, f"off, because our model has {reason}", value)
-        return value
-
-    return check
-
-
-def _any(name: str, value: object) -> object:
-    """Accepts every value: the argument has no effect on what a trained model computes."""
-    return value
 
 
 @dataclass(frozen=True)
@@ -67,24 +55,24 @@ class Arguments:
     dim_head: int = setting(64, integer(1))
     bucket_size: int = setting(64, integer(1))
     n_hashes: int = setting(4, integer(1))
-    ff_chunks: object = setting(100, _any)
-    attn_chunks: object = setting(1, _any)
+    ff_chunks: object = setting(100, without_effect)
+    attn_chunks: object = setting(1, without_effect)
     causal: bool = setting(False, flag)
     weight_tie: bool = setting(False, flag)
-    lsh_dropout: object = setting(0.0, _any)
-    ff_dropout: object = setting(0.0, _any)
+    lsh_dropout: object = setting(0.0, without_effect)
+    ff_dropout: object = setting(0.0, without_effect)
     ff_mult: int = setting(4, integer(1))
-    ff_activation: object = setting(None, _unused("only GELU, the default, for these models"))
-    ff_glu: object = setting(False, _unused("no gated feed-forward (GLU)"))
-    post_attn_dropout: object = setting(0.0, _any)
-    layer_dropout: object = setting(0.0, _any)
-    random_rotations_per_head: object = setting(False, _any)
-    use_scale_norm: object = setting(False, _unused("only LayerNorm"))
-    use_rezero: object = setting(False, _unused("a norm before every sublayer"))
-    use_full_attn: object = setting(False, _unused("no full attention over long sequences"))
+    ff_activation: object = setting(None, unused("only GELU, the default, for these models"))
+    ff_glu: object = setting(False, unused("no gated feed-forward (GLU)"))
+    post_attn_dropout: object = setting(0.0, without_effect)
+    layer_dropout: object = setting(0.0, without_effect)
+    random_rotations_per_head: object = setting(False, without_effect)
+    use_scale_norm: object = setting(False, unused("only LayerNorm"))
+    use_rezero: object = setting(False, unused("a norm before every sublayer"))
+    use_full_attn: object = setting(False, unused("no full attention over long sequences"))
     full_attn_thres: int = setting(0, integer(0))
-    reverse_thres: object = setting(0, _any)
-    num_mem_kv: object = setting(0, _unused("no memory keys and values"))
+    reverse_thres: object = setting(0, without_effect)
+    num_mem_kv: object = setting(0, unused("no memory keys and values"))
     one_value_head: bool = setting(False, flag)
     emb_dim: int | None = setting(None, optional(integer(1)))
     return_embeddings: bool = setting(False, flag)
@@ -95,14 +83,12 @@ class Arguments:
     axial_position_shape: tuple[int, ...] | None = setting(
         None, optional(sequence(integer(1), at_least=1))
     )
-    n_local_attn_heads: object = setting(0, _unused("no local heads inside an LSH layer"))
-    pkm_layers: object = setting((), _unused("no product-key memory"))
-    pkm_num_keys: object = setting(128, _any)
+    n_local_attn_heads: object = setting(0, unused("no local heads inside an LSH layer"))
+    pkm_layers: object = setting((), unused("no product-key memory"))
+    pkm_num_keys: object = setting(128, without_effect)
 
     def __post_init__(self) -> None:
-        for declared in fields(self):
-            value = checked(declared, getattr(self, declared.name))
-            object.__setattr__(self, declared.name, value)
+        check_fields(self)
         if self.emb_dim not in (None, self.dim):
             refuse("emb_dim", f"dim = {self.dim}: our model has one hidden size", self.emb_dim)
         if self.max_seq_len < 2 * self.bucket_size:
@@ -180,16 +166,14 @@ def _arguments(raw: Mapping[str, object], ignore_keys: Collection[str]) -> Argum
     if raw.get("class") != _CLASS:
         only = f"{_CLASS!r} (no other class of reformer-pytorch takes tokens and is one model)"
         refuse("class", only, raw.get("class"))
-    names = [declared.name for declared in fields(Arguments)]
-    if missing := [name for name in names[:4] if name not in raw]:
-        raise ConfigError(f"{some(missing)} missing: the file must have every argument given to it")
-    unknown = sorted(raw.keys() - {"class", *names} - set(ignore_keys))
-    if unknown:
-        raise ConfigError(
-            f"{', '.join(map(quoted, unknown))}: no argument of {_CLASS} in reformer-pytorch 1.4.4"
-        )
-    given: dict[str, Any] = {name: raw[name] for name in names if name in raw}
-    return Arguments(**given)
+    arguments = {name: value for name, value in raw.items() if name != "class"}
+    return read_arguments(
+        Arguments,
+        arguments,
+        ignore_keys,
+        required=("num_tokens", "dim", "depth", "max_seq_len"),
+        owner=f"{_CLASS} in reformer-pytorch 1.4.4",
+    )
 
 
 # The tensors of a layer: the package's name and ours.
