@@ -132,8 +132,9 @@ def _weights(model: ReformerForTask) -> Iterator[tuple[str, nn.Module, str]]:
     embeddings = model.reformer.embeddings
     yield "embeddings", embeddings, "word_embeddings"
     positions = embeddings.position_embeddings
-    axial = isinstance(positions, AxialPositionEmbeddings)
-    yield "embeddings", positions, "weights" if axial else "embedding"
+    if positions is not None:
+        axial = isinstance(positions, AxialPositionEmbeddings)
+        yield "embeddings", positions, "weights" if axial else "embedding"
     for path, module in model.reformer.encoder.named_modules():
         for name, child in module.named_children():
             if isinstance(child, Linear):

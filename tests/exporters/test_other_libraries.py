@@ -161,3 +161,30 @@ def test_the_bias_that_transformers_5_leaves_out_is_noted(tmp_path: Path) -> Non
     with torch.no_grad():
         before, after = (load_model(path).model(ids)["logits"] for path in (folder, imported.path))
     assert torch.equal(before, after)
+
+
+@pytest.mark.slow
+def test_rotary_positions_are_exported_and_generate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = {**ARGUMENTS, "absolute_position_emb": False}
+    model = build(arguments)
+    folder = save(tmp_path / "model", model, arguments)
+    artifact = to_onnx(folder, tmp_path / "out", task="text-generation-with-past")
+    record = artifact.parity("onnx")
+    assert record is not None
+    assert record["passed"] is True
+
+    loaded = load_original(artifact.manifest)
+    assert loaded.config.beyond_transformers == (
+        "attention_output_bias",
+        "rotary_positions",
+        "stream_merge",
+    )
+    ids = torch.randint(0, 50, (3, 4 * BUCKET))
+    feeds = {"input_ids": ids.numpy()}
+    found = torch.from_numpy(open_runner(artifact).run(feeds)["logits"])
+    inject(loaded, monkeypatch, per_head=True)
+    with torch.no_grad():
+        expected = model(ids)
+    assert (found - expected).abs().max() <= 1e-4 * expected.abs().max()

@@ -15,6 +15,8 @@ from safetensors.torch import save_file
 from reformer_models.checkpoints import open_checkpoint
 from reformer_models.checkpoints.sources.lucidrains import Arguments
 from reformer_models.errors import CheckpointError, ConfigError
+from reformer_models.layers.decoding import DecodeStep, Prefill, cache_tensors
+from reformer_models.layers.heads import TextGeneration
 from reformer_models.loading import load_model
 
 from ..tools.lucidrains import BASE, BUCKET, build, inject, redraw, reformer_pytorch, save
@@ -30,6 +32,8 @@ VARIANTS: Mapping[str, Mapping[str, object]] = {
         "axial_position_shape": [4, 2, 8],
     },
     "fixed positions": {"absolute_position_emb": False, "fixed_position_emb": True},
+    "rotary positions": {"absolute_position_emb": False},
+    "rotary positions, not causal": {"absolute_position_emb": False, "causal": False},
     "tied layers": {"weight_tie": True},
     "tied head": {"weight_tie_embedding": True},
     "one value head": {"one_value_head": True},
@@ -190,10 +194,53 @@ def test_what_our_model_lacks_is_refused_by_name_and_value(tmp_path: Path, optio
         open_checkpoint(folder)
 
 
-def test_rotary_positions_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"full_attn_thres": BUCKET}, "full_attn_thres must be 0 with rotary positions"),
+        ({"dim_head": 15}, "dim_head must be even with rotary positions"),
+    ],
+    ids=str,
+)
+def test_what_does_not_go_with_rotary_positions(
+    tmp_path: Path, option: Mapping[str, object], message: str
+) -> None:
     arguments = {**BASE, "absolute_position_emb": False}
-    with pytest.raises(ConfigError, match=r"absolute_position_emb .* all false: .* rotary"):
-        open_checkpoint(save(tmp_path / "model", build(arguments), arguments))
+    folder = save(tmp_path / "model", build(arguments), {**arguments, **option})
+    with pytest.raises(ConfigError, match=message):
+        open_checkpoint(folder)
+
+
+def test_steps_with_a_cache_turn_keys_by_their_positions(tmp_path: Path) -> None:
+    """Up to one chunk nothing is hashed, so steps give what the whole sequence gives."""
+    arguments = {**BASE, "absolute_position_emb": False}
+    model = load_model(save(tmp_path / "model", build(arguments), arguments)).model
+    assert isinstance(model, TextGeneration)
+    ids = torch.randint(0, 50, (2, BUCKET))
+    prompt = torch.tensor([3, 3])
+    with torch.no_grad():
+        expected = model(ids)["logits"]
+        outputs = Prefill(model)(ids[:, :3])
+        for length in range(3, BUCKET):
+            past = []
+            for tensor in cache_tensors(model.config):
+                held = tensor.zeros(2, BUCKET, torch.float32)
+                present = outputs[tensor.present]
+                held[tuple(slice(size) for size in present.shape)] = present
+                past.append(held)
+            found = outputs["logits"][:, 0]
+            torch.testing.assert_close(found, expected[:, length - 1], rtol=0, atol=1e-4)
+            at = torch.full((2,), length)
+            outputs = DecodeStep(model)(ids[:, length : length + 1], at, prompt, *past)
+    torch.testing.assert_close(outputs["logits"][:, 0], expected[:, -1], rtol=0, atol=1e-4)
+
+
+def test_other_frequencies_of_rotary_positions_are_refused(tmp_path: Path) -> None:
+    arguments = {**BASE, "absolute_position_emb": False}
+    model = build(arguments)
+    model.layer_pos_emb.inv_freq.mul_(2)
+    with pytest.raises(CheckpointError, match="inv_freq is not what the package computes"):
+        load_model(save(tmp_path / "model", model, arguments))
 
 
 def test_unknown_and_missing_arguments_are_named(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ STREAM_MERGES: Final = frozenset({"concatenate", "mean"})
 # The range that torch.manual_seed accepts.
 _SEED = integer(-(2**63), 2**64 - 1)
 
-_OWN_FIELDS: Final = ("attention_output_bias", "stream_merge")
+_OWN_FIELDS: Final = ("attention_output_bias", "rotary_positions", "stream_merge")
 
 # Transformers lets these be null, which works as long as no layer reads them.
 _LSH_KEYS_THAT_MAY_BE_NULL: Final = frozenset(
@@ -48,8 +48,10 @@ _LSH_KEYS_THAT_MAY_BE_NULL: Final = frozenset(
 class ReformerConfig:
     """The configuration of a Reformer, under Hugging Face's names and with its defaults.
 
-    `attention_output_bias` (the output layer of an attention has a bias) and `stream_merge` (how
-    the last norm gets both streams as one) are our own: models of other libraries need them.
+    `attention_output_bias` (the output layer of an attention has a bias), `rotary_positions` (LSH
+    layers turn the hashed vectors by their positions, instead of position embeddings) and
+    `stream_merge` (how the last norm gets both streams as one) are our own: models of other
+    libraries need them.
 
     Every field is checked, whatever its source. Lists are stored as tuples, a single number of
     buckets as a tuple of one element, and a `pad_token_id` of None as 0 (padded positions are
@@ -95,6 +97,7 @@ class ReformerConfig:
     num_hashes: int = setting(1, integer(1))
     num_labels: int = setting(2, integer(1))
     pad_token_id: int = setting(0, optional(integer(0), none=0))
+    rotary_positions: bool = setting(False, flag)
     stream_merge: str = setting("concatenate", one_of(STREAM_MERGES, kind="a way to merge"))
     tie_word_embeddings: bool = setting(False, flag)
     vocab_size: int = setting(320, integer(1))
@@ -111,6 +114,16 @@ class ReformerConfig:
         if self.axial_pos_embds and sum(self.axial_pos_embds_dim) != self.hidden_size:
             parts = f"numbers that add up to hidden_size = {self.hidden_size}"
             refuse("axial_pos_embds_dim", parts, list(self.axial_pos_embds_dim))
+        if self.rotary_positions:
+            self._check_rotary()
+
+    def _check_rotary(self) -> None:
+        if self.axial_pos_embds:
+            refuse("axial_pos_embds", "false with rotary_positions", self.axial_pos_embds)
+        if "local" in self.attn_layers:
+            refuse("attn_layers", "lsh layers only with rotary_positions", list(self.attn_layers))
+        if self.attention_head_size % 2:
+            refuse("attention_head_size", "even with rotary_positions", self.attention_head_size)
 
     # Shape of the model
 

@@ -14,6 +14,7 @@ from reformer_models.errors import ConfigError
 from reformer_models.layers.dropout import Dropout
 from reformer_models.layers.hashing import BucketSource
 from reformer_models.layers.linear import Linear, is_plain
+from reformer_models.layers.rotary import rotary
 from reformer_ops.torch_ops import chunk_attention, lsh_bucket, sorted_chunk_attention
 from reformer_ops.training.choice import serves
 from reformer_ops.training.projections.torch_op import projections
@@ -60,6 +61,7 @@ class LSHSelfAttention(SelfAttention):
         self.num_chunks_before = config.lsh_num_chunks_before
         self.num_chunks_after = config.lsh_num_chunks_after
         self.causal = config.is_decoder
+        self.rotary = config.rotary_positions
         self.dropout = config.lsh_attention_probs_dropout_prob
         self.query_key = Linear(config.hidden_size, width, bias=False)
         self.value = Linear(config.hidden_size, width, bias=False)
@@ -93,7 +95,7 @@ class LSHSelfAttention(SelfAttention):
 
         buckets = hashed() if source is None else source.buckets(query_key, hashed)
         output = sorted_chunk_attention(
-            query_key,
+            self.placed(query_key),
             value,
             buckets,
             mask,
@@ -105,6 +107,23 @@ class LSHSelfAttention(SelfAttention):
             dropout=self.dropout if self.training else 0.0,
         )
         return output.flatten(-2)
+
+    def placed(
+        self, query_key: torch.Tensor, positions: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """The vectors, turned by their positions if the model is rotary; else unchanged.
+
+        The tokens are hashed before, so a bucket does not depend on the position.
+
+        Args:
+            query_key: `[..., length, heads, head_dim]`.
+            positions: integers `[..., length]`; 0, 1, 2, ... if None.
+        """
+        if not self.rotary:
+            return query_key
+        if positions is None:
+            positions = torch.arange(query_key.shape[-3], device=query_key.device)
+        return rotary(query_key, positions)
 
 
 class LocalSelfAttention(SelfAttention):

@@ -161,6 +161,7 @@ def _cached(
     """The tensors of `_layer_tensors` after a prompt of `length` tokens."""
     if isinstance(layer, LSHSelfAttention):
         key, value = (tensor[:, :length].unflatten(-1, layer.head_shape) for tensor in projected)
+        key = layer.placed(key)
         (computed,) = buckets
         found = computed[..., :length]
         order = torch.argsort(found, dim=-1, stable=True).to(torch.int32)
@@ -217,9 +218,7 @@ class DecodeStep(nn.Module):
             past: the tensors that `cache_tensors` lists, with room for one more token.
         """
         reformer = self.model.reformer
-        words = reformer.embeddings.word_embeddings(input_ids)
-        positions = reformer.embeddings.position_embeddings(past_length, 1)
-        y1 = y2 = words + positions[:, None]
+        y1 = y2 = reformer.embeddings.at(input_ids, past_length)
         length = past_length.to(torch.int32)
         attend_all = self._attends_all(past_length, prompt_length)
         rest, cache = list(past), list[torch.Tensor]()
@@ -274,7 +273,7 @@ def _lsh_step(
     buckets = lsh_bucket(query_key[:, None], layer.rotations, mask, layer.factors)
     past_key, past_value, past_buckets, past_order, past_starts = past
     return sorted_chunk_attention_step(
-        query_key,
+        layer.placed(query_key, length),
         value,
         buckets[..., 0],
         past_key,

@@ -86,16 +86,27 @@ class ReformerEmbeddings(nn.Module):
         super().__init__()
         self.word_embeddings = nn.Embedding(config.vocab_size, config.hidden_size)
         self.dropout = Dropout(config.hidden_dropout_prob)
-        self.position_embeddings: nn.Module = (
-            AxialPositionEmbeddings(config)
-            if config.axial_pos_embds
-            else PositionEmbeddings(config)
-        )
+        self.position_embeddings: nn.Module | None = None
+        if config.axial_pos_embds:
+            self.position_embeddings = AxialPositionEmbeddings(config)
+        elif not config.rotary_positions:
+            self.position_embeddings = PositionEmbeddings(config)
 
     def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
         """`[batch, length]` int64 -> `[batch, length, hidden_size]`."""
         batch, length = input_ids.shape
         positions = torch.arange(length, device=input_ids.device)
         words: torch.Tensor = self.dropout(self.word_embeddings(input_ids))
+        if self.position_embeddings is None:
+            return words
         encodings: torch.Tensor = self.position_embeddings(positions, batch)
         return words + encodings
+
+    def at(self, input_ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        """`[batch, 1]` int64, a token of each row, and its position `[batch]` int64 ->
+        `[batch, 1, hidden_size]`, without dropout."""
+        words: torch.Tensor = self.word_embeddings(input_ids)
+        if self.position_embeddings is None:
+            return words
+        encodings: torch.Tensor = self.position_embeddings(positions, 1)
+        return words + encodings[:, None]

@@ -28,7 +28,7 @@ from reformer_models.config.fields import (
     sequence,
     setting,
 )
-from reformer_models.errors import CheckpointError, ConfigError, some
+from reformer_models.errors import CheckpointError, some
 
 if TYPE_CHECKING:
     import torch
@@ -98,11 +98,18 @@ class Arguments:
         if self.full_attn_thres > self.bucket_size:
             most = f"at most bucket_size = {self.bucket_size}: longer sequences are hashed here"
             refuse("full_attn_thres", most, self.full_attn_thres)
-        if not (self.axial_position_emb or self.absolute_position_emb or self.fixed_position_emb):
-            raise ConfigError(
-                "axial_position_emb, absolute_position_emb and fixed_position_emb are all false: "
-                "this model has rotary positions, which our model does not have"
-            )
+        if self.rotary and self.full_attn_thres:
+            # The package's full attention leaves out the positions.
+            refuse("full_attn_thres", "0 with rotary positions", self.full_attn_thres)
+        if self.rotary and self.dim_head % 2:
+            refuse("dim_head", "even with rotary positions", self.dim_head)
+
+    @property
+    def rotary(self) -> bool:
+        """True if the model has rotary positions: no other kind is asked for."""
+        return not (
+            self.axial_position_emb or self.absolute_position_emb or self.fixed_position_emb
+        )
 
     @property
     def axial_shape(self) -> tuple[int, ...]:
@@ -142,6 +149,7 @@ def _describe(raw: Mapping[str, object], ignore_keys: Collection[str]) -> Descri
         num_attention_heads=arguments.heads,
         num_buckets=(buckets,),
         num_hashes=arguments.n_hashes,
+        rotary_positions=arguments.rotary,
         stream_merge="mean",
         vocab_size=arguments.num_tokens,
     )
@@ -233,7 +241,11 @@ def _translated(tensors: Tensors, arguments: Arguments) -> Tensors:
             state[name] = state[name] * arguments.dim_head**-0.5
         elif name.endswith("self_attention.value.weight") and arguments.one_value_head:
             state[name] = state[name].repeat(arguments.heads, 1)
-    state[_POSITIONS] = _position_table([tensors[name].float() for name in positions], arguments)
+    weights = [tensors[name].float() for name in positions]
+    if arguments.rotary:
+        _check_frequencies(weights[0], arguments)
+    else:
+        state[_POSITIONS] = _position_table(weights, arguments)
     if arguments.weight_tie_embedding and not arguments.return_embeddings:
         import torch
 
@@ -267,7 +279,22 @@ def _position_names(arguments: Arguments) -> list[str]:
     # The package looks at its options in this order.
     if arguments.axial_position_emb:
         return [f"pos_emb.weights.{axis}" for axis, _ in enumerate(arguments.axial_shape)]
+    if arguments.rotary:
+        return ["layer_pos_emb.inv_freq"]
     return ["pos_emb.emb.weight" if arguments.absolute_position_emb else "pos_emb.inv_freq"]
+
+
+def _check_frequencies(found: torch.Tensor, arguments: Arguments) -> None:
+    """CheckpointError if rotary positions have frequencies that the package never writes."""
+    import torch
+
+    places = torch.arange(0, arguments.dim_head, 2) / arguments.dim_head
+    expected = 10000.0**-places
+    if found.shape != expected.shape or not torch.allclose(found, expected, rtol=0.01):
+        raise CheckpointError(
+            f"layer_pos_emb.inv_freq is not what the package computes for dim_head = "
+            f"{arguments.dim_head}: the file and the weights do not belong together"
+        )
 
 
 def _position_table(weights: list[torch.Tensor], arguments: Arguments) -> torch.Tensor:
