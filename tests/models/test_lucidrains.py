@@ -34,6 +34,7 @@ VARIANTS: Mapping[str, Mapping[str, object]] = {
     "fixed positions": {"absolute_position_emb": False, "fixed_position_emb": True},
     "rotary positions": {"absolute_position_emb": False},
     "rotary positions, not causal": {"absolute_position_emb": False, "causal": False},
+    "another activation": {"ff_activation": "ReLU"},
     "tied layers": {"weight_tie": True},
     "tied head": {"weight_tie_embedding": True},
     "one value head": {"one_value_head": True},
@@ -165,7 +166,7 @@ def test_arguments_and_defaults_are_those_of_the_package() -> None:
 REFUSED = {
     "class": "Reformer",
     "emb_dim": 16,
-    "ff_activation": "ReLU",
+    "ff_activation": "PReLU",
     "ff_glu": True,
     "full_attn_thres": BUCKET + 1,
     "max_seq_len": 2 * BUCKET - 1,

@@ -37,9 +37,10 @@ BASE: Mapping[str, object] = {
 def build(arguments: Mapping[str, object]) -> Any:
     """A model of the package with parameters that training could have left."""
     torch.manual_seed(0)
-    model = reformer_pytorch.ReformerLM(
-        **{name: tuple(v) if isinstance(v, list) else v for name, v in arguments.items()}
-    )
+    given = {name: tuple(v) if isinstance(v, list) else v for name, v in arguments.items()}
+    if isinstance(activation := given.get("ff_activation"), str):
+        given["ff_activation"] = getattr(torch.nn, activation)
+    model = reformer_pytorch.ReformerLM(**given)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name.endswith((".bias", "norm.weight")):  # otherwise many are 0 or 1

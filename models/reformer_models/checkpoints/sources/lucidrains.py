@@ -23,6 +23,7 @@ from reformer_models.config import ReformerConfig
 from reformer_models.config.fields import (
     flag,
     integer,
+    one_of,
     optional,
     refuse,
     sequence,
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     import torch
 
 _CLASS: Final = "ReformerLM"
+
+# Names of classes in torch.nn; the package takes the class itself.
+_ACTIVATIONS: Final = {"GELU": "gelu", "ReLU": "relu", "SiLU": "silu", "Tanh": "tanh"}
 
 # What the package computes with torch.nn.LayerNorm's default.
 _LAYER_NORM_EPS: Final = 1e-5
@@ -62,7 +66,9 @@ class Arguments:
     lsh_dropout: object = setting(0.0, without_effect)
     ff_dropout: object = setting(0.0, without_effect)
     ff_mult: int = setting(4, integer(1))
-    ff_activation: object = setting(None, unused("only GELU, the default, for these models"))
+    ff_activation: str | None = setting(
+        None, optional(one_of(frozenset(_ACTIVATIONS), kind="a class of torch.nn"))
+    )
     ff_glu: object = setting(False, unused("no gated feed-forward (GLU)"))
     post_attn_dropout: object = setting(0.0, without_effect)
     layer_dropout: object = setting(0.0, without_effect)
@@ -139,7 +145,7 @@ def _describe(raw: Mapping[str, object], ignore_keys: Collection[str]) -> Descri
         attn_layers=("lsh",) * arguments.depth,
         axial_pos_embds=False,
         feed_forward_size=arguments.ff_mult * arguments.dim,
-        hidden_act="gelu",
+        hidden_act=_ACTIVATIONS[arguments.ff_activation or "GELU"],
         hidden_dropout_prob=0.0,
         hidden_size=arguments.dim,
         is_decoder=arguments.causal,
