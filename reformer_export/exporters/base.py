@@ -184,6 +184,7 @@ def draft_manifest(loaded: LoadedModel, options: ExportOptions) -> Manifest:
         UsageError: `options.max_length` is larger than the model's maximum length.
     """
     config = loaded.config
+    hashes = "lsh" in config.attn_layers
     weights = WeightsRecord(options.weights, tuple(options.keep)) if options.weights else None
     return Manifest(
         task=loaded.task,
@@ -193,9 +194,9 @@ def draft_manifest(loaded: LoadedModel, options: ExportOptions) -> Manifest:
         ops=OpsRecord(DOMAIN, {op.name: op.version for op in _operators(weights)}),
         signature=signature_of(loaded, options),
         hashing=HashingRecord(
-            num_buckets=config.num_buckets or (),  # empty without LSH layers
+            num_buckets=(config.num_buckets or ()) if hashes else (),
             num_hashes=config.num_hashes,
-            hash_seed=config.hash_seed,
+            hash_seed=config.hash_seed if hashes else None,
             notes=loaded.notes,
             rotations=tuple(_rotations(loaded)),
         ),
