@@ -62,7 +62,7 @@ def quantise(model: ReformerForTask, weights: str, keep: Sequence[str] = ()) -> 
         raise ConfigError(f"unknown type of weights {weights!r}: choose {' or '.join(WEIGHTS)}")
     if unknown := [name for name in keep if name not in GROUPS]:
         raise ConfigError(
-            f"there are no weights {unknown[0]!r} to keep: choose of {', '.join(GROUPS)}"
+            f"there are no weights {unknown[0]!r} to keep: choose one of {', '.join(GROUPS)}"
         )
     kept: list[str] = []
     for group, parent, name in list(_weights(model)):

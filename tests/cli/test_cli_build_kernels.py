@@ -90,9 +90,9 @@ def test_an_artifact(
     [
         ((), "give either --artifact or --heads"),
         (("--heads", "2"), "--heads, --head-dim and --chunk-length together"),
-        ((*LSH, "--target", "sm70"), "unknown target sm70: choose of sm75, sm80"),
+        ((*LSH, "--target", "sm70"), "unknown target sm70: choose one of sm75, sm80"),
         ((*LSH, "--target", "turing"), "'turing' is no target"),
-        ((*LSH, "--dtype", "int8"), "unknown dtype 'int8': choose of fp32, fp16, bf16"),
+        ((*LSH, "--dtype", "int8"), "unknown dtype 'int8': choose one of fp32, fp16, bf16"),
         ((*LSH, "--target", "sm80,sm75", "--dtype", "bf16"), "sm75 does not compute in bf16"),
     ],
 )

@@ -265,7 +265,7 @@ def test_it_is_replaced_by_force_alone(artifact: Artifact) -> None:
     ("targets", "printed"),
     [
         ([], "name at least one GPU to compile kernels for, such as sm90"),
-        (["sm80", "sm81"], "unknown target sm81: choose of sm75, sm80, sm86, sm89, sm90, "),
+        (["sm80", "sm81"], "unknown target sm81: choose one of sm75, sm80, sm86, sm89, sm90, "),
         (["h100"], "h100"),
     ],
 )

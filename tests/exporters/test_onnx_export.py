@@ -229,7 +229,7 @@ def test_a_maximum_the_model_does_not_have(fixtures: Fixtures, tmp_path: Path) -
     ("options", "said"),
     [
         ({"dtype": "int8"}, "cannot export int8: it is unknown; choose fp32 or fp16 or bf16"),
-        ({"cuda": ["sm91"]}, "unknown target sm91: choose of sm75, sm80"),
+        ({"cuda": ["sm91"]}, "unknown target sm91: choose one of sm75, sm80"),
         ({"cuda": ["sm90"], "ops": "portable"}, "--ops portable leaves none: give one of them"),
         ({"max_length": 0}, "--max-length 0: a sequence has at least one token"),
         ({"ops": "fast"}, "unknown ops 'fast': choose one of auto, portable"),

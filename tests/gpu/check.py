@@ -187,7 +187,7 @@ def _parse(arguments: Sequence[str] | None, parts: Sequence[Part]) -> argparse.N
     options.only = [name for name in options.only.split(",") if name]
     for name in options.only:
         if name not in known:
-            parser.error(f"--only {name}: choose of {', '.join(known)}")
+            parser.error(f"--only {name}: choose one of {', '.join(known)}")
     for folder in (options.wheels, options.unpacked):
         if folder is not None and not folder.is_dir():
             parser.error(f"{folder} is no folder")

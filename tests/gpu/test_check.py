@@ -195,7 +195,7 @@ def test_the_versions_are_those_that_ran(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--only", "nothing"], "--only nothing: choose of a, b"),
+        (["--only", "nothing"], "--only nothing: choose one of a, b"),
         (["--wheels", "/no/such/folder"], "/no/such/folder is no folder"),
         (["--budget", "0"], "--budget 0: it takes some seconds"),
     ],

@@ -191,7 +191,10 @@ def test_a_weight_that_fp16_does_not_have(fixtures: Fixtures, tmp_path: Path) ->
     ("options", "message"),
     [
         ({"weights": "int3"}, "unknown type of weights 'int3': choose int8 or int4 or fp16"),
-        ({"weights": "int8", "keep": ["norms"]}, "there are no weights 'norms' to keep: choose of"),
+        (
+            {"weights": "int8", "keep": ["norms"]},
+            "there are no weights 'norms' to keep: choose one of",
+        ),
     ],
 )
 def test_what_is_refused(options: dict[str, Any], message: str, fixtures: Fixtures) -> None:

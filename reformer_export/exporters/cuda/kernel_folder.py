@@ -130,7 +130,7 @@ def check_target(number: int, dtype: str | None = None) -> None:
 
     if number not in TARGETS:
         known = ", ".join(f"sm{each}" for each in TARGETS)
-        raise UsageError(f"unknown target sm{number}: choose of {known}")
+        raise UsageError(f"unknown target sm{number}: choose one of {known}")
     if not _computes(number, dtype):
         raise UsageError(f"sm{number} does not compute in bf16: use fp16 there")
 
@@ -218,7 +218,7 @@ def _pairs(
     """Every type with every target; UsageError if one is unknown, or a target lacks a type."""
     for dtype in dtypes:
         if dtype not in DTYPES:
-            raise UsageError(f"unknown dtype {dtype!r}: choose of {', '.join(DTYPES)}")
+            raise UsageError(f"unknown dtype {dtype!r}: choose one of {', '.join(DTYPES)}")
         for target in known if targets is None else targets:
             if targets is None and not _computes(target, DTYPES[dtype]):
                 continue
