@@ -30,8 +30,8 @@ def fuse_linear(model: ReformerForTask) -> ReformerForTask:
 
     The result shares all tensors with `model`, except the weights of fused layers. Not fused are
     linear layers with a weight whose sizes are not multiples of 16, the projections of an attention
-    that is not ours, a feed-forward whose activation is not in `layers.fused.ACTIVATIONS`, and
-    models in bf16, which no CPU kernel computes in.
+    that is not ours, a feed-forward that is gated or whose activation is not in
+    `layers.fused.ACTIVATIONS`, and models in bf16, which no CPU kernel computes in.
     """
     if model.reformer.encoder.layer_norm.weight.dtype not in _TYPES:
         return model
@@ -55,7 +55,7 @@ def _attention(attention: ReformerAttention) -> ReformerAttention:
 
 
 def _feed_forward(module: ReformerFeedForward, hidden_act: str) -> nn.Module:
-    if hidden_act not in ACTIVATIONS:
+    if module.dense.gated or hidden_act not in ACTIVATIONS:
         return module
     up: nn.Module = module.dense.dense
     down: nn.Module = module.output.dense

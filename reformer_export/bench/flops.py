@@ -9,7 +9,7 @@ With P the padded length (`ReformerConfig.padded_length`), L the length, H hidde
 W = heads x head_size, F feed_forward_size, R rounds, V the vocabulary:
 
     projections   6 P H W for an LSH layer (query-key, value, output), 8 P H W for a local one
-    feed-forward  4 P H F for each layer
+    feed-forward  4 P H F for each layer, 6 P H F if it is gated
     hashing       P W R sum(num_buckets) for each LSH layer: a product with sum(num_buckets) / 2
                   columns in each round
     attention     4 P K W R for an LSH layer and 4 P K W for a local one, where K is the number of
@@ -123,9 +123,10 @@ def _flops(
     padded, hidden = config.padded_length(length), config.hidden_size
     # LSH layers share query and key, so they have one projection less.
     matrices = sum(3 if kind == "lsh" else 4 for kind in config.attn_layers)
+    inner = config.feed_forward_size * (3 if config.feed_forward_gated else 2)
     return Flops(
         projections=2 * padded * hidden * _width(config) * matrices,
-        feed_forward=4 * padded * hidden * config.feed_forward_size * config.num_hidden_layers,
+        feed_forward=2 * padded * hidden * inner * config.num_hidden_layers,
         hashing=hashing,
         attention=attention,
         head=_head_flops(config, task, length),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -163,28 +165,48 @@ def test_the_bias_that_transformers_5_leaves_out_is_noted(tmp_path: Path) -> Non
     assert torch.equal(before, after)
 
 
-@pytest.mark.slow
-def test_rotary_positions_are_exported_and_generate(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    arguments = {**ARGUMENTS, "absolute_position_emb": False}
-    model = build(arguments)
-    folder = save(tmp_path / "model", model, arguments)
-    artifact = to_onnx(folder, tmp_path / "out", task="text-generation-with-past")
-    record = artifact.parity("onnx")
-    assert record is not None
-    assert record["passed"] is True
+OPTIONS: Mapping[str, Mapping[str, object]] = {
+    "gated feed-forward": {"ff_glu": True},
+    "rotary positions": {"absolute_position_emb": False},
+}
+EXPORTS: Mapping[str, Mapping[str, Any]] = {
+    "generation": {"task": "text-generation-with-past"},
+    "portable": {"ops": "portable"},
+    "int8": {"weights": "int8"},
+    "int4": {"weights": "int4"},
+    "fp16": {"weights": "fp16"},
+}
 
-    loaded = load_original(artifact.manifest)
-    assert loaded.config.beyond_transformers == (
-        "attention_output_bias",
-        "rotary_positions",
-        "stream_merge",
-    )
+
+@pytest.mark.slow
+@pytest.mark.parametrize("option", OPTIONS)
+def test_options_give_the_numbers_of_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    arguments = {**ARGUMENTS, **OPTIONS[option]}
+    model = build(arguments)
+    artifact = to_onnx(save(tmp_path / "model", model, arguments), tmp_path / "out")
+    to_torchscript(tmp_path / "model", artifact.path)
     ids = torch.randint(0, 50, (3, 4 * BUCKET))
     feeds = {"input_ids": ids.numpy()}
-    found = torch.from_numpy(open_runner(artifact).run(feeds)["logits"])
-    inject(loaded, monkeypatch, per_head=True)
+    runs = [
+        open_runner(artifact, ops="native").run(feeds),
+        open_runner(artifact, ops="portable").run(feeds),
+        open_runner(Artifact.open(artifact.path), runtime="torchscript").run(feeds),
+    ]
+    inject(load_original(artifact.manifest), monkeypatch, per_head=True)
     with torch.no_grad():
-        expected = model(ids)
-    assert (found - expected).abs().max() <= 1e-4 * expected.abs().max()
+        expected = model(ids).numpy()
+    for found in runs:
+        assert np.abs(found["logits"] - expected).max() <= 1e-4 * np.abs(expected).max()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("export", EXPORTS)
+@pytest.mark.parametrize("option", OPTIONS)
+def test_options_go_with_each_kind_of_export(tmp_path: Path, option: str, export: str) -> None:
+    arguments = {**ARGUMENTS, **OPTIONS[option]}
+    folder = save(tmp_path / "model", build(arguments), arguments)
+    record = to_onnx(folder, tmp_path / "out", **EXPORTS[export]).parity("onnx")
+    assert record is not None
+    assert record["passed"] is True

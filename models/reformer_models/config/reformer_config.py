@@ -31,7 +31,12 @@ STREAM_MERGES: Final = frozenset({"concatenate", "mean"})
 # The range that torch.manual_seed accepts.
 _SEED = integer(-(2**63), 2**64 - 1)
 
-_OWN_FIELDS: Final = ("attention_output_bias", "rotary_positions", "stream_merge")
+_OWN_FIELDS: Final = (
+    "attention_output_bias",
+    "feed_forward_gated",
+    "rotary_positions",
+    "stream_merge",
+)
 
 # Transformers lets these be null, which works as long as no layer reads them.
 _LSH_KEYS_THAT_MAY_BE_NULL: Final = frozenset(
@@ -48,10 +53,14 @@ _LSH_KEYS_THAT_MAY_BE_NULL: Final = frozenset(
 class ReformerConfig:
     """The configuration of a Reformer, under Hugging Face's names and with its defaults.
 
-    `attention_output_bias` (the output layer of an attention has a bias), `rotary_positions` (LSH
-    layers turn the hashed vectors by their positions, instead of position embeddings) and
-    `stream_merge` (how the last norm gets both streams as one) are our own: models of other
-    libraries need them.
+    These are our own, because models of other libraries need them:
+
+    - `attention_output_bias`: the output layer of an attention has a bias.
+    - `feed_forward_gated`: the first layer of a feed-forward has twice the size; the activation of
+      one half is multiplied by the other half (GLU, arXiv 2002.05202).
+    - `rotary_positions`: LSH layers turn the hashed vectors by their positions, instead of position
+      embeddings.
+    - `stream_merge`: how the last norm gets both streams as one.
 
     Every field is checked, whatever its source. Lists are stored as tuples, a single number of
     buckets as a tuple of one element, and a `pad_token_id` of None as 0 (padded positions are
@@ -75,6 +84,7 @@ class ReformerConfig:
     chunk_size_feed_forward: int = setting(0, integer(0))
     chunk_size_lm_head: int = setting(0, integer(0))
     classifier_dropout: float | None = setting(None, optional(number(0, 1)))
+    feed_forward_gated: bool = setting(False, flag)
     feed_forward_size: int = setting(512, integer(1))
     hash_seed: int | None = setting(None, optional(_SEED))
     hidden_act: str = setting("relu", one_of(ACTIVATION_NAMES, kind="an activation function"))

@@ -49,17 +49,27 @@ def in_chunks(
 
 
 class FeedForwardDense(nn.Module):
-    """Hidden size up to feed-forward size, and the activation."""
+    """Hidden size up to feed-forward size, and the activation.
+
+    If the config says `feed_forward_gated`, the linear layer has twice the size: the activation of
+    its first half is multiplied by its second half.
+    """
 
     def __init__(self, config: ReformerConfig) -> None:
         super().__init__()
-        self.dense = Linear(config.hidden_size, config.feed_forward_size)
+        self.gated = config.feed_forward_gated
+        halves = 2 if self.gated else 1
+        self.dense = Linear(config.hidden_size, halves * config.feed_forward_size)
         self.dropout = Dropout(config.hidden_dropout_prob)
         self.activation = activation(config.hidden_act)
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """`[batch, length, hidden]` -> `[batch, length, feed_forward]`."""
-        return self.activation(self.dropout(self.dense(hidden)))
+        features = self.dropout(self.dense(hidden))
+        if not self.gated:
+            return self.activation(features)
+        active, gate = features.chunk(2, dim=-1)
+        return self.activation(active) * gate
 
 
 class FeedForwardOutput(nn.Module):
@@ -85,7 +95,7 @@ class ReformerFeedForward(nn.Module):
         self.layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.dense = FeedForwardDense(config)
         self.output = FeedForwardOutput(config)
-        self._has_relu = config.hidden_act == "relu"
+        self._is_plain_relu = config.hidden_act == "relu" and not config.feed_forward_gated
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """`[batch, length, hidden]` -> the same."""
@@ -136,7 +146,7 @@ class ReformerFeedForward(nn.Module):
         up, down = self.dense, self.output
         return (
             self.training
-            and self._has_relu
+            and self._is_plain_relu
             and is_plain(self.layer_norm, up, up.dense, up.dropout, down, down.dense, down.dropout)
             and up.dropout.p == down.dropout.p < 1
             and serves(hidden, up.dense.weight, down.dense.weight)

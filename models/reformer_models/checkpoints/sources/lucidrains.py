@@ -69,7 +69,7 @@ class Arguments:
     ff_activation: str | None = setting(
         None, optional(one_of(frozenset(_ACTIVATIONS), kind="a class of torch.nn"))
     )
-    ff_glu: object = setting(False, unused("no gated feed-forward (GLU)"))
+    ff_glu: bool = setting(False, flag)
     post_attn_dropout: object = setting(0.0, without_effect)
     layer_dropout: object = setting(0.0, without_effect)
     random_rotations_per_head: object = setting(False, without_effect)
@@ -144,6 +144,7 @@ def _describe(raw: Mapping[str, object], ignore_keys: Collection[str]) -> Descri
         attention_output_bias=True,
         attn_layers=("lsh",) * arguments.depth,
         axial_pos_embds=False,
+        feed_forward_gated=arguments.ff_glu,
         feed_forward_size=arguments.ff_mult * arguments.dim,
         hidden_act=_ACTIVATIONS[arguments.ff_activation or "GELU"],
         hidden_dropout_prob=0.0,
