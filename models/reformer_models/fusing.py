@@ -31,7 +31,8 @@ def fuse_linear(model: ReformerForTask) -> ReformerForTask:
     The result shares all tensors with `model`, except the weights of fused layers. Not fused are
     linear layers with a weight whose sizes are not multiples of 16, the projections of an attention
     that is not ours, a feed-forward that is gated or whose activation is not in
-    `layers.fused.ACTIVATIONS`, and models in bf16, which no CPU kernel computes in.
+    `layers.fused.ACTIVATIONS`, layers after a norm that is no layer norm, and models in bf16, which
+    no CPU kernel computes in.
     """
     if model.reformer.encoder.layer_norm.weight.dtype not in _TYPES:
         return model
@@ -45,20 +46,25 @@ def fuse_linear(model: ReformerForTask) -> ReformerForTask:
 
 
 def _attention(attention: ReformerAttention) -> ReformerAttention:
-    layer = attention.self_attention
-    if isinstance(layer, SelfAttention) and all(map(fits_panels, layer.projections)):
+    layer, norm = attention.self_attention, attention.layer_norm
+    if (
+        isinstance(layer, SelfAttention)
+        and isinstance(norm, nn.LayerNorm)
+        and all(map(fits_panels, layer.projections))
+    ):
         for name, projection in list(layer.named_children()):
-            setattr(layer, name, NormLinear(attention.layer_norm, cast(nn.Linear, projection)))
-        attention.layer_norm = cast(nn.LayerNorm, nn.Identity())
+            setattr(layer, name, NormLinear(norm, cast(nn.Linear, projection)))
+        attention.layer_norm = nn.Identity()
     output = cast(SelfOutput, attention.output)
     return FusedAttention(attention) if fits_panels(output.dense) else attention
 
 
 def _feed_forward(module: ReformerFeedForward, hidden_act: str) -> nn.Module:
-    if module.dense.gated or hidden_act not in ACTIVATIONS:
+    norm = module.layer_norm
+    if module.dense.gated or hidden_act not in ACTIVATIONS or not isinstance(norm, nn.LayerNorm):
         return module
     up: nn.Module = module.dense.dense
     down: nn.Module = module.output.dense
     if fits_together(up, down):
-        return FusedFeedForward(module.layer_norm, up, down, ACTIVATIONS[hidden_act])
+        return FusedFeedForward(norm, up, down, ACTIVATIONS[hidden_act])
     return module

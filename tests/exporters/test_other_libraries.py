@@ -167,6 +167,8 @@ def test_the_bias_that_transformers_5_leaves_out_is_noted(tmp_path: Path) -> Non
 
 OPTIONS: Mapping[str, Mapping[str, object]] = {
     "gated feed-forward": {"ff_glu": True},
+    "ScaleNorm": {"use_scale_norm": True},
+    "ReZero": {"use_rezero": True},
     "rotary positions": {"absolute_position_emb": False},
 }
 EXPORTS: Mapping[str, Mapping[str, Any]] = {

@@ -37,6 +37,8 @@ VARIANTS: Mapping[str, Mapping[str, object]] = {
     "another activation": {"ff_activation": "ReLU"},
     "gated feed-forward": {"ff_glu": True},
     "gated feed-forward with another activation": {"ff_glu": True, "ff_activation": "SiLU"},
+    "ScaleNorm": {"use_scale_norm": True},
+    "ReZero": {"use_rezero": True},
     "tied layers": {"weight_tie": True},
     "tied head": {"weight_tie_embedding": True},
     "one value head": {"one_value_head": True},
@@ -175,8 +177,6 @@ REFUSED = {
     "num_mem_kv": 2,
     "pkm_layers": [2],
     "use_full_attn": True,
-    "use_rezero": True,
-    "use_scale_norm": True,
     # Wrong types.
     "causal": 1,
     "dim": "32",

@@ -43,7 +43,7 @@ def build(arguments: Mapping[str, object]) -> Any:
     model = reformer_pytorch.ReformerLM(**given)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if name.endswith((".bias", "norm.weight")):  # otherwise many are 0 or 1
+            if name.endswith((".bias", "norm.weight", ".g")):  # otherwise many are 0 or 1
                 parameter.add_(0.3 * torch.randn_like(parameter))
     return model.eval()
 

@@ -27,6 +27,7 @@ from reformer_models.errors import ConfigError
 
 LAYER_KINDS: Final = frozenset({"local", "lsh"})
 STREAM_MERGES: Final = frozenset({"concatenate", "mean"})
+SUBLAYER_NORMS: Final = frozenset({"layer", "none", "scale"})
 
 # The range that torch.manual_seed accepts.
 _SEED = integer(-(2**63), 2**64 - 1)
@@ -36,6 +37,7 @@ _OWN_FIELDS: Final = (
     "feed_forward_gated",
     "rotary_positions",
     "stream_merge",
+    "sublayer_norm",
 )
 
 # Transformers lets these be null, which works as long as no layer reads them.
@@ -61,6 +63,8 @@ class ReformerConfig:
     - `rotary_positions`: LSH layers turn the hashed vectors by their positions, instead of position
       embeddings.
     - `stream_merge`: how the last norm gets both streams as one.
+    - `sublayer_norm`: the norm before an attention or a feed-forward: a layer norm, a vector of
+      length one times one number (ScaleNorm), or none.
 
     Every field is checked, whatever its source. Lists are stored as tuples, a single number of
     buckets as a tuple of one element, and a `pad_token_id` of None as 0 (padded positions are
@@ -109,6 +113,7 @@ class ReformerConfig:
     pad_token_id: int = setting(0, optional(integer(0), none=0))
     rotary_positions: bool = setting(False, flag)
     stream_merge: str = setting("concatenate", one_of(STREAM_MERGES, kind="a way to merge"))
+    sublayer_norm: str = setting("layer", one_of(SUBLAYER_NORMS, kind="a kind of norm"))
     tie_word_embeddings: bool = setting(False, flag)
     vocab_size: int = setting(320, integer(1))
     architectures: tuple[str, ...] = setting((), optional(sequence(text), none=()))

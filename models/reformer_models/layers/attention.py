@@ -14,6 +14,7 @@ from reformer_models.errors import ConfigError
 from reformer_models.layers.dropout import Dropout
 from reformer_models.layers.hashing import BucketSource
 from reformer_models.layers.linear import Linear, is_plain
+from reformer_models.layers.norms import sublayer_norm
 from reformer_models.layers.rotary import rotary
 from reformer_ops.torch_ops import chunk_attention, lsh_bucket, sorted_chunk_attention
 from reformer_ops.training.choice import serves
@@ -186,7 +187,7 @@ class ReformerAttention(nn.Module):
 
     def __init__(self, config: ReformerConfig, kind: str, rotations: torch.Tensor | None) -> None:
         super().__init__()
-        self.layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.layer_norm = sublayer_norm(config)
         if kind == "local":
             self.self_attention: nn.Module = LocalSelfAttention(config)
         elif rotations is not None:
@@ -238,6 +239,8 @@ class ReformerAttention(nn.Module):
         """
         attention, norm = self.self_attention, self.layer_norm
         if not (self.training and isinstance(attention, SelfAttention)):
+            return None
+        if not isinstance(norm, nn.LayerNorm):
             return None
         layers = attention.projections
         if not is_plain(norm, attention, *layers):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import cast
 
 import torch
 from torch import nn
@@ -13,6 +14,7 @@ from reformer_models.config import ReformerConfig
 from reformer_models.layers.activations import activation
 from reformer_models.layers.dropout import Dropout
 from reformer_models.layers.linear import Linear, is_plain
+from reformer_models.layers.norms import sublayer_norm
 from reformer_models.layers.quantised import is_quantised
 from reformer_ops.training.choice import serves
 from reformer_ops.training.feed_forward.torch_op import (
@@ -92,7 +94,7 @@ class ReformerFeedForward(nn.Module):
     def __init__(self, config: ReformerConfig) -> None:
         super().__init__()
         self.chunk_size = config.chunk_size_feed_forward
-        self.layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.layer_norm = sublayer_norm(config)
         self.dense = FeedForwardDense(config)
         self.output = FeedForwardOutput(config)
         self._is_plain_relu = config.hidden_act == "relu" and not config.feed_forward_gated
@@ -101,7 +103,7 @@ class ReformerFeedForward(nn.Module):
         """`[batch, length, hidden]` -> the same."""
         if self._is_one_kernel(hidden):  # the kernel itself works block by block
             return feed_forward(
-                hidden, self._weights, epsilon=self.layer_norm.eps, dropout=self.dense.dropout.p
+                hidden, self._weights, epsilon=self._epsilon, dropout=self.dense.dropout.p
             )
         if is_quantised(self.dense.dense):
             return self.of_positions(hidden)
@@ -134,7 +136,7 @@ class ReformerFeedForward(nn.Module):
             hidden,
             weights,
             gradient,
-            epsilon=self.layer_norm.eps,
+            epsilon=self._epsilon,
             dropout=self.dense.dropout.p,
         )
 
@@ -147,14 +149,19 @@ class ReformerFeedForward(nn.Module):
         return (
             self.training
             and self._is_plain_relu
+            and isinstance(self.layer_norm, nn.LayerNorm)
             and is_plain(self.layer_norm, up, up.dense, up.dropout, down, down.dense, down.dropout)
             and up.dropout.p == down.dropout.p < 1
             and serves(hidden, up.dense.weight, down.dense.weight)
         )
 
     @property
+    def _epsilon(self) -> float:
+        return cast(nn.LayerNorm, self.layer_norm).eps
+
+    @property
     def _weights(self) -> FeedForwardWeights:
-        norm, up, down = self.layer_norm, self.dense.dense, self.output.dense
+        norm, up, down = cast(nn.LayerNorm, self.layer_norm), self.dense.dense, self.output.dense
         return FeedForwardWeights(
             norm.weight, norm.bias, up.weight, up.bias, down.weight, down.bias
         )

@@ -73,8 +73,8 @@ class Arguments:
     post_attn_dropout: object = setting(0.0, without_effect)
     layer_dropout: object = setting(0.0, without_effect)
     random_rotations_per_head: object = setting(False, without_effect)
-    use_scale_norm: object = setting(False, unused("only LayerNorm"))
-    use_rezero: object = setting(False, unused("a norm before every sublayer"))
+    use_scale_norm: bool = setting(False, flag)
+    use_rezero: bool = setting(False, flag)
     use_full_attn: object = setting(False, unused("no full attention over long sequences"))
     full_attn_thres: int = setting(0, integer(0))
     reverse_thres: object = setting(0, without_effect)
@@ -118,6 +118,13 @@ class Arguments:
         )
 
     @property
+    def sublayer_norm(self) -> str:
+        """The norm of our model; ReZero takes the place of the norm."""
+        if self.use_rezero:
+            return "none"
+        return "scale" if self.use_scale_norm else "layer"
+
+    @property
     def axial_shape(self) -> tuple[int, ...]:
         """The grid of axial positions."""
         rows = math.ceil(self.max_seq_len / self.bucket_size)
@@ -158,6 +165,7 @@ def _describe(raw: Mapping[str, object], ignore_keys: Collection[str]) -> Descri
         num_hashes=arguments.n_hashes,
         rotary_positions=arguments.rotary,
         stream_merge="mean",
+        sublayer_norm=arguments.sublayer_norm,
         vocab_size=arguments.num_tokens,
     )
     if arguments.return_embeddings:
@@ -192,19 +200,28 @@ def _arguments(raw: Mapping[str, object], ignore_keys: Collection[str]) -> Argum
 
 
 # The tensors of a layer: the package's name and ours.
-_LAYER: Final = {
-    "f.net.norm.weight": "attention.layer_norm.weight",
-    "f.net.norm.bias": "attention.layer_norm.bias",
+_LAYER: Final[Mapping[str, str]] = {
     "f.net.fn.toqk.weight": "attention.self_attention.query_key.weight",
     "f.net.fn.tov.weight": "attention.self_attention.value.weight",
     "f.net.fn.to_out.weight": "attention.output.dense.weight",
     "f.net.fn.to_out.bias": "attention.output.dense.bias",
-    "g.net.norm.weight": "feed_forward.layer_norm.weight",
-    "g.net.norm.bias": "feed_forward.layer_norm.bias",
     "g.net.fn.fn.w1.weight": "feed_forward.dense.dense.weight",
     "g.net.fn.fn.w1.bias": "feed_forward.dense.dense.bias",
     "g.net.fn.fn.w2.weight": "feed_forward.output.dense.weight",
     "g.net.fn.fn.w2.bias": "feed_forward.output.dense.bias",
+}
+_NORMS: Final[Mapping[str, Mapping[str, str]]] = {
+    "layer": {
+        "f.net.norm.weight": "attention.layer_norm.weight",
+        "f.net.norm.bias": "attention.layer_norm.bias",
+        "g.net.norm.weight": "feed_forward.layer_norm.weight",
+        "g.net.norm.bias": "feed_forward.layer_norm.bias",
+    },
+    "scale": {
+        "f.net.norm.g": "attention.layer_norm.weight",
+        "g.net.norm.g": "feed_forward.layer_norm.weight",
+    },
+    "none": {},
 }
 _OUTSIDE_LAYERS: Final = {
     "token_emb.weight": "reformer.embeddings.word_embeddings.weight",
@@ -215,6 +232,9 @@ _WORDS: Final = "token_emb.weight"
 _POSITIONS: Final = "reformer.embeddings.position_embeddings.embedding.weight"
 _HEAD: Final = {"out.1.weight": "lm_head.decoder.weight", "out.1.bias": "lm_head.bias"}
 
+# ReZero multiplies the results of both functions of a layer by these factors.
+_REZERO: Final = {"f.net.g": "attention.output.dense", "g.net.g": "feed_forward.output.dense"}
+
 # The package has every layer twice in its state dict, and a tied head's weight too.
 _DUPLICATES: Final = ("reformer.layers.irrev_blocks.", "out.1.tensor")
 
@@ -223,31 +243,11 @@ def _translated(tensors: Tensors, arguments: Arguments) -> Tensors:
     tensors = _without_prefix(tensors)
     names = dict(_names(arguments))
     positions = _position_names(arguments)
-    if missing := sorted((names.keys() | set(positions)) - tensors.keys()):
-        raise CheckpointError(
-            f"the weights lack {some(missing)}, which a {_CLASS} with the arguments in "
-            f"{_CONFIG_FILE} has: the file and the weights do not belong together"
-        )
-    others = tensors.keys() - names.keys() - set(positions)
-    if unexpected := sorted(name for name in others if not name.startswith(_DUPLICATES)):
-        raise CheckpointError(
-            f"the weights have {some(unexpected)}, which a {_CLASS} with the arguments in "
-            f"{_CONFIG_FILE} does not have: the file and the weights do not belong together"
-        )
-    for name in (*names, *positions):
-        if not tensors[name].is_floating_point():
-            raise CheckpointError(
-                f"{name} is {tensors[name].dtype}, perhaps of a quantized model: take the weights "
-                "it was made from"
-            )
+    _check_tensors(tensors, {*names, *positions, *_factor_names(arguments)})
     # In fp32, because some are multiplied or added.
     state = {ours: tensors[theirs].float() for theirs, ours in names.items()}
-    for name in state:
-        if name.endswith("query_key.weight"):
-            # Scores of the package have one factor more. A scaled query has the same buckets.
-            state[name] = state[name] * arguments.dim_head**-0.5
-        elif name.endswith("self_attention.value.weight") and arguments.one_value_head:
-            state[name] = state[name].repeat(arguments.heads, 1)
+    for layer in range(arguments.depth):
+        _finish_layer(state, tensors, layer, arguments)
     weights = [tensors[name].float() for name in positions]
     if arguments.rotary:
         _check_frequencies(weights[0], arguments)
@@ -262,6 +262,42 @@ def _translated(tensors: Tensors, arguments: Arguments) -> Tensors:
     return state
 
 
+def _check_tensors(tensors: Tensors, expected: Collection[str]) -> None:
+    """CheckpointError if tensors are missing, quantised, or more than those that are expected."""
+    if missing := sorted(set(expected) - tensors.keys()):
+        raise CheckpointError(
+            f"the weights lack {some(missing)}, which a {_CLASS} with the arguments in "
+            f"{_CONFIG_FILE} has: the file and the weights do not belong together"
+        )
+    others = tensors.keys() - expected
+    if unexpected := sorted(name for name in others if not name.startswith(_DUPLICATES)):
+        raise CheckpointError(
+            f"the weights have {some(unexpected)}, which a {_CLASS} with the arguments in "
+            f"{_CONFIG_FILE} does not have: the file and the weights do not belong together"
+        )
+    for name in expected:
+        if not tensors[name].is_floating_point():
+            raise CheckpointError(
+                f"{name} is {tensors[name].dtype}, perhaps of a quantized model: take the weights "
+                "it was made from"
+            )
+
+
+def _finish_layer(state: Tensors, tensors: Tensors, layer: int, arguments: Arguments) -> None:
+    """Change the weights of a layer in `state` where our model computes otherwise."""
+    theirs, ours = _prefixes(layer)
+    query_key = f"{ours}attention.self_attention.query_key.weight"
+    value = f"{ours}attention.self_attention.value.weight"
+    # Scores of the package have one factor more. A scaled query has the same buckets.
+    state[query_key] = state[query_key] * arguments.dim_head**-0.5
+    if arguments.one_value_head:
+        state[value] = state[value].repeat(arguments.heads, 1)
+    if arguments.use_rezero:
+        for factor, output in _REZERO.items():
+            for name in (f"{ours}{output}.weight", f"{ours}{output}.bias"):
+                state[name] = state[name] * tensors[theirs + factor].float()
+
+
 def _without_prefix(tensors: Tensors) -> Tensors:
     """The tensors without the prefix of a module that contains the model, like "net."."""
     prefixes = [name.removesuffix(_WORDS) for name in tensors if name.endswith(_WORDS)]
@@ -270,16 +306,27 @@ def _without_prefix(tensors: Tensors) -> Tensors:
 
 
 def _names(arguments: Arguments) -> Iterator[tuple[str, str]]:
-    """The package's name and ours of all tensors but those of the positions."""
+    """The package's name and ours of all tensors that our model has, too."""
     yield from _OUTSIDE_LAYERS.items()
     for layer in range(arguments.depth):
-        for theirs, ours in _LAYER.items():
-            yield (
-                f"reformer.layers.blocks.{layer}.{theirs}",
-                f"reformer.encoder.layers.{layer}.{ours}",
-            )
+        prefix, our_prefix = _prefixes(layer)
+        for theirs, ours in {**_LAYER, **_NORMS[arguments.sublayer_norm]}.items():
+            yield prefix + theirs, our_prefix + ours
     if not (arguments.return_embeddings or arguments.weight_tie_embedding):
         yield from _HEAD.items()
+
+
+def _factor_names(arguments: Arguments) -> Iterator[str]:
+    """The package's names of the factors of ReZero, if it has them."""
+    if arguments.use_rezero:
+        for layer in range(arguments.depth):
+            for factor in _REZERO:
+                yield _prefixes(layer)[0] + factor
+
+
+def _prefixes(layer: int) -> tuple[str, str]:
+    """Before the names of the tensors of a layer: the package's prefix and ours."""
+    return f"reformer.layers.blocks.{layer}.", f"reformer.encoder.layers.{layer}."
 
 
 def _position_names(arguments: Arguments) -> list[str]:
