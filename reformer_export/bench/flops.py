@@ -8,12 +8,13 @@ kernel that skips them may exceed the roofline.
 With P the padded length (`ReformerConfig.padded_length`), L the length, H hidden_size,
 W = heads x head_size, F feed_forward_size, R rounds, V the vocabulary:
 
-    projections   6 P H W for an LSH layer (query-key, value, output), 8 P H W for a local one
+    projections   6 P H W for an LSH or full layer (query-key, value, output), 8 P H W for a local
+                  one
     feed-forward  4 P H F for each layer, 6 P H F if it is gated
     hashing       P W R sum(num_buckets) for each LSH layer: a product with sum(num_buckets) / 2
                   columns in each round
     attention     4 P K W R for an LSH layer and 4 P K W for a local one, where K is the number of
-                  keys of chunks_before + 1 + chunks_after chunks
+                  keys of chunks_before + 1 + chunks_after chunks; 4 P P W for a full one
     head          4 L H V for a language model
 
 A sequence that fits in one chunk has full attention: K = P, one round, no hashing.
@@ -98,6 +99,8 @@ def model_flops(config: ReformerConfig, task: str, length: int) -> Flops:
             )
             if padded > config.lsh_attn_chunk_length:
                 hashing += hashing_flops(padded, width, config.num_hashes, config.num_buckets or ())
+        elif kind == "full":
+            attention += full_attention_flops(padded, width, causal=False)
         else:
             attention += chunk_attention_flops(
                 padded,
@@ -121,8 +124,8 @@ def _flops(
     config: ReformerConfig, task: str, length: int, *, hashing: int, attention: int
 ) -> Flops:
     padded, hidden = config.padded_length(length), config.hidden_size
-    # LSH layers share query and key, so they have one projection less.
-    matrices = sum(3 if kind == "lsh" else 4 for kind in config.attn_layers)
+    # LSH and full layers share query and key, so they have one projection less.
+    matrices = sum(4 if kind == "local" else 3 for kind in config.attn_layers)
     inner = config.feed_forward_size * (3 if config.feed_forward_gated else 2)
     return Flops(
         projections=2 * padded * hidden * _width(config) * matrices,

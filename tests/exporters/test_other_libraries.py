@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from collections.abc import Mapping
@@ -170,6 +171,7 @@ OPTIONS: Mapping[str, Mapping[str, object]] = {
     "ScaleNorm": {"use_scale_norm": True},
     "ReZero": {"use_rezero": True},
     "rotary positions": {"absolute_position_emb": False},
+    "full attention": {"use_full_attn": True},
 }
 EXPORTS: Mapping[str, Mapping[str, Any]] = {
     "generation": {"task": "text-generation-with-past"},
@@ -204,8 +206,14 @@ def test_options_give_the_numbers_of_the_package(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("export", EXPORTS)
-@pytest.mark.parametrize("option", OPTIONS)
+@pytest.mark.parametrize(
+    ("option", "export"),
+    [
+        *itertools.product(OPTIONS, ("generation", "portable", "int8")),
+        ("gated feed-forward", "int4"),
+        ("gated feed-forward", "fp16"),
+    ],
+)
 def test_options_go_with_each_kind_of_export(tmp_path: Path, option: str, export: str) -> None:
     arguments = {**ARGUMENTS, **OPTIONS[option]}
     folder = save(tmp_path / "model", build(arguments), arguments)

@@ -197,7 +197,7 @@ def test_what_is_no_reformer_is_refused(keys: dict[str, Any], message: str) -> N
         ("attention_head_size", 0),
         ("attn_layers", []),
         ("attn_layers", "lsh"),
-        ("attn_layers", ["lsh", "full"]),
+        ("attn_layers", ["lsh", "dense"]),
         ("attn_layers", None),
         ("axial_norm_std", -1.0),
         ("axial_pos_embds", 1),

@@ -122,6 +122,32 @@ def test_short_sequences_have_full_attention(tmp_path: Path, length: int, causal
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-4 * expected.abs().max().item())
 
 
+@pytest.mark.parametrize("length", [1, 5, BUCKET, 6 * BUCKET + 3])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"use_full_attn": True},
+        {"full_attn_thres": 8 * BUCKET},
+        {"use_full_attn": True, "causal": False},
+        {"use_full_attn": True, "absolute_position_emb": False},
+    ],
+    ids=str,
+)
+def test_full_attention_at_every_length(
+    tmp_path: Path, options: Mapping[str, object], length: int
+) -> None:
+    arguments = {**BASE, **options}
+    model = build(arguments)
+    loaded = load_model(save(tmp_path / "model", model, arguments))
+    assert not loaded.rotations
+    ids = torch.randint(0, 50, (3, length))
+    mask = torch.arange(length) < torch.tensor([[length], [length], [1 + length // 2]])
+    with torch.no_grad():
+        expected, found = model(ids, input_mask=mask), loaded.model(ids, mask)["logits"]
+    difference = (found - expected)[mask].abs().max()
+    assert difference <= 1e-4 * expected[mask].abs().max()
+
+
 @pytest.mark.parametrize("variant", ["causal", "tied layers", "axial positions"])
 def test_safetensors_and_a_prefix_are_read(tmp_path: Path, variant: str) -> None:
     arguments = {**BASE, **VARIANTS[variant]}
@@ -176,7 +202,6 @@ REFUSED = {
     "n_local_attn_heads": 1,
     "num_mem_kv": 2,
     "pkm_layers": [2],
-    "use_full_attn": True,
     # Wrong types.
     "causal": 1,
     "dim": "32",
@@ -213,9 +238,16 @@ def test_what_does_not_go_with_rotary_positions(
         open_checkpoint(folder)
 
 
-def test_steps_with_a_cache_turn_keys_by_their_positions(tmp_path: Path) -> None:
-    """Up to one chunk nothing is hashed, so steps give what the whole sequence gives."""
-    arguments = {**BASE, "absolute_position_emb": False}
+@pytest.mark.parametrize(
+    ("options", "in_place"),
+    [({"absolute_position_emb": False}, False), ({"use_full_attn": True}, True)],
+    ids=str,
+)
+def test_steps_with_a_cache_give_what_the_whole_sequence_gives(
+    tmp_path: Path, options: Mapping[str, object], in_place: bool
+) -> None:
+    """Up to one chunk nothing is hashed."""
+    arguments = {**BASE, **options}
     model = load_model(save(tmp_path / "model", build(arguments), arguments)).model
     assert isinstance(model, TextGeneration)
     ids = torch.randint(0, 50, (2, BUCKET))
@@ -226,14 +258,16 @@ def test_steps_with_a_cache_turn_keys_by_their_positions(tmp_path: Path) -> None
         for length in range(3, BUCKET):
             past = []
             for tensor in cache_tensors(model.config):
-                held = tensor.zeros(2, BUCKET, torch.float32)
                 present = outputs[tensor.present]
+                held = tensor.zeros(2, BUCKET, present.dtype)
                 held[tuple(slice(size) for size in present.shape)] = present
                 past.append(held)
             found = outputs["logits"][:, 0]
             torch.testing.assert_close(found, expected[:, length - 1], rtol=0, atol=1e-4)
             at = torch.full((2,), length)
-            outputs = DecodeStep(model)(ids[:, length : length + 1], at, prompt, *past)
+            outputs = DecodeStep(model, in_place=in_place)(
+                ids[:, length : length + 1], at, prompt, *past
+            )
     torch.testing.assert_close(outputs["logits"][:, 0], expected[:, -1], rtol=0, atol=1e-4)
 
 

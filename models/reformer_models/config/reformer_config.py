@@ -25,7 +25,7 @@ from reformer_models.config.fields import (
 )
 from reformer_models.errors import ConfigError
 
-LAYER_KINDS: Final = frozenset({"local", "lsh"})
+LAYER_KINDS: Final = frozenset({"full", "local", "lsh"})
 STREAM_MERGES: Final = frozenset({"concatenate", "mean"})
 SUBLAYER_NORMS: Final = frozenset({"layer", "none", "scale"})
 
@@ -57,6 +57,7 @@ class ReformerConfig:
 
     These are our own, because models of other libraries need them:
 
+    - `attn_layers` may have "full": attention to the whole sequence, with shared queries and keys.
     - `attention_output_bias`: the output layer of an attention has a bias.
     - `feed_forward_gated`: the first layer of a feed-forward has twice the size; the activation of
       one half is multiplied by the other half (GLU, arXiv 2002.05202).
@@ -135,7 +136,7 @@ class ReformerConfig:
     def _check_rotary(self) -> None:
         if self.axial_pos_embds:
             refuse("axial_pos_embds", "false with rotary_positions", self.axial_pos_embds)
-        if "local" in self.attn_layers:
+        if {"lsh"} != set(self.attn_layers):
             refuse("attn_layers", "lsh layers only with rotary_positions", list(self.attn_layers))
         if self.attention_head_size % 2:
             refuse("attention_head_size", "even with rotary_positions", self.attention_head_size)
@@ -154,9 +155,11 @@ class ReformerConfig:
 
     @property
     def beyond_transformers(self) -> tuple[str, ...]:
-        """The fields that Transformers does not have and whose values differ from what it does."""
+        """What Transformers does not have: fields whose values differ from what it does, and full
+        layers."""
         own = (declared for declared in fields(self) if declared.name in _OWN_FIELDS)
-        return tuple(one.name for one in own if getattr(self, one.name) != one.default)
+        names = tuple(one.name for one in own if getattr(self, one.name) != one.default)
+        return ("full layers", *names) if "full" in self.attn_layers else names
 
     @property
     def bucket_count(self) -> int:
@@ -172,20 +175,20 @@ class ReformerConfig:
     # Lengths
 
     @property
-    def _chunk_lengths(self) -> list[int]:
-        """The chunk length of each kind of layer that is present."""
+    def chunk_lengths(self) -> list[int]:
+        """The chunk length of each kind of layer that is present and has chunks."""
         lengths = {"local": self.local_attn_chunk_length, "lsh": self.lsh_attn_chunk_length}
-        return [lengths[kind] for kind in sorted(set(self.attn_layers))]
+        return [lengths[kind] for kind in sorted(lengths.keys() & set(self.attn_layers))]
 
     @property
     def chunk_multiple(self) -> int:
         """Every padded length is a multiple of this number, unless the sequence is short."""
-        return math.lcm(*self._chunk_lengths)
+        return math.lcm(*self.chunk_lengths)
 
     @property
     def min_chunk_length(self) -> int:
         """The maximum length of a short sequence, which is neither padded nor cut into chunks."""
-        return min(self._chunk_lengths)
+        return min(self.chunk_lengths, default=1)
 
     @property
     def max_length(self) -> int:
@@ -249,8 +252,8 @@ class ReformerConfig:
             for name, value in (("num_buckets", num_buckets), ("hash_seed", hash_seed)):
                 if value is not None:
                     raise ConfigError(
-                        f"{name} = {value} was asked for, but the model has no LSH layers, only "
-                        "local ones; leave it out"
+                        f"{name} = {value} was asked for, but the model has no LSH layers: leave "
+                        "it out"
                     )
             return Pinned(self, ())
 

@@ -1,4 +1,4 @@
-"""The two kinds of self-attention, with the operators of `reformer_ops`, and their sublayer."""
+"""The kinds of self-attention and their sublayer."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import nn
 
 from reformer_models.config import ReformerConfig
 from reformer_models.errors import ConfigError
+from reformer_models.layers.dense_attention import full_attention
 from reformer_models.layers.dropout import Dropout
 from reformer_models.layers.hashing import BucketSource
 from reformer_models.layers.linear import Linear, is_plain
@@ -127,6 +128,30 @@ class LSHSelfAttention(SelfAttention):
         return rotary(query_key, positions)
 
 
+class FullSelfAttention(SelfAttention):
+    """Shared-QK attention to the whole sequence, without hashing."""
+
+    def __init__(self, config: ReformerConfig) -> None:
+        super().__init__()
+        self.head_shape = (config.num_attention_heads, config.attention_head_size)
+        width = config.num_attention_heads * config.attention_head_size
+        self.causal = config.is_decoder
+        self.query_key = Linear(config.hidden_size, width, bias=False)
+        self.value = Linear(config.hidden_size, width, bias=False)
+
+    @property
+    def projections(self) -> tuple[Linear, ...]:
+        """The projections of the shared query and key, and of the value."""
+        return self.query_key, self.value
+
+    def attend(
+        self, *projected: torch.Tensor, mask: torch.Tensor, source: BucketSource | None
+    ) -> torch.Tensor:
+        """`[batch, length, width]` each and `[batch, length]` bool -> `[batch, length, width]`."""
+        query_key, value = (tensor.unflatten(-1, self.head_shape) for tensor in projected)
+        return full_attention(query_key, value, mask, causal=self.causal).flatten(-2)
+
+
 class LocalSelfAttention(SelfAttention):
     """Attention within a window of neighbouring chunks."""
 
@@ -190,6 +215,8 @@ class ReformerAttention(nn.Module):
         self.layer_norm = sublayer_norm(config)
         if kind == "local":
             self.self_attention: nn.Module = LocalSelfAttention(config)
+        elif kind == "full":
+            self.self_attention = FullSelfAttention(config)
         elif rotations is not None:
             self.self_attention = LSHSelfAttention(config, rotations)
         else:

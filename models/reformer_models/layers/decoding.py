@@ -15,11 +15,13 @@ from torch import nn
 
 from reformer_models.config import ReformerConfig
 from reformer_models.layers.attention import (
+    FullSelfAttention,
     LocalSelfAttention,
     LSHSelfAttention,
     ReformerAttention,
     SelfAttention,
 )
+from reformer_models.layers.dense_attention import full_attention_step, keys
 from reformer_models.layers.hashing import BucketTrace
 from reformer_models.layers.heads import TextGeneration
 from reformer_models.layers.reversible import ReversibleLayer
@@ -69,7 +71,8 @@ def cache_tensors(config: ReformerConfig) -> tuple[CacheTensor, ...]:
     """The tensors of a cache, in the order of the layers.
 
     An LSH layer has the keys, values and buckets of all tokens, their order by bucket in blocks,
-    and the start of each block. A local layer has the keys and values of the last
+    and the start of each block. A full layer has the keys, with length one, and the values of all
+    tokens. A local layer has the keys and values of the last
     `(local_num_chunks_before + 1)` chunks; the token at position p has the index p modulo the
     number of tokens in these chunks.
     """
@@ -169,6 +172,9 @@ def _cached(
         order = nn.functional.pad(order, [0, blocks * ORDER_BLOCK - length])
         order = order.unflatten(-1, (blocks, ORDER_BLOCK))
         return [key, value, found, order, torch.zeros_like(order[..., 0])]
+    if isinstance(layer, FullSelfAttention):
+        key, value = (tensor[:, :length].unflatten(-1, layer.head_shape) for tensor in projected)
+        return [keys(key), value]
     layer = cast(LocalSelfAttention, layer)
     window = (layer.num_chunks_before + 1) * layer.chunk_length
     # The last token at each index; if there is none yet, any value works.
@@ -225,15 +231,17 @@ class DecodeStep(nn.Module):
         for module in reformer.encoder.layers:
             layer = cast(ReversibleLayer, module)
             attention = layer.attention
-            normed = attention.layer_norm(y2)
-            if isinstance(attention.self_attention, LSHSelfAttention):
-                taken, rest = rest[:5], rest[5:]
+            normed, of_kind = attention.layer_norm(y2), attention.self_attention
+            count = 5 if isinstance(of_kind, LSHSelfAttention) else 2
+            taken, rest = rest[:count], rest[count:]
+            if isinstance(of_kind, LSHSelfAttention):
                 output, *present = _lsh_step(
-                    attention.self_attention, normed, taken, length, attend_all, self.in_place
+                    of_kind, normed, taken, length, attend_all, self.in_place
                 )
+            elif isinstance(of_kind, FullSelfAttention):
+                output, *present = _full_step(of_kind, normed, taken, length, self.in_place)
             else:
-                taken, rest = rest[:2], rest[2:]
-                local = cast(LocalSelfAttention, attention.self_attention)
+                local = cast(LocalSelfAttention, of_kind)
                 output, *present = _local_step(local, normed, taken, length, self.in_place)
             cache += present
             y1 = attention.add_output(y1, output.flatten(-2)[:, None])
@@ -287,6 +295,33 @@ def _lsh_step(
         num_chunks_before=layer.num_chunks_before,
         in_place=in_place,
     )
+
+
+def _full_step(
+    layer: FullSelfAttention,
+    normed: torch.Tensor,
+    past: Sequence[torch.Tensor],
+    length: torch.Tensor,
+    in_place: bool,
+) -> tuple[torch.Tensor, ...]:
+    query_key, value = (
+        projection(normed).flatten(0, 1).unflatten(-1, layer.head_shape)
+        for projection in layer.projections
+    )
+    present_key = _written(past[0], keys(query_key), length, in_place)
+    present_value = _written(past[1], value, length, in_place)
+    output = full_attention_step(query_key, present_key, present_value, length)
+    return output, present_key, present_value
+
+
+def _written(
+    cache: torch.Tensor, new: torch.Tensor, places: torch.Tensor, in_place: bool
+) -> torch.Tensor:
+    """`[batch, tokens, heads, head_dim]` with `[batch, heads, head_dim]` at `places`, `[batch]`."""
+    write = cache.index_put_ if in_place else cache.index_put
+    rows = torch.arange(places.shape[0], device=places.device)
+    written: torch.Tensor = write((rows, places.to(torch.int64)), new)
+    return written
 
 
 def _local_step(

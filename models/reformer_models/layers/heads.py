@@ -118,7 +118,7 @@ class TextGeneration(_LanguageModel):
             )
         after = {"lsh": config.lsh_num_chunks_after, "local": config.local_num_chunks_after}
         for kind in sorted(set(config.attn_layers)):
-            if after[kind]:
+            if after.get(kind):
                 raise ConfigError(
                     f"text-generation sees no later chunk; this config has {kind}_num_chunks_after "
                     f"{after[kind]}: set it to 0"

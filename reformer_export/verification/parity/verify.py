@@ -27,6 +27,8 @@ from reformer_export.verification.parity.report import (
 from reformer_export.verification.parity.saved_io import save_io
 from reformer_ops.core.native import Choice
 
+_LENGTH_WITHOUT_CHUNKS = 64
+
 if TYPE_CHECKING:
     from reformer_export.source import LoadedModel
 
@@ -140,9 +142,9 @@ def sizes_to_try(
 ) -> list[tuple[int, int]]:
     """The (length, batch) pairs to compare: the user's, or those of `choose_sizes`."""
     config = loaded.config
-    kinds = {"lsh": config.lsh_attn_chunk_length, "local": config.local_attn_chunk_length}
-    chunk_lengths = [kinds[kind] for kind in set(config.attn_layers)]
     longest = artifact.signature.max_length
+    # Full layers compute alike at every length: one is enough.
+    chunk_lengths = config.chunk_lengths or [_LENGTH_WITHOUT_CHUNKS]
     return choose_sizes(lengths, batches, chunk_lengths, config.chunk_multiple, longest)
 
 

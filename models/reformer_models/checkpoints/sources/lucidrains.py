@@ -75,7 +75,7 @@ class Arguments:
     random_rotations_per_head: object = setting(False, without_effect)
     use_scale_norm: bool = setting(False, flag)
     use_rezero: bool = setting(False, flag)
-    use_full_attn: object = setting(False, unused("no full attention over long sequences"))
+    use_full_attn: bool = setting(False, flag)
     full_attn_thres: int = setting(0, integer(0))
     reverse_thres: object = setting(0, without_effect)
     num_mem_kv: object = setting(0, unused("no memory keys and values"))
@@ -97,18 +97,27 @@ class Arguments:
         check_fields(self)
         if self.emb_dim not in (None, self.dim):
             refuse("emb_dim", f"dim = {self.dim}: our model has one hidden size", self.emb_dim)
+        if self.rotary and self.dim_head % 2:
+            refuse("dim_head", "even with rotary positions", self.dim_head)
+        if not self.full:
+            self._check_hashing()
+
+    def _check_hashing(self) -> None:
         if self.max_seq_len < 2 * self.bucket_size:
             least = f"at least 2 * bucket_size = {2 * self.bucket_size}"
             refuse("max_seq_len", least, self.max_seq_len)
         # Between both lengths the package would compute full attention and our model hashes.
         if self.full_attn_thres > self.bucket_size:
-            most = f"at most bucket_size = {self.bucket_size}: longer sequences are hashed here"
-            refuse("full_attn_thres", most, self.full_attn_thres)
+            allowed = f"at most bucket_size = {self.bucket_size}, or at least max_seq_len"
+            refuse("full_attn_thres", allowed, self.full_attn_thres)
         if self.rotary and self.full_attn_thres:
             # The package's full attention leaves out the positions.
             refuse("full_attn_thres", "0 with rotary positions", self.full_attn_thres)
-        if self.rotary and self.dim_head % 2:
-            refuse("dim_head", "even with rotary positions", self.dim_head)
+
+    @property
+    def full(self) -> bool:
+        """True if the attention is full at every length."""
+        return self.use_full_attn or self.full_attn_thres >= self.max_seq_len
 
     @property
     def rotary(self) -> bool:
@@ -145,11 +154,10 @@ class Arguments:
 
 def _describe(raw: Mapping[str, object], ignore_keys: Collection[str]) -> Described:
     arguments = _arguments(raw, ignore_keys)
-    buckets, longest = arguments.num_buckets, arguments.num_buckets * arguments.bucket_size
     config = ReformerConfig(
         attention_head_size=arguments.dim_head,
         attention_output_bias=True,
-        attn_layers=("lsh",) * arguments.depth,
+        attn_layers=("full" if arguments.full else "lsh",) * arguments.depth,
         axial_pos_embds=False,
         feed_forward_gated=arguments.ff_glu,
         feed_forward_size=arguments.ff_mult * arguments.dim,
@@ -161,9 +169,9 @@ def _describe(raw: Mapping[str, object], ignore_keys: Collection[str]) -> Descri
         lsh_attn_chunk_length=arguments.bucket_size,
         max_position_embeddings=arguments.positions,
         num_attention_heads=arguments.heads,
-        num_buckets=(buckets,),
+        num_buckets=None if arguments.full else (arguments.num_buckets,),
         num_hashes=arguments.n_hashes,
-        rotary_positions=arguments.rotary,
+        rotary_positions=arguments.rotary and not arguments.full,
         stream_merge="mean",
         sublayer_norm=arguments.sublayer_norm,
         vocab_size=arguments.num_tokens,
@@ -178,11 +186,21 @@ def _describe(raw: Mapping[str, object], ignore_keys: Collection[str]) -> Descri
         translated=lambda tensors: _translated(tensors, arguments),
         notes=(
             f"{_CONFIG_FILE} was found: the checkpoint is read as a {_CLASS} of reformer-pytorch.",
-            f"num_buckets is {buckets}, which reformer-pytorch uses for sequences of {longest} "
-            "tokens; it uses length / bucket_size buckets, and an export has one number for all "
-            "lengths.",
+            *_hashing_notes(arguments),
         ),
     )
+
+
+def _hashing_notes(arguments: Arguments) -> Iterator[str]:
+    if not arguments.full:
+        buckets = arguments.num_buckets
+        yield (
+            f"num_buckets is {buckets}, which reformer-pytorch uses for sequences of "
+            f"{buckets * arguments.bucket_size} tokens; it uses length / bucket_size buckets, and "
+            "an export has one number for all lengths."
+        )
+    elif arguments.rotary:
+        yield "The model has no positions: full attention of reformer-pytorch leaves them out."
 
 
 def _arguments(raw: Mapping[str, object], ignore_keys: Collection[str]) -> Arguments:
@@ -251,7 +269,7 @@ def _translated(tensors: Tensors, arguments: Arguments) -> Tensors:
     weights = [tensors[name].float() for name in positions]
     if arguments.rotary:
         _check_frequencies(weights[0], arguments)
-    else:
+    if arguments.full or not arguments.rotary:
         state[_POSITIONS] = _position_table(weights, arguments)
     if arguments.weight_tie_embedding and not arguments.return_embeddings:
         import torch
@@ -352,10 +370,15 @@ def _check_frequencies(found: torch.Tensor, arguments: Arguments) -> None:
 
 
 def _position_table(weights: list[torch.Tensor], arguments: Arguments) -> torch.Tensor:
-    """One embedding for each position, `[positions, dim]`, of any kind of positions."""
+    """One embedding for each position, `[positions, dim]`, of any kind of positions.
+
+    Zeros for rotary positions, which full attention leaves out.
+    """
     import torch
 
     count = arguments.positions
+    if arguments.rotary:
+        return torch.zeros(count, arguments.dim)
     if arguments.axial_position_emb:
         grid = (*arguments.axial_shape, arguments.dim)
         for axis, (weight, size) in enumerate(zip(weights, arguments.axial_shape, strict=True)):
