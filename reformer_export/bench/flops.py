@@ -14,7 +14,8 @@ W = heads x head_size, F feed_forward_size, R rounds, V the vocabulary:
     hashing       P W R sum(num_buckets) for each LSH layer: a product with sum(num_buckets) / 2
                   columns in each round
     attention     4 P K W R for an LSH layer and 4 P K W for a local one, where K is the number of
-                  keys of chunks_before + 1 + chunks_after chunks; 4 P P W for a full one
+                  keys of chunks_before + 1 + chunks_after chunks; 4 P P W for a full one.
+                  Local heads of an LSH layer see two windows, or three if not causal.
     head          4 L H V for a language model
 
 A sequence that fits in one chunk has full attention: K = P, one round, no hashing.
@@ -89,16 +90,21 @@ def model_flops(config: ReformerConfig, task: str, length: int) -> Flops:
     hashing = attention = 0
     for kind in config.attn_layers:
         if kind == "lsh":
+            local = config.lsh_local_heads * config.attention_head_size
             attention += chunk_attention_flops(
                 padded,
-                width,
+                width - local,
                 config.lsh_attn_chunk_length,
                 config.lsh_num_chunks_before,
                 config.lsh_num_chunks_after,
                 config.num_hashes,
             )
+            window, windows = config.lsh_local_window, 2 if config.is_decoder else 3
+            attention += 4 * (padded + -padded % window) * windows * window * local
             if padded > config.lsh_attn_chunk_length:
-                hashing += hashing_flops(padded, width, config.num_hashes, config.num_buckets or ())
+                hashing += hashing_flops(
+                    padded, width - local, config.num_hashes, config.num_buckets or ()
+                )
         elif kind == "full":
             attention += full_attention_flops(padded, width, causal=False)
         else:

@@ -172,6 +172,8 @@ OPTIONS: Mapping[str, Mapping[str, object]] = {
     "ReZero": {"use_rezero": True},
     "rotary positions": {"absolute_position_emb": False},
     "full attention": {"use_full_attn": True},
+    "local heads": {"n_local_attn_heads": 1},
+    "local heads, not causal": {"n_local_attn_heads": 1, "causal": False},
 }
 EXPORTS: Mapping[str, Mapping[str, Any]] = {
     "generation": {"task": "text-generation-with-past"},
@@ -209,7 +211,8 @@ def test_options_give_the_numbers_of_the_package(
 @pytest.mark.parametrize(
     ("option", "export"),
     [
-        *itertools.product(OPTIONS, ("generation", "portable", "int8")),
+        *itertools.product(OPTIONS, ("portable", "int8")),
+        *((name, "generation") for name, o in OPTIONS.items() if o.get("causal", True)),
         ("gated feed-forward", "int4"),
         ("gated feed-forward", "fp16"),
     ],

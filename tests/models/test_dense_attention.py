@@ -10,6 +10,7 @@ from reformer_models.layers.dense_attention import (
     full_attention_step,
     keys,
     window_attention,
+    window_attention_step,
 )
 
 WINDOW = 4
@@ -69,4 +70,17 @@ def test_a_step_over_the_whole_sequence() -> None:
     for place in (0, 1, 12):
         length = torch.full((2,), place)
         found = full_attention_step(query_key[:, place], keys(query_key), value, length)
+        torch.testing.assert_close(found, expected[:, place], rtol=0, atol=1e-5)
+
+
+def test_a_step_over_windows() -> None:
+    query_key, value, _ = tensors(20)
+    mask = torch.ones(2, 20, dtype=torch.bool)
+    expected = window_attention(query_key, value, mask, window=WINDOW, causal=True)
+    ring, ring_value = torch.zeros(2, 2, 2 * WINDOW, 3, 8)
+    for place in range(20):
+        ring[:, place % (2 * WINDOW)] = keys(query_key[:, place])
+        ring_value[:, place % (2 * WINDOW)] = value[:, place]
+        length = torch.full((2,), place)
+        found = window_attention_step(query_key[:, place], ring, ring_value, length, window=WINDOW)
         torch.testing.assert_close(found, expected[:, place], rtol=0, atol=1e-5)

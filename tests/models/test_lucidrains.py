@@ -19,7 +19,7 @@ from reformer_models.layers.decoding import DecodeStep, Prefill, cache_tensors
 from reformer_models.layers.heads import TextGeneration
 from reformer_models.loading import load_model
 
-from ..tools.lucidrains import BASE, BUCKET, build, inject, redraw, reformer_pytorch, save
+from ..tools.lucidrains import BASE, BUCKET, HEADS, build, inject, redraw, reformer_pytorch, save
 
 VARIANTS: Mapping[str, Mapping[str, object]] = {
     "causal": {},
@@ -39,6 +39,9 @@ VARIANTS: Mapping[str, Mapping[str, object]] = {
     "gated feed-forward with another activation": {"ff_glu": True, "ff_activation": "SiLU"},
     "ScaleNorm": {"use_scale_norm": True},
     "ReZero": {"use_rezero": True},
+    "local heads": {"n_local_attn_heads": 1},
+    "local heads, not causal": {"n_local_attn_heads": 1, "causal": False},
+    "local heads, rotary positions": {"n_local_attn_heads": 1, "absolute_position_emb": False},
     "tied layers": {"weight_tie": True},
     "tied head": {"weight_tie_embedding": True},
     "one value head": {"one_value_head": True},
@@ -199,7 +202,7 @@ REFUSED = {
     "ff_activation": "PReLU",
     "full_attn_thres": BUCKET + 1,
     "max_seq_len": 2 * BUCKET - 1,
-    "n_local_attn_heads": 1,
+    "n_local_attn_heads": HEADS,
     "num_mem_kv": 2,
     "pkm_layers": [2],
     # Wrong types.
@@ -240,7 +243,11 @@ def test_what_does_not_go_with_rotary_positions(
 
 @pytest.mark.parametrize(
     ("options", "in_place"),
-    [({"absolute_position_emb": False}, False), ({"use_full_attn": True}, True)],
+    [
+        ({"absolute_position_emb": False}, False),
+        ({"use_full_attn": True}, True),
+        ({"n_local_attn_heads": 1}, True),
+    ],
     ids=str,
 )
 def test_steps_with_a_cache_give_what_the_whole_sequence_gives(

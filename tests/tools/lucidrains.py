@@ -75,7 +75,8 @@ def inject(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch, *, per_head: bo
     def randn(shape: tuple[int, ...], **options: Any) -> torch.Tensor:
         rotations = next(in_order)
         assert options["dtype"] == torch.float32
-        result = rotations.repeat(shape[0] // HEADS, 1, 1, 1) if per_head else rotations[:1]
+        rows = shape[0] // len(rotations)
+        result = rotations.repeat(rows, 1, 1, 1) if per_head else rotations[:1]
         assert result.shape == shape
         return result
 

@@ -35,6 +35,7 @@ _SEED = integer(-(2**63), 2**64 - 1)
 _OWN_FIELDS: Final = (
     "attention_output_bias",
     "feed_forward_gated",
+    "lsh_local_heads",
     "rotary_positions",
     "stream_merge",
     "sublayer_norm",
@@ -61,6 +62,9 @@ class ReformerConfig:
     - `attention_output_bias`: the output layer of an attention has a bias.
     - `feed_forward_gated`: the first layer of a feed-forward has twice the size; the activation of
       one half is multiplied by the other half (GLU, arXiv 2002.05202).
+    - `lsh_local_heads`: so many heads of an LSH layer, the first ones, hash nothing: a token sees
+      its own window of `2 * lsh_attn_chunk_length` tokens and the window before, and after it if
+      the model is no decoder.
     - `rotary_positions`: LSH layers turn the hashed vectors by their positions, instead of position
       embeddings.
     - `stream_merge`: how the last norm gets both streams as one.
@@ -104,6 +108,7 @@ class ReformerConfig:
     local_num_chunks_after: int = setting(0, integer(0))
     lsh_attention_probs_dropout_prob: float = setting(0.0, number(0, 1))
     lsh_attn_chunk_length: int = setting(64, integer(1))
+    lsh_local_heads: int = setting(0, integer(0))
     lsh_num_chunks_before: int = setting(1, integer(0))
     lsh_num_chunks_after: int = setting(0, integer(0))
     max_position_embeddings: int = setting(4096, integer(1))
@@ -130,6 +135,9 @@ class ReformerConfig:
         if self.axial_pos_embds and sum(self.axial_pos_embds_dim) != self.hidden_size:
             parts = f"numbers that add up to hidden_size = {self.hidden_size}"
             refuse("axial_pos_embds_dim", parts, list(self.axial_pos_embds_dim))
+        if self.lsh_local_heads >= self.num_attention_heads:
+            most = f"below num_attention_heads = {self.num_attention_heads}"
+            refuse("lsh_local_heads", most, self.lsh_local_heads)
         if self.rotary_positions:
             self._check_rotary()
 
@@ -147,6 +155,16 @@ class ReformerConfig:
     def num_hidden_layers(self) -> int:
         """The number of layers: one for each entry of `attn_layers`."""
         return len(self.attn_layers)
+
+    @property
+    def hashing_heads(self) -> int:
+        """The number of heads of an LSH layer that hash."""
+        return self.num_attention_heads - self.lsh_local_heads
+
+    @property
+    def lsh_local_window(self) -> int:
+        """The number of tokens in a window of the local heads of an LSH layer."""
+        return 2 * self.lsh_attn_chunk_length
 
     @property
     def output_size(self) -> int:

@@ -11,7 +11,7 @@ from torch import nn
 
 from reformer_models.config import ReformerConfig
 from reformer_models.errors import ConfigError
-from reformer_models.layers.dense_attention import full_attention
+from reformer_models.layers.dense_attention import full_attention, window_attention
 from reformer_models.layers.dropout import Dropout
 from reformer_models.layers.hashing import BucketSource
 from reformer_models.layers.linear import Linear, is_plain
@@ -62,6 +62,8 @@ class LSHSelfAttention(SelfAttention):
         self.chunk_length = config.lsh_attn_chunk_length
         self.num_chunks_before = config.lsh_num_chunks_before
         self.num_chunks_after = config.lsh_num_chunks_after
+        self.local_heads = config.lsh_local_heads
+        self.local_window = config.lsh_local_window
         self.causal = config.is_decoder
         self.rotary = config.rotary_positions
         self.dropout = config.lsh_attention_probs_dropout_prob
@@ -87,6 +89,28 @@ class LSHSelfAttention(SelfAttention):
     ) -> torch.Tensor:
         """`[batch, length, width]` each and `[batch, length]` bool -> `[batch, length, width]`."""
         query_key, value = (tensor.unflatten(-1, self.head_shape) for tensor in projected)
+        if not self.local_heads:
+            return self._attend_hashed(query_key, value, mask, source).flatten(-2)
+        local_query_key, query_key = self.split(query_key)
+        local_value, value = self.split(value)
+        local = window_attention(
+            local_query_key, local_value, mask, window=self.local_window, causal=self.causal
+        )
+        hashed = self._attend_hashed(query_key, value, mask, source)
+        return torch.cat([local, hashed], dim=2).flatten(-2)
+
+    def split(self, tensor: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """`[.., heads, head_dim]` -> the local heads, and those that hash."""
+        return tensor.split([self.local_heads, tensor.shape[-2] - self.local_heads], dim=-2)
+
+    def _attend_hashed(
+        self,
+        query_key: torch.Tensor,
+        value: torch.Tensor,
+        mask: torch.Tensor,
+        source: BucketSource | None,
+    ) -> torch.Tensor:
+        """`[batch, length, heads, head_dim]` of the heads that hash -> the same."""
         # Drawn even if `source` already has the buckets: the random numbers after these must be the
         # same in the backward pass.
         redraw = self.training and self.redraw
@@ -96,7 +120,7 @@ class LSHSelfAttention(SelfAttention):
             return lsh_bucket(query_key, rotations, mask, self.factors)
 
         buckets = hashed() if source is None else source.buckets(query_key, hashed)
-        output = sorted_chunk_attention(
+        return sorted_chunk_attention(
             self.placed(query_key),
             value,
             buckets,
@@ -108,7 +132,6 @@ class LSHSelfAttention(SelfAttention):
             causal=self.causal,
             dropout=self.dropout if self.training else 0.0,
         )
-        return output.flatten(-2)
 
     def placed(
         self, query_key: torch.Tensor, positions: torch.Tensor | None = None

@@ -21,7 +21,7 @@ from reformer_models.layers.attention import (
     ReformerAttention,
     SelfAttention,
 )
-from reformer_models.layers.dense_attention import full_attention_step, keys
+from reformer_models.layers.dense_attention import full_attention_step, keys, window_attention_step
 from reformer_models.layers.hashing import BucketTrace
 from reformer_models.layers.heads import TextGeneration
 from reformer_models.layers.reversible import ReversibleLayer
@@ -71,10 +71,10 @@ def cache_tensors(config: ReformerConfig) -> tuple[CacheTensor, ...]:
     """The tensors of a cache, in the order of the layers.
 
     An LSH layer has the keys, values and buckets of all tokens, their order by bucket in blocks,
-    and the start of each block. A full layer has the keys, with length one, and the values of all
-    tokens. A local layer has the keys and values of the last
-    `(local_num_chunks_before + 1)` chunks; the token at position p has the index p modulo the
-    number of tokens in these chunks.
+    and the start of each block. Its local heads have the keys, with length one, and the values of
+    the last two windows. A full layer has the keys, with length one, and the values of all
+    tokens. A local layer has the keys and values of the last `local_num_chunks_before + 1` chunks.
+    In a tensor of the last tokens, the token at position p has the index p modulo their number.
     """
     return tuple(
         CacheTensor(f"{name}.{layer}", axes, integers)
@@ -90,6 +90,8 @@ def _layer_tensors(
     length: str | int = "capacity"
     if kind == "local":
         length = (config.local_num_chunks_before + 1) * config.local_attn_chunk_length
+    if kind == "lsh":
+        heads = config.hashing_heads
     yield "key", ("batch", length, heads, head_dim), False
     yield "value", ("batch", length, heads, head_dim), False
     if kind == "lsh":
@@ -97,6 +99,10 @@ def _layer_tensors(
         yield "buckets", (*rounds, "capacity"), True
         yield "order", (*rounds, "blocks", ORDER_BLOCK), True
         yield "starts", (*rounds, "blocks"), True
+    if kind == "lsh" and config.lsh_local_heads:
+        axes = ("batch", 2 * config.lsh_local_window, config.lsh_local_heads, head_dim)
+        yield "local_key", axes, False
+        yield "local_value", axes, False
 
 
 class Prefill(nn.Module):
@@ -164,6 +170,12 @@ def _cached(
     """The tensors of `_layer_tensors` after a prompt of `length` tokens."""
     if isinstance(layer, LSHSelfAttention):
         key, value = (tensor[:, :length].unflatten(-1, layer.head_shape) for tensor in projected)
+        local = []
+        if layer.local_heads:
+            local_key, key = layer.split(key)
+            local_value, value = layer.split(value)
+            room = 2 * layer.local_window
+            local = [_last(t, length, room) for t in (keys(local_key), local_value)]
         key = layer.placed(key)
         (computed,) = buckets
         found = computed[..., :length]
@@ -171,18 +183,22 @@ def _cached(
         blocks = (length + ORDER_BLOCK - 1) // ORDER_BLOCK
         order = nn.functional.pad(order, [0, blocks * ORDER_BLOCK - length])
         order = order.unflatten(-1, (blocks, ORDER_BLOCK))
-        return [key, value, found, order, torch.zeros_like(order[..., 0])]
+        return [key, value, found, order, torch.zeros_like(order[..., 0]), *local]
     if isinstance(layer, FullSelfAttention):
         key, value = (tensor[:, :length].unflatten(-1, layer.head_shape) for tensor in projected)
         return [keys(key), value]
     layer = cast(LocalSelfAttention, layer)
     window = (layer.num_chunks_before + 1) * layer.chunk_length
-    # The last token at each index; if there is none yet, any value works.
-    age = (length - 1 - torch.arange(window, device=projected[0].device)) % window
-    tokens = (length - 1 - age).clamp(min=0)
     return [
-        tensor.index_select(1, tokens).unflatten(-1, layer.head_shape) for tensor in projected[1:]
+        _last(tensor, length, window).unflatten(-1, layer.head_shape) for tensor in projected[1:]
     ]
+
+
+def _last(tensor: torch.Tensor, length: int, room: int) -> torch.Tensor:
+    """`[batch, length, ..]` -> `[batch, room, ..]`: the last tokens, each at its position modulo
+    `room`; if there is none yet, any value works."""
+    age = (length - 1 - torch.arange(room, device=tensor.device)) % room
+    return tensor.index_select(1, (length - 1 - age).clamp(min=0))
 
 
 def _logits(model: TextGeneration, hidden: torch.Tensor) -> torch.Tensor:
@@ -228,11 +244,12 @@ class DecodeStep(nn.Module):
         length = past_length.to(torch.int32)
         attend_all = self._attends_all(past_length, prompt_length)
         rest, cache = list(past), list[torch.Tensor]()
-        for module in reformer.encoder.layers:
+        kinds = self.model.config.attn_layers
+        for module, kind in zip(reformer.encoder.layers, kinds, strict=True):
             layer = cast(ReversibleLayer, module)
             attention = layer.attention
             normed, of_kind = attention.layer_norm(y2), attention.self_attention
-            count = 5 if isinstance(of_kind, LSHSelfAttention) else 2
+            count = sum(1 for _ in _layer_tensors(self.model.config, kind))
             taken, rest = rest[:count], rest[count:]
             if isinstance(of_kind, LSHSelfAttention):
                 output, *present = _lsh_step(
@@ -277,10 +294,21 @@ def _lsh_step(
         projection(normed).flatten(0, 1).unflatten(-1, layer.head_shape)
         for projection in layer.projections
     )
+    local: tuple[torch.Tensor, ...] = ()
+    if layer.local_heads:
+        local_query_key, query_key = layer.split(query_key)
+        local_value, value = layer.split(value)
+        places = length % (2 * layer.local_window)
+        local_key = _written(past[5], keys(local_query_key), places, in_place)
+        local_value = _written(past[6], local_value, places, in_place)
+        near = window_attention_step(
+            local_query_key, local_key, local_value, length, window=layer.local_window
+        )
+        local = (local_key, local_value)
     mask = torch.ones(1, 1, dtype=torch.bool, device=normed.device).expand(normed.shape[:2])
     buckets = lsh_bucket(query_key[:, None], layer.rotations, mask, layer.factors)
-    past_key, past_value, past_buckets, past_order, past_starts = past
-    return sorted_chunk_attention_step(
+    past_key, past_value, past_buckets, past_order, past_starts = past[:5]
+    output, *present = sorted_chunk_attention_step(
         layer.placed(query_key, length),
         value,
         buckets[..., 0],
@@ -295,6 +323,9 @@ def _lsh_step(
         num_chunks_before=layer.num_chunks_before,
         in_place=in_place,
     )
+    if layer.local_heads:
+        output = torch.cat([near, output], dim=1)
+    return output, *present, *local
 
 
 def _full_step(

@@ -100,6 +100,34 @@ def window_attention(
     return attended.index_select(1, torch.arange(length, device=device))
 
 
+def window_attention_step(
+    query_key: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    length: torch.Tensor,
+    *,
+    window: int,
+) -> torch.Tensor:
+    """Attention of one new token to its own window and the window before it.
+
+    Args:
+        query_key: `[batch, heads, head_dim]` of the new token.
+        key: `[batch, 2 * window, heads, head_dim]`, the `keys` of the last tokens: the token at
+            position p has the index p modulo 2 * window.
+        value: `[batch, 2 * window, heads, head_dim]`, in the same order.
+        length: `[batch]` integers, the position of the new token.
+        window: tokens in a window.
+
+    Returns:
+        `[batch, heads, head_dim]`.
+    """
+    own = length[:, None]
+    age = (own - torch.arange(2 * window, device=key.device)) % (2 * window)
+    first = (own // window - 1) * window
+    visible = (age <= own - first) & (age <= own)
+    return _step(query_key, key, value, visible, age == 0)
+
+
 def keys(query_key: torch.Tensor) -> torch.Tensor:
     """Queries `[.., head_dim]` of length one, computed in fp32."""
     rows = query_key.to(torch.float32)

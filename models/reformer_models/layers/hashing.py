@@ -12,7 +12,8 @@ from reformer_models.errors import ConfigError
 
 
 def draw_rotations(config: ReformerConfig) -> torch.Tensor:
-    """`[heads, head_dim, num_hashes, sum(num_buckets) / 2]` fp32, as Hugging Face draws them.
+    """`[heads, head_dim, num_hashes, sum(num_buckets) / 2]` fp32, as Hugging Face draws them, for
+    the heads that hash.
 
     Hugging Face seeds the global generator with `hash_seed` at every call of every LSH layer, so
     all layers share one tensor. It is drawn on the CPU; the global generator does not change here.
@@ -27,7 +28,7 @@ def draw_rotations(config: ReformerConfig) -> torch.Tensor:
         )
     generator = torch.Generator().manual_seed(config.hash_seed)
     shape = (
-        config.num_attention_heads,
+        config.hashing_heads,
         config.attention_head_size,
         config.num_hashes,
         sum(config.num_buckets) // 2,

@@ -78,7 +78,6 @@ def layers_of(artifact: str | Path) -> tuple[dict[str, Any], str]:
     from reformer_ops.triton_kernels import Hashing, LayerShape
 
     common: dict[str, Any] = {
-        "heads": config.num_attention_heads,
         "head_dim": config.attention_head_size,
         "causal": config.is_decoder,
     }
@@ -86,6 +85,7 @@ def layers_of(artifact: str | Path) -> tuple[dict[str, Any], str]:
     if "local" in config.attn_layers:
         layers["local"] = LayerShape(
             **common,
+            heads=config.num_attention_heads,
             chunk_length=config.local_attn_chunk_length,
             num_chunks_before=config.local_num_chunks_before,
             num_chunks_after=config.local_num_chunks_after,
@@ -93,6 +93,7 @@ def layers_of(artifact: str | Path) -> tuple[dict[str, Any], str]:
     if "lsh" in config.attn_layers:
         layers["lsh"] = LayerShape(
             **common,
+            heads=config.hashing_heads,
             chunk_length=config.lsh_attn_chunk_length,
             num_chunks_before=config.lsh_num_chunks_before,
             num_chunks_after=config.lsh_num_chunks_after,

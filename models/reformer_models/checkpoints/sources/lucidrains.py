@@ -89,7 +89,7 @@ class Arguments:
     axial_position_shape: tuple[int, ...] | None = setting(
         None, optional(sequence(integer(1), at_least=1))
     )
-    n_local_attn_heads: object = setting(0, unused("no local heads inside an LSH layer"))
+    n_local_attn_heads: int = setting(0, integer(0))
     pkm_layers: object = setting((), unused("no product-key memory"))
     pkm_num_keys: object = setting(128, without_effect)
 
@@ -99,6 +99,10 @@ class Arguments:
             refuse("emb_dim", f"dim = {self.dim}: our model has one hidden size", self.emb_dim)
         if self.rotary and self.dim_head % 2:
             refuse("dim_head", "even with rotary positions", self.dim_head)
+        if self.n_local_attn_heads >= self.heads:
+            refuse("n_local_attn_heads", f"below heads = {self.heads}", self.n_local_attn_heads)
+        if self.full and self.n_local_attn_heads:
+            refuse("n_local_attn_heads", "0 with full attention", self.n_local_attn_heads)
         if not self.full:
             self._check_hashing()
 
@@ -167,6 +171,7 @@ def _describe(raw: Mapping[str, object], ignore_keys: Collection[str]) -> Descri
         is_decoder=arguments.causal,
         layer_norm_eps=_LAYER_NORM_EPS,
         lsh_attn_chunk_length=arguments.bucket_size,
+        lsh_local_heads=arguments.n_local_attn_heads,
         max_position_embeddings=arguments.positions,
         num_attention_heads=arguments.heads,
         num_buckets=None if arguments.full else (arguments.num_buckets,),
