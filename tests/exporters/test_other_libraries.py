@@ -166,6 +166,16 @@ def test_the_bias_that_transformers_5_leaves_out_is_noted(tmp_path: Path) -> Non
     assert torch.equal(before, after)
 
 
+@pytest.mark.slow
+def test_full_attention_beside_layers_that_are_not_fused(tmp_path: Path) -> None:
+    """No size is a multiple of 16, so `AddNorm` is the only operator of ours."""
+    arguments = {**ARGUMENTS, "use_full_attn": True, "dim": 20, "depth": 1}
+    folder = save(tmp_path / "model", build(arguments), arguments)
+    record = to_onnx(folder, tmp_path / "out").parity("onnx")
+    assert record is not None
+    assert record["passed"] is True
+
+
 OPTIONS: Mapping[str, Mapping[str, object]] = {
     "gated feed-forward": {"ff_glu": True},
     "ScaleNorm": {"use_scale_norm": True},

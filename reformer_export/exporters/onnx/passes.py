@@ -109,6 +109,7 @@ def fuse_norms(model: ir.Model) -> None:
         if not all(value is not None and _fits(value, total) for value in operands):
             continue
         _replace_by_add_norm(model.graph, add, node)
+        model.opset_imports.setdefault(DOMAIN, 1)  # full layers have no operator of this domain
 
 
 def _fits(value: ir.Value, total: ir.Value | None) -> bool:
