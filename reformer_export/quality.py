@@ -30,6 +30,7 @@ MOST_TOKENS = 2**17
 """Tokens that are compared. The rest of a longer text is left out."""
 
 _SAMPLES = 4
+_LENGTH_WITHOUT_CHUNKS = 64
 _ROWS_AT_ONCE = 2**14  # tokens
 
 Ids = NDArray[np.int64]
@@ -132,14 +133,16 @@ def read_samples(path: str | Path, artifact: Artifact, *, tokenizer: str = "auto
 
 
 def own_samples(loaded: LoadedModel, signature: Signature) -> Samples:
-    """Sequences that a causal language model generates; random tokens for other models.
+    """Sequences that a causal language model with a cache generates; random tokens for others.
 
     Each is long enough for several chunks, if the model takes such a length.
     """
-    length = min(signature.max_length, 3 * loaded.config.chunk_multiple)
+    config = loaded.config
+    chunk = config.chunk_multiple if config.chunk_lengths else _LENGTH_WITHOUT_CHUNKS
+    length = min(signature.max_length, 3 * chunk)
     random = np.random.default_rng(0)
     ids = random.integers(signature.vocab_size, size=(_SAMPLES, length))
-    if loaded.task != "text-generation" or length < 2:
+    if loaded.task != "text-generation" or length < 2 or not config.has_cache:
         return Samples("random tokens", tuple(ids))
     decoder = TorchDecoder(loaded, signature)
     sampling = Sampling(temperature=1.0)

@@ -52,8 +52,10 @@ def _attention(attention: ReformerAttention) -> ReformerAttention:
         and isinstance(norm, nn.LayerNorm)
         and all(map(fits_panels, layer.projections))
     ):
-        for name, projection in list(layer.named_children()):
-            setattr(layer, name, NormLinear(norm, cast(nn.Linear, projection)))
+        projections = layer.projections
+        for name, child in list(layer.named_children()):
+            if child in projections:
+                setattr(layer, name, NormLinear(norm, cast(nn.Linear, child)))
         attention.layer_norm = nn.Identity()
     output = cast(SelfOutput, attention.output)
     return FusedAttention(attention) if fits_panels(output.dense) else attention

@@ -21,7 +21,7 @@ from reformer_export.artifact.manifest import (
 )
 from reformer_export.artifact.signature import ATTENTION_MASK, INPUT_IDS, Signature, TensorSpec
 from reformer_export.errors import UsageError
-from reformer_export.source import DTYPES, load_source
+from reformer_export.source import DTYPES, decoder_modules, load_source
 from reformer_ops.core.native import Choice
 from reformer_ops.core.spec import DOMAIN, OpSpec
 from reformer_ops.registry import LINEAR, OPS, QUANTISED
@@ -127,7 +127,7 @@ class ExportOptions:
 
     def load(self, checkpoint: str | Path) -> LoadedModel:
         """Load the checkpoint with these options; raises the errors of `load_source`."""
-        return load_source(
+        loaded = load_source(
             checkpoint,
             library=self.source,
             task="text-generation" if self.with_past else self.task,
@@ -142,6 +142,9 @@ class ExportOptions:
             weights=self.weights,
             keep=self.keep,
         )
+        if self.with_past:
+            decoder_modules(loaded)  # refuses what cannot have a cache before the export begins
+        return loaded
 
 
 def signature_of(loaded: LoadedModel, options: ExportOptions) -> Signature:

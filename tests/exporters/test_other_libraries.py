@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from reformer_export import import_checkpoint, open_runner, to_onnx, to_torchscr
 from reformer_export.artifact import Artifact
 from reformer_export.errors import UsageError
 from reformer_export.source import artifact_config, load_original
+from reformer_models.errors import ConfigError
 from reformer_models.fusing import fuse_linear
 from reformer_models.layers.fused import FusedAttention
 from reformer_models.loading import LoadedModel, load_model
@@ -166,6 +167,15 @@ def test_the_bias_that_transformers_5_leaves_out_is_noted(tmp_path: Path) -> Non
     assert torch.equal(before, after)
 
 
+@pytest.mark.parametrize("export_to", [to_onnx, to_torchscript])
+def test_memory_has_no_place_in_a_cache(tmp_path: Path, export_to: Callable[..., object]) -> None:
+    arguments = {**ARGUMENTS, "num_mem_kv": BUCKET}
+    folder = save(tmp_path / "model", build(arguments), arguments)
+    with pytest.raises(ConfigError, match="no place for memory vectors, and this model has 8"):
+        export_to(folder, tmp_path / "out", task="text-generation-with-past")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.slow
 def test_full_attention_beside_layers_that_are_not_fused(tmp_path: Path) -> None:
     """No size is a multiple of 16, so `AddNorm` is the only operator of ours."""
@@ -184,7 +194,10 @@ OPTIONS: Mapping[str, Mapping[str, object]] = {
     "full attention": {"use_full_attn": True},
     "local heads": {"n_local_attn_heads": 1},
     "local heads, not causal": {"n_local_attn_heads": 1, "causal": False},
+    "memory": {"num_mem_kv": BUCKET},
+    "memory, not causal": {"num_mem_kv": BUCKET, "causal": False},
 }
+WITHOUT_CACHE = ("local heads, not causal", "memory", "memory, not causal")
 EXPORTS: Mapping[str, Mapping[str, Any]] = {
     "generation": {"task": "text-generation-with-past"},
     "portable": {"ops": "portable"},
@@ -203,7 +216,7 @@ def test_options_give_the_numbers_of_the_package(
     model = build(arguments)
     artifact = to_onnx(save(tmp_path / "model", model, arguments), tmp_path / "out")
     to_torchscript(tmp_path / "model", artifact.path)
-    ids = torch.randint(0, 50, (3, 4 * BUCKET))
+    ids = torch.randint(0, 50, (3, 4 * BUCKET - model.reformer.num_mem_kv))
     feeds = {"input_ids": ids.numpy()}
     runs = [
         open_runner(artifact, ops="native").run(feeds),
@@ -222,7 +235,7 @@ def test_options_give_the_numbers_of_the_package(
     ("option", "export"),
     [
         *itertools.product(OPTIONS, ("portable", "int8")),
-        *((name, "generation") for name, o in OPTIONS.items() if o.get("causal", True)),
+        *((name, "generation") for name in OPTIONS if name not in WITHOUT_CACHE),
         ("gated feed-forward", "int4"),
         ("gated feed-forward", "fp16"),
     ],

@@ -42,6 +42,10 @@ VARIANTS: Mapping[str, Mapping[str, object]] = {
     "local heads": {"n_local_attn_heads": 1},
     "local heads, not causal": {"n_local_attn_heads": 1, "causal": False},
     "local heads, rotary positions": {"n_local_attn_heads": 1, "absolute_position_emb": False},
+    "memory": {"num_mem_kv": BUCKET},
+    "memory, not causal": {"num_mem_kv": BUCKET, "causal": False},
+    "memory, one value head": {"num_mem_kv": BUCKET, "one_value_head": True},
+    "memory, rotary positions": {"num_mem_kv": BUCKET, "absolute_position_emb": False},
     "tied layers": {"weight_tie": True},
     "tied head": {"weight_tie_embedding": True},
     "one value head": {"one_value_head": True},
@@ -58,12 +62,16 @@ def difference(
     *,
     queries: float = 1.0,
 ) -> float:
-    """The largest difference between both models' outputs, as a share of the largest output."""
+    """The largest difference between both models' outputs, as a share of the largest output.
+
+    The package computes `buckets` from the number of tokens and memory vectors.
+    """
     model = build(arguments)
     for block in model.reformer.layers.blocks:
         block.f.net.fn.toqk.weight.data.mul_(queries)
     loaded = load_model(save(folder, model, arguments), num_buckets=buckets)
-    ids = torch.randint(0, 50, (3, buckets * BUCKET))
+    memory = model.reformer.num_mem_kv
+    ids = torch.randint(0, 50, (3, buckets * BUCKET - memory))
     per_head = bool(arguments.get("random_rotations_per_head"))
     redraw(loaded, per_head=per_head)
     inject(loaded, monkeypatch, per_head=per_head)
@@ -132,6 +140,7 @@ def test_short_sequences_have_full_attention(tmp_path: Path, length: int, causal
         {"use_full_attn": True},
         {"full_attn_thres": 8 * BUCKET},
         {"use_full_attn": True, "causal": False},
+        {"use_full_attn": True, "num_mem_kv": 3},
         {"use_full_attn": True, "absolute_position_emb": False},
     ],
     ids=str,
@@ -203,7 +212,7 @@ REFUSED = {
     "full_attn_thres": BUCKET + 1,
     "max_seq_len": 2 * BUCKET - 1,
     "n_local_attn_heads": HEADS,
-    "num_mem_kv": 2,
+    "num_mem_kv": BUCKET + 1,
     "pkm_layers": [2],
     # Wrong types.
     "causal": 1,
@@ -313,6 +322,13 @@ def test_arguments_and_weights_that_disagree(
 ) -> None:
     folder = save(tmp_path / "model", build(BASE), {**BASE, **options})
     with pytest.raises(CheckpointError, match=message):
+        load_model(folder)
+
+
+def test_memory_and_heads_that_disagree(tmp_path: Path) -> None:
+    arguments = {**BASE, "num_mem_kv": BUCKET}
+    folder = save(tmp_path / "model", build(arguments), {**arguments, "heads": 4})
+    with pytest.raises(CheckpointError, match=r"gives 32 numbers, but .* heads \* dim_head = 64"):
         load_model(folder)
 
 

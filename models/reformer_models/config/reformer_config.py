@@ -36,6 +36,7 @@ _OWN_FIELDS: Final = (
     "attention_output_bias",
     "feed_forward_gated",
     "lsh_local_heads",
+    "num_memory_vectors",
     "rotary_positions",
     "stream_merge",
     "sublayer_norm",
@@ -65,6 +66,8 @@ class ReformerConfig:
     - `lsh_local_heads`: so many heads of an LSH layer, the first ones, hash nothing: a token sees
       its own window of `2 * lsh_attn_chunk_length` tokens and the window before, and after it if
       the model is no decoder.
+    - `num_memory_vectors`: so many learned vectors are keys and values for every token of an LSH or
+      full layer, beside the sequence. In LSH layers they fill whole chunks.
     - `rotary_positions`: LSH layers turn the hashed vectors by their positions, instead of position
       embeddings.
     - `stream_merge`: how the last norm gets both streams as one.
@@ -116,6 +119,7 @@ class ReformerConfig:
     num_buckets: tuple[int, ...] | None = setting(None, optional(bucket_factors))
     num_hashes: int = setting(1, integer(1))
     num_labels: int = setting(2, integer(1))
+    num_memory_vectors: int = setting(0, integer(0))
     pad_token_id: int = setting(0, optional(integer(0), none=0))
     rotary_positions: bool = setting(False, flag)
     stream_merge: str = setting("concatenate", one_of(STREAM_MERGES, kind="a way to merge"))
@@ -138,6 +142,9 @@ class ReformerConfig:
         if self.lsh_local_heads >= self.num_attention_heads:
             most = f"below num_attention_heads = {self.num_attention_heads}"
             refuse("lsh_local_heads", most, self.lsh_local_heads)
+        if "lsh" in self.attn_layers and self.num_memory_vectors % self.lsh_attn_chunk_length:
+            whole = f"a multiple of lsh_attn_chunk_length = {self.lsh_attn_chunk_length}"
+            refuse("num_memory_vectors", whole, self.num_memory_vectors)
         if self.rotary_positions:
             self._check_rotary()
 
@@ -165,6 +172,11 @@ class ReformerConfig:
     def lsh_local_window(self) -> int:
         """The number of tokens in a window of the local heads of an LSH layer."""
         return 2 * self.lsh_attn_chunk_length
+
+    @property
+    def has_cache(self) -> bool:
+        """True if a model can generate with a cache: memory vectors have no place in it."""
+        return not self.num_memory_vectors
 
     @property
     def output_size(self) -> int:

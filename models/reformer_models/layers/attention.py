@@ -15,6 +15,7 @@ from reformer_models.layers.dense_attention import full_attention, window_attent
 from reformer_models.layers.dropout import Dropout
 from reformer_models.layers.hashing import BucketSource
 from reformer_models.layers.linear import Linear, is_plain
+from reformer_models.layers.memory import Memory
 from reformer_models.layers.norms import sublayer_norm
 from reformer_models.layers.rotary import rotary
 from reformer_ops.torch_ops import chunk_attention, lsh_bucket, sorted_chunk_attention
@@ -44,6 +45,13 @@ class SelfAttention(nn.Module, ABC):
         return self.attend(*projected, mask=mask, source=source)
 
 
+def _memory(config: ReformerConfig, heads: int, multiple: int = 1) -> Memory | None:
+    if not config.num_memory_vectors:
+        return None
+    head_dim = config.attention_head_size
+    return Memory(config.num_memory_vectors, heads, head_dim, multiple=multiple)
+
+
 class LSHSelfAttention(SelfAttention):
     """Shared-QK attention among tokens that hash alike (Reformer, section 2)."""
 
@@ -66,6 +74,7 @@ class LSHSelfAttention(SelfAttention):
         self.local_window = config.lsh_local_window
         self.causal = config.is_decoder
         self.rotary = config.rotary_positions
+        self.memory = _memory(config, config.hashing_heads, config.lsh_attn_chunk_length)
         self.dropout = config.lsh_attention_probs_dropout_prob
         self.query_key = Linear(config.hidden_size, width, bias=False)
         self.value = Linear(config.hidden_size, width, bias=False)
@@ -111,6 +120,22 @@ class LSHSelfAttention(SelfAttention):
         source: BucketSource | None,
     ) -> torch.Tensor:
         """`[batch, length, heads, head_dim]` of the heads that hash -> the same."""
+        placed, memory = self.placed(query_key), self.memory
+        if memory is None:
+            buckets = self._buckets(query_key, mask, source)
+            return self._attend_sorted(placed, value, buckets, mask, self.num_buckets)
+        # The memory is hashed like the tokens, but it has no positions.
+        joined, length = memory.with_keys(query_key), mask.shape[1]
+        placed = memory.with_keys(placed) if self.rotary else joined
+        value, mask = memory.with_values(value), memory.with_mask(mask)
+        buckets = memory.after_tokens(self._buckets(joined, mask, source))
+        output = self._attend_sorted(placed, value, buckets, mask, 2 * self.num_buckets)
+        return memory.removed(output, length)
+
+    def _buckets(
+        self, query_key: torch.Tensor, mask: torch.Tensor, source: BucketSource | None
+    ) -> torch.Tensor:
+        """`[batch, heads, num_hashes, length]` int32."""
         # Drawn even if `source` already has the buckets: the random numbers after these must be the
         # same in the backward pass.
         redraw = self.training and self.redraw
@@ -119,13 +144,22 @@ class LSHSelfAttention(SelfAttention):
         def hashed() -> torch.Tensor:
             return lsh_bucket(query_key, rotations, mask, self.factors)
 
-        buckets = hashed() if source is None else source.buckets(query_key, hashed)
+        return hashed() if source is None else source.buckets(query_key, hashed)
+
+    def _attend_sorted(
+        self,
+        query_key: torch.Tensor,
+        value: torch.Tensor,
+        buckets: torch.Tensor,
+        mask: torch.Tensor,
+        num_buckets: int,
+    ) -> torch.Tensor:
         return sorted_chunk_attention(
-            self.placed(query_key),
+            query_key,
             value,
             buckets,
             mask,
-            num_buckets=self.num_buckets,
+            num_buckets=num_buckets,
             chunk_length=self.chunk_length,
             num_chunks_before=self.num_chunks_before,
             num_chunks_after=self.num_chunks_after,
@@ -159,6 +193,7 @@ class FullSelfAttention(SelfAttention):
         self.head_shape = (config.num_attention_heads, config.attention_head_size)
         width = config.num_attention_heads * config.attention_head_size
         self.causal = config.is_decoder
+        self.memory = _memory(config, config.num_attention_heads)
         self.query_key = Linear(config.hidden_size, width, bias=False)
         self.value = Linear(config.hidden_size, width, bias=False)
 
@@ -172,7 +207,12 @@ class FullSelfAttention(SelfAttention):
     ) -> torch.Tensor:
         """`[batch, length, width]` each and `[batch, length]` bool -> `[batch, length, width]`."""
         query_key, value = (tensor.unflatten(-1, self.head_shape) for tensor in projected)
-        return full_attention(query_key, value, mask, causal=self.causal).flatten(-2)
+        memory, length = self.memory, mask.shape[1]
+        if memory is None:
+            return full_attention(query_key, value, mask, causal=self.causal).flatten(-2)
+        query_key, value = memory.with_keys(query_key), memory.with_values(value)
+        output = full_attention(query_key, value, memory.with_mask(mask), causal=self.causal)
+        return memory.removed(output, length).flatten(-2)
 
 
 class LocalSelfAttention(SelfAttention):

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from reformer_models.config import ReformerConfig
+from reformer_models.errors import ConfigError
 from reformer_models.layers.attention import (
     FullSelfAttention,
     LocalSelfAttention,
@@ -112,7 +113,13 @@ class Prefill(nn.Module):
     """
 
     def __init__(self, model: TextGeneration) -> None:
+        """Raises ConfigError if the config's `has_cache` is False."""
         super().__init__()
+        if not model.config.has_cache:
+            raise ConfigError(
+                "generation with a cache has no place for memory vectors, and this model has "
+                f"{model.config.num_memory_vectors}: use the task text-generation"
+            )
         self.model = model
 
     def forward(self, input_ids: torch.Tensor) -> Outputs:

@@ -10,6 +10,7 @@ from reformer_models.errors import ConfigError
 from reformer_models.layers.attention import redraw_rotations
 from reformer_models.layers.embeddings import AxialPositionEmbeddings
 from reformer_models.layers.heads import MODELS, ReformerForTask
+from reformer_models.layers.memory import Memory
 
 
 def create_model(
@@ -39,6 +40,9 @@ def create_model(
             nn.init.normal_(module.weight, std=config.initializer_range, generator=generator)
         if isinstance(module, nn.Linear) and module.bias is not None:
             nn.init.zeros_(module.bias)
+        if isinstance(module, Memory):
+            for weight in module.parameters():
+                nn.init.normal_(weight, std=config.initializer_range, generator=generator)
         if isinstance(module, AxialPositionEmbeddings):
             for weight in module.weights:
                 nn.init.normal_(weight, std=config.axial_norm_std, generator=generator)

@@ -271,7 +271,7 @@ def _name_axes(
     """Replace the symbols of the trace by names of axes that users know."""
     if [value.name for value in graph.inputs] != list(inputs):
         raise ExportError(f"the traced graph has inputs {[v.name for v in graph.inputs]}")
-    traced: list[tuple[ir.Shape, Sequence[str | int | None]]] = [
+    interface = [
         (value.shape, axes[str(value.name)])
         for values, axes in ((graph.inputs, inputs), (graph.outputs, outputs))
         for value in values
@@ -284,7 +284,7 @@ def _name_axes(
         "capacity": "capacity",
         "blocks": "blocks",
     }
-    traced += [
+    operands = [
         (value.shape, tuple(known.get(axis) for axis in operand.axes))
         for node in graph
         if (op := _op_of(node)) is not None
@@ -292,10 +292,17 @@ def _name_axes(
         if value is not None and value.shape is not None
     ]
     renamed: dict[str, str] = {}
-    for shape, names in traced:
+    for shape, names in interface:
         for dim, name in zip(shape, names, strict=True):
             if isinstance(dim, ir.SymbolicDim) and dim.value is not None and isinstance(name, str):
                 renamed.setdefault(dim.value, name)
+    for shape, known_names in operands:
+        for dim, known_name in zip(shape, known_names, strict=True):
+            # ONNX Runtime takes axes of one name for equal, but operators may differ in length.
+            if known_name is None or known_name in renamed.values():
+                continue
+            if isinstance(dim, ir.SymbolicDim) and dim.value is not None:
+                renamed.setdefault(dim.value, known_name)
     for value in [*graph.inputs, *(v for node in graph for v in node.outputs)]:
         if value.shape is None:
             continue

@@ -78,7 +78,7 @@ class Arguments:
     use_full_attn: bool = setting(False, flag)
     full_attn_thres: int = setting(0, integer(0))
     reverse_thres: object = setting(0, without_effect)
-    num_mem_kv: object = setting(0, unused("no memory keys and values"))
+    num_mem_kv: int = setting(0, integer(0))
     one_value_head: bool = setting(False, flag)
     emb_dim: int | None = setting(None, optional(integer(1)))
     return_embeddings: bool = setting(False, flag)
@@ -110,9 +110,14 @@ class Arguments:
         if self.max_seq_len < 2 * self.bucket_size:
             least = f"at least 2 * bucket_size = {2 * self.bucket_size}"
             refuse("max_seq_len", least, self.max_seq_len)
+        if self.num_mem_kv % self.bucket_size:
+            whole = f"a multiple of bucket_size = {self.bucket_size}"
+            refuse("num_mem_kv", whole, self.num_mem_kv)
         # Between both lengths the package would compute full attention and our model hashes.
         if self.full_attn_thres > self.bucket_size:
-            allowed = f"at most bucket_size = {self.bucket_size}, or at least max_seq_len"
+            allowed = (
+                f"at most bucket_size = {self.bucket_size}, or at least max_seq_len + num_mem_kv"
+            )
             refuse("full_attn_thres", allowed, self.full_attn_thres)
         if self.rotary and self.full_attn_thres:
             # The package's full attention leaves out the positions.
@@ -121,7 +126,7 @@ class Arguments:
     @property
     def full(self) -> bool:
         """True if the attention is full at every length."""
-        return self.use_full_attn or self.full_attn_thres >= self.max_seq_len
+        return self.use_full_attn or self.full_attn_thres >= self.max_seq_len + self.num_mem_kv
 
     @property
     def rotary(self) -> bool:
@@ -153,7 +158,7 @@ class Arguments:
     @property
     def num_buckets(self) -> int:
         """The number of buckets that the package uses for the longest sequence that it takes."""
-        return 2 * (self.positions // (2 * self.bucket_size))
+        return 2 * ((self.positions + self.num_mem_kv) // (2 * self.bucket_size))
 
 
 def _describe(raw: Mapping[str, object], ignore_keys: Collection[str]) -> Described:
@@ -176,6 +181,7 @@ def _describe(raw: Mapping[str, object], ignore_keys: Collection[str]) -> Descri
         num_attention_heads=arguments.heads,
         num_buckets=None if arguments.full else (arguments.num_buckets,),
         num_hashes=arguments.n_hashes,
+        num_memory_vectors=arguments.num_mem_kv,
         rotary_positions=arguments.rotary and not arguments.full,
         stream_merge="mean",
         sublayer_norm=arguments.sublayer_norm,
@@ -199,10 +205,11 @@ def _describe(raw: Mapping[str, object], ignore_keys: Collection[str]) -> Descri
 def _hashing_notes(arguments: Arguments) -> Iterator[str]:
     if not arguments.full:
         buckets = arguments.num_buckets
+        length = buckets * arguments.bucket_size - arguments.num_mem_kv
         yield (
-            f"num_buckets is {buckets}, which reformer-pytorch uses for sequences of "
-            f"{buckets * arguments.bucket_size} tokens; it uses length / bucket_size buckets, and "
-            "an export has one number for all lengths."
+            f"num_buckets is {buckets}, which reformer-pytorch uses for sequences of {length} "
+            "tokens; it uses length / bucket_size buckets, and an export has one number for all "
+            "lengths."
         )
     elif arguments.rotary:
         yield "The model has no positions: full attention of reformer-pytorch leaves them out."
@@ -258,6 +265,8 @@ _HEAD: Final = {"out.1.weight": "lm_head.decoder.weight", "out.1.bias": "lm_head
 # ReZero multiplies the results of both functions of a layer by these factors.
 _REZERO: Final = {"f.net.g": "attention.output.dense", "g.net.g": "feed_forward.output.dense"}
 
+_MEMORY: Final = "f.net.fn.mem_kv"
+
 # The package has every layer twice in its state dict, and a tied head's weight too.
 _DUPLICATES: Final = ("reformer.layers.irrev_blocks.", "out.1.tensor")
 
@@ -266,7 +275,7 @@ def _translated(tensors: Tensors, arguments: Arguments) -> Tensors:
     tensors = _without_prefix(tensors)
     names = dict(_names(arguments))
     positions = _position_names(arguments)
-    _check_tensors(tensors, {*names, *positions, *_factor_names(arguments)})
+    _check_tensors(tensors, {*names, *positions, *_other_names(arguments)})
     # In fp32, because some are multiplied or added.
     state = {ours: tensors[theirs].float() for theirs, ours in names.items()}
     for layer in range(arguments.depth):
@@ -315,10 +324,28 @@ def _finish_layer(state: Tensors, tensors: Tensors, layer: int, arguments: Argum
     state[query_key] = state[query_key] * arguments.dim_head**-0.5
     if arguments.one_value_head:
         state[value] = state[value].repeat(arguments.heads, 1)
+    if arguments.num_mem_kv:
+        _project_memory(state, tensors[f"{theirs}{_MEMORY}"].float(), ours, arguments)
     if arguments.use_rezero:
         for factor, output in _REZERO.items():
             for name in (f"{ours}{output}.weight", f"{ours}{output}.bias"):
                 state[name] = state[name] * tensors[theirs + factor].float()
+
+
+def _project_memory(state: Tensors, memory: torch.Tensor, ours: str, arguments: Arguments) -> None:
+    """Add what the projections make of the memory, `[1, num_mem_kv, dim]`: our model has that."""
+    attention = f"{ours}attention.self_attention"
+    width = arguments.heads * arguments.dim_head
+    for name in ("query_key", "value"):
+        projected = memory[0] @ state[f"{attention}.{name}.weight"].T
+        if projected.shape[1] != width:
+            raise CheckpointError(
+                f"{attention}.{name} gives {projected.shape[1]} numbers, but {_CONFIG_FILE} asks "
+                f"for heads * dim_head = {width}: the file and the weights do not match"
+            )
+        heads = projected.unflatten(-1, (arguments.heads, arguments.dim_head))
+        # Local heads do not see it.
+        state[f"{attention}.memory.{name}"] = heads[:, arguments.n_local_attn_heads :]
 
 
 def _without_prefix(tensors: Tensors) -> Tensors:
@@ -339,12 +366,14 @@ def _names(arguments: Arguments) -> Iterator[tuple[str, str]]:
         yield from _HEAD.items()
 
 
-def _factor_names(arguments: Arguments) -> Iterator[str]:
-    """The package's names of the factors of ReZero, if it has them."""
-    if arguments.use_rezero:
-        for layer in range(arguments.depth):
-            for factor in _REZERO:
-                yield _prefixes(layer)[0] + factor
+def _other_names(arguments: Arguments) -> Iterator[str]:
+    """The package's names of tensors of layers that our model has in another form."""
+    names = (*_REZERO,) if arguments.use_rezero else ()
+    if arguments.num_mem_kv:
+        names += (_MEMORY,)
+    for layer in range(arguments.depth):
+        for name in names:
+            yield _prefixes(layer)[0] + name
 
 
 def _prefixes(layer: int) -> tuple[str, str]:
