@@ -46,6 +46,18 @@ VARIANTS: Mapping[str, Mapping[str, object]] = {
     "memory, not causal": {"num_mem_kv": BUCKET, "causal": False},
     "memory, one value head": {"num_mem_kv": BUCKET, "one_value_head": True},
     "memory, rotary positions": {"num_mem_kv": BUCKET, "absolute_position_emb": False},
+    "embeddings of another size": {"emb_dim": 16},
+    "embeddings of another size, axial positions": {
+        "emb_dim": 16,
+        "absolute_position_emb": False,
+        "axial_position_emb": True,
+    },
+    "embeddings of another size, tied head": {"emb_dim": 64, "weight_tie_embedding": True},
+    "embeddings of another size, no head": {"emb_dim": 16, "return_embeddings": True},
+    "embeddings of another size, rotary positions": {
+        "emb_dim": 16,
+        "absolute_position_emb": False,
+    },
     "tied layers": {"weight_tie": True},
     "tied head": {"weight_tie_embedding": True},
     "one value head": {"one_value_head": True},
@@ -207,7 +219,7 @@ def test_arguments_and_defaults_are_those_of_the_package() -> None:
 
 REFUSED = {
     "class": "Reformer",
-    "emb_dim": 16,
+    "emb_dim": 0,
     "ff_activation": "PReLU",
     "full_attn_thres": BUCKET + 1,
     "max_seq_len": 2 * BUCKET - 1,

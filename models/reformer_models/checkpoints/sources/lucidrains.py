@@ -95,8 +95,6 @@ class Arguments:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if self.emb_dim not in (None, self.dim):
-            refuse("emb_dim", f"dim = {self.dim}: our model has one hidden size", self.emb_dim)
         if self.rotary and self.dim_head % 2:
             refuse("dim_head", "even with rotary positions", self.dim_head)
         if self.n_local_attn_heads >= self.heads:
@@ -127,6 +125,11 @@ class Arguments:
     def full(self) -> bool:
         """True if the attention is full at every length."""
         return self.use_full_attn or self.full_attn_thres >= self.max_seq_len + self.num_mem_kv
+
+    @property
+    def embedding_size(self) -> int:
+        """The size of the embeddings. If it is not `dim`, linear layers translate between both."""
+        return self.emb_dim or self.dim
 
     @property
     def rotary(self) -> bool:
@@ -253,14 +256,19 @@ _NORMS: Final[Mapping[str, Mapping[str, str]]] = {
     },
     "none": {},
 }
+_WORDS: Final = "token_emb.weight"
+_OUR_WORDS: Final = "reformer.embeddings.word_embeddings.weight"
 _OUTSIDE_LAYERS: Final = {
-    "token_emb.weight": "reformer.embeddings.word_embeddings.weight",
+    _WORDS: _OUR_WORDS,
     "norm.weight": "reformer.encoder.layer_norm.weight",
     "norm.bias": "reformer.encoder.layer_norm.bias",
 }
-_WORDS: Final = "token_emb.weight"
 _POSITIONS: Final = "reformer.embeddings.position_embeddings.embedding.weight"
 _HEAD: Final = {"out.1.weight": "lm_head.decoder.weight", "out.1.bias": "lm_head.bias"}
+
+# The layers between embeddings of another size and the model, if there are any.
+_TO_DIM: Final = ("to_model_dim.weight", "to_model_dim.bias")
+_FROM_DIM: Final = ("out.0.weight", "out.0.bias")
 
 # ReZero multiplies the results of both functions of a layer by these factors.
 _REZERO: Final = {"f.net.g": "attention.output.dense", "g.net.g": "feed_forward.output.dense"}
@@ -291,6 +299,8 @@ def _translated(tensors: Tensors, arguments: Arguments) -> Tensors:
         words = tensors[_WORDS].float()
         state["lm_head.decoder.weight"] = torch.nn.functional.normalize(words, dim=-1)
         state["lm_head.bias"] = torch.zeros_like(words[:, 0])
+    if arguments.embedding_size != arguments.dim:
+        _merge_embedding_size(state, tensors, arguments)
     return state
 
 
@@ -332,6 +342,19 @@ def _finish_layer(state: Tensors, tensors: Tensors, layer: int, arguments: Argum
                 state[name] = state[name] * tensors[theirs + factor].float()
 
 
+def _merge_embedding_size(state: Tensors, tensors: Tensors, arguments: Arguments) -> None:
+    """Multiply the layers between `emb_dim` and `dim` into embeddings and head."""
+    weight, bias = (tensors[name].float() for name in _TO_DIM)
+    state[_OUR_WORDS] = state[_OUR_WORDS] @ weight.T + bias
+    if _POSITIONS in state:
+        state[_POSITIONS] = state[_POSITIONS] @ weight.T
+    if not arguments.return_embeddings:
+        weight, bias = (tensors[name].float() for name in _FROM_DIM)
+        decoder = state["lm_head.decoder.weight"]
+        state["lm_head.bias"] = state["lm_head.bias"] + decoder @ bias
+        state["lm_head.decoder.weight"] = decoder @ weight
+
+
 def _project_memory(state: Tensors, memory: torch.Tensor, ours: str, arguments: Arguments) -> None:
     """Add what the projections make of the memory, `[1, num_mem_kv, dim]`: our model has that."""
     attention = f"{ours}attention.self_attention"
@@ -367,7 +390,9 @@ def _names(arguments: Arguments) -> Iterator[tuple[str, str]]:
 
 
 def _other_names(arguments: Arguments) -> Iterator[str]:
-    """The package's names of tensors of layers that our model has in another form."""
+    """The package's names of tensors that our model has in another form, without positions."""
+    if arguments.embedding_size != arguments.dim:
+        yield from _TO_DIM if arguments.return_embeddings else (*_TO_DIM, *_FROM_DIM)
     names = (*_REZERO,) if arguments.use_rezero else ()
     if arguments.num_mem_kv:
         names += (_MEMORY,)
@@ -404,27 +429,27 @@ def _check_frequencies(found: torch.Tensor, arguments: Arguments) -> None:
 
 
 def _position_table(weights: list[torch.Tensor], arguments: Arguments) -> torch.Tensor:
-    """One embedding for each position, `[positions, dim]`, of any kind of positions.
+    """One embedding for each position, `[positions, emb_dim]`, of any kind of positions.
 
     Zeros for rotary positions, which full attention leaves out.
     """
     import torch
 
-    count = arguments.positions
+    count, size = arguments.positions, arguments.embedding_size
     if arguments.rotary:
-        return torch.zeros(count, arguments.dim)
+        return torch.zeros(count, size)
     if arguments.axial_position_emb:
-        grid = (*arguments.axial_shape, arguments.dim)
-        for axis, (weight, size) in enumerate(zip(weights, arguments.axial_shape, strict=True)):
+        grid = (*arguments.axial_shape, size)
+        for axis, (weight, rows) in enumerate(zip(weights, arguments.axial_shape, strict=True)):
             expected = [1] * (len(grid) + 1)
-            expected[axis + 1], expected[-1] = size, arguments.dim
+            expected[axis + 1], expected[-1] = rows, size
             if list(weight.shape) != expected:
                 raise CheckpointError(
                     f"pos_emb.weights.{axis} is {list(weight.shape)}, but {_CONFIG_FILE} asks for "
                     f"{expected}: the file and the weights do not match"
                 )
         table = sum(weight[0].expand(grid) for weight in weights)
-        return torch.as_tensor(table).reshape(-1, arguments.dim)[:count]
+        return torch.as_tensor(table).reshape(-1, size)[:count]
     if arguments.absolute_position_emb:
         return weights[0]
     angles = torch.arange(count)[:, None] * weights[0]
