@@ -121,7 +121,7 @@ def test_the_wheel_holds_the_web_page(files: dict[str, bytes]) -> None:
         f"reformer_export/{folder}/{path.name}": path.read_bytes()
         for path in (PACKAGES["reformer_export"] / folder).iterdir()
     }
-    assert len(expected) == 5
+    assert len(expected) == 7
     assert {path: files.get(path) for path in expected} == expected
 
 

@@ -50,6 +50,7 @@ def command(
     """
     with output.working() as progress:
         from reformer_export import to_web
+        from reformer_export.artifact.manifest import WEB
 
         page = to_web(
             artifact,
@@ -64,6 +65,8 @@ def command(
     if output.as_json:
         output.document(page.to_json())
         return 0
+    if reason := page.manifest.formats[WEB].details["ids_because"]:
+        output.note(f"the page takes token ids instead of text: {reason}")
     size = sum(record.bytes for record in page.manifest.files.values())
     parity = page.parity("onnx")
     output.rows(

@@ -209,8 +209,8 @@ def _reformer(tokenizers: Any, files: Mapping[str, Path], settings: _Settings) -
         model = document["model"]
         if model.get("type") != "BPE":
             raise InputError(
-                f"{path} holds a {model.get('type')} vocabulary, and a ReformerTokenizer is BPE: "
-                "encode the text with transformers and give the token ids with --input-ids"
+                f"{path.name} holds a {model.get('type')} vocabulary, and a ReformerTokenizer is "
+                "BPE: encode the text with transformers and give the token ids with --input-ids"
             )
         vocabulary = model["vocab"]
         merges = [_pair(merge) for merge in model["merges"]]

@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 
 from reformer_export import open_generator, open_runner
+from reformer_export.artifact import Artifact
+from reformer_export.inference.text import open_codec
 
 from ..tools.firefox import FirefoxTab, firefox_tab, missing
 from ..tools.model_fixtures import feeds, worst_error
+from ..tools.tokenizer_fixtures import TEXTS, any_texts
 
 REASON = missing()
 pytestmark = [
@@ -37,6 +40,14 @@ def test_greedy_tokens_are_those_of_python(firefox: FirefoxTab, bible: Path) -> 
     prompt = list(b"And it came to pass in those days, that all the ")
     expected = open_generator(bible).generate([prompt], max_new_tokens=60)
     assert firefox.generate(prompt, maxNewTokens=60) == expected[0].tolist()
+
+
+def test_text_becomes_the_ids_of_python(pieces_page: Path) -> None:
+    texts = [*TEXTS, *any_texts(300), "a" * 5000]
+    codec = open_codec(Artifact.open(pieces_page))
+    with firefox_tab(pieces_page) as opened:
+        found = opened.encode(texts)
+    assert found == [codec.encode(text.encode()).tolist() for text in texts]
 
 
 def test_a_text_is_continued(firefox: FirefoxTab, bible: Path) -> None:

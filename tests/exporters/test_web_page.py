@@ -13,14 +13,17 @@ import pytest
 from examples.bits_per_byte import bits_per_byte
 from reformer_export import open_generator, open_runner, to_web, verify_artifact
 from reformer_export.artifact import Artifact
+from reformer_export.cli.main import main
 from reformer_export.errors import ParityError
 from reformer_export.exporters.web.onnxruntime_web import FILES, cached_package
+from reformer_export.inference.text import open_codec
 from reformer_ops import onnx_bodies
 from reformer_ops.core.onnx_writer import OnnxWriter
 
 from ..models.configs import SMALL, WIDE
 from ..tools.browser import GPU, Tab, chromium, missing, tab
 from ..tools.model_fixtures import Fixtures, feeds, worst_error
+from ..tools.tokenizer_fixtures import TEXTS, any_texts
 
 ROOT = Path(__file__).resolve().parents[2]
 REASON = missing()
@@ -303,6 +306,92 @@ def test_a_masked_model(browser: Any, fixtures: Fixtures, tmp_path: Path) -> Non
         percent = 100 * share.max() / share.sum()
         shown = f"{percent:.{2 if percent < 10 else 1}f} %"
         page.locator("#next li:first-child").filter(has_text=shown).wait_for()
+
+
+def test_text_becomes_the_ids_of_python(browser: Any, pieces_page: Path, bible: Path) -> None:
+    texts = [*TEXTS, *any_texts(300), "a" * 5000]
+    for page in (pieces_page, bible):
+        codec = open_codec(Artifact.open(page))
+        with tab(browser, page, bypass_csp=True) as opened:
+            found = opened.encode(texts)
+        assert found == [codec.encode(text.encode()).tolist() for text in texts]
+
+
+def test_a_text_of_pieces_is_continued(browser: Any, pieces_page: Path) -> None:
+    text = "The licence </s>\nis [BAR]"
+    codec = open_codec(Artifact.open(pieces_page))
+    prompt = codec.encode(text.encode()).tolist()
+    tokens = open_generator(pieces_page).generate([prompt], max_new_tokens=40)[0].tolist()
+    stream = codec.stream(prompt)
+    expected = text + "".join(map(stream.add, tokens)) + stream.end()
+    with tab(browser, pieces_page) as opened:
+        page = opened.page
+        page.wait_for_selector("body[data-ready]")
+        page.fill("#text", text)
+        page.get_by_text(f"{len(prompt)} of 120 tokens").wait_for()
+        page.fill("#max-new-tokens", "40")
+        page.fill("#temperature", "0")
+        page.click("#continue")
+        page.get_by_text(f"{len(tokens)} new tokens: ").wait_for()
+        assert page.locator("#generated").text_content() == expected
+        page.click("#keep")
+        assert page.input_value("#text") == expected
+
+
+def test_the_next_piece_follows_the_text(browser: Any, pieces_page: Path) -> None:
+    codec = open_codec(Artifact.open(pieces_page))
+    ids = codec.encode(b"The licence")
+    logits = open_runner(pieces_page).run({"input_ids": ids[None]})["logits"][0, -1]
+    with tab(browser, pieces_page) as opened:
+        page = opened.page
+        page.wait_for_selector("body[data-ready]")
+        page.fill("#text", "The licence")
+        page.get_by_text(f"{len(ids)} of 120 tokens").wait_for()
+        shown = page.locator("#next .token")
+        for place, token in enumerate(np.argsort(-logits)[:10].tolist()):
+            sign = codec.tokenizer.id_to_token(token) or str(token)  # 301 has no piece
+            shown.nth(place).filter(has_text=sign.replace("\u2581", "\u2423")).wait_for()
+        page.locator("#next button:enabled").first.click()
+        assert page.input_value("#text").startswith("The licence")
+        assert len(page.input_value("#text")) > len("The licence")
+
+
+def test_bits_per_byte_of_a_file_of_pieces(browser: Any, pieces_page: Path, tmp_path: Path) -> None:
+    text = "The licence of the work."
+    codec = open_codec(Artifact.open(pieces_page))
+    ids = codec.encode(text.encode())
+    scores = open_runner(pieces_page).run({"input_ids": ids[None]})["logits"][0].astype(np.float64)
+    shares = np.exp(scores - scores.max(-1, keepdims=True))
+    shares /= shares.sum(-1, keepdims=True)
+    bits = np.log2(302) - np.log2(shares[np.arange(len(ids) - 1), ids[1:]]).sum()
+    (tmp_path / "exact.txt").write_text(text)
+    (tmp_path / "spaces.txt").write_text(text.replace(" ", "  "))
+    (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
+    with tab(browser, pieces_page) as opened:
+        page = opened.page
+        page.wait_for_selector("body[data-ready]")
+        result = page.locator("#file-result")
+        for name, said in [("exact.txt", ""), ("spaces.txt", ". The tokens do not hold this")]:
+            size = (tmp_path / name).stat().st_size
+            page.set_input_files("#file", tmp_path / name)
+            result.filter(has_text=f"bits per byte of all {size} bytes of {name}{said}").wait_for()
+            assert float(result.locator("strong").inner_text()) == pytest.approx(
+                bits / size, abs=6e-4
+            )
+        page.set_input_files("#file", tmp_path / "latin.txt")
+        page.get_by_text("The text is not UTF-8").wait_for()
+
+
+def test_the_command_says_why_a_page_takes_no_text(
+    long_page: Path, fixtures: Fixtures, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    artifact = fixtures.decoder(LONG).path
+    package = str(cached_package())
+    options = ["--no-verify", "--onnxruntime-web", package]
+    assert main(["to-web", str(artifact), str(tmp_path / "page"), *options]) == 0
+    reason = "the artifact has no tokenizer and its vocabulary of 40 cannot hold bytes"
+    assert f"note: the page takes token ids instead of text: {reason}\n" in capsys.readouterr().err
+    assert Artifact.open(long_page).manifest.formats["web"].details["ids_because"] == reason
 
 
 def test_tokens_that_are_not_bytes(browser: Any, long_page: Path) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import json
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,119 +11,26 @@ from hypothesis import strategies as st
 
 from reformer_export.artifact import Artifact
 from reformer_export.errors import ArtifactError, InputError
-from reformer_export.inference.huggingface_tokenizer import FILES, open_tokenizer
+from reformer_export.inference.huggingface_tokenizer import open_tokenizer
 from reformer_export.inference.text import open_codec
 
 from ..tools.artifact_fixtures import make_artifact
-
-sentencepiece = pytest.importorskip("sentencepiece")
-transformers = pytest.importorskip("transformers")
-
-REFORMER = {"config.json": {"model_type": "reformer"}}
-
-TEXTS = (
-    "The licence is [MASK].",
-    "a  b   c </s> <unk><s>",
-    "Grüße ☃ <foo>x[BAR] <ctl>  x",
-    "<foo> [MASK]x",
-    " lead trail ",
-    "",
-    "\n\tnew\nline",
-    "[pad]<pad>[CLS]",
-    "Apache License</s>the",
-    "ﬁne ½ Ⅷ",
+from ..tools.tokenizer_fixtures import (
+    FOLDERS,
+    KINDS,
+    REFORMER,
+    TEXTS,
+    pieces,
+    tokenizer_files,
+    write,
 )
 
-
-@cache
-def pieces(kind: str) -> bytes:
-    """A spiece.model."""
-    options: dict[str, Any] = {
-        "bpe": {"vocab_size": 80, "model_type": "bpe", "character_coverage": 0.98},
-        "symbols": {
-            "vocab_size": 300,
-            "model_type": "bpe",
-            "user_defined_symbols": ["<foo>", "[BAR]"],
-            "control_symbols": ["<ctl>"],
-        },
-        "unigram": {"vocab_size": 120, "model_type": "unigram"},
-        "as written": {
-            "vocab_size": 90,
-            "model_type": "bpe",
-            "normalization_rule_name": "identity",
-        },
-    }
-    stored = io.BytesIO()
-    lines = (Path(__file__).parents[2] / "LICENSE").read_text().splitlines()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(lines), model_writer=stored, minloglevel=2, **options[kind]
-    )
-    return stored.getvalue()
-
-
-def token(content: str, **flags: bool) -> dict[str, Any]:
-    common = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False}
-    return {"content": content, **common, **flags}
-
-
-FOLDERS: dict[str, dict[str, Any]] = {
-    "a vocabulary alone": {},
-    "added_tokens.json": {"added_tokens.json": {"[MASK]": 80}},
-    "as transformers 4 wrote it": {
-        "added_tokens.json": {"[MASK]": 80, "[X]": 81},
-        "special_tokens_map.json": {
-            "mask_token": "[MASK]",
-            "eos_token": token("</s>", lstrip=True, rstrip=True),
-            "additional_special_tokens": ["[X]"],
-        },
-        "tokenizer_config.json": {
-            "tokenizer_class": "ReformerTokenizer",
-            "sp_model_kwargs": {},
-            "model_max_length": 20,
-        },
-    },
-    "added_tokens_decoder": {
-        "tokenizer_config.json": {
-            "tokenizer_class": "ReformerTokenizerFast",
-            "mask_token": "[MASK]",
-            "pad_token": "[pad]",
-            "added_tokens_decoder": {
-                "80": token("[MASK]", lstrip=True, special=True),
-                "85": token("trail", normalized=True, rstrip=True, single_word=True),
-            },
-        }
-    },
-    "start and end": {
-        "tokenizer_config.json": {
-            "add_eos_token": True,
-            "add_bos_token": True,
-            "bos_token": "<s>",
-            "additional_special_tokens": ["[CLS]"],
-        }
-    },
-    "an end only": {"tokenizer_config.json": {"add_eos_token": True, "add_bos_token": True}},
-    "tokens of its own": {
-        "tokenizer_config.json": {
-            "extra_special_tokens": {"image_token": "[CLS]"},
-            "foo_token": "Apache",
-            "eos_token": {"__type": "AddedToken", **token("</s>", rstrip=True)},
-        }
-    },
-    "special tokens are text": {"tokenizer_config.json": {"split_special_tokens": True}},
-}
-
-
-def write(folder: Path, *parts: dict[str, Any]) -> Path:
-    folder.mkdir()
-    for name, content in {k: v for part in parts for k, v in part.items()}.items():
-        data = content if isinstance(content, bytes) else json.dumps(content).encode()
-        (folder / name).write_bytes(data)
-    return folder
+pytest.importorskip("sentencepiece")
+transformers = pytest.importorskip("transformers")
 
 
 def ours(folder: Path) -> Any:
-    names = (*FILES, "config.json")
-    return open_tokenizer({n: folder / n for n in names if (folder / n).exists()})
+    return open_tokenizer(tokenizer_files(folder))
 
 
 def equal(folder: Path, *texts: str) -> Any:
@@ -138,7 +42,7 @@ def equal(folder: Path, *texts: str) -> Any:
     return theirs
 
 
-@pytest.mark.parametrize("kind", ["bpe", "symbols", "unigram", "as written"])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", FOLDERS)
 def test_equal_to_transformers(tmp_path: Path, kind: str, name: str) -> None:
     """With the folder as it is, and as transformers 5 saves it again."""

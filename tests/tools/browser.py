@@ -78,6 +78,19 @@ class OpenPage(ABC):
         assert array.shape[:2] == (batch, length)
         return array
 
+    def encode(self, texts: list[str]) -> list[list[int]]:
+        """The token ids of texts."""
+        found: list[list[int]] = self.run(
+            """
+            const { Description } = await import(new URL("model.js", location.href).href);
+            const { openCodec } = await import(new URL("text.js", location.href).href);
+            const codec = await openCodec(await Description.read());
+            return given.texts.map((text) => codec.encode(new TextEncoder().encode(text)));
+            """,
+            texts=texts,
+        )
+        return found
+
     def generate(self, prompt: list[int], engine: str = "wasm", **settings: float) -> list[int]:
         """The tokens that follow a prompt; the greedy ones without settings."""
         found: list[int] = self.run(

@@ -19,7 +19,7 @@ from reformer_export.artifact.manifest import (
     write_manifest,
 )
 from reformer_export.artifact.staging import stage
-from reformer_export.errors import InputError, MissingDependencyError, ParityError, UsageError
+from reformer_export.errors import ParityError, UsageError
 from reformer_export.exporters.base import Progress
 from reformer_export.exporters.checkpoint_files import CHECKPOINT_FILES
 from reformer_export.exporters.web.onnxruntime_web import (
@@ -29,15 +29,23 @@ from reformer_export.exporters.web.onnxruntime_web import (
     copy_files,
     find_package,
 )
+from reformer_export.exporters.web.text import PageText
 from reformer_export.generation.generator import special_ids
 from reformer_export.host.optional import require
-from reformer_export.inference.text import ByteCodec, open_codec
 from reformer_export.source import load_original
 
 TASKS = ("text-generation", "fill-mask")
 """Tasks that the page can show: it shows predicted tokens."""
 
-_PAGE = ("index.html", "style.css", "page.js", "worker.js", "model.js")
+_PAGE = (
+    "index.html",
+    "style.css",
+    "page.js",
+    "text.js",
+    "tokenizer.js",
+    "worker.js",
+    "model.js",
+)
 _LARGEST = 2**31 - 1  # bytes of weights; browsers do not give one array more
 
 
@@ -75,6 +83,7 @@ def to_web(
 
     Raises:
         UsageError: no page can show this model; raised before the work begins.
+        MissingDependencyError: a package that reads the artifact's tokenizer is not installed.
         ParityError: the outputs differ too much from the model's. `out` does not change.
         ReformerError: any other failure. `out` does not change.
     """
@@ -82,12 +91,15 @@ def to_web(
     say("checking the artifact")
     opened = Artifact.open(artifact)
     _check_model(opened)
+    text = PageText.of(opened)
     package = find_package(None if onnxruntime_web is None else Path(onnxruntime_web))
     if verify:
         require("onnxruntime", purpose="verifying the page's graphs (--no-verify leaves that out)")
     with stage(out, force=force) as folder:
         say("writing the graphs")
-        manifest = _write(opened, folder, package, ("wasm", "webgpu") if webgpu else ("wasm",))
+        manifest = _write(
+            opened, text, folder, package, ("wasm", "webgpu") if webgpu else ("wasm",)
+        )
         if verify:
             manifest = _verified(opened, manifest, folder, against, progress)
         write_manifest(folder, manifest)
@@ -113,7 +125,9 @@ def _check_model(artifact: Artifact) -> None:
         raise UsageError(f"{artifact.path} is a page already: give the artifact it was made from")
 
 
-def _write(artifact: Artifact, folder: Path, package: Path, engines: tuple[str, ...]) -> Manifest:
+def _write(
+    artifact: Artifact, text: PageText, folder: Path, package: Path, engines: tuple[str, ...]
+) -> Manifest:
     """Write everything except manifest.json; returns the manifest."""
     from reformer_export.exporters.web.graphs import WEIGHTS, write_portable_graphs
 
@@ -134,11 +148,13 @@ def _write(artifact: Artifact, folder: Path, package: Path, engines: tuple[str, 
     source = artifact.manifest.source
     if source.revision is None:  # a folder of this machine, and the page is for other people
         source = dataclasses.replace(source, name=Path(source.name).name)
+    text.write(folder)
+    engine_files = (name for engine in engines for name in FILES[engine])
     formats[WEB] = FormatRecord(
-        files=(*_PAGE, *(name for engine in engines for name in FILES[engine])),
+        files=(*_PAGE, *text.files, *engine_files),
         ops="portable",
         tools={NAME: VERSION},
-        details=_details(artifact, source.name, engines),
+        details=_details(artifact, source.name, engines) | text.details,
     )
     return dataclasses.replace(
         artifact.manifest,
@@ -154,19 +170,9 @@ def _details(artifact: Artifact, title: str, engines: tuple[str, ...]) -> dict[s
     stop, _ = special_ids(artifact)
     return {
         "title": title,
-        "byte_offset": _byte_offset(artifact),
         "stop": sorted(stop),
         "engines": list(engines),
     }
-
-
-def _byte_offset(artifact: Artifact) -> int | None:
-    """The token id of byte 0; None if the model's tokens are not bytes."""
-    try:
-        codec = open_codec(artifact)
-    except (InputError, MissingDependencyError):
-        return None
-    return codec.offset if isinstance(codec, ByteCodec) else None
 
 
 def _verified(

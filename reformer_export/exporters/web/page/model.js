@@ -15,7 +15,7 @@ const RUNTIMES = { wasm: "./ort.wasm.min.mjs", webgpu: "./ort.jspi.min.mjs" };
 
 /**
  * @typedef {"wasm" | "webgpu"} Engine
- * @typedef {readonly number[] | Uint16Array} Tokens
+ * @typedef {readonly number[] | Uint32Array} Tokens
  * @typedef {{ logits: Float32Array, shape: readonly number[] }} Prediction
  * @typedef {{ maxNewTokens: number, temperature: number, topK: number, seed: number,
  *             stop?: readonly number[] }} Settings
@@ -34,6 +34,8 @@ export class Description {
     /** @type {number} */ this.maxLength = manifest.signature.max_length;
     /** @type {number | null} The id of byte 0; null if the tokens are not bytes. */
     this.byteOffset = web.byte_offset;
+    /** @type {string | null} The file of the model's tokenizer; null if the page has none. */
+    this.tokenizerFile = web.tokenizer;
     /** @type {number[]} Ids that end a text. */ this.stop = web.stop;
     /** @type {Engine[]} */ this.engines = web.engines;
     this.canGenerate = "decoder" in manifest.formats;
@@ -321,7 +323,7 @@ function floats(tensor) {
  * @param {string} name
  * @param {(bytes: number) => void} [onBytes] receives the size of each piece that arrives.
  */
-async function load(name, onBytes = () => {}) {
+export async function load(name, onBytes = () => {}) {
   const response = await fetch(new URL(name, import.meta.url));
   if (!response.ok || response.body === null) {
     throw new Error(`${name} is missing on the server (status ${response.status}).`);

@@ -2,6 +2,7 @@
 /** The page: shows what the model in the worker computes. */
 
 import { Description } from "./model.js";
+import { openCodec } from "./text.js";
 
 const SHOWN = 10; // tokens
 const PAUSE = 120; // ms without a key before the text is read
@@ -14,6 +15,7 @@ const status = element("status");
 const generated = element("generated");
 
 /** @type {Description} */ let description;
+/** @type {import("./text.js").Codec} */ let codec;
 /** @type {Model} */ let model;
 
 /** The model in its worker. One call runs at a time; the others wait. */
@@ -63,45 +65,6 @@ class Model {
     this.#calls.clear();
   }
 }
-
-/** Text and token ids. Tokens are bytes plus an offset, or numbers that the user writes. */
-const codec = {
-  /** @param {string} given @returns {number[]} */
-  encode(given) {
-    const offset = description.byteOffset;
-    if (offset !== null) return Array.from(new TextEncoder().encode(given), (byte) => byte + offset);
-    return (given.match(/\d+/g) ?? []).map(Number);
-  },
-  /** @param {number} token @returns {string | null} The text to add for this token, if it is one. */
-  typed(token) {
-    if (description.byteOffset === null) return ` ${token}`;
-    const byte = token - description.byteOffset;
-    return byte === 10 || (byte >= 32 && byte < 127) ? String.fromCharCode(byte) : null;
-  },
-  /** @param {number} token @returns {[string, string]} A sign for the token, and its name. */
-  show(token) {
-    if (description.byteOffset === null) return [String(token), ""];
-    const byte = token - description.byteOffset;
-    if (byte === 10) return ["↵", "line feed"];
-    if (byte === 32) return ["␣", "space"];
-    if (byte > 32 && byte < 127) return [String.fromCharCode(byte), ""];
-    if (byte < 0 || byte > 255) return [String(token), `token ${token}, which is no byte`];
-    const hex = byte.toString(16).toUpperCase().padStart(2, "0");
-    return [hex, `byte 0x${hex}`];
-  },
-  /** @param {number[]} prompt @returns {(token: number) => string} Tokens after a prompt to text. */
-  stream(prompt) {
-    const offset = description.byteOffset;
-    if (offset === null) return (token) => ` ${token}`;
-    const decoder = new TextDecoder();
-    const read = (/** @type {number} */ token) => {
-      const byte = token - offset;
-      return byte < 0 || byte > 255 ? "" : decoder.decode(Uint8Array.of(byte), { stream: true });
-    };
-    prompt.forEach(read); // the first new token may complete the prompt's last character
-    return read;
-  },
-};
 
 /** @param {string} message @param {boolean} [wrong] */
 function say(message, wrong = false) {
@@ -153,9 +116,19 @@ async function run(job) {
   element("stop").disabled = true;
 }
 
-/** The tokens of the text, at most as many as the model takes: the last ones. */
+let encoded = { text: "", tokens: /** @type {number[]} */ ([]) };
+
+/** The tokens of the text. */
+function allTokens() {
+  if (encoded.text !== text.value) {
+    encoded = { text: text.value, tokens: codec.encode(new TextEncoder().encode(text.value)) };
+  }
+  return encoded.tokens;
+}
+
+/** The same, at most as many as the model takes: the last ones. */
 function tokens() {
-  return codec.encode(text.value).slice(-description.maxLength);
+  return allTokens().slice(-description.maxLength);
 }
 
 // ---- the next token
@@ -165,8 +138,8 @@ let changed = false;
 let timer = 0;
 
 function textChanged() {
-  const count = codec.encode(text.value).length;
-  const unit = description.byteOffset === null ? "tokens" : "bytes";
+  const count = allTokens().length;
+  const { unit } = codec;
   const [shown, most] = [count, description.maxLength].map((n) => n.toLocaleString("en"));
   element("count").textContent =
     count > description.maxLength ? `${shown} ${unit}; the last ${most} are read` : `${shown} of ${most} ${unit}`;
@@ -187,7 +160,7 @@ async function readText() {
       if (ids.length === 0) return element("next").replaceChildren();
       const position = description.task === "fill-mask" ? Number(element("position").value) : Infinity;
       const { time, top } = await model.call("predict", [ids, position, SHOWN]);
-      showNext(top);
+      showNext(ids, top);
       element("next-time").textContent = seconds(time);
       showTimes(["Reading the text", `${seconds(time)}, ${rate(ids.length, time)}`]);
     });
@@ -196,8 +169,10 @@ async function readText() {
   element("next").setAttribute("aria-busy", "false");
 }
 
-/** @param {{ token: number, share: number }[]} top */
-function showNext(top) {
+/** @param {number[]} prompt @param {{ token: number, share: number }[]} top */
+function showNext(prompt, top) {
+  const longest = Math.max(...top.map(({ token }) => codec.show(token)[0].length));
+  element("next").style.setProperty("--sign", `${Math.max(longest, 2) + 1}ch`);
   element("next").replaceChildren(
     ...top.map(({ token, share }) => {
       const [sign, name] = codec.show(token);
@@ -213,8 +188,8 @@ function showNext(top) {
         part.textContent = content;
         button.append(part);
       }
-      const typed = codec.typed(token);
-      button.disabled = typed === null || description.task !== "text-generation";
+      const typed = codec.typed(prompt, token);
+      button.disabled = typed === "" || description.task !== "text-generation";
       button.onclick = () => {
         text.value += typed;
         textChanged();
@@ -255,10 +230,10 @@ function continueText(event) {
   run(async () => {
     const { count, first, later, times } = await model.call("generate", [prompt, settings], ({ token }) => {
       const follows = generated.scrollHeight - generated.scrollTop - generated.clientHeight < 40;
-      continuation += read(token);
-      added.data = continuation;
+      added.data = continuation += read.add(token);
       if (follows) generated.scrollTop = generated.scrollHeight;
     });
+    added.data = continuation += read.end();
     showTimes(
       ...loadTimes(times),
       ["First new token", `${seconds(first)}, ${rate(prompt.length, first)}`],
@@ -286,23 +261,26 @@ function keepContinuation() {
 async function measureFile(file) {
   const result = element("file-result");
   const progress = element("file-progress");
-  const offset = description.byteOffset ?? 0;
-  const ids = Uint16Array.from(new Uint8Array(await file.arrayBuffer()), (byte) => byte + offset);
-  if (ids.length === 0) return say(`${file.name} is empty.`, true);
+  const data = new Uint8Array(await file.arrayBuffer());
+  if (data.length === 0) return say(`${file.name} is empty.`, true);
   result.textContent = "";
   progress.hidden = false;
   say(`Reading ${file.name}`);
-  const show = (/** @type {{ bits: number, counted: number }} */ { bits, counted }) => {
-    progress.value = counted / ids.length;
-    return (bits / counted).toFixed(3);
-  };
   await run(async () => {
-    const done = await model.call("measure", [ids], show);
-    const bits = document.createElement("strong");
-    bits.textContent = show(done);
-    const read = done.counted < ids.length ? ` of the first ${done.counted.toLocaleString("en")}` : ` of all ${ids.length.toLocaleString("en")}`;
-    result.replaceChildren(bits, ` bits per byte${read} bytes of ${file.name}`);
-    showTimes(["Reading the file", `${seconds(done.time)}, ${rate(done.counted, done.time)}`]);
+    const ids = codec.encode(data);
+    const show = (/** @type {{ counted: number }} */ { counted }) => (progress.value = counted / ids.length);
+    const { bits, counted, time } = await model.call("measure", [Uint32Array.from(ids)], show);
+    const all = counted === ids.length;
+    // Where a token ends in the file is not known, unless tokens are bytes.
+    const bytes = Math.round((data.length * counted) / ids.length);
+    const share = document.createElement("strong");
+    share.textContent = (bits / bytes).toFixed(3);
+    const about = all ? "all" : codec.unit === "bytes" ? "the first" : "about the first";
+    result.replaceChildren(share, ` bits per byte of ${about} ${bytes.toLocaleString("en")} bytes of ${file.name}`);
+    if (!codec.holds(data)) {
+      result.append(". The tokens do not hold this text exactly (spaces, line breaks, unknown characters), so this is too low.");
+    }
+    showTimes(["Reading the file", `${seconds(time)}, ${rate(counted, time)}`]);
     say("Ready");
   });
   progress.hidden = true;
@@ -367,10 +345,11 @@ async function openModel(engine) {
 
 async function start() {
   description = await Description.read();
-  const { title, task, byteOffset, canGenerate, hasAllLogits } = description;
+  codec = await openCodec(description);
+  const { title, task, canGenerate, hasAllLogits } = description;
   document.title = title;
   element("title").textContent = title;
-  if (byteOffset === null) {
+  if (!codec.isText) {
     text.value = "";
     element("text-title").firstChild.textContent = "Token ids";
     element("text-hint").textContent = "Type numbers with spaces between: this page does not have the model's tokenizer.";
@@ -382,7 +361,7 @@ async function start() {
     element("position").oninput = textChanged;
   }
   element("generation").hidden = !canGenerate;
-  element("file-card").hidden = byteOffset === null || task !== "text-generation" || !hasAllLogits;
+  element("file-card").hidden = !codec.isText || task !== "text-generation" || !hasAllLogits;
   element("generation").onsubmit = continueText;
   element("keep").onclick = keepContinuation;
   element("stop").onclick = () => model.stop();
