@@ -21,6 +21,7 @@ import click
 import numpy as np
 
 from reformer_export.artifact import Artifact
+from reformer_export.artifact.signature import require_tokens
 from reformer_export.cli.tables import console, table
 from reformer_export.errors import InferenceError, ReformerError
 from reformer_export.host.cpp_program import find_program
@@ -65,7 +66,7 @@ def compare(artifact: Path, length: int, threads: int, rounds: int) -> Iterator[
     """
     program = str(find_program("onnxruntime").path)
     commands = {"Python": [sys.executable, "-m", "reformer_export", "run"], "C++": [program]}
-    vocabulary = Artifact.open(artifact).signature.vocab_size
+    vocabulary = require_tokens(Artifact.open(artifact).signature, "bench").vocab_size
     with tempfile.TemporaryDirectory(prefix="reformer-bench-") as folder:
         ids = Path(folder) / "ids.npy"
         np.save(ids, np.random.default_rng(0).integers(0, vocabulary, (1, length)))

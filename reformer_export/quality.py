@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reformer_export.artifact import Artifact
-from reformer_export.artifact.signature import ATTENTION_MASK, INPUT_IDS, Signature
+from reformer_export.artifact.signature import ATTENTION_MASK, INPUT_IDS, Signature, require_tokens
 from reformer_export.errors import InputError
 from reformer_export.generation.sampling import Sampling
 from reformer_export.inference.inputs import read_array, read_bytes
@@ -30,7 +30,6 @@ MOST_TOKENS = 2**17
 """Tokens that are compared. The rest of a longer text is left out."""
 
 _SAMPLES = 4
-_LENGTH_WITHOUT_CHUNKS = 64
 _ROWS_AT_ONCE = 2**14  # tokens
 
 Ids = NDArray[np.int64]
@@ -138,10 +137,9 @@ def own_samples(loaded: LoadedModel, signature: Signature) -> Samples:
     Each is long enough for several chunks, if the model takes such a length.
     """
     config = loaded.config
-    chunk = config.chunk_multiple if config.chunk_lengths else _LENGTH_WITHOUT_CHUNKS
-    length = min(signature.max_length, 3 * chunk)
+    length = min(signature.max_length, 3 * max(config.chunk_multiple, *config.changing_lengths))
     random = np.random.default_rng(0)
-    ids = random.integers(signature.vocab_size, size=(_SAMPLES, length))
+    ids = random.integers(require_tokens(signature, "quality").vocab_size, size=(_SAMPLES, length))
     if loaded.task != "text-generation" or length < 2 or not config.has_cache:
         return Samples("random tokens", tuple(ids))
     decoder = TorchDecoder(loaded, signature)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from reformer_export.artifact.manifest import FileRecord
 from reformer_export.errors import ArtifactError, UsageError
 from reformer_models.checkpoints.json_file import check_not_pointer
-from reformer_models.config import ReformerConfig
-from reformer_models.tasks import TASKS
+from reformer_models.config import ReformerConfig, TimeSeriesConfig
+from reformer_models.tasks import TASKS, TIME_SERIES
 
 if TYPE_CHECKING:
     import torch
@@ -28,10 +28,12 @@ if TYPE_CHECKING:
 __all__ = [
     "DTYPES",
     "TASKS",
+    "TIME_SERIES",
     "CacheTensor",
     "Checkpoint",
     "LoadedModel",
     "ReformerConfig",
+    "TimeSeriesConfig",
     "artifact_config",
     "check_not_pointer",
     "create_model",
@@ -95,10 +97,12 @@ def load_source(
 
 def fused(loaded: LoadedModel) -> LoadedModel:
     """The same model with linear layers fused with adjacent operations, for inference on CPUs; see
-    `reformer_models.fusing.fuse_linear`."""
+    `reformer_models.fusing.fuse_linear`. A model of series has no such layers and is unchanged."""
     from reformer_models.fusing import fuse_linear
 
-    return dataclasses.replace(loaded, model=fuse_linear(loaded.model))
+    if loaded.task == TIME_SERIES:
+        return loaded
+    return dataclasses.replace(loaded, model=fuse_linear(loaded.token_model))
 
 
 def decoder_modules(

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from benchmarks.serving.load import run_load
 from reformer_export import open_runner, to_onnx
 from reformer_export.artifact import Artifact
-from reformer_export.artifact.signature import ATTENTION_MASK, INPUT_IDS
+from reformer_export.artifact.signature import ATTENTION_MASK, INPUT_IDS, require_tokens
 from reformer_export.errors import RuntimeUnavailableError
 from reformer_export.host.machine import usable_cores
 from reformer_export.serving.batching import Batching
@@ -150,7 +150,7 @@ def measure(
 def _requests(artifact: Artifact, count: int, longest: int) -> Requests:
     rng = np.random.default_rng(0)
     lengths = np.exp(rng.uniform(0, np.log(longest + 1), count)).astype(int)
-    vocabulary = artifact.signature.vocab_size
+    vocabulary = require_tokens(artifact.signature, "bench").vocab_size
     return [rng.integers(0, vocabulary, max(1, length)) for length in lengths]
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from benchmarks.suite import EXAMPLES, SHAPES, make_checkpoint
 from reformer_export import open_generator, open_runner, to_onnx
 from reformer_export.artifact import Artifact
+from reformer_export.artifact.signature import require_tokens
 from reformer_export.bench.interleaved_timing import median, take_turns, timed
 from reformer_export.errors import ExportError
 from reformer_export.runtimes.base import Runner
@@ -163,7 +164,9 @@ def _speed(full: Artifact, small: Artifact, length: int, threads: int | None) ->
         "fp32": open_runner(full, threads=threads),
         "small": open_runner(small, threads=threads),
     }
-    ids = np.random.default_rng(0).integers(full.signature.vocab_size, size=(1, length))
+    ids = np.random.default_rng(0).integers(
+        require_tokens(full.signature, "bench").vocab_size, size=(1, length)
+    )
 
     def run(runner: Runner) -> object:
         return runner.run({"input_ids": ids})

@@ -14,13 +14,15 @@ import torch
 from reformer_models.checkpoints import Checkpoint, open_checkpoint
 from reformer_models.checkpoints.names import BASE, HEADS, Naming, naming_of
 from reformer_models.checkpoints.sources import AUTO, HUGGINGFACE
-from reformer_models.config import ReformerConfig
+from reformer_models.config import ModelConfig, ReformerConfig, TimeSeriesConfig
 from reformer_models.errors import CheckpointError, ConfigError, shortened, some
-from reformer_models.layers import heads
 from reformer_models.layers.attention import LSHSelfAttention, redraw_rotations
+from reformer_models.layers.heads import ReformerForTask
+from reformer_models.layers.models import ALL_MODELS
 from reformer_models.layers.quantised import QuantisedLinear, is_quantised
+from reformer_models.layers.task_model import TaskModel
 from reformer_models.quantisation import quantise, stored_as_fp16
-from reformer_models.tasks import TASKS, task_of
+from reformer_models.tasks import ALL_TASKS, TIME_SERIES, task_of
 
 # Constants that old releases of transformers stored among the weights; names of the head's bias.
 _CONSTANT_SUFFIXES = (
@@ -41,15 +43,33 @@ class LoadedModel:
     `notes` are sentences for the user: what was pinned, overridden or interpreted.
     """
 
-    model: heads.ReformerForTask
+    model: TaskModel
     task: str
     checkpoint: Checkpoint
     notes: tuple[str, ...]
 
     @property
-    def config(self) -> ReformerConfig:
+    def config(self) -> ModelConfig:
         """The config as used: num_buckets and hash_seed are set."""
-        return self.model.config
+        return self.model.model_config
+
+    @property
+    def token_model(self) -> ReformerForTask:
+        """The model, which takes tokens.
+
+        Raises:
+            ConfigError: it takes something else.
+        """
+        if not isinstance(self.model, ReformerForTask):
+            raise ConfigError(
+                f"this is for models of tokens, and {self.checkpoint.source} is for {self.task}"
+            )
+        return self.model
+
+    @property
+    def token_config(self) -> ReformerConfig:
+        """The config of a model that takes tokens; raises ConfigError for another model."""
+        return self.token_model.config
 
     @property
     def rotations(self) -> dict[int, torch.Tensor]:
@@ -62,7 +82,7 @@ class LoadedModel:
     @property
     def dtype(self) -> torch.dtype:
         """The type that the model computes in."""
-        return self.model.reformer.encoder.layer_norm.weight.dtype
+        return self.model.dtype
 
     @property
     def rounds(self) -> bool:
@@ -73,7 +93,7 @@ class LoadedModel:
 
     def stored_as_fp16(self) -> LoadedModel:
         """The same model with its matrices in fp16, which it converts to fp32 at each use."""
-        return dataclasses.replace(self, model=stored_as_fp16(self.model))
+        return dataclasses.replace(self, model=stored_as_fp16(self.token_model))
 
     def in_fp32(self) -> LoadedModel:
         """The same weights in a model that computes in fp32."""
@@ -111,7 +131,7 @@ def load_model(
         source: a directory with a configuration file and weights, or a hub id.
         library: the name of the one of `checkpoints.sources.SOURCES` that saved it; "auto" for the
             one whose configuration file is there.
-        task: one of `TASKS`, or "auto" for the task of the checkpoint's architecture.
+        task: one of `ALL_TASKS`, or "auto" for the task of the checkpoint's architecture.
         dtype: fp32, fp16 or bf16; hash rotations stay fp32.
         num_buckets: overrides the config's.
         hash_seed: overrides the config's; 0 if neither is set.
@@ -138,11 +158,17 @@ def load_model(
         if found is None:
             raise ConfigError(
                 f"{source} was saved as {checkpoint.architecture!r}, which names no task we know: "
-                f"choose one of {', '.join(TASKS)} with --task"
+                f"choose one of {', '.join(ALL_TASKS)} with --task"
             )
         task = found
-    elif task not in TASKS:
-        raise ConfigError(f"unknown task {task!r}: choose auto or one of {', '.join(TASKS)}")
+    elif task not in ALL_TASKS:
+        raise ConfigError(f"unknown task {task!r}: choose auto or one of {', '.join(ALL_TASKS)}")
+    of_series = isinstance(checkpoint.config, TimeSeriesConfig)
+    if of_series != (task == TIME_SERIES):
+        raise ConfigError(
+            f"{source} was saved as {checkpoint.architecture}, which is not for {task}: choose "
+            f"another task, or leave out --task"
+        )
     if last_logits and task != "text-generation":
         raise ConfigError(
             f"the logits of the last token alone are for text-generation; the task is {task}"
@@ -152,18 +178,20 @@ def load_model(
     config, notes = checkpoint.config.pinned(
         sequence_length=sequence_length, num_buckets=num_buckets, hash_seed=hash_seed
     )
-    model = heads.MODELS[task](config)
+    model = ALL_MODELS[task](config)  # of its kind: checked above
     model.last_only = last_logits
     redraw_rotations(model, checkpoint.config.hash_seed is None and hash_seed is None)
     notes = checkpoint.described.notes + notes
     notes += _load_weights(model, task, checkpoint, ignore_weights)
     if weights is not None:
+        if not isinstance(model, ReformerForTask):
+            raise ConfigError(f"weights of fewer bits are for models of tokens, not for {task}")
         notes += quantise(model, weights, keep)
     return LoadedModel(model.to(dtype).eval(), task, checkpoint, notes)
 
 
 def _load_weights(
-    model: heads.ReformerForTask,
+    model: TaskModel,
     task: str,
     checkpoint: Checkpoint,
     ignore_weights: Sequence[str],
@@ -254,7 +282,7 @@ def _settle_bias(
         return ("the checkpoint has no lm_head.bias, which then is zero, as in transformers",)
     if not bias.any():
         return ()
-    version = checkpoint.config.transformers_version
+    version = getattr(checkpoint.config, "transformers_version", None)
     if version is None or int(version.split(".")[0]) < 5:
         return (
             f"lm_head.bias is added, as transformers {version or '4'} does, which wrote this "

@@ -1,4 +1,4 @@
-"""The tasks, and the Hugging Face architecture of each."""
+"""The tasks, and the architecture of each."""
 
 from __future__ import annotations
 
@@ -9,9 +9,15 @@ TASKS: dict[str, str] = {
     "text-classification": "ReformerForSequenceClassification",
     "question-answering": "ReformerForQuestionAnswering",
 }
-"""Task -> the architecture that Hugging Face's config.json names for it."""
+"""Tasks of models that take tokens -> the architecture that Hugging Face's config.json names."""
+
+TIME_SERIES = "time-series"
+"""The task of models that take series of numbers."""
+
+ALL_TASKS: dict[str, str] = {**TASKS, TIME_SERIES: "TimeSeriesReformer"}
+"""All tasks; the last architecture is our own name."""
 
 
 def task_of(architecture: str) -> str | None:
     """The task of an architecture; None for an unknown one."""
-    return {name: task for task, name in TASKS.items()}.get(architecture)
+    return {name: task for task, name in ALL_TASKS.items()}.get(architecture)

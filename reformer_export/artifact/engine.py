@@ -25,7 +25,7 @@ from reformer_export.artifact.manifest import (
     read_raw_manifest,
     utc_now,
 )
-from reformer_export.artifact.signature import Signature
+from reformer_export.artifact.signature import Signature, read_signature
 from reformer_export.artifact.staging import atomic_file
 from reformer_export.errors import ArtifactError
 
@@ -242,7 +242,7 @@ class EngineRecord:
             targets=fields.texts("targets"),
             ops=fields.text("ops"),
             profiles=profiles,
-            signature=Signature.from_json(fields.value("signature"), f"{where}.signature"),
+            signature=read_signature(fields.value("signature"), f"{where}.signature"),
             layers=tuple(Layer.from_json(item) for item in fields.children("layers")),
             operators=tuple(Operator.from_json(item) for item in fields.children("operators")),
             weights_bytes=fields.integer("weights_bytes", minimum=0),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from reformer_export.artifact.fields import Fields
-from reformer_export.artifact.signature import Signature
+from reformer_export.artifact.signature import Signature, read_signature
 from reformer_export.artifact.staging import atomic_file
 from reformer_export.errors import ArtifactError
 
@@ -237,7 +237,7 @@ class Manifest:
             architecture=fields.text("architecture"),
             dtype=fields.text("dtype"),
             ops=OpsRecord(domain=ops.text("domain"), versions=_integers(ops.child("versions"))),
-            signature=Signature.from_json(fields.value("signature"), f"{where}.signature"),
+            signature=read_signature(fields.value("signature"), f"{where}.signature"),
             hashing=HashingRecord(
                 num_buckets=hashing.integers("num_buckets"),
                 num_hashes=hashing.integer("num_hashes", minimum=0),

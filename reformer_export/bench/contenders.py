@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from reformer_export.artifact import Artifact
-from reformer_export.artifact.signature import INPUT_IDS
 from reformer_export.errors import UsageError
 from reformer_export.host.device import CPU, parse_device
 from reformer_export.runtimes import Runner, open_runner
@@ -137,10 +136,8 @@ def _running(
             f"--lengths {request.length}: this model takes {signature.min_length} to "
             f"{signature.max_length} tokens"
         )
-    ids = np.random.default_rng(request.length).integers(
-        0, signature.vocab_size, (1, request.length)
-    )
-    inputs = signature.check({INPUT_IDS: ids})
+    random = np.random.default_rng(request.length)
+    inputs = signature.check(signature.random_inputs(random, 1, request.length))
 
     def work() -> dict[str, float]:
         runner.run(inputs)

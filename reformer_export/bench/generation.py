@@ -20,6 +20,7 @@ import numpy as np
 
 from reformer_export.artifact import Artifact
 from reformer_export.artifact.manifest import DECODER, TORCHSCRIPT
+from reformer_export.artifact.signature import require_tokens
 from reformer_export.bench.interleaved_timing import Turns, median, take_turns, timed
 from reformer_export.bench.report import FAILED, OK, REFUSED, SCHEMA_VERSION
 from reformer_export.errors import UsageError
@@ -192,6 +193,7 @@ def bench_generation(
     if unknown := set(against) - {"hf", "portable"}:
         raise UsageError(f"--against {sorted(unknown)[0]} does not generate: give hf or portable")
     opened = Artifact.open(artifact)
+    require_tokens(opened.signature, "bench")
     threads = threads or usable_cores()
     longest = opened.signature.max_length - 1
     if contexts is None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from reformer_export.artifact import Artifact
+from reformer_export.artifact.signature import require_tokens
 from reformer_export.bench.contenders import AGAINST, FULL, GEMM, OURS, PORTABLE, Request
 from reformer_export.bench.flops import full_model_flops, model_flops
 from reformer_export.bench.gemm import GemmRate
@@ -70,6 +71,7 @@ def bench_artifact(
         ArtifactError: the artifact is damaged.
     """
     opened = Artifact.open(artifact)
+    require_tokens(opened.signature, "bench")
     if runtime != "auto":
         check_runtime(opened, runtime)  # one error here instead of a failure of every contender
     bench = _Bench(

@@ -24,9 +24,10 @@ TASKS = (
     "fill-mask",
     "text-classification",
     "question-answering",
+    "time-series",
 )
 
-SOURCES = ("auto", "huggingface", "lucidrains", "trax")
+SOURCES = ("auto", "huggingface", "lucidrains", "trax", "time-series-library")
 
 _CHECKPOINT = (
     click.option(

@@ -67,8 +67,7 @@ class Inspection:
             yield "input", str(spec)
         for spec in signature.outputs:
             yield "output", str(spec)
-        yield "sequence", f"{signature.min_length} to {signature.max_length} tokens"
-        yield "vocabulary", str(signature.vocab_size)
+        yield from signature.summary()
         buckets = " x ".join(map(str, hashing.num_buckets)) or "none"
         yield (
             "hashing",

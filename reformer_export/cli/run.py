@@ -27,6 +27,19 @@ from reformer_ops.core.native import Choice
 @click.option("--text", metavar="TEXT", help="A text to encode.")
 @click.option("--text-file", type=PATH, metavar="FILE", help="A file with the text.")
 @click.option(
+    "--series",
+    type=PATH,
+    metavar="FILE",
+    help="Numbers in a .npy file, [[batch,] length,] channels, or a .csv file, a line for each "
+    "step.",
+)
+@click.option(
+    "--time-features",
+    type=PATH,
+    metavar="FILE",
+    help="With --series, for a model that takes them: the times of all steps.",
+)
+@click.option(
     "--tokenizer",
     type=click.Choice(["auto", "bytes"]),
     default="auto",
@@ -55,6 +68,8 @@ def command(
     attention_mask: Path | None,
     text: str | None,
     text_file: Path | None,
+    series: Path | None,
+    time_features: Path | None,
     tokenizer: str,
     runtime: str,
     threads: int | None,
@@ -66,7 +81,7 @@ def command(
 ) -> int:
     """Run ARTIFACT once and show its outputs.
 
-    Give one of --input-ids, --text and --text-file.
+    Give one of --input-ids, --text, --text-file and, for a model of series, --series.
     """
     with output.working() as progress:
         from reformer_export.inference.running import run_artifact
@@ -77,6 +92,8 @@ def command(
             attention_mask=attention_mask,
             text=text,
             text_file=text_file,
+            series=series,
+            time_features=time_features,
             tokenizer=tokenizer,
             runtime=runtime,
             threads=threads,

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+
 from reformer_export.artifact.manifest import (
     FileRecord,
     FormatRecord,
@@ -19,14 +21,27 @@ from reformer_export.artifact.manifest import (
     SourceRecord,
     WeightsRecord,
 )
-from reformer_export.artifact.signature import ATTENTION_MASK, INPUT_IDS, Signature, TensorSpec
+from reformer_export.artifact.signature import (
+    SeriesSignature,
+    Signature,
+    TensorSpec,
+    TokenSignature,
+)
 from reformer_export.errors import UsageError
-from reformer_export.source import DTYPES, decoder_modules, load_source
+from reformer_export.source import (
+    DTYPES,
+    TIME_SERIES,
+    TimeSeriesConfig,
+    decoder_modules,
+    load_source,
+)
 from reformer_ops.core.native import Choice
 from reformer_ops.core.spec import DOMAIN, OpSpec
 from reformer_ops.registry import LINEAR, OPS, QUANTISED
 
 if TYPE_CHECKING:
+    import torch
+
     from reformer_export.source import Checkpoint, LoadedModel
 
 WITH_PAST = "text-generation-with-past"
@@ -45,6 +60,7 @@ class Format:
         runtime: the runtime that verifies the export.
         package: the Python package that this runtime needs.
         verify_ops: the choice of operators for the verification.
+        takes_series: True if the format has models that take series of numbers.
         write: writes the files of the format into a folder that already holds the checkpoint's
             small files; returns a record of each format it has written, by name. Its arguments are
             the loaded checkpoint, the signature, the folder, the format's options, and `Progress`.
@@ -55,6 +71,15 @@ class Format:
     package: str
     write: Callable[[LoadedModel, Signature, Path, Any, Progress], Mapping[str, FormatRecord]]
     verify_ops: Choice = "auto"
+    takes_series: bool = False
+
+    def check_task(self, task: str) -> None:
+        """Raise UsageError if the format has no models for a task."""
+        if task == TIME_SERIES and not self.takes_series:
+            raise UsageError(
+                f"to-{self.name} is for models of tokens, and this model is for {task}: choose "
+                "to-onnx or to-torchscript"
+            )
 
 
 @dataclass(frozen=True)
@@ -156,27 +181,40 @@ def signature_of(loaded: LoadedModel, options: ExportOptions) -> Signature:
     config = loaded.config
     max_length = config.max_length if options.max_length is None else options.max_length
     if max_length > config.max_length:
+        unit = (SeriesSignature if isinstance(config, TimeSeriesConfig) else TokenSignature).unit
         raise UsageError(
-            f"--max-length {max_length}: this model takes 1 to {config.max_length} tokens"
+            f"--max-length {max_length}: this model takes 1 to {config.max_length} {unit}"
         )
-    sizes = {
-        "output_size": config.output_size,
-        "vocab_size": config.vocab_size,
-        "num_labels": config.num_labels,
-    }
     # NumPy has no bf16, so a bf16 model returns its outputs in fp32.
     dtype = "float32" if options.dtype == "bf16" else DTYPES[options.dtype]
-    return Signature(
-        inputs=tuple(
-            TensorSpec(name, "int64", ("batch", "sequence")) for name in (INPUT_IDS, ATTENTION_MASK)
-        ),
-        outputs=tuple(
-            TensorSpec(name, dtype, tuple(sizes.get(str(axis), axis) for axis in axes))
-            for name, axes in loaded.model.output_axes.items()
-        ),
-        vocab_size=config.vocab_size,
-        min_length=1,
-        max_length=max_length,
+    outputs = tuple(
+        TensorSpec(name, dtype, axes) for name, axes in loaded.model.output_axes.items()
+    )
+    if isinstance(config, TimeSeriesConfig):
+        return SeriesSignature.of(
+            channels=config.channels,
+            time_features=config.time_features,
+            outputs=outputs,
+            horizon=config.horizon,
+            time_tables=config.time_tables,
+            max_length=max_length,
+        )
+    vocab_size = loaded.token_config.vocab_size
+    return TokenSignature.of(vocab_size=vocab_size, outputs=outputs, max_length=max_length)
+
+
+def example_inputs(loaded: LoadedModel, signature: Signature) -> tuple[torch.Tensor, ...]:
+    """Inputs to trace a model with, in the signature's order.
+
+    They are long enough for several chunks, so that no branch for short sequences is taken. Nothing
+    is computed, so they may even exceed the model's maximum length.
+    """
+    import torch
+
+    length = 3 * loaded.config.chunk_multiple - 1
+    inputs = signature.random_inputs(np.random.default_rng(0), 2, length)
+    return tuple(
+        torch.from_numpy(inputs[spec.name].astype(spec.dtype)) for spec in signature.inputs
     )
 
 

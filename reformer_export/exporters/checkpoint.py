@@ -81,10 +81,10 @@ def import_checkpoint(
             ignore_config_keys=ignore_config_keys,
             ignore_weights=ignore_weights,
         )
-        original = loaded.checkpoint
+        original, model = loaded.checkpoint, loaded.token_model
         say("writing the checkpoint")
         copy_checkpoint_files(original.directory, folder)
-        save_checkpoint(loaded.model, folder, config=original.config)
+        save_checkpoint(model, folder, config=original.token_config)
     # A checkpoint may leave open what an export pins.
     notes = [note for note in loaded.notes if note not in original.config.pinned().notes]
     beyond = original.config.beyond_transformers

@@ -47,6 +47,7 @@ def export(
     with stage(out, force=force or beside) as folder:
         say(f"loading {checkpoint}")
         loaded = options.load(checkpoint)
+        format.check_task(loaded.task)
         draft = draft_manifest(loaded, options)
         _check_max_loss(draft, options)
         if beside:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reformer_export.artifact import Artifact
+from reformer_export.artifact.signature import require_tokens
 from reformer_export.errors import GenerationLimitError, UsageError
 from reformer_export.generation.generator import open_generator
 from reformer_export.inference.running import output_file, read_tokens, save_output
@@ -100,6 +101,7 @@ def generate_artifact(
     say = progress or (lambda message: None)
     say("checking the artifact")
     opened = Artifact.open(Path(artifact))
+    require_tokens(opened.signature, "generate")
     ids, codec = read_tokens(
         opened, input_ids=input_ids, text=prompt, text_file=prompt_file, tokenizer=tokenizer
     )

@@ -1,4 +1,4 @@
-"""Reads model inputs from files: arrays saved by NumPy, and text as bytes."""
+"""Reads model inputs from files: arrays saved by NumPy, tables, and text as bytes."""
 
 from __future__ import annotations
 
@@ -19,25 +19,63 @@ def read_array(path: str | os.PathLike[str], name: str) -> np.ndarray:
     Nothing is unpickled. The file is memory-mapped before it is copied, so a header that claims
     more data than the file holds allocates nothing. Raises InputError.
     """
-    path = Path(path)
-    try:
-        with path.open("rb") as file:
-            if not file.read(6).startswith(b"\x93NUMPY"):
-                raise InputError(f"{path} is not a .npy file: write it with numpy.save")
-        with np.errstate(over="ignore"):  # a shape too large for memory is an error below
-            array = np.array(np.load(path, mmap_mode="r", allow_pickle=False))
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
-    except _OF_THE_HEADER as error:
-        raise InputError(
-            f"{path} does not hold an array of numbers ({_one_line(error)}): "
-            "write it with numpy.save from an integer array"
-        ) from error
+    array = _read_npy(Path(path), "an integer array")
     if array.ndim not in (1, 2):
         raise InputError(
             f"{path} has shape {list(array.shape)}; {name} must be [length] or [batch, length]"
         )
     return array if array.ndim == 2 else array[None, :]
+
+
+def read_series(path: str | os.PathLike[str], name: str) -> np.ndarray:
+    """Read input `name` from a .npy or .csv file; returns [batch, length, channels].
+
+    A .npy file holds [length], [length, channels] or [batch, length, channels], and is read as by
+    `read_array`. A .csv file has a line for each step, and its first line may name the columns.
+    Raises InputError.
+    """
+    path = Path(path)
+    array = _read_csv(path) if path.suffix == ".csv" else _read_npy(path, "an array of numbers")
+    if array.ndim not in (1, 2, 3):
+        raise InputError(
+            f"{path} has shape {list(array.shape)}; {name} must be [length], [length, channels] or "
+            "[batch, length, channels]"
+        )
+    if array.ndim == 1:
+        array = array[:, None]
+    return array if array.ndim == 3 else array[None]
+
+
+def _read_csv(path: Path) -> np.ndarray:
+    lines = read_bytes(path).decode("utf-8", "replace").splitlines()
+    rows = [line.split(",") for line in lines if line.strip()]
+    for first in (0, 1):  # without the names of the columns
+        try:
+            numbers = np.array(rows[first:], dtype=np.float64)
+        except ValueError:
+            continue
+        if numbers.ndim == 2:
+            return numbers
+    raise InputError(
+        f"{path} does not hold a table of numbers: write a line for each step, with its numbers "
+        "separated by commas, after at most one line of names"
+    )
+
+
+def _read_npy(path: Path, kind: str) -> np.ndarray:
+    try:
+        with path.open("rb") as file:
+            if not file.read(6).startswith(b"\x93NUMPY"):
+                raise InputError(f"{path} is not a .npy file: write it with numpy.save")
+        with np.errstate(over="ignore"):  # a shape too large for memory is an error below
+            return np.array(np.load(path, mmap_mode="r", allow_pickle=False))
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+    except _OF_THE_HEADER as error:
+        raise InputError(
+            f"{path} does not hold an array of numbers ({_one_line(error)}): "
+            f"write it with numpy.save from {kind}"
+        ) from error
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:

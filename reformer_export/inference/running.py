@@ -1,4 +1,4 @@
-"""Runs an artifact once on arrays or a text, and describes the outputs."""
+"""Runs an artifact once on arrays, a text or a series, and describes the outputs."""
 
 from __future__ import annotations
 
@@ -14,12 +14,18 @@ import numpy as np
 
 from reformer_export.artifact import Artifact
 from reformer_export.artifact.engine import Engine
-from reformer_export.artifact.signature import ATTENTION_MASK, INPUT_IDS
+from reformer_export.artifact.signature import (
+    ATTENTION_MASK,
+    INPUT_IDS,
+    SERIES,
+    TIME_FEATURES,
+    SeriesSignature,
+)
 from reformer_export.artifact.staging import atomic_file
 from reformer_export.errors import ExportError, UsageError
 from reformer_export.host.device import CPU, GraphChoice
 from reformer_export.host.memory import own_peak_rss
-from reformer_export.inference.inputs import read_array, read_bytes
+from reformer_export.inference.inputs import read_array, read_bytes, read_series
 from reformer_export.inference.text import TextCodec, open_codec
 from reformer_ops.core.native import Choice
 
@@ -69,6 +75,7 @@ class RunResult:
     description: str
     batch: int
     length: int
+    unit: str
     encoding: str | None
     notes: tuple[str, ...]
     open_seconds: float
@@ -85,6 +92,7 @@ class RunResult:
             "description": self.description,
             "batch": self.batch,
             "length": self.length,
+            "unit": self.unit,
             "encoding": self.encoding,
             "notes": list(self.notes),
             "open_seconds": self.open_seconds,
@@ -102,11 +110,12 @@ class RunResult:
         """The result as (label, text) lines for people."""
         yield "runtime", f"{self.runtime} ({self.description})"
         encoding = f", encoded as {self.encoding}" if self.encoding else ""
-        yield "input", f"{self.batch} x {self.length} tokens{encoding}"
+        yield "input", f"{self.batch} x {self.length} {self.unit}{encoding}"
         rate = self.batch * self.length / max(self.run_seconds, 1e-9)
         yield (
             "time",
-            f"{self.run_seconds:.3f} s ({rate:,.0f} tokens/s), opened in {self.open_seconds:.3f} s",
+            f"{self.run_seconds:.3f} s ({rate:,.0f} {self.unit}/s), opened in "
+            f"{self.open_seconds:.3f} s",
         )
         if self.bench is not None:
             yield "bench", str(self.bench)
@@ -127,6 +136,8 @@ def run_artifact(
     attention_mask: str | os.PathLike[str] | None = None,
     text: str | None = None,
     text_file: str | os.PathLike[str] | None = None,
+    series: str | os.PathLike[str] | None = None,
+    time_features: str | os.PathLike[str] | None = None,
     tokenizer: str = "auto",
     runtime: str = "auto",
     threads: int | None = None,
@@ -137,18 +148,22 @@ def run_artifact(
     bench: int = 0,
     progress: Callable[[str], None] | None = None,
 ) -> RunResult:
-    """Open a folder (an artifact, an engine) and run it on one of `input_ids`, `text`, `text_file`.
+    """Open a folder (an artifact, an engine) and run it on one of `input_ids`, `text`, `text_file`
+    or, for a model of series, on `series`.
 
-    `input_ids` and `attention_mask` are .npy files of [length] or [batch, length]. `output` is a
-    .npz file for all outputs by name, written atomically. `bench` is the number of timed runs after
-    the first. Raises UsageError, InputError, ArtifactError, RuntimeUnavailableError,
-    DeviceUnavailableError, NativeLibraryError or MissingDependencyError before the run, and
-    ExportError if `output` cannot be written.
+    `input_ids` and `attention_mask` are .npy files of [length] or [batch, length]. `series` and
+    `time_features` are .npy or .csv files; see `inputs.read_series`. `output` is a .npz file for
+    all outputs by name, written atomically. `bench` is the number of timed runs after the first.
+    Raises UsageError, InputError, ArtifactError, RuntimeUnavailableError, DeviceUnavailableError,
+    NativeLibraryError or MissingDependencyError before the run, and ExportError if `output` cannot
+    be written.
     """
-    if sum(source is not None for source in (input_ids, text, text_file)) != 1:
-        raise UsageError("give exactly one of --input-ids, --text and --text-file")
+    if sum(source is not None for source in (input_ids, text, text_file, series)) != 1:
+        raise UsageError("give exactly one of --input-ids, --text, --text-file and --series")
     if attention_mask is not None and input_ids is None:
         raise UsageError("--attention-mask goes with --input-ids: a text has no padding")
+    if time_features is not None and series is None:
+        raise UsageError("--time-features goes with --series")
     destination = None if output is None else output_file(output, ".npz")
     say = progress or (lambda message: None)
 
@@ -156,12 +171,22 @@ def run_artifact(
     from reformer_export.runtimes import open_folder, open_runner
 
     opened = open_folder(Path(artifact))
-    ids, codec = read_tokens(
-        opened, input_ids=input_ids, text=text, text_file=text_file, tokenizer=tokenizer
-    )
-    inputs = {INPUT_IDS: ids}
-    if attention_mask is not None:
-        inputs[ATTENTION_MASK] = read_array(attention_mask, ATTENTION_MASK)
+    codec: TextCodec | None = None
+    if isinstance(opened.signature, SeriesSignature):
+        if series is None:
+            raise UsageError(f"{opened.path} takes series of numbers: give --series")
+        inputs = {SERIES: read_series(series, SERIES)}
+        if time_features is not None:
+            inputs[TIME_FEATURES] = read_series(time_features, TIME_FEATURES)
+    else:
+        if series is not None:
+            raise UsageError(f"{opened.path} takes tokens: give --input-ids, --text or --text-file")
+        ids, codec = read_tokens(
+            opened, input_ids=input_ids, text=text, text_file=text_file, tokenizer=tokenizer
+        )
+        inputs = {INPUT_IDS: ids}
+        if attention_mask is not None:
+            inputs[ATTENTION_MASK] = read_array(attention_mask, ATTENTION_MASK)
     checked = opened.signature.check(inputs)
 
     say("opening the runtime")
@@ -171,8 +196,8 @@ def run_artifact(
     )
     try:
         open_seconds = time.perf_counter() - start
-        batch, length = checked[INPUT_IDS].shape
-        say(f"running {batch} x {length} tokens in {runner.name}")
+        batch, length = opened.signature.extent(checked)
+        say(f"running {opened.signature.described_extent(checked)} in {runner.name}")
         start = time.perf_counter()
         outputs = runner.run(checked)
         run_seconds = time.perf_counter() - start
@@ -188,19 +213,20 @@ def run_artifact(
         description=description,
         batch=batch,
         length=length,
+        unit=opened.signature.unit,
         encoding=codec.name if codec else None,
         notes=(codec.note,) if codec and codec.note else (),
         open_seconds=open_seconds,
         run_seconds=run_seconds,
         outputs=outputs,
-        predictions=tuple(top_predictions(outputs, checked[ATTENTION_MASK], codec)),
+        predictions=tuple(top_predictions(outputs, checked.get(ATTENTION_MASK), codec)),
         saved=destination,
         bench=measured,
     )
 
 
 def top_predictions(
-    outputs: Mapping[str, np.ndarray], mask: np.ndarray, codec: TextCodec | None = None
+    outputs: Mapping[str, np.ndarray], mask: np.ndarray | None, codec: TextCodec | None = None
 ) -> Iterator[Prediction]:
     """The highest entry in each row of `logits`; nothing for a model without logits.
 
@@ -208,7 +234,7 @@ def top_predictions(
     those of the last token, [batch, 1, vocabulary]. `mask` [batch, sequence] gives the last token.
     """
     logits = outputs.get("logits")
-    if logits is None or logits.ndim not in (2, 3):
+    if logits is None or mask is None or logits.ndim not in (2, 3):
         return
     for row, scores in enumerate(logits):
         position: int | None = None

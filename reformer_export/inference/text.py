@@ -15,6 +15,7 @@ import numpy as np
 
 from reformer_export.artifact import Artifact
 from reformer_export.artifact.engine import Engine
+from reformer_export.artifact.signature import require_tokens
 from reformer_export.errors import InputError, UsageError
 from reformer_export.inference.huggingface_tokenizer import FILES as TOKENIZER_FILES
 from reformer_export.inference.huggingface_tokenizer import open_tokenizer
@@ -69,7 +70,7 @@ def open_codec(artifact: Artifact | Engine, *, tokenizer: str = "auto") -> TextC
     """
     if tokenizer not in TOKENIZERS:
         raise UsageError(f"unknown tokenizer {tokenizer!r}: choose {' or '.join(TOKENIZERS)}")
-    vocabulary = artifact.signature.vocab_size
+    vocabulary = require_tokens(artifact.signature, "a text").vocab_size
     if tokenizer == "auto":
         files = {name: path for name in _FILES if (path := artifact.file(name)) is not None}
         if name := next((name for name in _VOCABULARIES if name in files), None):

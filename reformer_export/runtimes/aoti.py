@@ -60,6 +60,6 @@ class AotiRunner:
     def _call(self, inputs: Arrays) -> list[Any]:
         try:
             with torch.inference_mode():
-                return list(self._model(*tensors(inputs)))
+                return list(self._model(*tensors(self.signature, inputs)))
         except RuntimeError as error:
-            raise InferenceError(failure(self.name, inputs, error)) from error
+            raise InferenceError(failure(self.name, self.signature, inputs, error)) from error

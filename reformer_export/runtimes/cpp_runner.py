@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from reformer_export.artifact import Artifact
-from reformer_export.artifact.signature import ATTENTION_MASK, INPUT_IDS
 from reformer_export.errors import InferenceError, RuntimeUnavailableError, UsageError
 from reformer_export.host.cpp_program import PROGRAM, find_program
 from reformer_export.runtimes.base import Array, Arrays, Probe, RunnerOptions
@@ -58,8 +57,9 @@ class CppRunner:
         self._command += [] if options.threads is None else ["--threads", str(options.threads)]
         self._environment = {**libraries(), **os.environ}
         self._probing: tempfile.TemporaryDirectory[str] | None = None
-        shortest = np.zeros((1, self.signature.min_length), np.int64)
-        inputs = self.signature.check({INPUT_IDS: shortest})
+        signature = self.signature
+        shortest = signature.random_inputs(np.random.default_rng(0), 1, signature.min_length)
+        inputs = signature.check(shortest)
         document, _ = self._call(artifact.path, inputs, RuntimeUnavailableError)
         self.description = f"{program}, {document['description']}"
 
@@ -92,8 +92,8 @@ class CppRunner:
         """
         with tempfile.TemporaryDirectory(prefix="reformer-run-") as folder:
             command = [*self._command, str(artifact), "--output", f"{folder}/outputs.npz"]
-            for name in (INPUT_IDS, ATTENTION_MASK):
-                np.save(f"{folder}/{name}.npy", inputs[name])
+            for name, array in inputs.items():
+                np.save(f"{folder}/{name}.npy", array)
                 command += [f"--{name.replace('_', '-')}", f"{folder}/{name}.npy"]
             try:
                 done = subprocess.run(

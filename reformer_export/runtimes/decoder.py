@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from reformer_export.artifact.signature import Signature
+from reformer_export.artifact.signature import TokenSignature
 from reformer_export.errors import InputError
 from reformer_export.runtimes.decoder_cache import Array, Cache, CacheLayout
 
@@ -27,7 +27,7 @@ class Decoder(ABC):
 
     name: str
     description: str
-    signature: Signature
+    signature: TokenSignature
     layout: CacheLayout
 
     def prefill(

@@ -74,9 +74,9 @@ class ExecuTorchRunner:
     def _call(self, inputs: Arrays) -> list[Any]:
         try:
             with self._lock:  # a method has one memory for its intermediate values
-                return list(self._method.execute(tensors(inputs)))
+                return list(self._method.execute(tensors(self.signature, inputs)))
         except RuntimeError as error:
-            raise InferenceError(failure(self.name, inputs, error)) from error
+            raise InferenceError(failure(self.name, self.signature, inputs, error)) from error
 
 
 def _use_threads(threads: int | None, *, fixed: bool) -> str:

@@ -20,6 +20,7 @@ from reformer_export.artifact.signature import (
     PAST_LENGTH,
     PRESENT,
     PROMPT_LENGTH,
+    require_tokens,
 )
 from reformer_export.errors import (
     ArtifactError,
@@ -83,7 +84,7 @@ class OnnxDecoder(Decoder):
         self._onnxruntime = require("onnxruntime", purpose="running the decoder")
         self._options = options or RunnerOptions()
         self._artifact = artifact
-        self.signature = artifact.signature
+        self.signature = require_tokens(artifact.signature, "generation")
         ops = requested() if self._options.ops == "auto" else self._options.ops
         self._ops = _usable(artifact, ops)
         self._prompt: Any = None

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from reformer_export.artifact import Artifact
 from reformer_export.artifact.manifest import ONNX
-from reformer_export.artifact.signature import INPUT_IDS
 from reformer_export.errors import InferenceError, RuntimeUnavailableError, UsageError
 from reformer_export.host.device import CUDA
 from reformer_export.host.gpu import require_gpu
@@ -60,7 +59,7 @@ class OnnxRuntimeRunner:
     def run(self, inputs: Arrays) -> dict[str, Array]:
         """The outputs by name."""
         names = [spec.name for spec in self.signature.outputs]
-        values = _run(self._session, names, self.signature.check(inputs))
+        values = self._run(self._session, names, self.signature.check(inputs))
         return dict(zip(names, values, strict=True))
 
     def prepare(self, inputs: Arrays) -> onnxruntime_cuda.Prepared:
@@ -78,13 +77,21 @@ class OnnxRuntimeRunner:
         session, layers = self._probing_session(force=forced is not None)
         names = [spec.name for spec in self.signature.outputs]
         computed = onnx_probe.computed_names(layers)
-        results = _run(session, names + computed, onnx_probe.feeds(inputs, forced))
+        results = self._run(session, names + computed, onnx_probe.feeds(inputs, forced))
         return Probe(dict(zip(names, results, strict=False)), results[len(names) :])
 
     def close(self) -> None:
         """Free the sessions."""
         del self._session
         self._probing.clear()
+
+    def _run(self, session: Any, names: list[str], feeds: Arrays) -> list[Array]:
+        try:
+            results: list[Array] = session.run(names, dict(feeds))
+        except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
+            extent, reason = self.signature.described_extent(feeds), " ".join(str(error).split())
+            raise InferenceError(f"onnxruntime failed on {extent}: {reason}") from error
+        return results
 
     def _model(self) -> str | bytes:
         """The artifact's file, or a model converted to types for which onnxruntime has kernels."""
@@ -152,7 +159,7 @@ class OnnxRuntimeRunner:
         try:
             with onnxruntime_cuda.opening_session(self._onnxruntime):
                 session = self._onnxruntime.InferenceSession(model, options, providers=providers)
-        except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
+        except Exception as error:  # as above
             raise RuntimeUnavailableError(
                 f"onnxruntime {self._onnxruntime.__version__} cannot load the model: {error}"
             ) from error
@@ -188,13 +195,3 @@ def _usable(artifact: Artifact, ops: Choice, *, on_gpu: bool) -> Choice:
     if ops == "native":
         raise UsageError(f"the native operators cannot run {artifact.path}: {reason}")
     return "portable"
-
-
-def _run(session: Any, names: list[str], feeds: Arrays) -> list[Array]:
-    try:
-        results: list[Array] = session.run(names, dict(feeds))
-    except Exception as error:  # as above
-        shape = " x ".join(map(str, feeds[INPUT_IDS].shape))
-        reason = " ".join(str(error).split())
-        raise InferenceError(f"onnxruntime failed on {shape} tokens: {reason}") from error
-    return results

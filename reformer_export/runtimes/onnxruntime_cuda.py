@@ -12,7 +12,7 @@ import numpy as np
 
 from reformer_export.artifact import Artifact
 from reformer_export.artifact.manifest import CUDA as KERNELS
-from reformer_export.artifact.signature import INPUT_IDS, Signature, TensorSpec
+from reformer_export.artifact.signature import Signature, TensorSpec
 from reformer_export.errors import DeviceUnavailableError, RuntimeUnavailableError, UsageError
 from reformer_export.host.device import Device
 from reformer_export.host.gpu import require_gpu
@@ -177,7 +177,7 @@ class DeviceSession:
         # One run at a time: a captured graph keeps intermediate results at fixed addresses, which
         # other runs also use.
         with self._turn:
-            prepared = self._recurring.get(_shape_of(inputs))
+            prepared = self._recurring.get(self._signature.extent(inputs))
             if prepared is None:
                 options = run_options(self._onnxruntime, None)
                 with TURNS.running():
@@ -188,7 +188,7 @@ class DeviceSession:
 
     def prepare(self, inputs: Arrays) -> Prepared:
         """Buffers for these inputs; with a CUDA graph if one more is allowed."""
-        shape = _shape_of(inputs)
+        shape = self._signature.extent(inputs)
         with self._turn:
             prepared = self._recurring.capture(shape) if self.graphs else None
             prepared = prepared or self._prepared(shape, None)
@@ -222,7 +222,3 @@ def opening_session(onnxruntime: Any) -> Iterator[None]:
             yield
     finally:
         onnxruntime.set_default_logger_severity(2)  # the default
-
-
-def _shape_of(inputs: Arrays) -> Shape:
-    return tuple(inputs[INPUT_IDS].shape)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from reformer_export.artifact import Artifact
 from reformer_export.artifact.manifest import ONNX
-from reformer_export.artifact.signature import INPUT_IDS
 from reformer_export.errors import InferenceError, RuntimeUnavailableError, UsageError
 from reformer_export.host.optional import require
 from reformer_export.runtimes import onnx_probe
@@ -51,7 +50,7 @@ class OpenVINORunner:
     def run(self, inputs: Arrays) -> dict[str, Array]:
         """The outputs by name."""
         names = [spec.name for spec in self.signature.outputs]
-        found = _run(self._model, names, self.signature.check(inputs))
+        found = self._run(self._model, names, self.signature.check(inputs))
         return dict(zip(names, found, strict=True))
 
     def probe(self, inputs: Arrays, forced: Buckets | None = None) -> Probe:
@@ -59,13 +58,21 @@ class OpenVINORunner:
         model, layers = self._probing_model(force=forced is not None)
         names = [spec.name for spec in self.signature.outputs]
         computed = onnx_probe.computed_names(layers)
-        found = _run(model, names + computed, onnx_probe.feeds(inputs, forced))
+        found = self._run(model, names + computed, onnx_probe.feeds(inputs, forced))
         return Probe(dict(zip(names, found, strict=False)), found[len(names) :])
 
     def close(self) -> None:
         """Free the models."""
         del self._model
         self._probing.clear()
+
+    def _run(self, model: Any, names: list[str], feeds: Arrays) -> list[Array]:
+        try:
+            found = model.infer_new_request(dict(feeds))  # one request cannot serve several threads
+        except RuntimeError as error:
+            extent, reason = self.signature.described_extent(feeds), " ".join(str(error).split())
+            raise InferenceError(f"openvino failed on {extent}: {reason}") from error
+        return [found[model.output(name)] for name in names]
 
     def _probing_model(self, *, force: bool) -> tuple[Any, int]:
         if force not in self._probing:
@@ -89,13 +96,3 @@ class OpenVINORunner:
             raise RuntimeUnavailableError(
                 f"openvino {self._version} cannot load the model: {reason}"
             ) from error
-
-
-def _run(model: Any, names: list[str], feeds: Arrays) -> list[Array]:
-    try:
-        found = model.infer_new_request(dict(feeds))  # one request cannot serve several threads
-    except RuntimeError as error:
-        shape = " x ".join(map(str, feeds[INPUT_IDS].shape))
-        reason = " ".join(str(error).split())
-        raise InferenceError(f"openvino failed on {shape} tokens: {reason}") from error
-    return [found[model.output(name)] for name in names]

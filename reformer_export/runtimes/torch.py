@@ -16,7 +16,7 @@ from reformer_export.runtimes.base import Array, Arrays, Buckets, Probe, RunnerO
 from reformer_export.runtimes.torch_files import tensors, torch_device, use_threads
 from reformer_export.runtimes.torch_graphs import TorchGraphs
 from reformer_export.runtimes.torch_margins import decision_margins
-from reformer_export.source import load_original, new_trace
+from reformer_export.source import TIME_SERIES, load_original, new_trace
 from reformer_ops import library_path, native_status
 from reformer_ops.core.native import Choice
 from reformer_ops.core.torch_library import decomposed
@@ -64,7 +64,7 @@ class TorchRunner:
         self._loaded = loaded
         if on_gpu:
             loaded.model.to(self._device)
-        captures = on_gpu and cuda_graph == "auto"
+        captures = on_gpu and cuda_graph == "auto" and loaded.task != TIME_SERIES
         self._replays = TorchGraphs(loaded.model, self._device) if captures else None
         self._operators = decomposed if ops == "portable" else contextlib.nullcontext
         native = "Triton operators" if on_gpu else native_status("torch")
@@ -84,7 +84,7 @@ class TorchRunner:
         """The outputs and the computed buckets; the layers use `forced` buckets if given."""
         trace = new_trace(None if forced is None else [self._buckets(b) for b in forced])
         with torch.inference_mode(), self._operators():
-            outputs = self._loaded.model(*self._tensors(inputs), trace)
+            outputs = self._loaded.model(*self._tensors(inputs), source=trace)
         return Probe(
             _arrays(outputs),
             [computed.cpu().numpy() for computed in trace.computed],
@@ -92,7 +92,7 @@ class TorchRunner:
         )
 
     def _tensors(self, inputs: Arrays) -> tuple[torch.Tensor, ...]:
-        return tuple(tensor.to(self._device) for tensor in tensors(inputs))
+        return tuple(tensor.to(self._device) for tensor in tensors(self.signature, inputs))
 
     def _buckets(self, buckets: Array | None) -> torch.Tensor | None:
         if buckets is None:

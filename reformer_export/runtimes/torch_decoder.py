@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reformer_export.artifact.signature import Signature
+from reformer_export.artifact.signature import Signature, require_tokens
 from reformer_export.runtimes.decoder import Decoder, Logits
 from reformer_export.runtimes.decoder_cache import Array, Cache, CacheLayout
 from reformer_export.source import decoder_modules
@@ -35,7 +35,7 @@ class TorchDecoder(Decoder):
 
         self._torch = torch
         self.description = f"torch {torch.__version__}, CPU"
-        self.signature = signature
+        self.signature = require_tokens(signature, "generation")
         self._prompt, self._step, self._tensors = decoder_modules(loaded)
         dtype = loaded.dtype
         model_type = np.dtype(str(dtype).removeprefix("torch."))

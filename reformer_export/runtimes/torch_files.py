@@ -9,7 +9,6 @@ import torch
 
 from reformer_export.artifact import Artifact
 from reformer_export.artifact.manifest import TORCHSCRIPT
-from reformer_export.artifact.signature import ATTENTION_MASK, INPUT_IDS
 from reformer_export.errors import DeviceUnavailableError, RuntimeUnavailableError, UsageError
 from reformer_export.host.device import CUDA, Device
 from reformer_export.runtimes.base import Array, Arrays
@@ -97,12 +96,11 @@ def use_threads(threads: int | None) -> str:
     return f"{torch.get_num_threads()} threads"
 
 
-def tensors(inputs: Arrays) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids and mask as torch tensors."""
-    ids, mask = (
-        torch.from_numpy(np.ascontiguousarray(inputs[n])) for n in (INPUT_IDS, ATTENTION_MASK)
+def tensors(signature: Signature, inputs: Arrays) -> tuple[torch.Tensor, ...]:
+    """The inputs as torch tensors, in the order of the signature."""
+    return tuple(
+        torch.from_numpy(np.ascontiguousarray(inputs[spec.name])) for spec in signature.inputs
     )
-    return ids, mask
 
 
 def named(signature: Signature, outputs: list[torch.Tensor]) -> dict[str, Array]:
@@ -111,8 +109,8 @@ def named(signature: Signature, outputs: list[torch.Tensor]) -> dict[str, Array]
     return {spec.name: tensor.numpy() for spec, tensor in pairs}
 
 
-def failure(name: str, inputs: Arrays, error: Exception) -> str:
+def failure(name: str, signature: Signature, inputs: Arrays, error: Exception) -> str:
     """The message for a runtime that fails on an input that matches its signature."""
-    shape = " x ".join(map(str, inputs[INPUT_IDS].shape))
+    extent = signature.described_extent(inputs)
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    return f"{name} failed on {shape} tokens: {' '.join(lines[-1].split())}"
+    return f"{name} failed on {extent}: {' '.join(lines[-1].split())}"

@@ -54,6 +54,6 @@ class TorchScriptRunner:
     def _call(self, method: Callable[..., Any], inputs: Arrays) -> Any:
         try:
             with torch.inference_mode():
-                return method(*tensors(inputs))
+                return method(*tensors(self.signature, inputs))
         except (RuntimeError, ValueError, torch.jit.Error) as error:
-            raise InferenceError(failure(self.name, inputs, error)) from error
+            raise InferenceError(failure(self.name, self.signature, inputs, error)) from error

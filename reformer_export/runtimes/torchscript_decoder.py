@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from reformer_export.artifact import Artifact
 from reformer_export.artifact.fields import Fields
 from reformer_export.artifact.manifest import MANIFEST, TORCHSCRIPT
-from reformer_export.artifact.signature import LOGITS, PAST, PRESENT, TensorSpec
+from reformer_export.artifact.signature import LOGITS, PAST, PRESENT, TensorSpec, require_tokens
 from reformer_export.errors import InferenceError
 from reformer_export.runtimes.base import RunnerOptions
 from reformer_export.runtimes.decoder import Decoder, Logits
@@ -34,7 +34,7 @@ class TorchScriptDecoder(Decoder):
             RuntimeUnavailableError: torch cannot load the file, or its operators do not run.
             NativeLibraryError: native operators are requested and do not load.
         """
-        self.signature = artifact.signature
+        self.signature = require_tokens(artifact.signature, "generation")
         operators = prepare_operators(artifact, TORCHSCRIPT, options.ops)
         self._module = load_script(artifact)
         self.layout = _layout(artifact)

@@ -47,13 +47,13 @@ class TransformersRunner:
         self._device = torch_device(device or Device(CPU))
         transformers = require("transformers", purpose="comparing with Hugging Face's model")
         self.signature = signature
-        self._config = loaded.config
         self._rotations = next(iter(loaded.rotations.values()), torch.empty(0))
         # transformers warns each time it pads a sequence.
         logging.getLogger("transformers.models.reformer").setLevel(logging.ERROR)
         if reason := inexpressible(loaded):
             raise UsageError(f"the transformers runtime can't be used: {reason}")
-        config = transformers.ReformerConfig(**loaded.config.to_hf())
+        self._config = loaded.token_config
+        config = transformers.ReformerConfig(**self._config.to_hf())
         model = getattr(transformers, TASKS[loaded.task])(config)
         # Our parameters have transformers' names; only the base class lacks the prefix.
         state = loaded.model.state_dict()
@@ -83,7 +83,7 @@ class TransformersRunner:
 
     def run(self, inputs: Arrays) -> dict[str, Array]:
         """Outputs by name."""
-        given = tensors(self.signature.check(inputs))
+        given = tensors(self.signature, self.signature.check(inputs))
         ids, mask = (tensor.to(self._device) for tensor in given)
         # Its hashing seeds the global generator, so the generator's state is restored afterwards.
         # On a GPU the same seed gives other rotations, which does not matter for measuring time.

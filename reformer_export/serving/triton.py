@@ -13,7 +13,7 @@ from typing import Any
 
 from reformer_export.artifact import Artifact
 from reformer_export.artifact.manifest import AOTI, ONNX, TORCHSCRIPT
-from reformer_export.artifact.signature import TensorSpec
+from reformer_export.artifact.signature import TensorSpec, require_tokens
 from reformer_export.artifact.staging import stage
 from reformer_export.errors import UsageError
 from reformer_export.host.device import CPU, CUDA
@@ -131,6 +131,7 @@ def to_triton(
         ExportError: the disk is full.
     """
     opened = Artifact.open(Path(artifact))
+    require_tokens(opened.signature, "to-triton")
     chosen = _backend(opened, backend)
     if device not in (CPU, CUDA):
         raise UsageError(f"unknown device {device!r}: choose {CPU} or {CUDA}")

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from reformer_export.artifact.signature import Signature
+from reformer_export.artifact.signature import read_signature
 from reformer_export.errors import ArtifactError, InputError
 
 from ..tools.artifact_fixtures import signature
@@ -85,7 +85,7 @@ def test_what_a_model_does_not_take_is_refused_in_one_line(inputs: dict, said: s
 
 
 def test_json_and_back() -> None:
-    assert Signature.from_json(SIGNATURE.to_json()) == SIGNATURE
+    assert read_signature(SIGNATURE.to_json()) == SIGNATURE
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_json_and_back() -> None:
 )
 def test_a_malformed_signature_names_the_field(changes: dict, said: str) -> None:
     with pytest.raises(ArtifactError, match=said):
-        Signature.from_json({**SIGNATURE.to_json(), **changes})
+        read_signature({**SIGNATURE.to_json(), **changes})
 
 
 def test_a_minimum_above_one_is_kept() -> None:

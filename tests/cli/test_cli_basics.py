@@ -101,7 +101,7 @@ def test_help_loads_nothing_heavy() -> None:
         (["verify"], "Missing argument 'ARTIFACT...'"),
         (["verify", "a", "--lengths", "1,,2"], "'1,,2' is not a list"),
         (["verify", "a", "--batch", "0"], "0 is below 1"),
-        (["run", "a"], "exactly one of --input-ids, --text and --text-file"),
+        (["run", "a"], "exactly one of --input-ids, --text, --text-file and --series"),
         (["run", "a", "--text", "x", "--text-file", "y"], "exactly one of"),
         (["run", "a", "--text", "x", "--attention-mask", "y"], "goes with --input-ids"),
         (["run", "a", "--text", "x", "--output", "y.npy"], "name a .npz file"),

@@ -25,22 +25,14 @@ from reformer_export.artifact.manifest import (
     record_files,
     write_manifest,
 )
-from reformer_export.artifact.signature import Signature, TensorSpec
+from reformer_export.artifact.signature import TensorSpec, TokenSignature
 
 AXES = ("batch", "sequence")
 
 
-def signature(vocab_size: int = 256, max_length: int = 64) -> Signature:
-    return Signature(
-        inputs=(
-            TensorSpec("input_ids", "int64", AXES),
-            TensorSpec("attention_mask", "int64", AXES),
-        ),
-        outputs=(TensorSpec("logits", "float32", (*AXES, vocab_size)),),
-        vocab_size=vocab_size,
-        min_length=1,
-        max_length=max_length,
-    )
+def signature(vocab_size: int = 256, max_length: int = 64) -> TokenSignature:
+    logits = TensorSpec("logits", "float32", (*AXES, vocab_size))
+    return TokenSignature.of(vocab_size=vocab_size, outputs=(logits,), max_length=max_length)
 
 
 def model(vocab_size: int = 256) -> onnx.ModelProto:

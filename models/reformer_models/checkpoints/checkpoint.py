@@ -20,7 +20,7 @@ from reformer_models.checkpoints.sources import (
     Source,
     source_of,
 )
-from reformer_models.config import ReformerConfig
+from reformer_models.config import ReformerConfig, TimeSeriesConfig
 from reformer_models.errors import CheckpointError, ConfigError, shortened
 
 if TYPE_CHECKING:
@@ -53,9 +53,16 @@ class Checkpoint:
     weights: Weights
 
     @property
-    def config(self) -> ReformerConfig:
-        """The configuration as read: `ReformerConfig.pinned` sets what hashing needs."""
+    def config(self) -> ReformerConfig | TimeSeriesConfig:
+        """The configuration as read: its method `pinned` sets what hashing needs."""
         return self.described.config
+
+    @property
+    def token_config(self) -> ReformerConfig:
+        """The configuration of a model that takes tokens; raises ConfigError for another one."""
+        if not isinstance(self.config, ReformerConfig):
+            raise ConfigError(f"this is for models of tokens, and {self.source} is for time series")
+        return self.config
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -120,9 +127,9 @@ def open_checkpoint(
         raise ConfigError(f"{config_file}: {error}") from error
 
     weights = find_weights(directory, written_by.weight_files)
-    architecture = described.architecture or architecture_of(
-        weights.names(), is_decoder=described.config.is_decoder
-    )
+    architecture, config = described.architecture, described.config
+    if architecture is None and isinstance(config, ReformerConfig):
+        architecture = architecture_of(weights.names(), is_decoder=config.is_decoder)
     if architecture is None:
         raise CheckpointError(
             f"{source}: the names of its weights are not those of a Reformer, nor does "

@@ -1,5 +1,7 @@
-"""The configuration of a Reformer, read from Hugging Face's config.json."""
+"""The configurations of models: tokens (Hugging Face's config.json) and time series."""
 
+from reformer_models.config.model_config import ModelConfig
 from reformer_models.config.reformer_config import ReformerConfig
+from reformer_models.config.time_series_config import TimeSeriesConfig
 
-__all__ = ["ReformerConfig"]
+__all__ = ["ModelConfig", "ReformerConfig", "TimeSeriesConfig"]

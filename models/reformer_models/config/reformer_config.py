@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Final, NamedTuple
+from typing import Final
 
 from reformer_models.config.activation_names import ACTIVATION_NAMES
 from reformer_models.config.config_json import MODEL_TYPE, built_layers, label_count, refuse_foreign
@@ -23,6 +23,7 @@ from reformer_models.config.fields import (
     text,
     version,
 )
+from reformer_models.config.model_config import Pinned
 from reformer_models.errors import ConfigError
 
 LAYER_KINDS: Final = frozenset({"full", "local", "lsh"})
@@ -31,6 +32,8 @@ SUBLAYER_NORMS: Final = frozenset({"layer", "none", "scale"})
 
 # The range that torch.manual_seed accepts.
 _SEED = integer(-(2**63), 2**64 - 1)
+
+_LENGTH_WITHOUT_CHUNKS: Final = 64
 
 _OWN_FIELDS: Final = (
     "attention_output_bias",
@@ -211,6 +214,14 @@ class ReformerConfig:
         return [lengths[kind] for kind in sorted(lengths.keys() & set(self.attn_layers))]
 
     @property
+    def changing_lengths(self) -> tuple[int, ...]:
+        """Lengths at which the computation changes: the chunk length of each kind of layer.
+
+        Full layers have no such length, so that any one will do.
+        """
+        return tuple(self.chunk_lengths) or (_LENGTH_WITHOUT_CHUNKS,)
+
+    @property
     def chunk_multiple(self) -> int:
         """Every padded length is a multiple of this number, unless the sequence is short."""
         return math.lcm(*self.chunk_lengths)
@@ -257,7 +268,7 @@ class ReformerConfig:
         sequence_length: int | None = None,
         num_buckets: int | Sequence[int] | None = None,
         hash_seed: int | None = None,
-    ) -> Pinned:
+    ) -> Pinned[ReformerConfig]:
         """This configuration with values for all settings that hashing depends on.
 
         If `num_buckets` is missing, Transformers chooses it at the first call, from the sequence
@@ -357,13 +368,6 @@ class ReformerConfig:
             raw["num_buckets"] = self.num_buckets[0]
         raw["num_hidden_layers"] = self.num_hidden_layers
         return raw
-
-
-class Pinned(NamedTuple):
-    """What `ReformerConfig.pinned` returns."""
-
-    config: ReformerConfig
-    notes: tuple[str, ...]
 
 
 def _overridden(name: str, was: object, asked: object) -> str:

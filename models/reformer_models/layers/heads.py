@@ -1,8 +1,8 @@
-"""The base model and the four heads: one class for each task, with named outputs."""
+"""The base model of tokens and its four heads: one class for each task, with named outputs."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from typing import ClassVar, Final
 
 import torch
@@ -16,13 +16,11 @@ from reformer_models.layers.hashing import BucketSource
 from reformer_models.layers.linear import Linear, linear
 from reformer_models.layers.quantised import is_quantised
 from reformer_models.layers.reformer import Reformer
-
-Outputs = dict[str, torch.Tensor]
-Axes = dict[str, tuple[str | int, ...]]
+from reformer_models.layers.task_model import Axes, Outputs, TaskModel
 
 
-class ReformerForTask(nn.Module, ABC):
-    """A Reformer with the head of a task.
+class ReformerForTask(TaskModel):
+    """A Reformer of tokens with the head of a task.
 
     Attributes:
         last_only: True if the head gets only the last token of each row.
@@ -30,7 +28,6 @@ class ReformerForTask(nn.Module, ABC):
 
     axes: ClassVar[Axes]
     """The axes of each output by name, if the head gets all tokens."""
-    last_only = False
 
     def __init__(self, config: ReformerConfig) -> None:
         super().__init__()
@@ -51,14 +48,29 @@ class ReformerForTask(nn.Module, ABC):
         return self.head(self.reformer(input_ids, attention_mask, source, self.last_only))
 
     @property
+    def model_config(self) -> ReformerConfig:
+        """The configuration that the model was built from."""
+        return self.config
+
+    @property
     def output_axes(self) -> Axes:
-        """The axes of each output by name."""
-        if not self.last_only:
-            return self.axes
-        return {
-            name: tuple(1 if axis == "sequence" else axis for axis in axes)
-            for name, axes in self.axes.items()
+        """The axes of each output by name: a name if dynamic, else the size."""
+        config = self.config
+        sizes: dict[str | int, str | int] = {
+            "output_size": config.output_size,
+            "vocab_size": config.vocab_size,
+            "num_labels": config.num_labels,
         }
+        if self.last_only:
+            sizes["sequence"] = 1
+        return {
+            name: tuple(sizes.get(axis, axis) for axis in axes) for name, axes in self.axes.items()
+        }
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type that the model computes in."""
+        return self.reformer.encoder.layer_norm.weight.dtype
 
 
 class FeatureExtraction(ReformerForTask):
@@ -198,4 +210,4 @@ MODELS: Final[dict[str, type[ReformerForTask]]] = {
     "text-classification": TextClassification,
     "question-answering": QuestionAnswering,
 }
-"""The model of each of `reformer_models.tasks.TASKS`."""
+"""The model of each task of tokens, `reformer_models.tasks.TASKS`."""

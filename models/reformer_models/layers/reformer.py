@@ -9,6 +9,7 @@ from reformer_models.config import ReformerConfig
 from reformer_models.errors import InputShapeError
 from reformer_models.layers.embeddings import ReformerEmbeddings
 from reformer_models.layers.hashing import BucketSource
+from reformer_models.layers.padding import padded, padding_of
 from reformer_models.layers.reversible import ReformerEncoder
 
 
@@ -62,45 +63,9 @@ class Reformer(nn.Module):
             raise InputShapeError(
                 f"this model takes 1 to {self.config.max_length} tokens; got {length}"
             )
-        padding = self._padding(length)
-        shape = input_ids.shape
-        ids = self._padded(input_ids, shape, padding, self.config.pad_token_id)
-        mask = self._padded(attention_mask, shape, padding, 0) != 0
+        config, shape = self.config, input_ids.shape
+        multiple = config.chunk_multiple
+        padding = padding_of(length, multiple=multiple, shortest=config.min_chunk_length)
+        ids = padded(input_ids, shape, padding, multiple=multiple, value=config.pad_token_id)
+        mask = padded(attention_mask, shape, padding, multiple=multiple, value=0) != 0
         return ids, mask
-
-    def _padded(
-        self, tokens: torch.Tensor, shape: torch.Size, padding: int, value: int
-    ) -> torch.Tensor:
-        """`[batch, length]` (`shape`) -> `[batch, length + padding]`, with `value` at the end.
-
-        An exported graph appends the largest possible padding and cuts it: ONNX Runtime's CUDA
-        provider has no `Pad` for integers, and not every runtime accepts tensors without elements.
-        """
-        if not torch.compiler.is_exporting():
-            return nn.functional.pad(tokens, (0, padding), value=value)
-        batch, length = shape
-        most = self.config.chunk_multiple - 1
-        if most == 0:
-            return tokens
-        end = tokens.new_full((1,), value).expand(batch, most)
-        torch._check(padding <= most)
-        return torch.cat([tokens, end], dim=1).narrow(1, 0, length + padding)
-
-    def _padding(self, length: int) -> int:
-        """The number of tokens to add, up to `config.padded_length(length)` tokens.
-
-        An exported graph computes this number at run time: otherwise every later shape would
-        contain the formula of the traced length.
-        """
-        if not torch.compiler.is_exporting():
-            return self.config.padded_length(length) - length
-        multiple, shortest = self.config.chunk_multiple, self.config.min_chunk_length
-        before_last = torch.scalar_tensor(length - 1, dtype=torch.int64)
-        # No padding at all up to the smallest chunk length: `beyond` is 0 there, otherwise 1.
-        # `minimum`, not `clamp`: with a `clamp` without a lower bound, ONNX Runtime's CUDA provider
-        # computes this number, and all later shapes, on the GPU.
-        beyond = torch.minimum(before_last // shortest, torch.scalar_tensor(1, dtype=torch.int64))
-        to_multiple = (multiple - 1) - before_last % multiple
-        padding: int = (beyond * to_multiple).item()  # type: ignore[assignment]
-        torch._check(padding >= 0)
-        return padding

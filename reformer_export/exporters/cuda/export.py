@@ -29,6 +29,7 @@ from reformer_export.artifact.manifest import (
     write_manifest,
 )
 from reformer_export.artifact.merging import check_room, merge
+from reformer_export.artifact.signature import require_tokens
 from reformer_export.artifact.staging import stage
 from reformer_export.errors import ArtifactError, UsageError
 from reformer_export.exporters.cuda.kernel_folder import check_target
@@ -88,6 +89,7 @@ def add_cuda_kernels(
     """
     check_targets(targets)
     opened = Artifact.open(artifact)
+    require_tokens(opened.signature, "add-kernels")
     if ONNX not in opened.formats:
         raise ArtifactError(
             f"{opened.path} has no {MODEL}, which the kernels are for: add it with "

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from reformer_export.artifact import Artifact
 from reformer_export.artifact.manifest import MANIFEST, FileRecord, record_files
+from reformer_export.artifact.signature import require_tokens
 from reformer_export.artifact.staging import stage
 from reformer_export.errors import UsageError
 from reformer_export.host.optional import installed_versions, require
@@ -73,6 +74,7 @@ def layers_of(artifact: str | Path) -> tuple[dict[str, Any], str]:
         ArtifactError: the folder is not a valid artifact.
     """
     opened = Artifact.open(artifact)
+    require_tokens(opened.signature, "build-kernels")
     config = artifact_config(opened)
     require("triton", purpose="building kernels", package="reformer-export[triton]")
     from reformer_ops.triton_kernels import Hashing, LayerShape

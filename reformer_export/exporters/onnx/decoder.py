@@ -16,7 +16,7 @@ from reformer_export.artifact.signature import (
     LOGITS,
     PAST_LENGTH,
     PROMPT_LENGTH,
-    Signature,
+    TokenSignature,
 )
 from reformer_export.exporters.onnx.build import build
 from reformer_export.exporters.onnx.saving import save_sharing_weights
@@ -32,7 +32,7 @@ _CAPACITY = 7  # of the example caches; any value works
 
 def write_decoder(
     loaded: LoadedModel,
-    signature: Signature,
+    signature: TokenSignature,
     folder: Path,
     *,
     dtype: str,
@@ -102,7 +102,7 @@ def _step_examples(tensors: Sequence[CacheTensor], dtype: str) -> list[Example]:
     ]
 
 
-def _describe(graphs: Sequence[ir.Model], signature: Signature) -> None:
+def _describe(graphs: Sequence[ir.Model], signature: TokenSignature) -> None:
     prefill, step = graphs
     prefill.doc_string = (
         "Takes prompts of one length and returns the logits of the next token, and the cache: "

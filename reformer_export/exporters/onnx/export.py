@@ -9,9 +9,15 @@ from typing import TYPE_CHECKING, ClassVar
 
 from reformer_export.artifact import Artifact
 from reformer_export.artifact.manifest import CUDA, DECODER, MODEL, ONNX, FormatRecord
-from reformer_export.artifact.signature import ATTENTION_MASK, INPUT_IDS, Signature
+from reformer_export.artifact.signature import Signature, require_tokens
 from reformer_export.errors import UsageError
-from reformer_export.exporters.base import WITH_PAST, ExportOptions, Format, Progress
+from reformer_export.exporters.base import (
+    WITH_PAST,
+    ExportOptions,
+    Format,
+    Progress,
+    example_inputs,
+)
 from reformer_export.exporters.cuda.export import check_targets, write_cuda_kernels
 from reformer_export.exporters.pipeline import export
 from reformer_export.host.optional import installed_versions
@@ -165,6 +171,8 @@ def to_onnx(
 def _write(
     loaded: LoadedModel, signature: Signature, folder: Path, options: OnnxOptions, say: Progress
 ) -> dict[str, FormatRecord]:
+    if options.cuda:
+        require_tokens(signature, "--cuda")
     opset = options.opset or DEFAULT_OPSET
     say("tracing the model")
     model = _graph(loaded, signature, opset, options)
@@ -178,7 +186,7 @@ def _write(
         say("tracing the steps of generation")
         formats[DECODER] = write_decoder(
             loaded,
-            signature,
+            require_tokens(signature, "generation"),
             folder,
             dtype=options.dtype,
             ops=options.ops,
@@ -199,23 +207,24 @@ FORMAT = Format(
     # The file must also be correct without our kernels, so the bodies of our operators are
     # verified. If our kernels are installed, the torch model that it is compared with runs them.
     verify_ops="portable",
+    takes_series=True,
 )
 
 
 def _graph(loaded: LoadedModel, signature: Signature, opset: int, options: OnnxOptions) -> ir.Model:
-    import torch
-
     from reformer_export.exporters.onnx.build import build
     from reformer_export.exporters.onnx.trace import Example
 
-    # Long enough for several chunks, so that no branch for short sequences is taken. Nothing is
-    # computed, so it may even exceed the model's maximum length.
-    ids = torch.ones((2, 3 * loaded.config.chunk_multiple - 1), dtype=torch.int64)
     # Only CPUs have kernels for the fused operators.
     fuses = options.ops != "portable" and not options.cuda
     model = build(
         (fused(loaded) if fuses else loaded).model,
-        [Example(spec.name, ids.clone(), spec.axes) for spec in signature.inputs],
+        [
+            Example(spec.name, tensor, spec.axes)
+            for spec, tensor in zip(
+                signature.inputs, example_inputs(loaded, signature), strict=True
+            )
+        ],
         {spec.name: spec.axes for spec in signature.outputs},
         name=loaded.task,
         dtype=options.dtype,
@@ -235,23 +244,18 @@ def _describe(model: ir.Model, loaded: LoadedModel, signature: Signature) -> Non
     The graph does not check them: if a sequence is too long, a Gather or Expand node of the
     position embeddings fails.
     """
-    lengths = f"{signature.min_length} to {signature.max_length}"
-    model.metadata_props.update(
-        {
-            "reformer.task": loaded.task,
-            "reformer.min_length": str(signature.min_length),
-            "reformer.max_length": str(signature.max_length),
-            "reformer.vocab_size": str(signature.vocab_size),
-        }
-    )
-    model.doc_string = (
-        f"{loaded.checkpoint.architecture}, {loaded.task}. It takes {lengths} tokens; more end in "
-        "an error of the position embeddings."
-    )
-    descriptions = {
-        INPUT_IDS: f"Token ids from 0 to {signature.vocab_size - 1}; {lengths} in a sequence.",
-        ATTENTION_MASK: "1 for a token, 0 for padding.",
+    bounds = {
+        "min_length": signature.min_length,
+        "max_length": signature.max_length,
+        **signature.limits(),
     }
+    model.metadata_props["reformer.task"] = loaded.task
+    model.metadata_props.update({f"reformer.{name}": str(bound) for name, bound in bounds.items()})
+    model.doc_string = (
+        f"{loaded.checkpoint.architecture}, {loaded.task}. It takes {signature.lengths}; more end "
+        "in an error of the position embeddings."
+    )
+    descriptions = signature.descriptions()
     for value in model.graph.inputs:
         value.doc_string = descriptions[str(value.name)]
 

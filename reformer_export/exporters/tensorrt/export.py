@@ -9,6 +9,7 @@ from typing import Any
 
 from reformer_export.artifact import Artifact
 from reformer_export.artifact.engine import Engine
+from reformer_export.artifact.signature import require_tokens
 from reformer_export.artifact.staging import stage
 from reformer_export.errors import ParityError
 from reformer_export.exporters.base import Progress
@@ -92,7 +93,9 @@ def to_tensorrt(
     )
     say = progress or (lambda message: None)
     say("checking the artifact")
-    plan = plan_engine(Artifact.open(artifact), choices)
+    opened = Artifact.open(artifact)
+    require_tokens(opened.signature, "to-tensorrt")
+    plan = plan_engine(opened, choices)
     if verify:
         require("onnxruntime", purpose="verifying the graph (--no-verify leaves that out)")
     with stage(out, force=force) as folder, tempfile.TemporaryDirectory() as scratch:

@@ -16,7 +16,7 @@ from reformer_export.artifact.machine_code import INSTRUCTIONS, check_machine, t
 from reformer_export.artifact.manifest import AOTI, FormatRecord
 from reformer_export.artifact.signature import Signature
 from reformer_export.errors import ExportError, MissingDependencyError, UsageError
-from reformer_export.exporters.base import ExportOptions, Format, Progress
+from reformer_export.exporters.base import ExportOptions, Format, Progress, example_inputs
 from reformer_export.exporters.pipeline import export
 from reformer_export.host.optional import installed_versions
 from reformer_export.source import fused
@@ -131,7 +131,7 @@ def _write(
             portable = options.ops == "portable"
             model = loaded if portable else fused(loaded)
             stored = model.stored_as_fp16() if options.weights == "fp16" else model
-            program = exported(stored, portable=portable)
+            program = exported(stored, signature, portable=portable)
             say("compiling the model")
             compile_package(
                 program,
@@ -150,6 +150,7 @@ FORMAT = Format(
     runtime="aoti",
     package="torch",
     write=_write,
+    takes_series=True,
 )
 
 
@@ -168,8 +169,10 @@ def _reason(error: Exception) -> str:
     return message
 
 
-def exported(loaded: LoadedModel, *, portable: bool) -> torch.export.ExportedProgram:
-    """The model with both axes of its inputs dynamic.
+def exported(
+    loaded: LoadedModel, signature: Signature, *, portable: bool
+) -> torch.export.ExportedProgram:
+    """The model; the batch and the length of its inputs are dynamic.
 
     It returns the outputs in the signature's order, then the buckets of all LSH layers, if any:
     `[lsh_layers, batch, heads, num_hashes, padded]` int32. The verification needs the buckets of
@@ -180,13 +183,13 @@ def exported(loaded: LoadedModel, *, portable: bool) -> torch.export.ExportedPro
     from reformer_export.exporters.torch.modules import Flat
     from reformer_ops.core.torch_library import decomposed
 
-    ids = torch.zeros((2, 3 * loaded.config.chunk_multiple - 1), dtype=torch.int64)
+    examples = example_inputs(loaded, signature)
     dynamic = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
     with torch.no_grad(), decomposed() if portable else contextlib.nullcontext():
         return torch.export.export(
             Flat(loaded.model).eval(),
-            (ids, torch.ones_like(ids)),
-            dynamic_shapes=(dynamic, dynamic),
+            examples,
+            dynamic_shapes=(tuple(dynamic for _ in examples),),
         )
 
 

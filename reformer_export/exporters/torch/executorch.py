@@ -57,6 +57,7 @@ def to_executorch(
     checkpoint: str | Path,
     out: str | Path,
     *,
+    source: str = "auto",
     task: str = "auto",
     dtype: str = "fp32",
     max_length: int | None = None,
@@ -88,6 +89,7 @@ def to_executorch(
             memory than this machine has.
     """
     options = ExecuTorchOptions(
+        source=source,
         task=task,
         dtype=dtype,
         max_length=max_length,

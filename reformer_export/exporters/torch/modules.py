@@ -77,9 +77,10 @@ class Deployed(nn.Module):
         super().__init__()
         self.traced = traced
         self.longest = longest
-        self.pad_token_id = loaded.config.pad_token_id
-        self.chunk_multiple = loaded.config.chunk_multiple
-        self.min_chunk_length = loaded.config.min_chunk_length
+        config = loaded.token_config
+        self.pad_token_id = config.pad_token_id
+        self.chunk_multiple = config.chunk_multiple
+        self.min_chunk_length = config.min_chunk_length
         # Hash rotations are fp32 in every model. This buffer shows if `half()` was called.
         self.register_buffer("in_fp32", torch.zeros(0))
 
@@ -161,6 +162,65 @@ class DeployedGeneration(Deployed):
         return self.traced.extend(input_ids, past_length, prompt_length, tensors)
 
 
+class TracedSeries(nn.Module):
+    """A model of series; nothing in it branches on the length."""
+
+    def __init__(self, model: nn.Module, has_time_features: bool) -> None:
+        super().__init__()
+        self.model = model
+        self.has_time_features = has_time_features
+
+    def outputs(
+        self, series: torch.Tensor, time_features: torch.Tensor
+    ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+        """The inputs of the model -> its outputs, and buckets from `stacked`.
+
+        A model without time features ignores them.
+        """
+        trace = new_trace()
+        outputs = self.model(series, time_features if self.has_time_features else None, trace)
+        return outputs, stacked(trace.computed)
+
+
+class DeployedSeries(nn.Module):
+    """The module in model.pt of a model of series; it has the methods of `Deployed`."""
+
+    def __init__(
+        self,
+        traced: torch.jit.ScriptModule,
+        longest: int,
+        has_time_features: bool,
+    ) -> None:
+        super().__init__()
+        self.traced = traced
+        self.longest = longest
+        self.has_time_features = has_time_features
+        self.register_buffer("in_fp32", torch.zeros(0))
+
+    def forward(
+        self, series: torch.Tensor, time_features: torch.Tensor | None = None
+    ) -> dict[str, torch.Tensor]:
+        """`[batch, length, channels]` and, for a model that takes them, `[batch, length + horizon,
+        features]`, both fp32 -> outputs by name."""
+        return self.probe(series, time_features)[0]
+
+    @torch.jit.export
+    def probe(
+        self, series: torch.Tensor, time_features: torch.Tensor | None = None
+    ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+        """The outputs, and buckets from `stacked`."""
+        length = series.size(1)
+        if length < 1 or length > self.longest:
+            raise ValueError(f"this model takes 1 to {self.longest} steps; got {length}")
+        if self.in_fp32.dtype != torch.float32:
+            raise ValueError("model.pt cannot be converted by half() or bfloat16(): export it anew")
+        if time_features is None:
+            if self.has_time_features:
+                raise ValueError("time_features are missing: give those of all steps")
+            time_features = series.new_zeros(0)
+        return self.traced.outputs(series, time_features)
+
+
 class Flat(nn.Module):
     """The model with a tuple of tensors as its result: outputs, then buckets from `stacked`."""
 
@@ -168,12 +228,10 @@ class Flat(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor
-    ) -> tuple[torch.Tensor, ...]:
-        """`[batch, length]` int64 each -> outputs, and buckets if the model has LSH layers."""
+    def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """The model's inputs -> its outputs, and buckets if it has LSH layers."""
         trace = new_trace()
-        outputs = self.model(input_ids, attention_mask, trace)
+        outputs = self.model(*inputs, source=trace)
         buckets = (stacked(trace.computed),) if trace.computed else ()
         return (*outputs.values(), *buckets)
 
@@ -188,8 +246,8 @@ class Bounded(Traced):
 
     def __init__(self, loaded: "LoadedModel", longest: int) -> None:
         super().__init__(loaded.model)
-        self.config = loaded.config
-        self.longest = loaded.config.padded_length(longest)
+        self.config = loaded.token_config
+        self.longest = self.config.padded_length(longest)
 
     def forward(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor

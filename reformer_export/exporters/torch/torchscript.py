@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from reformer_export.artifact import Artifact
 from reformer_export.artifact.manifest import TORCHSCRIPT, FormatRecord
-from reformer_export.artifact.signature import Signature, TensorSpec
+from reformer_export.artifact.signature import SeriesSignature, Signature, TensorSpec
 from reformer_export.errors import ExportError
-from reformer_export.exporters.base import ExportOptions, Format, Progress
+from reformer_export.exporters.base import ExportOptions, Format, Progress, example_inputs
 from reformer_export.exporters.pipeline import export
 from reformer_export.host.optional import installed_versions
 from reformer_export.source import DTYPES, decoder_modules, fused
@@ -97,7 +97,7 @@ def _write(
     model = loaded if options.ops == "portable" else fused(loaded)
     module = scripted(
         model.stored_as_fp16() if options.weights == "fp16" else model,
-        signature.max_length,
+        signature,
         portable=options.ops == "portable",
         with_past=options.with_past,
     )
@@ -113,44 +113,31 @@ FORMAT = Format(
     runtime="torchscript",
     package="torch",
     write=_write,
+    takes_series=True,
 )
 
 
 def scripted(
-    loaded: LoadedModel, longest: int, *, portable: bool, with_past: bool = False
+    loaded: LoadedModel, signature: Signature, *, portable: bool, with_past: bool = False
 ) -> torch.jit.ScriptModule:
-    """The model as TorchScript, for sequences of 1 to `longest` tokens; raises ExportError.
+    """The model as TorchScript, for sequences up to the signature's longest; raises ExportError.
 
     With `portable` it has none of our operators; otherwise they are nodes, `torch.ops.reformer`.
     With `with_past` it also generates.
     """
     import torch
 
-    from reformer_export.exporters.torch import modules
     from reformer_ops.core.torch_library import decomposed
 
-    config = loaded.config
-    # Several chunks, so that the trace does not fix a size that is constant only for one chunk.
-    ids = torch.zeros((2, 3 * config.chunk_multiple), dtype=torch.int64)
-    mask = torch.ones_like(ids, dtype=torch.bool)
-    dtype = loaded.dtype
-    example: dict[str, tuple[Any, ...]] = {
-        "hidden": (ids, mask),
-        "head": (torch.zeros((2, 5, config.output_size), dtype=dtype),),
-    }
     inlined = decomposed() if portable else contextlib.nullcontext()
     try:
         with warnings.catch_warnings(), torch.no_grad(), inlined:
             # The warnings: TorchScript is deprecated, and sizes of weights become constants.
             warnings.simplefilter("ignore")
-            if with_past:
-                example |= _generating_example(loaded, ids, mask)
-                traced = _traced(modules.TracedGeneration(loaded), example)
-                past = [tensor.past for tensor in decoder_modules(loaded)[2]]
-                deployed: nn.Module = modules.DeployedGeneration(traced, loaded, longest, past)
+            if isinstance(signature, SeriesSignature):
+                deployed = _of_series(loaded, signature)
             else:
-                traced = _traced(modules.Traced(loaded.model), example)
-                deployed = modules.Deployed(traced, loaded, longest)
+                deployed = _of_tokens(loaded, signature.max_length, with_past=with_past)
             module = torch.jit.script(deployed.eval())
     except RuntimeError as error:
         reason = str(error).strip().splitlines()
@@ -161,6 +148,40 @@ def scripted(
     for parameter in module.parameters():
         parameter.requires_grad_(False)
     return module
+
+
+def _of_tokens(loaded: LoadedModel, longest: int, *, with_past: bool) -> nn.Module:
+    import torch
+
+    from reformer_export.exporters.torch import modules
+
+    config = loaded.token_config
+    # Several chunks, so that the trace does not fix a size that is constant only for one chunk.
+    ids = torch.zeros((2, 3 * config.chunk_multiple), dtype=torch.int64)
+    mask = torch.ones_like(ids, dtype=torch.bool)
+    example: dict[str, tuple[Any, ...]] = {
+        "hidden": (ids, mask),
+        "head": (torch.zeros((2, 5, config.output_size), dtype=loaded.dtype),),
+    }
+    if not with_past:
+        traced = _traced(modules.Traced(loaded.model), example)
+        return modules.Deployed(traced, loaded, longest)
+    example |= _generating_example(loaded, ids, mask)
+    traced = _traced(modules.TracedGeneration(loaded), example)
+    past = [tensor.past for tensor in decoder_modules(loaded)[2]]
+    return modules.DeployedGeneration(traced, loaded, longest, past)
+
+
+def _of_series(loaded: LoadedModel, signature: SeriesSignature) -> nn.Module:
+    from reformer_export.exporters.torch import modules
+
+    given = example_inputs(loaded, signature)
+    has_time_features = len(given) == 2
+    traced = _traced(
+        modules.TracedSeries(loaded.model, has_time_features),
+        {"outputs": (given[0], given[-1])},
+    )
+    return modules.DeployedSeries(traced, signature.max_length, has_time_features)
 
 
 def _traced(module: torch.nn.Module, example: dict[str, tuple[Any, ...]]) -> torch.jit.ScriptModule:

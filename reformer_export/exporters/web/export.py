@@ -18,6 +18,7 @@ from reformer_export.artifact.manifest import (
     utc_now,
     write_manifest,
 )
+from reformer_export.artifact.signature import require_tokens
 from reformer_export.artifact.staging import stage
 from reformer_export.errors import ParityError, UsageError
 from reformer_export.exporters.base import Progress
@@ -90,6 +91,7 @@ def to_web(
     say = progress or (lambda message: None)
     say("checking the artifact")
     opened = Artifact.open(artifact)
+    require_tokens(opened.signature, "to-web")
     _check_model(opened)
     text = PageText.of(opened)
     package = find_package(None if onnxruntime_web is None else Path(onnxruntime_web))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reformer_export.artifact import Artifact
+from reformer_export.artifact.signature import require_tokens
 from reformer_export.errors import ExportError, InputError
 from reformer_export.host.optional import require
 from reformer_export.inference.text import open_codec
@@ -69,7 +70,7 @@ class Mapper:
         self._job = job
         # The hashes were compared when the job began.
         artifact = Artifact.open(job.artifact, check_hashes=False)
-        self._vocabulary = artifact.signature.vocab_size
+        self._vocabulary = require_tokens(artifact.signature, "map").vocab_size
         self._codec = open_codec(artifact, tokenizer=job.tokenizer)
         self._result = RESULTS[job.result](artifact, job.settings, self._codec)
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reformer_export.artifact import Artifact
-from reformer_export.artifact.signature import ATTENTION_MASK, INPUT_IDS, LOGITS
+from reformer_export.artifact.signature import ATTENTION_MASK, INPUT_IDS, LOGITS, require_tokens
 from reformer_export.errors import UsageError
 from reformer_export.generation.generator import open_generator
 from reformer_export.generation.sampling import Sampling
@@ -177,7 +177,8 @@ class BitsPerByte(_FromWindows):
         first = max(window.new - 1, 0)
         logs = log2_softmax(outputs[LOGITS][first:-1])
         bits = -np.take_along_axis(logs, window.tokens[first + 1 :, None], axis=1).sum()
-        return bits + (math.log2(self.artifact.signature.vocab_size) if not window.start else 0)
+        vocabulary = require_tokens(self.artifact.signature, "map").vocab_size
+        return bits + (math.log2(vocabulary) if not window.start else 0)
 
     def whole(self, parts: Sequence[Any], tokens: int, size: int) -> dict[str, Any]:
         """See the base class."""

@@ -17,6 +17,7 @@ from typing import Any
 from reformer_export import errors
 from reformer_export.artifact import Artifact
 from reformer_export.artifact.manifest import MANIFEST, FileRecord
+from reformer_export.artifact.signature import require_tokens
 from reformer_export.errors import ReformerError, RuntimeUnavailableError, UsageError
 from reformer_export.generation.sampling import Sampling
 from reformer_export.host.machine import usable_cores
@@ -147,6 +148,7 @@ def map_corpus(
     say = progress or (lambda message: None)
     say("checking the artifact")
     opened = Artifact.open(Path(artifact))
+    require_tokens(opened.signature, "map")
     name = choose_result(opened, result)
     codec = open_codec(opened, tokenizer=tokenizer)
     count = workers or (1 if local else None)

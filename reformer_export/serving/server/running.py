@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reformer_export.artifact import Artifact
+from reformer_export.artifact.signature import require_tokens
 from reformer_export.errors import InputError, UsageError
 from reformer_export.host.machine import usable_cores
 from reformer_export.host.optional import installed, installed_version, require
@@ -100,6 +101,7 @@ def serve_artifact(
     say = progress or (lambda message: None)
     say("checking the artifact")
     opened = Artifact.open(Path(artifact))
+    require_tokens(opened.signature, "serve")
     name = opened.path.name if name is None else name
     if not name or "/" in name:
         raise UsageError(f"--name {name!r}: it is a part of URLs, so give a name without '/'")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reformer_export.artifact.signature import ATTENTION_MASK, INPUT_IDS, Signature
+from reformer_export.artifact.signature import ATTENTION_MASK, Signature
 from reformer_export.errors import UsageError
 from reformer_export.runtimes.base import Arrays
 
@@ -19,7 +19,7 @@ _BATCHES = (1, 3)
 
 @dataclass(frozen=True)
 class ParityInput:
-    """One call: random tokens and a mask."""
+    """One call: random inputs, perhaps with a mask."""
 
     length: int
     batch: int
@@ -31,26 +31,26 @@ class ParityInput:
 def choose_sizes(
     lengths: Sequence[int] | None,
     batches: Sequence[int] | None,
-    chunk_lengths: Sequence[int],
+    changing_lengths: Sequence[int],
     multiple: int,
     max_length: int,
 ) -> list[tuple[int, int]]:
     """The (length, batch) pairs to try: the user's, or lengths at which the computation changes.
 
-    By default these are 1, each chunk length and one more, `multiple` (the padding goes up to its
-    multiples) and one more, 2 times `multiple` and 5 more, and 8 times `multiple`. Rows of a batch
-    are independent, so a batch of several is tried at two lengths only: one without padding and
-    one with.
+    By default these are 1, each of `changing_lengths` and one more, `multiple` (the padding goes up
+    to its multiples) and one more, 2 times `multiple` and 5 more, and 8 times `multiple`. Rows of a
+    batch are independent, so a batch of several is tried at two lengths only: one without padding
+    and one with.
     """
     if lengths:
         return [(length, batch) for length in lengths for batch in batches or _BATCHES]
     chosen = {1, multiple, multiple + 1, 2 * multiple + 5, 8 * multiple}
-    for chunk_length in chunk_lengths:
-        chosen |= {chunk_length, chunk_length + 1}
+    for length in changing_lengths:
+        chosen |= {length, length + 1}
     # A model whose maximum length is below `multiple` is tried at its maximum length.
     chosen = {length for length in chosen if length <= max_length} | {min(multiple, max_length)}
     last = max(chosen)
-    several = {min(min(chunk_lengths), last), min(multiple + 1, last)}
+    several = {min(min(changing_lengths), last), min(multiple + 1, last)}
     sizes = []
     for length in sorted(chosen):
         usual = _BATCHES if length in several else _BATCHES[:1]
@@ -66,10 +66,7 @@ def parity_inputs(signature: Signature, sizes: Sequence[tuple[int, int]]) -> Ite
     """
     for length, batch in sizes:
         if not signature.min_length <= length <= signature.max_length:
-            raise UsageError(
-                f"--lengths {length}: this model takes {signature.min_length} to "
-                f"{signature.max_length} tokens"
-            )
+            raise UsageError(f"--lengths {length}: this model takes {signature.lengths}")
         if batch < 1:
             raise UsageError(f"--batch {batch}: a batch has at least one sequence")
     for length, batch in sizes:
@@ -79,12 +76,9 @@ def parity_inputs(signature: Signature, sizes: Sequence[tuple[int, int]]) -> Ite
 
 def _parity_input(signature: Signature, length: int, batch: int, seed: int) -> ParityInput:
     rng = np.random.default_rng((seed, batch, length))
-    ids = rng.integers(0, signature.vocab_size, (batch, length))
-    sizes = rng.integers(1, length + 1, batch)
-    sizes[0] = length
-    mask = (np.arange(length) < sizes[:, None]).astype(np.int64)
-    inputs = signature.check({INPUT_IDS: ids, ATTENTION_MASK: mask})
-    return ParityInput(length, batch, seed, bool((mask == 0).any()), inputs)
+    inputs = signature.check(signature.random_inputs(rng, batch, length))
+    masked = ATTENTION_MASK in inputs and not inputs[ATTENTION_MASK].all()
+    return ParityInput(length, batch, seed, bool(masked), inputs)
 
 
 @contextlib.contextmanager

@@ -27,8 +27,6 @@ from reformer_export.verification.parity.report import (
 from reformer_export.verification.parity.saved_io import save_io
 from reformer_ops.core.native import Choice
 
-_LENGTH_WITHOUT_CHUNKS = 64
-
 if TYPE_CHECKING:
     from reformer_export.source import LoadedModel
 
@@ -141,11 +139,8 @@ def sizes_to_try(
     batches: Sequence[int] | None,
 ) -> list[tuple[int, int]]:
     """The (length, batch) pairs to compare: the user's, or those of `choose_sizes`."""
-    config = loaded.config
-    longest = artifact.signature.max_length
-    # Full layers compute alike at every length: one is enough.
-    chunk_lengths = config.chunk_lengths or [_LENGTH_WITHOUT_CHUNKS]
-    return choose_sizes(lengths, batches, chunk_lengths, config.chunk_multiple, longest)
+    config, longest = loaded.config, artifact.signature.max_length
+    return choose_sizes(lengths, batches, config.changing_lengths, config.chunk_multiple, longest)
 
 
 def _references(

@@ -9,10 +9,11 @@ from typing import Final
 from reformer_models.checkpoints.sources.base import Described, Source
 from reformer_models.checkpoints.sources.huggingface import HUGGINGFACE
 from reformer_models.checkpoints.sources.lucidrains import LUCIDRAINS
+from reformer_models.checkpoints.sources.time_series_library import TIME_SERIES_LIBRARY
 from reformer_models.checkpoints.sources.trax import TRAX
 from reformer_models.errors import CheckpointError, ConfigError
 
-SOURCES: Final[tuple[Source, ...]] = (HUGGINGFACE, LUCIDRAINS, TRAX)
+SOURCES: Final[tuple[Source, ...]] = (HUGGINGFACE, LUCIDRAINS, TRAX, TIME_SERIES_LIBRARY)
 
 AUTO: Final = "auto"
 """The choice of the source by the configuration file."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from reformer_models.checkpoints.layout import WEIGHT_FILES
-from reformer_models.config import ReformerConfig
+from reformer_models.config import ReformerConfig, TimeSeriesConfig
 
 if TYPE_CHECKING:
     import torch
@@ -21,13 +21,15 @@ class Described:
 
     Attributes:
         config: The configuration of our model.
-        architecture: Hugging Face's class for the same task; None if the file does not say it.
+        architecture: Hugging Face's class for the same task, or our name if it has none; None if
+            the file does not say it.
         translated: Gives the tensors of the files the names and values that Hugging Face's model
-            would have. It raises `CheckpointError` if they do not fit the configuration.
+            would have, or our model if there is no such class. It raises `CheckpointError` if they
+            do not fit the configuration.
         notes: Sentences for the user: what was recognised and what was chosen.
     """
 
-    config: ReformerConfig
+    config: ReformerConfig | TimeSeriesConfig
     architecture: str | None
     translated: Callable[[Tensors], Tensors]
     notes: tuple[str, ...] = ()
