@@ -157,6 +157,12 @@ def library(path: Path | None = None) -> ctypes.CDLL:
         getattr(loaded, f"reformer_{name}").argtypes = [pointer]
     size = ctypes.c_int64
     loaded.reformer_run.argtypes = [pointer, pointer, pointer, size, size, ctypes.POINTER(pointer)]
+    loaded.reformer_run_tensors.argtypes = [
+        pointer,
+        ctypes.POINTER(Tensor),
+        ctypes.c_size_t,
+        ctypes.POINTER(pointer),
+    ]
     loaded.reformer_output.argtypes = [pointer, ctypes.c_size_t, ctypes.POINTER(Tensor)]
     loaded.reformer_check.argtypes = [ctypes.c_char_p]
     return loaded

@@ -87,7 +87,7 @@ def test_bench(artifact: Artifact) -> None:
         (["a", "--tokenizer", "words"], "--tokenizer takes one of auto, bytes; got 'words'"),
         (["a", "-5"], "'5' does not exist"),
         (["a", "--", "--text"], "one ARTIFACT is expected; got also '--text'"),
-        (["a"], "give exactly one of --input-ids, --text and --text-file"),
+        (["a"], "give exactly one of --input-ids, --text, --text-file and --series"),
         (["a", "--text", "x", "--text-file", "y"], "give exactly one of"),
         (["a", "--text", "x", "--attention-mask", "y"], "a text has no padding"),
         (["a", "--text", "x", "--output", "y"], "--output y: name a .npz file"),

@@ -179,6 +179,34 @@ reformer_status reformer_run(const reformer_session* session, const int64_t* inp
   });
 }
 
+reformer_status reformer_run_tensors(const reformer_session* session, const reformer_tensor* inputs,
+                                     size_t count, reformer_outputs** outputs) {
+  return guarded([&] {
+    require(session, "session");
+    require(inputs, "inputs");
+    require(outputs, "outputs");
+    *outputs = nullptr;
+    reformer::NamedTensors given;
+    for (size_t i = 0; i < count; ++i) {
+      const reformer_tensor& input = inputs[i];
+      require(input.name, "the name of an input");
+      require(input.data, input.name);
+      require(input.shape, "the shape of an input");
+      if (input.dtype > REFORMER_FLOAT64)
+        reformer::fail(reformer::ErrorKind::usage, input.name, " has no known dtype");
+      const reformer::Shape shape(input.shape, input.shape + input.rank);
+      const reformer::Tensor tensor(
+          static_cast<reformer::DType>(input.dtype), shape,
+          std::shared_ptr<void>(const_cast<void*>(input.data), [](void*) {}));
+      if (tensor.bytes() != input.bytes)
+        reformer::fail(reformer::ErrorKind::usage, input.name, " has ", std::to_string(input.bytes),
+                       " bytes, and its shape needs ", std::to_string(tensor.bytes()));
+      given.emplace_back(input.name, tensor);
+    }
+    *outputs = new reformer_outputs{session->session.run(given)};
+  });
+}
+
 size_t reformer_output_count(const reformer_outputs* outputs) {
   return outputs == nullptr ? 0 : outputs->tensors.size();
 }

@@ -58,6 +58,8 @@ Fields::Fields(const json& object, std::string where) : object_(&object), where_
   if (!object.is_object()) mismatch(where_, "an object", object);
 }
 
+bool Fields::has(const std::string& key) const { return object_->contains(key); }
+
 const json& Fields::value(const std::string& key) const {
   const auto found = object_->find(key);
   if (found == object_->end())

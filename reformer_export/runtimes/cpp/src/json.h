@@ -19,6 +19,7 @@ class Fields {
   Fields(const nlohmann::json& object, std::string where);
 
   const std::string& where() const noexcept { return where_; }
+  bool has(const std::string& key) const;
   const nlohmann::json& value(const std::string& key) const;
   std::string text(const std::string& key) const;
   std::int64_t integer(const std::string& key, std::int64_t minimum = INT64_MIN) const;

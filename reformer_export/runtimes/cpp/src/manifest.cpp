@@ -5,6 +5,7 @@
 
 #include "files.h"
 #include "messages.h"
+#include "series_signature.h"
 
 namespace reformer {
 namespace {
@@ -70,6 +71,42 @@ std::string describe(const TensorSpec& spec) {
   return spec.name + ": " + dtype_name(spec.dtype) + " [" + joined(axes) + "]";
 }
 
+bool takes_tokens(const Signature& signature) {
+  std::set<std::string> names;
+  for (const TensorSpec& spec : signature.inputs) {
+    if (spec.dtype != DType::int64 || spec.axes.size() != 2) return false;
+    names.insert(spec.name);
+  }
+  return signature.inputs.size() == 2 &&
+         names == std::set<std::string>{"input_ids", "attention_mask"};
+}
+
+bool takes_series(const Signature& signature) {
+  const char* const names[] = {kSeries, kTimeFeatures};
+  const std::size_t count = signature.inputs.size();
+  if (count < 1 || count > 2) return false;
+  for (std::size_t i = 0; i < count; ++i) {
+    const TensorSpec& spec = signature.inputs[i];
+    if (spec.name != names[i] || spec.dtype != DType::float32 || spec.axes.size() != 3 ||
+        spec.axes.back().index() != 1)
+      return false;
+  }
+  const std::size_t tables = signature.time_tables.size();
+  return tables == 0 || (count == 2 && std::get<std::int64_t>(signature.inputs[1].axes.back()) ==
+                                           static_cast<std::int64_t>(tables));
+}
+
+void read_series(const Fields& fields, Signature& signature) {
+  signature.kind = SignatureKind::series;
+  signature.horizon = fields.integer("horizon", 0);
+  for (const json& size : fields.sequence("time_tables")) {
+    if (!size.is_number_unsigned() || size.get<std::uint64_t>() - 1 >= INT64_MAX)
+      fail(ErrorKind::artifact, fields.where(), ".time_tables must hold positive sizes, found ",
+           spelled(size));
+    signature.time_tables.push_back(size.get<std::int64_t>());
+  }
+}
+
 }  // namespace
 
 json read_document(const fs::path& path) {
@@ -99,25 +136,30 @@ std::map<std::string, FileRecord> files_from(const Fields& fields) {
 
 Signature signature_from(const Fields& fields) {
   Signature signature{};
-  std::set<std::string> names;
   std::vector<std::string> found;
-  bool sound = true;
-  for (const Fields& input : fields.children("inputs")) {
-    const TensorSpec& spec = signature.inputs.emplace_back(tensor_from(input));
-    sound &= spec.dtype == DType::int64 && spec.axes.size() == 2;
-    names.insert(spec.name);
-    found.push_back(describe(spec));
-  }
-  if (!sound || found.size() != 2 || names != std::set<std::string>{"input_ids", "attention_mask"})
-    fail(ErrorKind::artifact, fields.where(),
-         ".inputs must be input_ids and attention_mask, int64 [batch, sequence], found ",
+  for (const Fields& input : fields.children("inputs"))
+    found.push_back(describe(signature.inputs.emplace_back(tensor_from(input))));
+  // Earlier releases wrote no kind: all their models take tokens.
+  const std::string kind = fields.has("kind") ? fields.text("kind") : "tokens";
+  if (kind == "series")
+    read_series(fields, signature);
+  else if (kind != "tokens")
+    fail(ErrorKind::artifact, fields.where(), ".kind must be one of tokens, series, found ",
+         in_quotes(kind), ": use a later release");
+  const std::string wanted = kind == "tokens"
+                                 ? "input_ids and attention_mask, int64 [batch, sequence]"
+                                 : "series, float32 [batch, sequence, channels], and perhaps "
+                                   "time_features, float32 [batch, sequence + " +
+                                       std::to_string(signature.horizon) + ", features]";
+  if (!(kind == "tokens" ? takes_tokens(signature) : takes_series(signature)))
+    fail(ErrorKind::artifact, fields.where(), ".inputs must be ", wanted, ", found ",
          found.empty() ? "none" : joined(found, "; "));
   for (const Fields& output : fields.children("outputs"))
     signature.outputs.push_back(tensor_from(output));
   if (signature.outputs.empty())
     fail(ErrorKind::artifact, fields.where(), ".outputs is empty: export the model again");
   signature.min_length = fields.integer("min_length", 1);
-  signature.vocab_size = fields.integer("vocab_size", 1);
+  if (kind == "tokens") signature.vocab_size = fields.integer("vocab_size", 1);
   signature.max_length = fields.integer("max_length", signature.min_length);
   return signature;
 }

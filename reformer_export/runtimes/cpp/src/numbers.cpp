@@ -33,9 +33,26 @@ double number_at(const Tensor& tensor, std::size_t index) {
       std::memcpy(&value, &bits, sizeof value);
       return value;
     }
-    default:
-      return NAN;
+    case DType::int8:
+      return tensor.data<std::int8_t>()[index];
+    case DType::int16:
+      return tensor.data<std::int16_t>()[index];
+    case DType::int32:
+      return tensor.data<std::int32_t>()[index];
+    case DType::int64:
+      return static_cast<double>(tensor.data<std::int64_t>()[index]);
+    case DType::uint8:
+      return tensor.data<std::uint8_t>()[index];
+    case DType::uint16:
+      return tensor.data<std::uint16_t>()[index];
+    case DType::uint32:
+      return tensor.data<std::uint32_t>()[index];
+    case DType::uint64:
+      return static_cast<double>(tensor.data<std::uint64_t>()[index]);
+    case DType::boolean:
+      break;
   }
+  return NAN;
 }
 
 }  // namespace reformer

@@ -1,4 +1,4 @@
-// Reads numbers of a tensor of any floating-point type.
+// Reads numbers of a tensor of any type.
 #pragma once
 
 #include <cstddef>
@@ -7,7 +7,7 @@
 
 namespace reformer {
 
-// The number at `index` in memory order; NaN if the tensor holds no floating-point numbers.
+// The number at `index` in memory order; NaN if the tensor holds booleans.
 double number_at(const Tensor& tensor, std::size_t index);
 
 }  // namespace reformer

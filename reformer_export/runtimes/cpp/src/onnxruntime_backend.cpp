@@ -14,7 +14,7 @@ class OnnxRuntimeBackend : public Backend {
   OnnxRuntimeBackend(const Artifact& artifact, const Options& options,
                      std::vector<std::string>& notes)
       : opener_(artifact, kOnnxFormat, options, notes),
-        outputs_(artifact.signature().outputs),
+        signature_(artifact.signature()),
         session_(opener_.open(artifact.manifest().formats.at(kOnnxFormat).file())) {
     description = opener_.description();
   }
@@ -27,26 +27,26 @@ class OnnxRuntimeBackend : public Backend {
         input_names.push_back(name.c_str());
         feeds.push_back(opener_.value_of(tensor));
       }
-      for (const TensorSpec& spec : outputs_) output_names.push_back(spec.name.c_str());
+      for (const TensorSpec& spec : signature_.outputs) output_names.push_back(spec.name.c_str());
       // Ort::Session::Run is not const, but threads may call it at the same time.
       auto results = const_cast<Ort::Session&>(session_).Run(
           Ort::RunOptions{nullptr}, input_names.data(), feeds.data(), feeds.size(),
           output_names.data(), output_names.size());
       NamedTensors outputs;
-      for (std::size_t i = 0; i < results.size(); ++i)
-        outputs.emplace_back(outputs_[i].name, tensor_from(std::move(results[i]), outputs_[i]));
+      for (std::size_t i = 0; i < results.size(); ++i) {
+        const TensorSpec& spec = signature_.outputs[i];
+        outputs.emplace_back(spec.name, tensor_from(std::move(results[i]), spec));
+      }
       return outputs;
     } catch (const Ort::Exception& error) {
-      std::vector<std::string> sizes;
-      for (std::int64_t axis : inputs.front().second.shape()) sizes.push_back(std::to_string(axis));
-      fail(ErrorKind::inference, "onnxruntime failed on ", joined(sizes, " x "),
-           " tokens: ", one_line(error.what()));
+      fail(ErrorKind::inference, "onnxruntime failed on ", signature_.extent(inputs), ": ",
+           one_line(error.what()));
     }
   }
 
  private:
   const OnnxRuntimeOpener opener_;
-  const std::vector<TensorSpec> outputs_;
+  const Signature signature_;
   Ort::Session session_;
 };
 

@@ -3,6 +3,7 @@
 
 #include "messages.h"
 #include "reformer/artifact.h"
+#include "series_signature.h"
 
 namespace reformer {
 namespace {
@@ -108,6 +109,18 @@ Tensor checked_mask(const Tensor* given, const Shape& shape) {
   return mask;
 }
 
+NamedTensors checked_tokens(const Signature& signature, const NamedTensors& given) {
+  const Tensor* found = find(given, kInputIds);
+  if (found == nullptr)
+    fail(ErrorKind::input, kInputIds, " is missing: give the token ids as [batch, sequence]");
+  const Tensor ids = checked_ids(signature, *found);
+  const Tensor mask = checked_mask(find(given, kAttentionMask), ids.shape());
+  NamedTensors all;
+  for (const TensorSpec& spec : signature.inputs)
+    all.emplace_back(spec.name, spec.name == kInputIds ? ids : mask);
+  return all;
+}
+
 }  // namespace
 
 NamedTensors Signature::check(const NamedTensors& given) const {
@@ -117,14 +130,18 @@ NamedTensors Signature::check(const NamedTensors& given) const {
     if (std::find(known.begin(), known.end(), name) == known.end())
       fail(ErrorKind::input, "the model has no input ", in_quotes(name), ": it takes ",
            joined(known));
-  const Tensor* ids = find(given, kInputIds);
-  if (ids == nullptr)
-    fail(ErrorKind::input, kInputIds, " is missing: give the token ids as [batch, sequence]");
-  const Tensor checked = checked_ids(*this, *ids);
-  const Tensor mask = checked_mask(find(given, kAttentionMask), checked.shape());
-  NamedTensors all;
-  for (const std::string& name : known) all.emplace_back(name, name == kInputIds ? checked : mask);
-  return all;
+  return kind == SignatureKind::tokens ? checked_tokens(*this, given)
+                                       : checked_series(*this, given);
+}
+
+std::string Signature::extent(const NamedTensors& checked) const {
+  // In both kinds the first axes of the first input are the batch and the sequence.
+  const Shape& shape = checked.front().second.shape();
+  return std::to_string(shape[0]) + " x " + std::to_string(shape[1]) + " " + unit();
+}
+
+const char* Signature::unit() const noexcept {
+  return kind == SignatureKind::tokens ? "tokens" : "steps";
 }
 
 }  // namespace reformer

@@ -29,6 +29,17 @@ std::shared_ptr<void> zeros(std::size_t bytes) {
   return {memory, std::free};
 }
 
+// A tensor that keeps the values.
+template <typename T>
+Tensor owning(DType dtype, Shape shape, std::vector<T> values) {
+  auto kept = std::make_shared<std::vector<T>>(std::move(values));
+  Tensor tensor(dtype, std::move(shape), std::shared_ptr<void>(kept, kept->data()));
+  if (tensor.size() != kept->size())
+    fail(ErrorKind::input, "a tensor of shape ", listed(tensor.shape()), " takes ",
+         std::to_string(tensor.size()), " values; got ", std::to_string(kept->size()));
+  return tensor;
+}
+
 }  // namespace
 
 const char* dtype_name(DType dtype) noexcept {
@@ -117,12 +128,11 @@ Tensor::Tensor(DType dtype, Shape shape, std::shared_ptr<void> memory)
       memory_(std::move(memory)) {}
 
 Tensor Tensor::of(Shape shape, std::vector<std::int64_t> values) {
-  auto kept = std::make_shared<std::vector<std::int64_t>>(std::move(values));
-  Tensor tensor(DType::int64, std::move(shape), std::shared_ptr<void>(kept, kept->data()));
-  if (tensor.size() != kept->size())
-    fail(ErrorKind::input, "a tensor of shape ", listed(tensor.shape()), " takes ",
-         std::to_string(tensor.size()), " values; got ", std::to_string(kept->size()));
-  return tensor;
+  return owning(DType::int64, std::move(shape), std::move(values));
+}
+
+Tensor Tensor::of(Shape shape, std::vector<float> values) {
+  return owning(DType::float32, std::move(shape), std::move(values));
 }
 
 void Tensor::check_type(bool holds) const {

@@ -78,7 +78,7 @@ Tensor tensor_from(const at::Tensor& given, const TensorSpec& spec) {
 class TorchScriptBackend : public Backend {
  public:
   TorchScriptBackend(const Artifact& artifact, const Options& options)
-      : outputs_(artifact.signature().outputs) {
+      : signature_(artifact.signature()) {
     const std::string operators = prepare_operators(artifact, options);
     const auto path = artifact.file(artifact.manifest().formats.at(kFormat).file());
     try {
@@ -97,25 +97,23 @@ class TorchScriptBackend : public Backend {
     const c10::InferenceMode guard;
     try {
       std::vector<c10::IValue> arguments;
-      for (const char* name : {"input_ids", "attention_mask"}) {
-        const Tensor& tensor = *find(inputs, name);
+      for (const TensorSpec& spec : signature_.inputs) {
+        const Tensor& tensor = *find(inputs, spec.name);
         // The API takes a non-const pointer, although torch only reads inputs.
-        arguments.emplace_back(
-            at::from_blob(const_cast<void*>(tensor.raw()), tensor.shape(), at::kLong));
+        arguments.emplace_back(at::from_blob(const_cast<void*>(tensor.raw()), tensor.shape(),
+                                             scalar_type(tensor.dtype())));
       }
       torch::jit::Module module = module_;  // forward() is not const; copies share the model
       const auto results = module.forward(std::move(arguments)).toGenericDict();
       NamedTensors outputs;
-      for (const TensorSpec& spec : outputs_)
+      for (const TensorSpec& spec : signature_.outputs)
         outputs.emplace_back(spec.name, tensor_from(results.at(spec.name).toTensor(), spec));
       return outputs;
     } catch (const Error&) {
       throw;
     } catch (const std::exception& error) {
-      std::vector<std::string> sizes;
-      for (std::int64_t axis : inputs.front().second.shape()) sizes.push_back(std::to_string(axis));
-      fail(ErrorKind::inference, "torchscript failed on ", joined(sizes, " x "),
-           " tokens: ", first_line(error));
+      fail(ErrorKind::inference, "torchscript failed on ", signature_.extent(inputs), ": ",
+           first_line(error));
     }
   }
 
@@ -126,7 +124,7 @@ class TorchScriptBackend : public Backend {
     return one_line(text.substr(0, text.find('\n')));
   }
 
-  const std::vector<TensorSpec> outputs_;
+  const Signature signature_;
   torch::jit::Module module_;
 };
 

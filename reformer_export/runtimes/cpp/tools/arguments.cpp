@@ -26,13 +26,16 @@ cxxopts::Options declared_options(Arguments& a, Texts& texts) {
   using cxxopts::value;
   cxxopts::Options declared("reformer-run",
                             "Run ARTIFACT once and show its outputs, or continue the input.\n"
-                            "Give one of --input-ids, --text and --text-file.");
+                            "Give one of --input-ids, --text, --text-file and --series.");
   declared.custom_help("[OPTIONS] ARTIFACT").set_width(100);
   auto add = declared.add_options();
   add("input-ids", "Token ids, [batch,] length.", value(a.input_ids), "FILE.npy");
   add("attention-mask", "1 for a token, 0 for padding.", value(a.attention_mask), "FILE.npy");
   add("text", "A text to encode.", value(a.text), "TEXT");
   add("text-file", "A file with the text.", value(a.text_file), "FILE");
+  add("series", "Numbers, [[batch,] length,] channels.", value(a.series), "FILE.npy");
+  add("time-features", "With --series: the times of all steps.", value(a.time_features),
+      "FILE.npy");
   add("tokenizer", "auto: bytes, if the model has no tokenizer; bytes: always bytes.",
       value(a.tokenizer), "auto|bytes");
   add("runtime", "auto: the fastest runtime that works here.", value(a.options.runtime), "NAME");

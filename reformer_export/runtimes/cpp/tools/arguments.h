@@ -12,7 +12,8 @@ namespace reformer {
 
 struct Arguments {
   std::string artifact;
-  std::optional<std::string> input_ids, attention_mask, text, text_file, output;
+  std::optional<std::string> input_ids, attention_mask, text, text_file, series, time_features,
+      output;
   std::string tokenizer = "auto";
   Options options;
   int bench = 0;

@@ -35,18 +35,31 @@ std::string read_text(const fs::path& path) {
 
 void check_files(const Arguments& arguments, const char* suffix) {
   if (arguments.input_ids.has_value() + arguments.text.has_value() +
-          arguments.text_file.has_value() !=
+          arguments.text_file.has_value() + arguments.series.has_value() !=
       1)
-    fail(ErrorKind::usage, "give exactly one of --input-ids, --text and --text-file");
+    fail(ErrorKind::usage, "give exactly one of --input-ids, --text, --text-file and --series");
   if (arguments.attention_mask && !arguments.input_ids)
     fail(ErrorKind::usage, "--attention-mask goes with --input-ids: a text has no padding");
+  if (arguments.time_features && !arguments.series)
+    fail(ErrorKind::usage, "--time-features goes with --series");
   if (arguments.output) check_destination(*arguments.output, suffix);
 }
 
 Inputs read_inputs(const Arguments& arguments, const Artifact& artifact) {
   std::optional<ByteCodec> codec;
   NamedTensors inputs;
-  if (arguments.input_ids) {
+  const bool of_series = artifact.signature().kind == SignatureKind::series;
+  if (of_series && !arguments.series)
+    fail(ErrorKind::usage, artifact.path().string(), " takes series of numbers: give --series");
+  if (!of_series && arguments.series)
+    fail(ErrorKind::usage, artifact.path().string(),
+         " takes tokens: give --input-ids, --text or --text-file");
+  if (of_series) {
+    inputs.emplace_back("series", read_series_npy(*arguments.series, "series"));
+    if (arguments.time_features)
+      inputs.emplace_back("time_features",
+                          read_series_npy(*arguments.time_features, "time_features"));
+  } else if (arguments.input_ids) {
     inputs.emplace_back("input_ids", read_npy(*arguments.input_ids, "input_ids"));
     if (arguments.attention_mask)
       inputs.emplace_back("attention_mask", read_npy(*arguments.attention_mask, "attention_mask"));

@@ -126,19 +126,40 @@ void swap_bytes(char* data, std::size_t count, std::size_t width) {
   for (std::size_t i = 0; i < count; ++i) std::reverse(data + i * width, data + (i + 1) * width);
 }
 
-Tensor transposed(const Tensor& given, const Shape& shape) {
+// The numbers of an array in Fortran's order, in C's order.
+Tensor in_c_order(const Tensor& given) {
+  const Shape& shape = given.shape();
   Tensor tensor(given.dtype(), shape);
   const std::size_t width = dtype_size(given.dtype());
-  const auto rows = static_cast<std::size_t>(shape[0]),
-             columns = static_cast<std::size_t>(shape[1]);
-  for (std::size_t row = 0; row < rows; ++row)
-    for (std::size_t column = 0; column < columns; ++column)
-      std::memcpy(static_cast<char*>(tensor.raw()) + (row * columns + column) * width,
-                  static_cast<const char*>(given.raw()) + (column * rows + row) * width, width);
+  for (std::size_t i = 0; i < tensor.size(); ++i) {
+    std::size_t rest = i, from = 0, stride = tensor.size();
+    for (std::size_t axis = shape.size(); axis-- > 0;) {
+      const auto size = static_cast<std::size_t>(shape[axis]);
+      stride /= size;
+      from += rest % size * stride;
+      rest /= size;
+    }
+    std::memcpy(static_cast<char*>(tensor.raw()) + i * width,
+                static_cast<const char*>(given.raw()) + from * width, width);
+  }
   return tensor;
 }
 
-Tensor read(const fs::path& path, const std::string& name) {
+// The shape of token ids, [batch, length]; nothing if the file's shape is not one of them.
+std::optional<Shape> of_tokens(Shape shape) {
+  if (shape.size() == 1) shape.insert(shape.begin(), 1);
+  return shape.size() == 2 ? std::optional(shape) : std::nullopt;
+}
+
+// The shape of series, [batch, length, channels].
+std::optional<Shape> of_series(Shape shape) {
+  if (shape.size() == 1) shape.push_back(1);
+  if (shape.size() == 2) shape.insert(shape.begin(), 1);
+  return shape.size() == 3 ? std::optional(shape) : std::nullopt;
+}
+
+Tensor read(const fs::path& path, const std::string& name, std::optional<Shape> (*full)(Shape),
+            const char* shapes) {
   std::ifstream file(path, std::ios::binary);
   if (!file) {
     const int error = errno;
@@ -162,28 +183,42 @@ Tensor read(const fs::path& path, const std::string& name) {
 
   const Header header(text);
   const DType dtype = dtype_of(*header.descr);
-  Shape shape = *header.shape;
-  if (shape.size() != 1 && shape.size() != 2)
-    fail(ErrorKind::input, path.string(), " has shape ", listed(shape), "; ", name,
-         " must be [length] or [batch, length]");
-  if (shape.size() == 1) shape.insert(shape.begin(), 1);
+  const std::optional<Shape> shape = full(*header.shape);
+  if (!shape)
+    fail(ErrorKind::input, path.string(), " has shape ", listed(*header.shape), "; ", name,
+         " must be ", shapes);
 
   const auto data_start = static_cast<std::uint64_t>(file.tellg());
   const std::uint64_t held = fs::file_size(path) - data_start;
   std::uint64_t needed = dtype_size(dtype);
   bool huge = false;
-  for (std::int64_t axis : shape)
+  for (std::int64_t axis : *shape)
     huge |= __builtin_mul_overflow(needed, static_cast<std::uint64_t>(axis), &needed);
   if (huge || needed > held)
     throw Malformed{"it holds " + std::to_string(held) + " bytes of " + listed(*header.shape) +
                     " numbers"};
-  const bool fortran = *header.fortran_order && header.shape->size() == 2;
-  Tensor tensor(dtype, fortran ? Shape{shape[1], shape[0]} : shape);
+  Tensor tensor(dtype, *shape);
   file.read(static_cast<char*>(tensor.raw()), static_cast<std::streamsize>(tensor.bytes()));
   if (!file) throw Malformed{"it is cut off"};
   if (header.descr->front() == '>')
     swap_bytes(static_cast<char*>(tensor.raw()), tensor.size(), dtype_size(dtype));
-  return fortran ? transposed(tensor, shape) : tensor;
+  return *header.fortran_order ? in_c_order(tensor) : tensor;
+}
+
+// The result of `reading`, whose errors become Error (input).
+template <typename Reading>
+Tensor checked(const fs::path& path, const char* kind, Reading&& reading) {
+  std::error_code error;
+  if (fs::is_directory(path, error))
+    fail(ErrorKind::input, "cannot read ", path.string(), ": ", reason_of(EISDIR));
+  try {
+    return reading();
+  } catch (const Malformed& malformed) {
+    fail(ErrorKind::input, path.string(), " does not hold an array of numbers (", malformed.reason,
+         "): write it with numpy.save from ", kind);
+  } catch (const fs::filesystem_error& problem) {
+    fail(ErrorKind::input, "cannot read ", path.string(), ": ", reason_of(problem.code().value()));
+  }
 }
 
 const char* descr_of(DType dtype) {
@@ -319,17 +354,14 @@ class Zip {
 }  // namespace
 
 Tensor read_npy(const fs::path& path, const std::string& name) {
-  std::error_code error;
-  if (fs::is_directory(path, error))
-    fail(ErrorKind::input, "cannot read ", path.string(), ": ", reason_of(EISDIR));
-  try {
-    return read(path, name);
-  } catch (const Malformed& malformed) {
-    fail(ErrorKind::input, path.string(), " does not hold an array of numbers (", malformed.reason,
-         "): write it with numpy.save from an integer array");
-  } catch (const fs::filesystem_error& problem) {
-    fail(ErrorKind::input, "cannot read ", path.string(), ": ", reason_of(problem.code().value()));
-  }
+  return checked(path, "an integer array",
+                 [&] { return read(path, name, of_tokens, "[length] or [batch, length]"); });
+}
+
+Tensor read_series_npy(const fs::path& path, const std::string& name) {
+  return checked(path, "an array of numbers", [&] {
+    return read(path, name, of_series, "[length], [length, channels] or [batch, length, channels]");
+  });
 }
 
 void write_npy(std::FILE* file, const Tensor& tensor) {

@@ -14,6 +14,10 @@ namespace reformer {
 // header claims. Throws Error (input).
 Tensor read_npy(const std::filesystem::path& path, const std::string& name);
 
+// Reads input `name` from a .npy file with shape [length], [length, channels] or [batch, length,
+// channels]; the result is [batch, length, channels]. Otherwise like read_npy.
+Tensor read_series_npy(const std::filesystem::path& path, const std::string& name);
+
 // Writes one array, like numpy.save. Throws std::system_error.
 void write_npy(std::FILE* file, const Tensor& tensor);
 

@@ -35,19 +35,19 @@ std::int64_t peak_rss() {
 // The highest logit of each row; empty for a model without logits. The logits are [batch, classes],
 // [batch, sequence, vocabulary] or, if the model returns only those of the last token,
 // [batch, 1, vocabulary]. The mask gives the last token of a row.
-std::vector<Prediction> top_predictions(const NamedTensors& outputs, const Tensor& mask,
+std::vector<Prediction> top_predictions(const NamedTensors& outputs, const Tensor* mask,
                                         const std::optional<ByteCodec>& codec) {
   const Tensor* logits = find(outputs, "logits");
-  if (logits == nullptr || logits->size() == 0) return {};
+  if (logits == nullptr || mask == nullptr || logits->size() == 0) return {};
   const Shape& shape = logits->shape();
   if (shape.size() != 2 && shape.size() != 3) return {};
-  const std::int64_t classes = shape.back(), length = mask.shape()[1];
+  const std::int64_t classes = shape.back(), length = mask->shape()[1];
   std::vector<Prediction> all;
   for (std::int64_t row = 0; row < shape[0]; ++row) {
     Prediction prediction{row, {}, 0, 0.0, {}};
     std::int64_t first = row * classes;
     if (shape.size() == 3) {
-      const std::int64_t* tokens = mask.data<std::int64_t>() + row * length;
+      const std::int64_t* tokens = mask->data<std::int64_t>() + row * length;
       std::int64_t last = length - 1;
       while (last > 0 && tokens[last] == 0) --last;
       const bool last_only = shape[1] < length;
@@ -105,11 +105,12 @@ RunResult run_artifact(const Arguments& arguments) {
   NamedTensors outputs = session.run(checked);
   const double run_seconds = now() - start;
 
-  const Tensor& ids = *find(checked, "input_ids");
+  const Shape& shape = checked.front().second.shape();  // batch and length come first
   RunResult result{session.runtime(),
                    session.description(),
-                   ids.shape()[0],
-                   ids.shape()[1],
+                   shape[0],
+                   shape[1],
+                   artifact.signature().unit(),
                    {},
                    session.notes(),
                    open_seconds,
@@ -126,7 +127,7 @@ RunResult run_artifact(const Arguments& arguments) {
     save(*arguments.output, [&](std::FILE* file) { write_npz(file, outputs); });
     result.saved = *arguments.output;
   }
-  result.predictions = top_predictions(outputs, *find(checked, "attention_mask"), inputs.codec);
+  result.predictions = top_predictions(outputs, find(checked, "attention_mask"), inputs.codec);
   result.outputs = std::move(outputs);
   if (arguments.bench > 0) result.bench = measure(session, checked, arguments.bench);
   return result;
@@ -156,6 +157,7 @@ nlohmann::ordered_json document_of(const RunResult& result) {
           {"description", result.description},
           {"batch", result.batch},
           {"length", result.length},
+          {"unit", result.unit},
           {"encoding", optional(result.encoding)},
           {"notes", result.notes},
           {"open_seconds", result.open_seconds},
@@ -173,11 +175,11 @@ std::string lines_of(const RunResult& result) {
   };
   const double tokens = static_cast<double>(result.batch * result.length);
   line("runtime", result.runtime + " (" + result.description + ")");
-  line("input", std::to_string(result.batch) + " x " + std::to_string(result.length) + " tokens" +
-                    (result.encoding ? ", encoded as " + *result.encoding : ""));
+  line("input", std::to_string(result.batch) + " x " + std::to_string(result.length) + " " +
+                    result.unit + (result.encoding ? ", encoded as " + *result.encoding : ""));
   line("time", fixed(result.run_seconds, 3) + " s (" +
-                   with_commas(tokens / std::max(result.run_seconds, 1e-9)) +
-                   " tokens/s), opened in " + fixed(result.open_seconds, 3) + " s");
+                   with_commas(tokens / std::max(result.run_seconds, 1e-9)) + " " + result.unit +
+                   "/s), opened in " + fixed(result.open_seconds, 3) + " s");
   if (result.bench)
     line("bench", std::to_string(result.bench->runs) + " runs: median " +
                       fixed(result.bench->median_seconds, 4) + " s, best " +

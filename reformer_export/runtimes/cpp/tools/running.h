@@ -32,6 +32,7 @@ struct Bench {
 struct RunResult {
   std::string runtime, description;
   std::int64_t batch, length;
+  std::string unit;  // "tokens" or "steps"
   std::optional<std::string> encoding;
   std::vector<std::string> notes;
   double open_seconds, run_seconds;

@@ -22,16 +22,35 @@ struct TensorSpec {
   std::vector<std::variant<std::string, std::int64_t>> axes;
 };
 
+// What a model takes: token ids with a mask, or series of numbers.
+enum class SignatureKind { tokens, series };
+
 // The inputs and outputs of a model, and limits that a graph cannot express.
 struct REFORMER_EXPORT Signature {
   std::vector<TensorSpec> inputs, outputs;
-  std::int64_t vocab_size, min_length, max_length;
+  std::int64_t vocab_size, min_length, max_length;  // vocab_size: 0 for series
+  SignatureKind kind;
+  // For series: the steps after a series for which time features are needed, too; and for each time
+  // feature the number of its values 0, 1, ..., or empty if time features are real numbers.
+  std::int64_t horizon;
+  std::vector<std::int64_t> time_tables;
 
-  // Returns all inputs in the form that a runtime needs: int64 [batch, sequence]. Accepts integers
-  // of any width (a mask may be boolean). Without an attention_mask, the mask is all ones.
-  // Throws Error (input) for a wrong name, rank, shape or type, an empty batch, a length outside
-  // the limits, a token id outside the vocabulary, and a mask with numbers other than 0 and 1.
+  // Returns all inputs in the form that a runtime needs. Throws Error (input) for a wrong name,
+  // rank, shape or type, an empty batch, and a length outside the limits. Also:
+  //
+  // Tokens: int64 [batch, sequence]. Accepts integers of any width (a mask may be boolean). Without
+  // an attention_mask, the mask is all ones. Throws for a token id outside the vocabulary, and a
+  // mask with numbers other than 0 and 1.
+  //
+  // Series: float32 `series` [batch, sequence, channels] and, if the model has this input,
+  // `time_features` [batch, sequence + horizon, features]. Accepts real numbers of any type. Throws
+  // for numbers that are not finite in float32, and a time feature outside its table.
   NamedTensors check(const NamedTensors& inputs) const;
+
+  // The size of checked inputs, such as "1 x 24 steps".
+  std::string extent(const NamedTensors& checked) const;
+  // "tokens" or "steps".
+  const char* unit() const noexcept;
 };
 
 // The expected SHA-256 (hexadecimal) and size of a file.

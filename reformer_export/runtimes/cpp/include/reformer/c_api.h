@@ -57,7 +57,7 @@ typedef struct reformer_options {
   const char* device; /* since 0.2 */
 } reformer_options;
 
-/* The numbers of one output, valid until its reformer_outputs is freed. */
+/* The numbers of one tensor. Those of an output are valid until its reformer_outputs is freed. */
 typedef struct reformer_tensor {
   const char* name;
   reformer_dtype dtype;
@@ -67,6 +67,7 @@ typedef struct reformer_tensor {
   size_t bytes;
 } reformer_tensor;
 
+/* vocab_size is 0 for a model of series. */
 typedef struct reformer_limits {
   int64_t vocab_size, min_length, max_length;
 } reformer_limits;
@@ -94,6 +95,11 @@ REFORMER_API reformer_limits reformer_limits_of(const reformer_session* session)
 REFORMER_API reformer_status reformer_run(const reformer_session* session, const int64_t* input_ids,
                                           const int64_t* attention_mask, int64_t batch,
                                           int64_t length, reformer_outputs** outputs);
+/* Runs any model on inputs by name, such as "series", float32 [batch, length, channels]; their
+   memory is only read, and only during the call. Since 0.2. */
+REFORMER_API reformer_status reformer_run_tensors(const reformer_session* session,
+                                                  const reformer_tensor* inputs, size_t count,
+                                                  reformer_outputs** outputs);
 REFORMER_API size_t reformer_output_count(const reformer_outputs* outputs);
 /* Returns REFORMER_USAGE if there is no output with that index. */
 REFORMER_API reformer_status reformer_output(const reformer_outputs* outputs, size_t index,

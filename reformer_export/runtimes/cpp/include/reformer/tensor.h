@@ -47,6 +47,7 @@ class REFORMER_EXPORT Tensor {
   Tensor(DType dtype, Shape shape, std::shared_ptr<void> memory);
   // Owns the values. Throws Error (input) if the shape does not match the number of values.
   static Tensor of(Shape shape, std::vector<std::int64_t> values);
+  static Tensor of(Shape shape, std::vector<float> values);
 
   DType dtype() const noexcept { return dtype_; }
   const Shape& shape() const noexcept { return shape_; }
