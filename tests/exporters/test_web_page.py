@@ -223,6 +223,29 @@ def test_colours_follow_the_system(browser: Any, bible: Path) -> None:
     assert grounds == ["rgb(246, 245, 241)", "rgb(19, 20, 22)"]
 
 
+def test_a_phone_and_a_keyboard(browser: Any, bible: Path) -> None:
+    """Nothing is wider than the screen, and the footer never hides the control with the focus."""
+    with tab(browser, bible, viewport={"width": 360, "height": 640}, bypass_csp=True) as opened:
+        page = opened.page
+        page.wait_for_selector("#next li:nth-child(10)")
+        page.fill("#max-new-tokens", "150")
+        page.click("#continue")
+        page.get_by_text("150 new tokens: ").wait_for()
+        assert page.evaluate("document.documentElement.scrollWidth") == 360
+        page.evaluate("scrollTo(0, 0)")
+        page.focus("#text")
+        seen = []
+        while (control := page.locator("main :focus")).count():
+            seen.append(control.get_attribute("id") or control.inner_text())
+            opened.run("await new Promise(requestAnimationFrame)")  # a frame ends the scrolling
+            opened.run("await new Promise(requestAnimationFrame)")
+            box, footer = control.bounding_box(), page.locator("footer").bounding_box()
+            assert box["y"] + box["height"] <= footer["y"], seen
+            page.keyboard.press("Tab")
+        assert {"text", "seed", "continue", "keep", "generated", "file"} <= set(seen)
+        assert len(seen) >= 19
+
+
 def test_every_control_has_a_name(bible_tab: Tab) -> None:
     page = bible_tab.page
     for role in ("textbox", "spinbutton", "button", "radio"):

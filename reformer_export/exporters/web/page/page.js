@@ -225,6 +225,7 @@ function continueText(event) {
   continuation = "";
   generated.replaceChildren(given, added);
   generated.hidden = element("generated-title").hidden = false;
+  generated.scrollIntoView({ block: "nearest" });
   say("Continuing the text");
   element("continue").disabled = true;
   run(async () => {
