@@ -17,6 +17,7 @@ import transformers
 from reformer_export import import_checkpoint, open_runner, to_onnx, to_torchscript, verify_artifact
 from reformer_export.artifact import Artifact
 from reformer_export.errors import UsageError
+from reformer_export.exporters.cuda.kernel_folder import layers_of
 from reformer_export.source import artifact_config, load_original
 from reformer_models.errors import ConfigError
 from reformer_models.fusing import fuse_linear
@@ -176,6 +177,14 @@ def test_memory_has_no_place_in_a_cache(tmp_path: Path, export_to: Callable[...,
     assert not (tmp_path / "out").exists()
 
 
+def test_kernels_for_a_layer_shape_know_no_memory(tmp_path: Path) -> None:
+    arguments = {**ARGUMENTS, "num_mem_kv": BUCKET}
+    folder = save(tmp_path / "model", build(arguments), arguments)
+    artifact = to_onnx(folder, tmp_path / "out", verify=False)
+    with pytest.raises(UsageError, match="not for models with memory vectors, and this one has 8"):
+        layers_of(artifact.path)
+
+
 @pytest.mark.slow
 def test_full_attention_beside_layers_that_are_not_fused(tmp_path: Path) -> None:
     """No size is a multiple of 16, so `AddNorm` is the only operator of ours."""
@@ -196,6 +205,7 @@ OPTIONS: Mapping[str, Mapping[str, object]] = {
     "local heads, not causal": {"n_local_attn_heads": 1, "causal": False},
     "memory": {"num_mem_kv": BUCKET},
     "memory, not causal": {"num_mem_kv": BUCKET, "causal": False},
+    "embeddings of another size": {"emb_dim": 24},
 }
 WITHOUT_CACHE = ("local heads, not causal", "memory", "memory, not causal")
 EXPORTS: Mapping[str, Mapping[str, Any]] = {

@@ -76,6 +76,12 @@ def layers_of(artifact: str | Path) -> tuple[dict[str, Any], str]:
     opened = Artifact.open(artifact)
     require_tokens(opened.signature, "build-kernels")
     config = artifact_config(opened)
+    if config.num_memory_vectors:
+        raise UsageError(
+            f"build-kernels is not for models with memory vectors, and this one has "
+            f"{config.num_memory_vectors} (num_mem_kv): use to-onnx --cuda, whose kernels are for "
+            "the nodes of its model.onnx"
+        )
     require("triton", purpose="building kernels", package="reformer-export[triton]")
     from reformer_ops.triton_kernels import Hashing, LayerShape
 
