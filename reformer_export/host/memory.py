@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import sys
 from collections.abc import Iterator
@@ -84,6 +85,7 @@ def ran_out(error: BaseException) -> bool:
     words = ("can't allocate memory", "failed to allocate", "bad_alloc", "bad allocation")
     return (
         isinstance(error, MemoryError)
+        or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
         or any(word in str(error).lower() for word in words)
         or (error.__cause__ is not None and ran_out(error.__cause__))
     )

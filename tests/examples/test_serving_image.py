@@ -55,13 +55,14 @@ def test_hadolint_has_no_objection() -> None:
 def test_the_image_has_what_the_server_imports(fixtures: Fixtures) -> None:
     """In a new process: the worker with a model that generates, and the HTTP side."""
     code = f"""
-import multiprocessing, sys
+import sys
 from pathlib import Path
 from reformer_export.serving.server import app, running
+from reformer_export.serving.server.channel import Channel
 from reformer_export.serving.server.settings import ModelOptions
 from reformer_export.serving.server.worker import work
 import uvicorn, uvloop, httptools, orjson, prometheus_client, tokenizers
-ours, theirs = multiprocessing.Pipe()
+ours, theirs = Channel.pair()
 ours.send(None)
 work(theirs, Path({str(fixtures.decoder(SERVED).path)!r}), ModelOptions(), True)
 print(*{{name.partition('.')[0] for name in sys.modules}})

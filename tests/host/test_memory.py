@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -59,6 +60,8 @@ def test_the_fence_holds_and_comes_down() -> None:
 
 def test_other_errors_are_not_about_memory() -> None:
     assert not memory.ran_out(ValueError("no such file"))
+    assert not memory.ran_out(OSError(errno.ENOENT, "No such file"))
+    assert memory.ran_out(OSError(errno.ENOMEM, "Cannot allocate memory", "torch/profiler"))
     wrapped = RuntimeError("the model did not run")
     wrapped.__cause__ = MemoryError()
     assert memory.ran_out(wrapped)

@@ -28,6 +28,9 @@ SPILLED = 336
 """Bytes that a thread may spill on sm_90. Measurements showed that half types are faster with these
 spills; fp32, as three products of TF32, was measured with heads of 64 only."""
 
+SPILLED_ON_BLACKWELL = 8
+"""Bytes that a thread may spill on sm_120: two registers, with heads of an odd size in fp32."""
+
 # Published configurations first.
 SHAPES = {
     "crime-and-punishment": (LayerShape(2, 64, 64, causal=True), Hashing(1, (64, 128))),
@@ -70,7 +73,8 @@ def combinations() -> Iterator[Any]:
 def test_no_spills_and_little_shared_memory(name: str, dtype: str, target: int) -> None:
     for kernel, launch in launches(name, dtype, target).items():
         compiled = compile_launch(launch, target)
-        assert compiled.spill_bytes <= (SPILLED if target == 90 else 0), kernel
+        allowed = {90: SPILLED, 120: SPILLED_ON_BLACKWELL}.get(target, 0)
+        assert compiled.spill_bytes <= allowed, kernel
         assert compiled.stack_bytes <= compiled.spill_bytes, kernel
         assert compiled.shared_bytes <= (SHARED_IF_ASKED if target in (90, 100) else SHARED), kernel
         assert compiled.registers <= launch.max_registers, kernel

@@ -120,14 +120,22 @@ def backward_tile(
     """
     forward = attention_tile(dtype, head_dim, chunk_length, target, is_sorted=is_sorted)
     width = padded(head_dim)
+    # With larger tiles or fewer warps, registers spill.
     if forward.wide or dtype == "float32":
-        rows = 32 if width <= 64 else 16
+        queries = keys = 32 if width <= 64 else 16
+    elif width <= 64:
+        queries, keys = 64, 32
     else:
-        rows = 64 if width <= 64 else 32
-    rows = min(rows, padded(chunk_length))
-    num_warps = 4 if width <= _LONGEST_ROW else 8
+        queries = keys = 32
+    most = padded(chunk_length)
+    num_warps = 8 if forward.wide or width > _LONGEST_ROW else 4
     return replace(
-        forward, queries=rows, keys=rows, num_warps=num_warps, num_stages=1, max_registers=255
+        forward,
+        queries=min(queries, most),
+        keys=min(keys, most),
+        num_warps=num_warps,
+        num_stages=1,
+        max_registers=255,
     )
 
 
