@@ -128,7 +128,8 @@ def backward_tile(
     else:
         queries = keys = 32
     most = padded(chunk_length)
-    num_warps = 8 if forward.wide or width > _LONGEST_ROW else 4
+    widened = forward.wide and dtype != "float32"
+    num_warps = 8 if widened or width > _LONGEST_ROW else 4
     return replace(
         forward,
         queries=min(queries, most),
