@@ -27,6 +27,60 @@ from reformer_ops.triton.tiles import backward_tile
 
 
 @triton.jit
+def _place(length, NUM_HASHES: tl.constexpr, CHUNK_LENGTH: tl.constexpr, BLOCK: tl.constexpr):
+    """(tile, chunk, row, rows): the tile of BLOCK slots of a chunk that a program has.
+
+    `row` is the place of the head among all heads of all sequences, of which there are `rows`.
+    """
+    tiles: tl.constexpr = (CHUNK_LENGTH + BLOCK - 1) // BLOCK
+    ring = NUM_HASHES * tl.cdiv(length, CHUNK_LENGTH)
+    program = tl.program_id(0)
+    rows = tl.num_programs(0) // tiles // ring
+    return program % tiles, program // tiles % ring, program // tiles // ring, rows
+
+
+@triton.jit
+def _extent(
+    length, NUM_HASHES: tl.constexpr, CHUNK_LENGTH: tl.constexpr,
+    BEFORE: tl.constexpr, AFTER: tl.constexpr,
+):  # fmt: skip
+    """(chunks, in_order, size, before, window) for a length.
+
+    There are `chunks` of `size` slots, in a ring. A chunk and its neighbours, the first of which is
+    `before` places before it, have `window` slots. `in_order` is the number of slots whose position
+    is in the order; a short sequence is one chunk without neighbours, in its own order.
+    """
+    has_neighbours = length > CHUNK_LENGTH
+    chunks = tl.where(has_neighbours, NUM_HASHES * tl.cdiv(length, CHUNK_LENGTH), 1)
+    in_order = tl.where(has_neighbours, NUM_HASHES * length, 0)
+    size = tl.minimum(length, CHUNK_LENGTH)
+    before = tl.where(has_neighbours, BEFORE, 0)
+    window = tl.where(has_neighbours, (BEFORE + 1 + AFTER) * CHUNK_LENGTH, length)
+    return chunks, in_order, size, before, window
+
+
+@triton.jit
+def _of_row(
+    query, key, value, gradient, mask, lse, delta, row, length,
+    HEADS: tl.constexpr, HEAD_DIM: tl.constexpr,
+):  # fmt: skip
+    """The first seven arguments at the beginning of a head of a sequence."""
+    sequence = (row // HEADS).to(tl.int64)
+    first = (sequence * length * HEADS + row % HEADS) * HEAD_DIM
+    of_row = row.to(tl.int64) * length
+    mask += sequence * length
+    query, key, value = query + first, key + first, value + first
+    return query, key, value, gradient + first, mask, lse + of_row, delta + of_row
+
+
+@triton.jit
+def _first_result(row, hash_round, length, HEADS: tl.constexpr, NUM_HASHES: tl.constexpr):
+    """The row `[batch, NUM_HASHES, length, HEADS]` of the first position of a round."""
+    sequence = (row // HEADS).to(tl.int64)
+    return (sequence * NUM_HASHES + hash_round) * length * HEADS + row % HEADS
+
+
+@triton.jit
 def _positions(order, slots, in_order):
     """The positions of slots. `in_order` is 0 for a short sequence, whose order is not read."""
     if order is None:
@@ -126,34 +180,17 @@ def query_gradients_kernel(
     lse, delta                   [batch, HEADS, length] fp32
     query_gradient               [batch, NUM_HASHES, length, HEADS, HEAD_DIM], by position
     """
-    tiles: tl.constexpr = (CHUNK_LENGTH + BLOCK_M - 1) // BLOCK_M
-    chunks_a_round = tl.cdiv(length, CHUNK_LENGTH)
-    ring = NUM_HASHES * chunks_a_round
-    program = tl.program_id(0)
-    tile = program % tiles
-    chunk = program // tiles % ring
-    row = program // tiles // ring  # among all heads of all sequences
-    rows = tl.num_programs(0) // tiles // ring
-
-    has_neighbours = length > CHUNK_LENGTH
-    chunks = tl.where(has_neighbours, ring, 1)
-    in_order = tl.where(has_neighbours, NUM_HASHES * length, 0)
-    size = tl.minimum(length, CHUNK_LENGTH)
-    before = tl.where(has_neighbours, CHUNKS_BEFORE, 0)
-    window = tl.where(has_neighbours, (CHUNKS_BEFORE + 1 + CHUNKS_AFTER) * CHUNK_LENGTH, length)
+    tile, chunk, row, rows = _place(length, NUM_HASHES, CHUNK_LENGTH, BLOCK_M)
+    chunks, in_order, size, before, window = _extent(
+        length, NUM_HASHES, CHUNK_LENGTH, CHUNKS_BEFORE, CHUNKS_AFTER
+    )
     if (chunk >= chunks) | (tile * BLOCK_M >= size):
         return
 
-    sequence = (row // HEADS).to(tl.int64)
-    head = row % HEADS
-    first_row = (sequence * length * HEADS + head) * HEAD_DIM
-    query += first_row
-    key += first_row
-    value += first_row
-    gradient += first_row
-    mask += sequence * length
-    lse += row.to(tl.int64) * length
-    delta += row.to(tl.int64) * length
+    query, key, value, gradient, mask, lse, delta = _of_row(
+        query, key, value, gradient, mask, lse, delta, row, length, HEADS, HEAD_DIM
+    )
+    chunks_a_round = tl.cdiv(length, CHUNK_LENGTH)
     if order is not None:
         order += row.to(tl.int64) * NUM_HASHES * length
     hash_round = chunk // chunks_a_round
@@ -198,7 +235,7 @@ def query_gradients_kernel(
         changes = (changes * scale[None, :]).to(keys.dtype)
         sums = tl.dot(changes, keys, acc=sums, input_precision=PRECISION)
 
-    first_row = (sequence * NUM_HASHES + hash_round) * length * HEADS + head
+    first_row = _first_result(row, hash_round, length, HEADS, NUM_HASHES)
     tl.store(
         query_gradient + first_row * HEAD_DIM + row_offsets(position, 0, HEADS, HEAD_DIM, BLOCK_D),
         sums.to(query_gradient.dtype.element_ty),
@@ -244,34 +281,17 @@ def key_gradients_kernel(
 
     A chunk that sees this one `shift` places away is `-shift` places away from it.
     """
-    tiles: tl.constexpr = (CHUNK_LENGTH + BLOCK_N - 1) // BLOCK_N
-    chunks_a_round = tl.cdiv(length, CHUNK_LENGTH)
-    ring = NUM_HASHES * chunks_a_round
-    program = tl.program_id(0)
-    tile = program % tiles
-    chunk = program // tiles % ring
-    row = program // tiles // ring  # among all heads of all sequences
-    rows = tl.num_programs(0) // tiles // ring
-
-    has_neighbours = length > CHUNK_LENGTH
-    chunks = tl.where(has_neighbours, ring, 1)
-    in_order = tl.where(has_neighbours, NUM_HASHES * length, 0)
-    size = tl.minimum(length, CHUNK_LENGTH)
-    before = tl.where(has_neighbours, CHUNKS_AFTER, 0)
-    window = tl.where(has_neighbours, (CHUNKS_BEFORE + 1 + CHUNKS_AFTER) * CHUNK_LENGTH, length)
+    tile, chunk, row, rows = _place(length, NUM_HASHES, CHUNK_LENGTH, BLOCK_N)
+    chunks, in_order, size, before, window = _extent(
+        length, NUM_HASHES, CHUNK_LENGTH, CHUNKS_AFTER, CHUNKS_BEFORE
+    )
     if (chunk >= chunks) | (tile * BLOCK_N >= size):
         return
 
-    sequence = (row // HEADS).to(tl.int64)
-    head = row % HEADS
-    first_row = (sequence * length * HEADS + head) * HEAD_DIM
-    query += first_row
-    key += first_row
-    value += first_row
-    gradient += first_row
-    mask += sequence * length
-    lse += row.to(tl.int64) * length
-    delta += row.to(tl.int64) * length
+    query, key, value, gradient, mask, lse, delta = _of_row(
+        query, key, value, gradient, mask, lse, delta, row, length, HEADS, HEAD_DIM
+    )
+    chunks_a_round = tl.cdiv(length, CHUNK_LENGTH)
     if order is not None:
         order += row.to(tl.int64) * NUM_HASHES * length
     hash_round = chunk // chunks_a_round
@@ -322,7 +342,7 @@ def key_gradients_kernel(
 
     if order is None:
         of_keys = of_keys * (1.0 / ROOT)
-    first_row = (sequence * NUM_HASHES + hash_round) * length * HEADS + head
+    first_row = _first_result(row, hash_round, length, HEADS, NUM_HASHES)
     offsets = first_row * HEAD_DIM + row_offsets(position, 0, HEADS, HEAD_DIM, BLOCK_D)
     inside = row_mask(present, 0, HEAD_DIM, BLOCK_D)
     tl.store(key_gradient + offsets, of_keys.to(key_gradient.dtype.element_ty), mask=inside)
