@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -30,6 +29,7 @@ from reformer_export.source import load_source
 from reformer_export.verification.matrix import verify_matrix
 
 from ..tools.model_fixtures import CONFIGS, TINY, Fixtures, feeds, worst_error
+from ..tools.threads import assert_threads_share
 
 needs_executorch = pytest.mark.skipif(
     not installed("executorch"), reason="executorch is not installed: make test-executorch"
@@ -197,24 +197,8 @@ def test_a_damaged_file(make: Make, tmp_path: Path) -> None:
 @needs_executorch
 @pytest.mark.slow
 def test_threads_share_a_runner(make: Make) -> None:
-    runner = open_runner(make())
     cases = [feeds(length) for length in (1, 5, 13, 64)]
-    expected = [runner.run(given)["logits"] for given in cases]
-    found: list[list[np.ndarray]] = [[] for _ in cases]
-
-    def work(place: int) -> None:
-        for _ in range(20):
-            found[place].append(runner.run(cases[place])["logits"])
-
-    threads = [threading.Thread(target=work, args=(place,)) for place in range(len(cases))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for results, wanted in zip(found, expected, strict=True):
-        assert len(results) == 20
-        for result in results:
-            np.testing.assert_array_equal(result, wanted)
+    assert_threads_share(open_runner(make()), cases)
 
 
 PROGRAM = """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from reformer_export.verification.matrix import verify_matrix
 from ..models.configs import WIDE
 from ..tools.artifact_fixtures import edit_manifest, make_artifact
 from ..tools.model_fixtures import CONFIGS, Fixtures, feeds, worst_error
+from ..tools.threads import assert_threads_share
 
 needs_openvino = pytest.mark.skipif(
     not installed("openvino"), reason="openvino is not installed: pip install openvino"
@@ -94,21 +94,5 @@ def test_it_is_in_the_matrix(fixtures: Fixtures) -> None:
 @needs_openvino
 @pytest.mark.slow
 def test_threads_share_a_runner(fixtures: Fixtures) -> None:
-    runner = open_runner(fixtures.artifact(), runtime="openvino", threads=1)
     cases = [feeds(length) for length in (1, 5, 13, 64)]
-    expected = [runner.run(given)["logits"] for given in cases]
-    found: list[list[np.ndarray]] = [[] for _ in cases]
-
-    def work(place: int) -> None:
-        for _ in range(20):
-            found[place].append(runner.run(cases[place])["logits"])
-
-    threads = [threading.Thread(target=work, args=(place,)) for place in range(len(cases))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for results, wanted in zip(found, expected, strict=True):
-        assert len(results) == 20
-        for result in results:
-            np.testing.assert_array_equal(result, wanted)
+    assert_threads_share(open_runner(fixtures.artifact(), runtime="openvino", threads=1), cases)

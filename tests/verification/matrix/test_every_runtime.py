@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import shutil
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,8 @@ from reformer_export.runtimes import RUNTIMES, Runner, open_runner
 from reformer_ops import native_status
 
 from ...tools.artifact_fixtures import snapshot
-from ...tools.model_fixtures import TINY, Feeds, Fixtures, feeds, worst_error
+from ...tools.model_fixtures import TINY, Fixtures, feeds, worst_error
+from ...tools.threads import assert_threads_share
 
 VOCABULARY = 258
 
@@ -80,30 +80,8 @@ def test_native_torch_and_torchscript_are_the_same_bits(runners: dict[str, Runne
     "name", ["onnxruntime", "onnxruntime portable", "torchscript", "torchscript portable", "aoti"]
 )
 def test_threads_share_a_session(runners: dict[str, Runner], name: str) -> None:
-    """The threads run different lengths at once, many times; each gets its own outputs."""
-    runner = runners[name]
     cases = [feeds(length, 1 + length % 2, vocab_size=VOCABULARY) for length in (1, 5, 13, 64)]
-    expected = [runner.run(inputs)["logits"] for inputs in cases]
-    wrong: list[str] = []
-    start = threading.Barrier(len(cases))
-
-    def work(inputs: Feeds, wanted: np.ndarray) -> None:
-        start.wait()
-        for _ in range(25):
-            try:
-                if not np.array_equal(runner.run(inputs)["logits"], wanted):
-                    wrong.append("other numbers")
-            except Exception as error:
-                wrong.append(repr(error))
-
-    threads = [
-        threading.Thread(target=work, args=case) for case in zip(cases, expected, strict=True)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not wrong
+    assert_threads_share(runners[name], cases)
 
 
 def test_what_the_manifest_says_of_machine_code(artifact: Artifact) -> None:
