@@ -51,7 +51,7 @@ class LoadedModel:
     @property
     def config(self) -> ModelConfig:
         """The config as used: num_buckets and hash_seed are set."""
-        return self.model.model_config
+        return self.model.config
 
     @property
     def token_model(self) -> ReformerForTask:

@@ -103,9 +103,10 @@ class Model(nn.Module):
         if given.task_name.endswith("forecast"):
             series = functional.pad(series, (0, 0, 0, given.pred_len))
         hidden = self._embedded(series, marks)
-        for layer in self.encoder.attn_layers:  # type: ignore[union-attr]
+        encoder: Any = self.encoder
+        for layer in encoder.attn_layers:
             hidden = self._through(layer, hidden)
-        outputs = self.projection(self.encoder.norm(hidden))  # type: ignore[operator]
+        outputs = self.projection(encoder.norm(hidden))
         if deviation is not None:
             outputs = outputs * deviation + mean
         return outputs[:, -given.pred_len :] if given.task_name.endswith("forecast") else outputs

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import io
 import zipfile
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 from reformer_models.checkpoints.unpickling import arrays_in, unpickle
 from reformer_models.errors import CheckpointError
@@ -31,16 +32,16 @@ def load_arrays(path: Path) -> dict[str, torch.Tensor]:
     """
     if path.suffix == ".npz":
         arrays = _read_npz(path)
+    elif ".npy" in path.suffixes:
+        arrays = _read_npy(_contents(path))
     else:
-        with _opened(path) as file:
-            arrays = _read_npy(file) if ".npy" in path.suffixes else _read_pickle(file, path)
+        arrays = _read_pickle(_contents(path), path)
     return {str(place): _tensor(array) for place, array in enumerate(arrays)}
 
 
-def _opened(path: Path) -> IO[bytes]:
-    with path.open("rb") as file:
-        compressed = file.read(len(_GZIP)) == _GZIP
-    return cast(IO[bytes], gzip.open(path) if compressed else path.open("rb"))
+def _contents(path: Path) -> bytes:
+    contents = path.read_bytes()
+    return gzip.decompress(contents) if contents.startswith(_GZIP) else contents
 
 
 def _read_npz(path: Path) -> list[np.ndarray[Any, Any]]:
@@ -58,18 +59,18 @@ def _read_npz(path: Path) -> list[np.ndarray[Any, Any]]:
         return [held[name] for name in names]
 
 
-def _read_npy(file: IO[bytes]) -> list[np.ndarray[Any, Any]]:
+def _read_npy(contents: bytes) -> list[np.ndarray[Any, Any]]:
     """The arrays of several .npy files, one after the other."""
     from numpy.lib.format import read_array
 
-    arrays = []
-    while file.peek(1):  # type: ignore[attr-defined]  # both kinds of files have it
+    file, arrays = io.BytesIO(contents), []
+    while file.tell() < len(contents):
         arrays.append(read_array(file, allow_pickle=False))
     return arrays
 
 
-def _read_pickle(file: IO[bytes], path: Path) -> list[np.ndarray[Any, Any]]:
-    held = unpickle(file)
+def _read_pickle(contents: bytes, path: Path) -> list[np.ndarray[Any, Any]]:
+    held = unpickle(io.BytesIO(contents))
     weights = None
     if isinstance(held, dict):
         weights = held.get("flat_weights", held.get("weights"))

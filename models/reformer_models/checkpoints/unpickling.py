@@ -21,7 +21,8 @@ _TYPES: Final = frozenset({"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2",
 def unpickle(file: IO[bytes]) -> object:
     """The dicts, lists, tuples, numbers and texts of a pickle.
 
-    Arrays are replaced by objects for `arrays_in`, and all other objects by objects without use.
+    Arrays are replaced by objects for `arrays_in`, and all other objects by objects that do
+    nothing.
 
     Raises:
         Exception: The file is not a pickle, or is damaged; `pickle` raises many types.

@@ -1,4 +1,4 @@
-"""How one field of `ReformerConfig` is declared: its default and what it accepts.
+"""How a field of a configuration is declared: its default and what it accepts.
 
 A check takes the field's name and the given value, and returns the value to keep: JSON has lists
 instead of tuples and may write a float as an integer. For an invalid value it raises `ConfigError`.
@@ -9,10 +9,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from dataclasses import Field, field
-from typing import Any, NoReturn, TypeVar
+from dataclasses import field, fields
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from reformer_models.errors import ConfigError, quoted
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 Check = Callable[[str, object], object]
 T = TypeVar("T")
@@ -25,14 +28,16 @@ def setting(default: T, check: Check) -> T:
     return field(default=default, metadata={_CHECK: check})
 
 
-def checked(declared: Field[Any], value: object) -> object:
-    """The checked value of a field made by `setting`.
+def check_fields(instance: DataclassInstance) -> None:
+    """Check every field of a frozen dataclass that `setting` made, and keep the checked value.
 
     Raises:
-        ConfigError: The field does not accept the value.
+        ConfigError: A field does not accept its value.
     """
-    check: Check = declared.metadata[_CHECK]
-    return check(declared.name, value)
+    for declared in fields(instance):
+        if check := declared.metadata.get(_CHECK):
+            value = check(declared.name, getattr(instance, declared.name))
+            object.__setattr__(instance, declared.name, value)
 
 
 def refuse(name: str, expected: str, value: object) -> NoReturn:

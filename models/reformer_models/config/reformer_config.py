@@ -11,7 +11,7 @@ from reformer_models.config.activation_names import ACTIVATION_NAMES
 from reformer_models.config.config_json import MODEL_TYPE, built_layers, label_count, refuse_foreign
 from reformer_models.config.fields import (
     bucket_factors,
-    checked,
+    check_fields,
     flag,
     integer,
     number,
@@ -133,9 +133,7 @@ class ReformerConfig:
     transformers_version: str | None = setting(None, optional(version))
 
     def __post_init__(self) -> None:
-        for declared in fields(self):
-            value = checked(declared, getattr(self, declared.name))
-            object.__setattr__(self, declared.name, value)
+        check_fields(self)
         if self.pad_token_id >= self.vocab_size:
             vocabulary = f"a token below vocab_size = {self.vocab_size}"
             refuse("pad_token_id", vocabulary, self.pad_token_id)
@@ -217,7 +215,7 @@ class ReformerConfig:
     def changing_lengths(self) -> tuple[int, ...]:
         """Lengths at which the computation changes: the chunk length of each kind of layer.
 
-        Full layers have no such length, so that any one will do.
+        In a model of full layers there is no such length, and any length may be taken for it.
         """
         return tuple(self.chunk_lengths) or (_LENGTH_WITHOUT_CHUNKS,)
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
-from reformer_models.config.fields import checked, flag, integer, refuse, sequence, setting
+from reformer_models.config.fields import check_fields, flag, integer, refuse, sequence, setting
 from reformer_models.config.model_config import Pinned
 from reformer_models.config.reformer_config import ReformerConfig
 
@@ -40,11 +40,8 @@ class TimeSeriesConfig:
     time_tables: tuple[int, ...] = setting((), sequence(integer(1)))
 
     def __post_init__(self) -> None:
-        for declared in fields(self):
-            if declared.name != "encoder":
-                value = checked(declared, getattr(self, declared.name))
-                object.__setattr__(self, declared.name, value)
-        if "local" in self.encoder.attn_layers:
+        check_fields(self)
+        if set(self.encoder.attn_layers) != {"lsh"}:
             refuse("attn_layers", "lsh layers only", list(self.encoder.attn_layers))
         if self.time_tables and len(self.time_tables) != self.time_features:
             refuse("time_tables", f"{self.time_features} sizes", list(self.time_tables))

@@ -26,6 +26,7 @@ class ReformerForTask(TaskModel):
         last_only: True if the head gets only the last token of each row.
     """
 
+    config: ReformerConfig
     axes: ClassVar[Axes]
     """The axes of each output by name, if the head gets all tokens."""
 
@@ -46,11 +47,6 @@ class ReformerForTask(TaskModel):
     ) -> Outputs:
         """The task's outputs; the arguments are those of `Reformer.forward`."""
         return self.head(self.reformer(input_ids, attention_mask, source, self.last_only))
-
-    @property
-    def model_config(self) -> ReformerConfig:
-        """The configuration that the model was built from."""
-        return self.config
 
     @property
     def output_axes(self) -> Axes:

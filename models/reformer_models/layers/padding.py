@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import nn
 
@@ -23,7 +25,7 @@ def padding_of(length: int, *, multiple: int, shortest: int = 0) -> int:
         one = torch.scalar_tensor(1, dtype=torch.int64)
         beyond = torch.minimum(before_last // shortest, one)
         to_multiple = beyond * to_multiple
-    padding: int = to_multiple.item()  # type: ignore[assignment]
+    padding = cast(int, to_multiple.item())
     torch._check(padding >= 0)
     return padding
 

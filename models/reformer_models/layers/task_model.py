@@ -17,15 +17,12 @@ class TaskModel(nn.Module, ABC):
     """A model for a task, with named outputs.
 
     Attributes:
+        config: the configuration that the model was built from.
         last_only: True if it returns only the outputs of the last token of each row.
     """
 
+    config: ModelConfig
     last_only = False
-
-    @property
-    @abstractmethod
-    def model_config(self) -> ModelConfig:
-        """The configuration that the model was built from."""
 
     @property
     @abstractmethod

@@ -156,16 +156,13 @@ class SeriesReformer(nn.Module):
 class TimeSeriesReformer(TaskModel):
     """A Reformer that forecasts a series or, without a horizon, reconstructs it."""
 
+    config: TimeSeriesConfig
+
     def __init__(self, config: TimeSeriesConfig) -> None:
         super().__init__()
         self.config = config
         self.reformer = SeriesReformer(config)
         self.projection = Linear(config.encoder.hidden_size, config.output_channels)
-
-    @property
-    def model_config(self) -> TimeSeriesConfig:
-        """The configuration that the model was built from."""
-        return self.config
 
     @property
     def output_axes(self) -> Axes:

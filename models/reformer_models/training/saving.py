@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -33,19 +34,33 @@ def save_checkpoint(
     Raises:
         CheckpointError: the folder can't be written to.
     """
-    folder = Path(folder)
     state = {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
     if isinstance(model, FeatureExtraction):
         state = {name.removeprefix("reformer."): tensor for name, tensor in state.items()}
-    text = json.dumps(_described(model, config or model.config), indent=2, sort_keys=True) + "\n"
+    write_checkpoint(folder, state, "config.json", _described(model, config or model.config))
+
+
+def write_checkpoint(
+    folder: str | Path,
+    tensors: Mapping[str, torch.Tensor],
+    config_file: str,
+    described: Mapping[str, object],
+) -> None:
+    """Write `model.safetensors`, then the configuration file, each whole or not at all.
+
+    Raises:
+        CheckpointError: the folder can't be written to.
+    """
+    folder = Path(folder)
+    text = json.dumps(described, indent=2, sort_keys=True) + "\n"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         weights = folder / "model.safetensors.part"
-        save_file(state, weights, metadata={"format": "pt"})
+        save_file(dict(tensors), weights, metadata={"format": "pt"})
         weights.replace(folder / "model.safetensors")
-        described = folder / "config.json.part"
-        described.write_text(text, encoding="utf-8")
-        described.replace(folder / "config.json")
+        config = folder / f"{config_file}.part"
+        config.write_text(text, encoding="utf-8")
+        config.replace(folder / config_file)
     except OSError as error:
         raise CheckpointError(f"can't write a checkpoint to {folder}: {error}") from error
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import cast
 
 import torch
-from safetensors.torch import save_file
 from torch import nn
 
 from reformer_models.checkpoints.sources.time_series_library import (
@@ -16,9 +14,9 @@ from reformer_models.checkpoints.sources.time_series_library import (
     Arguments,
     library_tensors,
 )
-from reformer_models.errors import CheckpointError
 from reformer_models.layers.attention import redraw_rotations
 from reformer_models.layers.time_series import TimeSeriesReformer, TimeTables, sinusoids
+from reformer_models.training.saving import write_checkpoint
 
 
 def create_time_series_model(
@@ -62,16 +60,6 @@ def save_time_series_model(
     Raises:
         CheckpointError: the folder can't be written to, or the arguments are of another model.
     """
-    folder = Path(folder)
     tensors = library_tensors(model.state_dict(), arguments)
     described = {"model": "Reformer", **dataclasses.asdict(arguments)}
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        weights = folder / "model.safetensors.part"
-        save_file(tensors, weights, metadata={"format": "pt"})
-        weights.replace(folder / "model.safetensors")
-        part = folder / f"{CONFIG_FILE}.part"
-        part.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
-        part.replace(folder / CONFIG_FILE)
-    except OSError as error:
-        raise CheckpointError(f"can't write a checkpoint to {folder}: {error}") from error
+    write_checkpoint(folder, tensors, CONFIG_FILE, described)

@@ -6,7 +6,7 @@ scripted. Everything else is traced: it computes with sizes but does not branch 
 
 # No `from __future__ import annotations`: TorchScript reads the annotations themselves.
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
@@ -270,7 +270,7 @@ class Bounded(Traced):
         before_last = torch.full((), length - 1, dtype=torch.int64)
         beyond = torch.clamp(before_last // shortest, max=1)  # 0 up to the shortest chunk, else 1
         to_multiple = multiple - 1 - before_last % multiple
-        padded: int = (before_last + 1 + beyond * to_multiple).item()  # type: ignore[assignment]
+        padded = cast(int, (before_last + 1 + beyond * to_multiple).item())
         torch._check(padded >= 1)
         torch._check(padded <= self.longest)
         return padded

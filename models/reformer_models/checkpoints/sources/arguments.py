@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import fields
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from reformer_models.config.fields import Check, checked, refuse
+from reformer_models.config.fields import Check, refuse
 from reformer_models.errors import ConfigError, quoted, some
 
-A = TypeVar("A")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+A = TypeVar("A", bound="DataclassInstance")
 
 
 def unused(reason: str) -> Check:
@@ -30,17 +33,6 @@ def unused(reason: str) -> Check:
 def without_effect(name: str, value: object) -> object:
     """Accepts every value: the argument has no effect on what a trained model computes."""
     return value
-
-
-def check_fields(arguments: Any) -> None:
-    """Check every field of a frozen dataclass whose fields `setting` made.
-
-    Raises:
-        ConfigError: A value is invalid.
-    """
-    for declared in fields(arguments):
-        value = checked(declared, getattr(arguments, declared.name))
-        object.__setattr__(arguments, declared.name, value)
 
 
 def read_arguments(
@@ -63,7 +55,7 @@ def read_arguments(
     Raises:
         ConfigError: An argument is missing, unknown or invalid.
     """
-    names = [declared.name for declared in fields(kind)]  # type: ignore[arg-type]
+    names = [declared.name for declared in fields(kind)]
     if missing := [name for name in required if name not in raw]:
         raise ConfigError(f"{some(missing)} missing: the file must have every argument given to it")
     if unknown := sorted(raw.keys() - {*names} - set(ignore_keys)):

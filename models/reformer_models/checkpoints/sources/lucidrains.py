@@ -13,14 +13,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from reformer_models.checkpoints.sources.arguments import (
-    check_fields,
     read_arguments,
     unused,
     without_effect,
 )
 from reformer_models.checkpoints.sources.base import Described, Source, Tensors
+from reformer_models.checkpoints.sources.state import check_tensors, without_prefix
 from reformer_models.config import ReformerConfig
 from reformer_models.config.fields import (
+    check_fields,
     flag,
     integer,
     one_of,
@@ -29,7 +30,7 @@ from reformer_models.config.fields import (
     sequence,
     setting,
 )
-from reformer_models.errors import CheckpointError, some
+from reformer_models.errors import CheckpointError
 
 if TYPE_CHECKING:
     import torch
@@ -280,10 +281,16 @@ _DUPLICATES: Final = ("reformer.layers.irrev_blocks.", "out.1.tensor")
 
 
 def _translated(tensors: Tensors, arguments: Arguments) -> Tensors:
-    tensors = _without_prefix(tensors)
+    tensors = without_prefix(tensors, _WORDS)
     names = dict(_names(arguments))
     positions = _position_names(arguments)
-    _check_tensors(tensors, {*names, *positions, *_other_names(arguments)})
+    expected = {*names, *positions, *_other_names(arguments)}
+    check_tensors(
+        tensors,
+        expected,
+        unread=_DUPLICATES,
+        model=f"a {_CLASS} with the arguments in {_CONFIG_FILE}",
+    )
     # In fp32, because some are multiplied or added.
     state = {ours: tensors[theirs].float() for theirs, ours in names.items()}
     for layer in range(arguments.depth):
@@ -302,27 +309,6 @@ def _translated(tensors: Tensors, arguments: Arguments) -> Tensors:
     if arguments.embedding_size != arguments.dim:
         _merge_embedding_size(state, tensors, arguments)
     return state
-
-
-def _check_tensors(tensors: Tensors, expected: Collection[str]) -> None:
-    """CheckpointError if tensors are missing, quantised, or more than those that are expected."""
-    if missing := sorted(set(expected) - tensors.keys()):
-        raise CheckpointError(
-            f"the weights lack {some(missing)}, which a {_CLASS} with the arguments in "
-            f"{_CONFIG_FILE} has: the file and the weights do not belong together"
-        )
-    others = tensors.keys() - expected
-    if unexpected := sorted(name for name in others if not name.startswith(_DUPLICATES)):
-        raise CheckpointError(
-            f"the weights have {some(unexpected)}, which a {_CLASS} with the arguments in "
-            f"{_CONFIG_FILE} does not have: the file and the weights do not belong together"
-        )
-    for name in expected:
-        if not tensors[name].is_floating_point():
-            raise CheckpointError(
-                f"{name} is {tensors[name].dtype}, perhaps of a quantized model: take the weights "
-                "it was made from"
-            )
 
 
 def _finish_layer(state: Tensors, tensors: Tensors, layer: int, arguments: Arguments) -> None:
@@ -369,13 +355,6 @@ def _project_memory(state: Tensors, memory: torch.Tensor, ours: str, arguments: 
         heads = projected.unflatten(-1, (arguments.heads, arguments.dim_head))
         # Local heads do not see it.
         state[f"{attention}.memory.{name}"] = heads[:, arguments.n_local_attn_heads :]
-
-
-def _without_prefix(tensors: Tensors) -> Tensors:
-    """The tensors without the prefix of a module that contains the model, like "net."."""
-    prefixes = [name.removesuffix(_WORDS) for name in tensors if name.endswith(_WORDS)]
-    prefix = min(prefixes, key=len, default="")
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
 
 
 def _names(arguments: Arguments) -> Iterator[tuple[str, str]]:

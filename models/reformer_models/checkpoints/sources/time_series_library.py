@@ -11,10 +11,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from reformer_models.checkpoints.layout import WEIGHT_FILES
-from reformer_models.checkpoints.sources.arguments import check_fields, read_arguments
+from reformer_models.checkpoints.sources.arguments import read_arguments
 from reformer_models.checkpoints.sources.base import Described, Source, Tensors
+from reformer_models.checkpoints.sources.state import check_tensors, without_prefix
 from reformer_models.config import ReformerConfig, TimeSeriesConfig
-from reformer_models.config.fields import flag, integer, number, one_of, refuse, setting
+from reformer_models.config.fields import (
+    check_fields,
+    flag,
+    integer,
+    number,
+    one_of,
+    refuse,
+    setting,
+)
 from reformer_models.errors import CheckpointError, some
 from reformer_models.tasks import ALL_TASKS, TIME_SERIES
 
@@ -198,33 +207,14 @@ def _names(arguments: Arguments) -> Iterator[tuple[str, str]]:
 
 
 def _translated(tensors: Tensors, arguments: Arguments) -> Tensors:
-    # DataParallel and other modules that contain the model put a prefix before every name.
-    prefix = next((name.removesuffix(_VALUES) for name in tensors if name.endswith(_VALUES)), "")
-    tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    tensors = without_prefix(tensors, _VALUES)
     names = dict(_names(arguments))
-    together = (
-        f"a {_MODEL} with the arguments in {CONFIG_FILE}",
-        "the file and the weights do not belong together",
-    )
-    if missing := sorted(names.keys() - tensors.keys()):
-        raise CheckpointError(
-            f"the weights lack {some(missing)}, which {together[0]} has: {together[1]}"
-        )
     # A model that is used without times has weights for them, too.
-    others = (name for name in tensors.keys() - names.keys() if not name.startswith(_TIME))
-    if unexpected := sorted(others):
-        raise CheckpointError(
-            f"the weights have {some(unexpected)}, which {together[0]} does not have: {together[1]}"
-        )
-    state = {}
-    for theirs, ours in names.items():
-        if not tensors[theirs].is_floating_point():
-            raise CheckpointError(
-                f"{theirs} is {tensors[theirs].dtype}, perhaps of a quantized model: take the "
-                "weights it was made from"
-            )
-        state[ours] = _to_ours(theirs, tensors[theirs].float(), arguments)
-    return state
+    model = f"a {_MODEL} with the arguments in {CONFIG_FILE}"
+    check_tensors(tensors, names, unread=(_TIME,), model=model)
+    return {
+        ours: _to_ours(theirs, tensors[theirs].float(), arguments) for theirs, ours in names.items()
+    }
 
 
 def _to_ours(name: str, tensor: torch.Tensor, arguments: Arguments) -> torch.Tensor:

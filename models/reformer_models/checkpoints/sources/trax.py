@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Final
 
 from reformer_models.checkpoints.arrays import ARRAY_FILES
 from reformer_models.checkpoints.sources.arguments import (
-    check_fields,
     read_arguments,
     unused,
     without_effect,
@@ -24,6 +23,7 @@ from reformer_models.checkpoints.sources.base import Described, Source, Tensors
 from reformer_models.config import ReformerConfig
 from reformer_models.config.fields import (
     bucket_factors,
+    check_fields,
     integer,
     one_of,
     optional,
