@@ -167,7 +167,7 @@ def load_model(
     if of_series != (task == TIME_SERIES):
         raise ConfigError(
             f"{source} was saved as {checkpoint.architecture}, which is not for {task}: choose "
-            f"another task, or leave out --task"
+            "another task, or leave out --task"
         )
     if last_logits and task != "text-generation":
         raise ConfigError(

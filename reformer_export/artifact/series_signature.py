@@ -189,7 +189,7 @@ def _numbers(spec: TensorSpec, value: Any) -> np.ndarray:
     if array.dtype.kind not in "iuf":
         raise InputError(f"{spec.name} must be real numbers, found {array.dtype}: cast to float32")
     if array.ndim != 3:
-        remedy = ": add the batch axis, series[None]" if array.ndim == 2 else ""
+        remedy = f": add the batch axis, {spec.name}[None]" if array.ndim == 2 else ""
         raise InputError(
             f"{spec.name} must be {_axes(spec)}, found shape {list(array.shape)}{remedy}"
         )

@@ -32,7 +32,7 @@ _VERBS = {
     "serve-web": "Serve such a page to browsers on this machine.",
     "import": "Write a checkpoint of another library in our own layout.",
     "verify": "Compare an artifact with the checkpoint it came from.",
-    "run": "Run an artifact on token ids or a text.",
+    "run": "Run an artifact on token ids, a text or a series of numbers.",
     "generate": "Continue a text, token by token.",
     "serve": "Serve an artifact over HTTP.",
     "map": "Run an artifact on every document of a corpus.",

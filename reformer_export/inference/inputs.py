@@ -47,19 +47,28 @@ def read_series(path: str | os.PathLike[str], name: str) -> np.ndarray:
 
 
 def _read_csv(path: Path) -> np.ndarray:
-    lines = read_bytes(path).decode("utf-8", "replace").splitlines()
-    rows = [line.split(",") for line in lines if line.strip()]
-    for first in (0, 1):  # without the names of the columns
-        try:
-            numbers = np.array(rows[first:], dtype=np.float64)
-        except ValueError:
-            continue
-        if numbers.ndim == 2:
-            return numbers
+    text = read_bytes(path).decode("utf-8-sig", "replace")
+    lines = [line for line in text.splitlines() if line.strip()]
+    if lines and not _is_table(lines[:1]):  # the names of the columns
+        lines = lines[1:]
+    if lines and _is_table(lines):
+        return _table(lines)
     raise InputError(
         f"{path} does not hold a table of numbers: write a line for each step, with its numbers "
         "separated by commas, after at most one line of names"
     )
+
+
+def _is_table(lines: list[str]) -> bool:
+    try:
+        _table(lines)
+    except ValueError:
+        return False
+    return True
+
+
+def _table(lines: list[str]) -> np.ndarray:
+    return np.loadtxt(lines, delimiter=",", comments=None, ndmin=2)
 
 
 def _read_npy(path: Path, kind: str) -> np.ndarray:

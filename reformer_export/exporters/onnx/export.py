@@ -104,8 +104,8 @@ def to_onnx(
     Args:
         checkpoint: a folder, or the name of a model on the Hugging Face hub.
         out: the folder to create, or an artifact of the same checkpoint to add model.onnx to.
-        source: the library that saved the checkpoint: "huggingface", "lucidrains", "trax", or
-            "auto" for the one whose configuration file is in the folder.
+        source: the library that saved the checkpoint: "huggingface", "lucidrains", "trax",
+            "time-series-library", or "auto" for the one whose configuration file is in the folder.
         task: such as "text-generation"; "auto" takes the task that the checkpoint was made for.
             "text-generation-with-past" adds the graphs that `open_generator` runs.
         dtype: "fp32", "fp16" or "bf16", of weights and activations.

@@ -81,8 +81,8 @@ def to_executorch(
 
     `max_batch` is the maximum number of sequences that the program takes; our runner splits larger
     batches. ExecuTorch plans all memory at the export, for `max_batch` sequences of `max_length`
-    tokens. Only fp32 is exported. The other
-    arguments, the result and the errors are those of `to_onnx`. Further errors:
+    tokens. Only fp32 is exported. The other arguments, the result and the errors are those of
+    `to_onnx`. Further errors:
 
     Raises:
         ExportError: torch or ExecuTorch could not convert the model, or the program would need more

@@ -37,7 +37,7 @@ Tensor numbers_of(const TensorSpec& spec, const Tensor& given) {
     fail(ErrorKind::input, spec.name, " must be real numbers, found bool: cast to float32");
   if (shape.size() != 3)
     fail(ErrorKind::input, spec.name, " must be ", axes_of(spec), ", found shape ", listed(shape),
-         shape.size() == 2 ? ": add the batch axis, series[None]" : "");
+         shape.size() == 2 ? ": add the batch axis" : "");
   Tensor numbers(DType::float32, shape);
   auto* to = numbers.data<float>();
   for (std::size_t i = 0; i < given.size(); ++i) {
