@@ -188,6 +188,8 @@ def test_wrong_inputs_of_run(
         ["add-kernels", "{artifact}"],
         ["to-onnx", "-m", "{checkpoint}", "{out}", "--cuda", "sm90"],
         ["serve", "{artifact}"],
+        ["to-tensorrt", "{artifact}", "{out}"],
+        ["build-kernels", "{out}", "--artifact", "{artifact}", "--target", "sm90"],
     ],
     ids=lambda command: command[0],
 )
