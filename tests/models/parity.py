@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,7 +21,14 @@ Outputs = dict[str, torch.Tensor]
 Buckets = Sequence[torch.Tensor | None]
 
 TOLERANCE = 2e-5
-"""For an output, relative to its largest magnitude, if both models have the same buckets."""
+"""For an output, relative to its largest magnitude, if both models have the same buckets.
+
+A model may amplify rounding errors beyond it, for example by a layer norm over few numbers. It may
+then differ as far as `rounding_effect` allows.
+"""
+
+ROUNDING_FACTOR = 8
+"""An error may be this many times `rounding_effect`, which is a sample: operations round too."""
 
 FLIP_MARGIN = 1e-5
 """The largest margin of a hash decision that may differ, as `bucket_margins` measures it."""
@@ -93,6 +101,26 @@ def run_ours(
         return loaded.model(ids, mask, trace), trace
 
 
+def rounding_effect(
+    model: Any, loaded: LoadedModel, ids: torch.Tensor, mask: torch.Tensor | None, buckets: Buckets
+) -> float:
+    """How far Transformers' outputs move if weights move by an fp32 rounding (2**-23 of each).
+
+    The largest of 8 random samples, computed in fp64 with the given buckets.
+    """
+    exact, _ = run_theirs(copy.deepcopy(model).double(), loaded, ids, mask, buckets)
+    effects = []
+    for seed in range(8):
+        generator = torch.Generator().manual_seed(seed)
+        moved = copy.deepcopy(model).double()
+        for weight in moved.parameters():
+            noise = torch.rand(weight.shape, generator=generator, dtype=torch.float64)
+            weight.data *= 1 + 2**-23 * (2 * noise - 1)
+        outputs, _ = run_theirs(moved, loaded, ids, mask, buckets)
+        effects.append(relative_error(outputs, exact))
+    return max(effects)
+
+
 def relative_error(actual: Outputs, expected: Outputs) -> float:
     """The largest difference of any output, relative to its largest magnitude."""
     assert actual.keys() == expected.keys()
@@ -142,7 +170,9 @@ class Tally:
         self.margins += margins
         self.decisions += sum(wanted.numel() for wanted in buckets if wanted is not None)
         case = f"ids {list(ids.shape)}, kept {None if mask is None else mask.sum(1).tolist()}"
-        assert error <= TOLERANCE, case
+        if error > TOLERANCE:
+            effect = rounding_effect(model, loaded, ids, mask, buckets)
+            assert error <= ROUNDING_FACTOR * effect, case
         assert max(margins, default=0) <= FLIP_MARGIN, case
 
     def check(self) -> None:
