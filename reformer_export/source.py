@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from reformer_export.artifact.manifest import FileRecord
 from reformer_export.errors import ArtifactError, UsageError
 from reformer_models.checkpoints.json_file import check_not_pointer
-from reformer_models.config import ReformerConfig, TimeSeriesConfig
-from reformer_models.tasks import TASKS, TIME_SERIES
+from reformer_models.config import ReformerConfig, SeriesConfig
+from reformer_models.tasks import SERIES_TASKS, TASKS
 
 if TYPE_CHECKING:
     import torch
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DTYPES",
+    "SERIES_TASKS",
     "TASKS",
-    "TIME_SERIES",
     "CacheTensor",
     "Checkpoint",
     "LoadedModel",
     "ReformerConfig",
-    "TimeSeriesConfig",
+    "SeriesConfig",
     "artifact_config",
     "check_not_pointer",
     "create_model",
@@ -97,12 +97,10 @@ def load_source(
 
 def fused(loaded: LoadedModel) -> LoadedModel:
     """The same model with linear layers fused with adjacent operations, for inference on CPUs; see
-    `reformer_models.fusing.fuse_linear`. A model of series has no such layers and is unchanged."""
+    `reformer_models.fusing.fuse_linear`."""
     from reformer_models.fusing import fuse_linear
 
-    if loaded.task == TIME_SERIES:
-        return loaded
-    return dataclasses.replace(loaded, model=fuse_linear(loaded.token_model))
+    return dataclasses.replace(loaded, model=fuse_linear(loaded.model))
 
 
 def decoder_modules(

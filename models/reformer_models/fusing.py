@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import cast
+from typing import TypeVar, cast
 
 import torch
 from torch import nn
@@ -18,14 +18,16 @@ from reformer_models.layers.fused import (
     fits_panels,
     fits_together,
 )
-from reformer_models.layers.heads import ReformerForTask
 from reformer_models.layers.reversible import ReversibleLayer
+from reformer_models.layers.task_model import TaskModel
+
+Model = TypeVar("Model", bound=TaskModel)
 
 _TYPES = (torch.float32, torch.float16)
 """The types that the kernels compute in."""
 
 
-def fuse_linear(model: ReformerForTask) -> ReformerForTask:
+def fuse_linear(model: Model) -> Model:
     """The same model with fused layers, for inference only; `model` does not change.
 
     The result shares all tensors with `model`, except the weights of fused layers. Not fused are
@@ -34,14 +36,14 @@ def fuse_linear(model: ReformerForTask) -> ReformerForTask:
     `layers.fused.ACTIVATIONS`, layers after a norm that is no layer norm, and models in bf16, which
     no CPU kernel computes in.
     """
-    if model.reformer.encoder.layer_norm.weight.dtype not in _TYPES:
+    if model.dtype not in _TYPES:
         return model
     shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
     fused = copy.deepcopy(model, shared)
-    for layer in fused.reformer.encoder.layers:
-        layer.attention = _attention(cast(ReversibleLayer, layer).attention)
-        feed_forward = cast(ReversibleLayer, layer).feed_forward
-        layer.feed_forward = _feed_forward(feed_forward, model.config.hidden_act)
+    for layer in list(fused.modules()):
+        if isinstance(layer, ReversibleLayer):
+            layer.attention = _attention(layer.attention)
+            layer.feed_forward = cast(ReformerFeedForward, _feed_forward(layer.feed_forward))
     return fused
 
 
@@ -61,12 +63,14 @@ def _attention(attention: ReformerAttention) -> ReformerAttention:
     return FusedAttention(attention) if fits_panels(output.dense) else attention
 
 
-def _feed_forward(module: ReformerFeedForward, hidden_act: str) -> nn.Module:
+def _feed_forward(module: ReformerFeedForward) -> nn.Module:
     norm = module.layer_norm
-    if module.dense.gated or hidden_act not in ACTIVATIONS or not isinstance(norm, nn.LayerNorm):
+    if module.dense.gated or not isinstance(norm, nn.LayerNorm):
+        return module
+    if module.hidden_act not in ACTIVATIONS:
         return module
     up: nn.Module = module.dense.dense
     down: nn.Module = module.output.dense
     if fits_together(up, down):
-        return FusedFeedForward(norm, up, down, ACTIVATIONS[hidden_act])
+        return FusedFeedForward(norm, up, down, ACTIVATIONS[module.hidden_act])
     return module

@@ -14,7 +14,7 @@ import torch
 from reformer_models.checkpoints import Checkpoint, open_checkpoint
 from reformer_models.checkpoints.names import BASE, HEADS, Naming, naming_of
 from reformer_models.checkpoints.sources import AUTO, HUGGINGFACE
-from reformer_models.config import ModelConfig, ReformerConfig, TimeSeriesConfig
+from reformer_models.config import ModelConfig, ReformerConfig
 from reformer_models.errors import CheckpointError, ConfigError, shortened, some
 from reformer_models.layers.attention import LSHSelfAttention, redraw_rotations
 from reformer_models.layers.heads import ReformerForTask
@@ -22,7 +22,7 @@ from reformer_models.layers.models import ALL_MODELS
 from reformer_models.layers.quantised import QuantisedLinear, is_quantised
 from reformer_models.layers.task_model import TaskModel
 from reformer_models.quantisation import quantise, stored_as_fp16
-from reformer_models.tasks import ALL_TASKS, TIME_SERIES, task_of
+from reformer_models.tasks import ALL_TASKS, SERIES_TASKS, task_of
 
 # Constants that old releases of transformers stored among the weights; names of the head's bias.
 _CONSTANT_SUFFIXES = (
@@ -163,8 +163,9 @@ def load_model(
         task = found
     elif task not in ALL_TASKS:
         raise ConfigError(f"unknown task {task!r}: choose auto or one of {', '.join(ALL_TASKS)}")
-    of_series = isinstance(checkpoint.config, TimeSeriesConfig)
-    if of_series != (task == TIME_SERIES):
+    # Tokens can have another head; a model of series is for one task.
+    own = task_of(checkpoint.architecture)
+    if task != own and (task in SERIES_TASKS or own in SERIES_TASKS):
         raise ConfigError(
             f"{source} was saved as {checkpoint.architecture}, which is not for {task}: choose "
             "another task, or leave out --task"

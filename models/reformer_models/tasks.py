@@ -12,10 +12,19 @@ TASKS: dict[str, str] = {
 """Tasks of models that take tokens -> the architecture that Hugging Face's config.json names."""
 
 TIME_SERIES = "time-series"
-"""The task of models that take series of numbers."""
+"""The task of models that forecast or reconstruct a series."""
 
-ALL_TASKS: dict[str, str] = {**TASKS, TIME_SERIES: "TimeSeriesReformer"}
-"""All tasks; the last architecture is our own name."""
+SERIES_ENCODING = "series-encoding"
+"""The task of models that return a hidden state for each vector of a series."""
+
+SERIES_TASKS: dict[str, str] = {
+    TIME_SERIES: "TimeSeriesReformer",
+    SERIES_ENCODING: "ReformerSeriesEncoder",
+}
+"""Tasks of models that take series of numbers -> the architecture, a name of our own."""
+
+ALL_TASKS: dict[str, str] = {**TASKS, **SERIES_TASKS}
+"""All tasks -> the architecture of each."""
 
 
 def task_of(architecture: str) -> str | None:

@@ -25,6 +25,7 @@ TASKS = (
     "text-classification",
     "question-answering",
     "time-series",
+    "series-encoding",
 )
 
 SOURCES = ("auto", "huggingface", "lucidrains", "trax", "time-series-library")

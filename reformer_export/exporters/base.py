@@ -30,8 +30,8 @@ from reformer_export.artifact.signature import (
 from reformer_export.errors import UsageError
 from reformer_export.source import (
     DTYPES,
-    TIME_SERIES,
-    TimeSeriesConfig,
+    SERIES_TASKS,
+    SeriesConfig,
     decoder_modules,
     load_source,
 )
@@ -75,7 +75,7 @@ class Format:
 
     def check_task(self, task: str) -> None:
         """Raise UsageError if the format has no models for a task."""
-        if task == TIME_SERIES and not self.takes_series:
+        if task in SERIES_TASKS and not self.takes_series:
             raise UsageError(
                 f"to-{self.name} is for models of tokens, and this model is for {task}: choose "
                 "to-onnx or to-torchscript"
@@ -181,7 +181,7 @@ def signature_of(loaded: LoadedModel, options: ExportOptions) -> Signature:
     config = loaded.config
     max_length = config.max_length if options.max_length is None else options.max_length
     if max_length > config.max_length:
-        unit = (SeriesSignature if isinstance(config, TimeSeriesConfig) else TokenSignature).unit
+        unit = (SeriesSignature if isinstance(config, SeriesConfig) else TokenSignature).unit
         raise UsageError(
             f"--max-length {max_length}: this model takes 1 to {config.max_length} {unit}"
         )
@@ -190,7 +190,7 @@ def signature_of(loaded: LoadedModel, options: ExportOptions) -> Signature:
     outputs = tuple(
         TensorSpec(name, dtype, axes) for name, axes in loaded.model.output_axes.items()
     )
-    if isinstance(config, TimeSeriesConfig):
+    if isinstance(config, SeriesConfig):
         return SeriesSignature.of(
             channels=config.channels,
             time_features=config.time_features,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reformer_export.errors import ExportError
-from reformer_export.source import TimeSeriesConfig, check_not_pointer
+from reformer_export.source import SeriesConfig, check_not_pointer
 
 if TYPE_CHECKING:
     from reformer_export.source import Checkpoint
@@ -32,10 +32,10 @@ CHECKPOINT_FILES = (
 def write_config(checkpoint: Checkpoint, folder: Path) -> None:
     """Write config.json into `folder` if the library of the checkpoint does not use this file.
 
-    There is no config.json of a model for time series: its own configuration file is copied.
+    There is no config.json of a model of series: its own configuration file is copied.
     """
     config, library_file = checkpoint.config, checkpoint.written_by.config_file
-    if isinstance(config, TimeSeriesConfig):
+    if isinstance(config, SeriesConfig):
         shutil.copyfile(checkpoint.directory / library_file, folder / library_file)
     elif library_file != "config.json":
         text = json.dumps(config.to_hf(), indent=2) + "\n"

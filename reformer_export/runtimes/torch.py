@@ -16,7 +16,7 @@ from reformer_export.runtimes.base import Array, Arrays, Buckets, Probe, RunnerO
 from reformer_export.runtimes.torch_files import tensors, torch_device, use_threads
 from reformer_export.runtimes.torch_graphs import TorchGraphs
 from reformer_export.runtimes.torch_margins import decision_margins
-from reformer_export.source import TIME_SERIES, load_original, new_trace
+from reformer_export.source import SERIES_TASKS, load_original, new_trace
 from reformer_ops import library_path, native_status
 from reformer_ops.core.native import Choice
 from reformer_ops.core.torch_library import decomposed
@@ -64,7 +64,7 @@ class TorchRunner:
         self._loaded = loaded
         if on_gpu:
             loaded.model.to(self._device)
-        captures = on_gpu and cuda_graph == "auto" and loaded.task != TIME_SERIES
+        captures = on_gpu and cuda_graph == "auto" and loaded.task not in SERIES_TASKS
         self._replays = TorchGraphs(loaded.model, self._device) if captures else None
         self._operators = decomposed if ops == "portable" else contextlib.nullcontext
         native = "Triton operators" if on_gpu else native_status("torch")

@@ -6,6 +6,7 @@ import importlib
 import inspect
 import re
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -13,13 +14,28 @@ import torch
 from safetensors.torch import save_file
 
 from reformer_models.checkpoints import open_checkpoint
-from reformer_models.checkpoints.sources.lucidrains import Arguments
-from reformer_models.errors import CheckpointError, ConfigError
+from reformer_models.checkpoints.sources.lucidrains.arguments import (
+    LayerArguments,
+    ReformerArguments,
+    ReformerLMArguments,
+)
+from reformer_models.errors import CheckpointError, ConfigError, InputShapeError
 from reformer_models.layers.decoding import DecodeStep, Prefill, cache_tensors
 from reformer_models.layers.heads import TextGeneration
 from reformer_models.loading import load_model
 
-from ..tools.lucidrains import BASE, BUCKET, HEADS, build, inject, redraw, reformer_pytorch, save
+from ..tools.lucidrains import (
+    BASE,
+    BUCKET,
+    HEADS,
+    VECTORS,
+    build,
+    inject,
+    inputs,
+    redraw,
+    reformer_pytorch,
+    save,
+)
 
 VARIANTS: Mapping[str, Mapping[str, object]] = {
     "causal": {},
@@ -65,6 +81,20 @@ VARIANTS: Mapping[str, Mapping[str, object]] = {
     "rotations of each head": {"random_rotations_per_head": True},
 }
 
+VARIANTS_OF_VECTORS: Mapping[str, Mapping[str, object]] = {
+    "both directions": {},
+    "causal": {"causal": True},
+    "head size": {"dim_head": 64, "n_hashes": 1},
+    "gated feed-forward": {"ff_glu": True, "ff_activation": "SiLU"},
+    "ScaleNorm": {"use_scale_norm": True},
+    "ReZero": {"use_rezero": True},
+    "local heads": {"n_local_attn_heads": 1},
+    "memory": {"num_mem_kv": BUCKET, "causal": True},
+    "tied layers": {"weight_tie": True},
+    "one value head": {"one_value_head": True},
+    "rotations of each head": {"random_rotations_per_head": True},
+}
+
 
 def difference(
     folder: Path,
@@ -79,17 +109,16 @@ def difference(
     The package computes `buckets` from the number of tokens and memory vectors.
     """
     model = build(arguments)
-    for block in model.reformer.layers.blocks:
+    for block in getattr(model, "reformer", model).layers.blocks:
         block.f.net.fn.toqk.weight.data.mul_(queries)
     loaded = load_model(save(folder, model, arguments), num_buckets=buckets)
-    memory = model.reformer.num_mem_kv
-    ids = torch.randint(0, 50, (3, buckets * BUCKET - memory))
+    given = inputs(model, buckets)
     per_head = bool(arguments.get("random_rotations_per_head"))
     redraw(loaded, per_head=per_head)
     inject(loaded, monkeypatch, per_head=per_head)
     with torch.no_grad():
-        expected = model(ids)
-        (found,) = loaded.model(ids).values()
+        expected = model(given)
+        (found,) = loaded.model(given).values()
     share = ((found - expected).abs().max() / expected.abs().max()).item()
     print(f"{buckets} buckets: {share:.1e} of the scale")
     return share
@@ -106,6 +135,40 @@ def test_outputs_are_those_of_the_package(
     monkeypatch.setattr(package, "TOKEN_SELF_ATTN_VALUE", -1e5)
     arguments = {**BASE, **VARIANTS[variant]}
     assert difference(tmp_path / "model", monkeypatch, arguments, buckets) <= 1e-4
+
+
+@pytest.mark.parametrize("buckets", [2, 8])
+@pytest.mark.parametrize("variant", VARIANTS_OF_VECTORS)
+def test_hidden_states_are_those_of_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variant: str, buckets: int
+) -> None:
+    package = importlib.import_module("reformer_pytorch.reformer_pytorch")
+    monkeypatch.setattr(package, "TOKEN_SELF_ATTN_VALUE", -1e5)  # as above
+    arguments = {**VECTORS, **VARIANTS_OF_VECTORS[variant]}
+    assert difference(tmp_path / "model", monkeypatch, arguments, buckets) <= 1e-4
+
+
+@pytest.mark.parametrize(
+    ("options", "length"),
+    [
+        ({"use_full_attn": True}, 1),
+        ({"use_full_attn": True, "num_mem_kv": 3}, 6 * BUCKET + 3),
+        ({"full_attn_thres": BUCKET}, 1),
+        ({"full_attn_thres": BUCKET, "causal": True}, BUCKET - 1),
+        ({"full_attn_thres": BUCKET}, BUCKET),
+    ],
+    ids=str,
+)
+def test_full_attention_to_vectors(
+    tmp_path: Path, options: Mapping[str, object], length: int
+) -> None:
+    arguments = {**VECTORS, **options}
+    model = build(arguments)
+    loaded = load_model(save(tmp_path / "model", model, arguments))
+    series = torch.randn(3, length, 32)
+    with torch.no_grad():
+        expected, found = model(series), loaded.model(series)["last_hidden_state"]
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4 * expected.abs().max().item())
 
 
 @pytest.mark.parametrize("buckets", [2, 4, 6, 8])
@@ -172,6 +235,27 @@ def test_full_attention_at_every_length(
     assert difference <= 1e-4 * expected[mask].abs().max()
 
 
+def test_a_model_of_vectors(tmp_path: Path) -> None:
+    arguments = {**VECTORS, "max_seq_len": 6 * BUCKET + 3}
+    folder = save(tmp_path / "model", build(arguments), arguments)
+    loaded = load_model(folder)
+    assert loaded.task == "series-encoding"
+    assert loaded.config.num_buckets == (6,)
+    assert loaded.notes[0].endswith("is read as a Reformer of reformer-pytorch.")
+    assert loaded.notes[1].startswith("num_buckets is 6, which reformer-pytorch uses for sequences")
+    assert load_model(folder, task="series-encoding", num_buckets=4).config.num_buckets == (4,)
+    longest = 6 * BUCKET
+    assert loaded.model(torch.zeros(1, longest, 32))["last_hidden_state"].shape == (1, longest, 32)
+    for length in (0, longest + 1):
+        with pytest.raises(InputShapeError, match=f"takes 1 to {longest} steps; got {length}"):
+            loaded.model(torch.zeros(1, length, 32))
+    for task in ("time-series", "feature-extraction"):
+        with pytest.raises(ConfigError, match=f"ReformerSeriesEncoder, which is not for {task}"):
+            load_model(folder, task=task)
+    with pytest.raises(ConfigError, match=r"this is for models of tokens, and .* takes series of"):
+        _ = loaded.checkpoint.token_config
+
+
 @pytest.mark.parametrize("variant", ["causal", "tied layers", "axial positions"])
 def test_safetensors_and_a_prefix_are_read(tmp_path: Path, variant: str) -> None:
     arguments = {**BASE, **VARIANTS[variant]}
@@ -202,23 +286,28 @@ def test_the_task_and_the_notes(tmp_path: Path, options: Mapping[str, object], t
     assert loaded.config.num_buckets == (8,)
     recognised, buckets, seed = loaded.notes
     assert recognised.endswith("is read as a ReformerLM of reformer-pytorch.")
-    assert buckets.startswith("num_buckets is 8, which reformer-pytorch uses for sequences of 64 ")
+    assert buckets.startswith(
+        "num_buckets is 8, which reformer-pytorch uses for sequences of length 64;"
+    )
     assert seed.startswith("hash_seed was not set")
 
 
-def test_arguments_and_defaults_are_those_of_the_package() -> None:
-    signature = inspect.signature(reformer_pytorch.ReformerLM)
+@pytest.mark.parametrize("kind", [ReformerArguments, ReformerLMArguments])
+def test_arguments_and_defaults_are_those_of_the_package(kind: type[LayerArguments]) -> None:
+    signature = inspect.signature(getattr(reformer_pytorch, kind.class_name))
     defaults = {
         name: None if parameter.default is inspect.Parameter.empty else parameter.default
         for name, parameter in signature.parameters.items()
     }
-    ours = {name: declared.default for name, declared in Arguments.__dataclass_fields__.items()}
-    required = dict.fromkeys(list(ours)[:4])
-    assert ours | required == defaults
+    ours = {declared.name: declared.default for declared in fields(kind)}
+    ours |= dict.fromkeys(kind.required)
+    if kind is ReformerArguments:
+        assert ours.pop("max_seq_len") is None  # our own
+    assert ours == defaults
 
 
 REFUSED = {
-    "class": "Reformer",
+    "class": "LSHSelfAttention",
     "emb_dim": 0,
     "ff_activation": "PReLU",
     "full_attn_thres": BUCKET + 1,
@@ -242,6 +331,32 @@ def test_what_our_model_lacks_is_refused_by_name_and_value(tmp_path: Path, optio
     with pytest.raises(
         ConfigError, match=f"reformer_pytorch.json: {named} must be .* found {found}"
     ):
+        open_checkpoint(folder)
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"lsh_attend_across_buckets": False}, "must be true, because our model has attention acr"),
+        ({"lsh_allow_duplicate_attention": False}, "must be true, because our model has rounds th"),
+        ({"dim": 33}, "dim must be a multiple of heads = 2 without dim_head, found 33"),
+        ({"max_seq_len": 2 * BUCKET - 1}, "max_seq_len must be at least"),
+        ({"num_tokens": 50}, "'num_tokens': no argument of Reformer in reformer-pytorch"),
+    ],
+    ids=str,
+)
+def test_what_a_model_of_vectors_can_not_have(
+    tmp_path: Path, option: Mapping[str, object], message: str
+) -> None:
+    folder = save(tmp_path / "model", build(VECTORS), {**VECTORS, **option})
+    with pytest.raises(ConfigError, match=message):
+        open_checkpoint(folder)
+
+
+def test_a_model_of_vectors_needs_its_longest_sequence(tmp_path: Path) -> None:
+    arguments = {name: value for name, value in VECTORS.items() if name != "max_seq_len"}
+    folder = save(tmp_path / "model", build(VECTORS), arguments)
+    with pytest.raises(ConfigError, match="max_seq_len missing"):
         open_checkpoint(folder)
 
 

@@ -13,6 +13,7 @@ import pytest
 from reformer_export import open_runner, to_onnx
 from reformer_export.artifact import Artifact
 
+from ..tools import lucidrains
 from ..tools.artifact_fixtures import edit_manifest
 from ..tools.time_series_library import SMALL, arguments, build, example
 from ..tools.time_series_library import save as save_checkpoint
@@ -59,6 +60,16 @@ def test_one_channel_in_one_axis(tmp_path: Path) -> None:
     np.save(tmp_path / "series.npy", np.arange(30.0))
     found = both(tmp_path, artifact.path, "--series", tmp_path / "series.npy")
     assert found["outputs"]["reconstruction"]["shape"] == [1, 30, 1]
+
+
+def test_vectors_in_and_hidden_states_out(tmp_path: Path) -> None:
+    folder = lucidrains.save(
+        tmp_path / "package", lucidrains.build(lucidrains.VECTORS), lucidrains.VECTORS
+    )
+    artifact = to_onnx(folder, tmp_path / "artifact", verify=False)
+    series = np.random.default_rng(0).standard_normal((2, 21, 32), np.float32)
+    found = both(tmp_path, artifact.path, *save(tmp_path, {"series": series}))
+    assert found["outputs"] == {"last_hidden_state": {"dtype": "float32", "shape": [2, 21, 32]}}
 
 
 def test_both_refuse_what_the_model_does_not_take(forecaster: Artifact, tmp_path: Path) -> None:

@@ -34,13 +34,31 @@ BASE: Mapping[str, object] = {
 }
 
 
+VECTORS: Mapping[str, object] = {
+    "dim": 32,
+    "depth": 3,
+    "max_seq_len": 8 * BUCKET,
+    "heads": HEADS,
+    "bucket_size": BUCKET,
+    "n_hashes": 2,
+    "ff_chunks": 2,
+}
+
+
 def build(arguments: Mapping[str, object]) -> Any:
-    """A model of the package with parameters that training could have left."""
+    """A model of the package with parameters that training could have left.
+
+    A `ReformerLM` if the arguments have a number of tokens, else a `Reformer`.
+    """
     torch.manual_seed(0)
     given = {name: tuple(v) if isinstance(v, list) else v for name, v in arguments.items()}
     if isinstance(activation := given.get("ff_activation"), str):
         given["ff_activation"] = getattr(torch.nn, activation)
-    model = reformer_pytorch.ReformerLM(**given)
+    if "num_tokens" in given:
+        model = reformer_pytorch.ReformerLM(**given)
+    else:
+        given.pop("max_seq_len")  # our own
+        model = reformer_pytorch.Reformer(**given)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name.endswith((".bias", "norm.weight", ".g")):  # otherwise many are 0 or 1
@@ -48,10 +66,19 @@ def build(arguments: Mapping[str, object]) -> Any:
     return model.eval()
 
 
+def inputs(model: Any, buckets: int) -> torch.Tensor:
+    """Three random sequences for which the package computes so many buckets: tokens or vectors."""
+    layers = getattr(model, "reformer", model)
+    length = buckets * BUCKET - layers.num_mem_kv
+    if layers is model:
+        return torch.randn(3, length, model.dim)
+    return torch.randint(0, 50, (3, length))
+
+
 def save(folder: Path, model: Any, arguments: Mapping[str, object]) -> Path:
     folder.mkdir(exist_ok=True)
     torch.save(model.state_dict(), folder / "pytorch_model.bin")
-    described = {"class": "ReformerLM", **arguments}
+    described = {"class": type(model).__name__, **arguments}
     (folder / "reformer_pytorch.json").write_text(json.dumps(described))
     return folder
 

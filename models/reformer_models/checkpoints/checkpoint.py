@@ -20,7 +20,7 @@ from reformer_models.checkpoints.sources import (
     Source,
     source_of,
 )
-from reformer_models.config import ReformerConfig, TimeSeriesConfig
+from reformer_models.config import ReformerConfig, SeriesConfig
 from reformer_models.errors import CheckpointError, ConfigError, shortened
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Checkpoint:
     weights: Weights
 
     @property
-    def config(self) -> ReformerConfig | TimeSeriesConfig:
+    def config(self) -> ReformerConfig | SeriesConfig:
         """The configuration as read: its method `pinned` sets what hashing needs."""
         return self.described.config
 
@@ -61,7 +61,9 @@ class Checkpoint:
     def token_config(self) -> ReformerConfig:
         """The configuration of a model that takes tokens; raises ConfigError for another one."""
         if not isinstance(self.config, ReformerConfig):
-            raise ConfigError(f"this is for models of tokens, and {self.source} is for time series")
+            raise ConfigError(
+                f"this is for models of tokens, and {self.source} takes series of numbers"
+            )
         return self.config
 
     @property

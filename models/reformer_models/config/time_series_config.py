@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 
 from reformer_models.config.fields import check_fields, flag, integer, refuse, sequence, setting
 from reformer_models.config.model_config import Pinned
-from reformer_models.config.reformer_config import ReformerConfig
+from reformer_models.config.series_config import SeriesConfig
 
 
 @dataclass(frozen=True)
-class TimeSeriesConfig:
+class TimeSeriesConfig(SeriesConfig):
     """The configuration of a Reformer for time series: its inputs and outputs, and its encoder.
 
     Attributes:
@@ -30,7 +30,6 @@ class TimeSeriesConfig:
         ConfigError: A field has an invalid value, or two fields contradict each other.
     """
 
-    encoder: ReformerConfig
     channels: int = setting(1, integer(1))
     output_channels: int = setting(1, integer(1))
     sequence_length: int = setting(96, integer(1))
@@ -51,31 +50,6 @@ class TimeSeriesConfig:
         if self.sequence_length > self.max_length:
             longest = f"at most {self.max_length}: with the horizon, every step has a position"
             refuse("sequence_length", longest, self.sequence_length)
-
-    @property
-    def attn_layers(self) -> tuple[str, ...]:
-        """The kind of attention of each layer, always "lsh"."""
-        return self.encoder.attn_layers
-
-    @property
-    def num_buckets(self) -> tuple[int, ...] | None:
-        """The factors of the number of buckets; None if not set."""
-        return self.encoder.num_buckets
-
-    @property
-    def num_hashes(self) -> int:
-        """The number of hash rounds."""
-        return self.encoder.num_hashes
-
-    @property
-    def hash_seed(self) -> int | None:
-        """The seed of the hash rotations; None if not set."""
-        return self.encoder.hash_seed
-
-    @property
-    def has_cache(self) -> bool:
-        """False: the model does not generate."""
-        return False
 
     @property
     def max_length(self) -> int:

@@ -97,7 +97,7 @@ class ReformerFeedForward(nn.Module):
         self.layer_norm = sublayer_norm(config)
         self.dense = FeedForwardDense(config)
         self.output = FeedForwardOutput(config)
-        self._is_plain_relu = config.hidden_act == "relu" and not config.feed_forward_gated
+        self.hidden_act = config.hidden_act
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """`[batch, length, hidden]` -> the same."""
@@ -148,7 +148,8 @@ class ReformerFeedForward(nn.Module):
         up, down = self.dense, self.output
         return (
             self.training
-            and self._is_plain_relu
+            and self.hidden_act == "relu"
+            and not self.dense.gated
             and isinstance(self.layer_norm, nn.LayerNorm)
             and is_plain(self.layer_norm, up, up.dense, up.dropout, down, down.dense, down.dropout)
             and up.dropout.p == down.dropout.p < 1

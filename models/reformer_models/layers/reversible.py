@@ -37,8 +37,8 @@ class ReversibleLayer(nn.Module):
         return y1, y2
 
 
-class ReformerEncoder(nn.Module):
-    """The layers and the norm over both streams.
+class ReversibleLayers(nn.Module):
+    """The layers, and how both of their streams become one.
 
     Attributes:
         recompute: True (the default) if a backward pass recomputes the activations, starting from
@@ -53,9 +53,31 @@ class ReformerEncoder(nn.Module):
             ReversibleLayer(config, kind, rotations) for kind in config.attn_layers
         )
         self.merges_by_mean = config.stream_merge == "mean"
+        self.recompute = True
+
+    def streams(
+        self, hidden: torch.Tensor, mask: torch.Tensor, source: BucketSource | None
+    ) -> Streams:
+        """`[batch, length, hidden]`, from which both streams start -> both after the last layer."""
+        if self.recompute and torch.is_grad_enabled() and not _is_traced():
+            return _run_reversibly(self.layers, hidden, mask, source)
+        y1, y2 = hidden, hidden
+        for layer in self.layers:
+            y1, y2 = layer(y1, y2, mask, source)
+        return y1, y2
+
+    def merged(self, y1: torch.Tensor, y2: torch.Tensor) -> torch.Tensor:
+        """Both streams `[.., hidden]` -> `[.., output]`, as the config's `stream_merge` says."""
+        return (y1 + y2) / 2 if self.merges_by_mean else torch.cat([y1, y2], dim=-1)
+
+
+class ReformerEncoder(ReversibleLayers):
+    """The layers and the norm over both streams."""
+
+    def __init__(self, config: ReformerConfig) -> None:
+        super().__init__(config)
         self.layer_norm = nn.LayerNorm(config.output_size, eps=config.layer_norm_eps)
         self.dropout = Dropout(config.hidden_dropout_prob)
-        self.recompute = True
 
     def forward(
         self,
@@ -69,20 +91,11 @@ class ReformerEncoder(nn.Module):
         `output` is `config.output_size`. With `last_only`, `[batch, 1, output]`: the last token of
         each row that `mask` keeps.
         """
-        y1, y2 = hidden, hidden
-        if self.recompute and torch.is_grad_enabled() and not _is_traced():
-            y1, y2 = _run_reversibly(self.layers, hidden, mask, source)
-        else:
-            for layer in self.layers:
-                y1, y2 = layer(y1, y2, mask, source)
+        y1, y2 = self.streams(hidden, mask, source)
         if last_only:
             y1, y2 = _last_tokens(mask, y1, y2)
         result: torch.Tensor = self.dropout(self.layer_norm(self.merged(y1, y2)))
         return result
-
-    def merged(self, y1: torch.Tensor, y2: torch.Tensor) -> torch.Tensor:
-        """Both streams `[.., hidden]` -> `[.., output]`, as the config's `stream_merge` says."""
-        return (y1 + y2) / 2 if self.merges_by_mean else torch.cat([y1, y2], dim=-1)
 
 
 def _last_tokens(mask: torch.Tensor, *streams: torch.Tensor) -> Iterator[torch.Tensor]:

@@ -178,7 +178,8 @@ class TracedSeries(nn.Module):
         A model without time features ignores them.
         """
         trace = new_trace()
-        outputs = self.model(series, time_features if self.has_time_features else None, trace)
+        inputs = (series, time_features) if self.has_time_features else (series,)
+        outputs = self.model(*inputs, source=trace)
         return outputs, stacked(trace.computed)
 
 

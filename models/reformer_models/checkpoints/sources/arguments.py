@@ -30,6 +30,17 @@ def unused(reason: str) -> Check:
     return check
 
 
+def on(part: str) -> Check:
+    """Refuses every value that turns an option off; `part` is what our model has then."""
+
+    def check(name: str, value: object) -> object:
+        if value is not True:
+            refuse(name, f"true, because our model has {part}", value)
+        return value
+
+    return check
+
+
 def without_effect(name: str, value: object) -> object:
     """Accepts every value: the argument has no effect on what a trained model computes."""
     return value

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from reformer_models.checkpoints.layout import WEIGHT_FILES
-from reformer_models.config import ReformerConfig, TimeSeriesConfig
+from reformer_models.config import ReformerConfig, SeriesConfig
 
 if TYPE_CHECKING:
     import torch
@@ -29,7 +29,7 @@ class Described:
         notes: Sentences for the user: what was recognised and what was chosen.
     """
 
-    config: ReformerConfig | TimeSeriesConfig
+    config: ReformerConfig | SeriesConfig
     architecture: str | None
     translated: Callable[[Tensors], Tensors]
     notes: tuple[str, ...] = ()
