@@ -1,9 +1,9 @@
 """The Reformer's operators, each declared once and implemented for every backend.
 
-The folders of `lsh_bucket`, `sorted_chunk_attention` and `chunk_attention` each contain the fp64
-NumPy reference that defines the results, the torch operator, the ONNX function body, and the cases
-on which every backend is tested. Importing this package is fast: only the modules that need torch
-or onnx load them (`reformer_ops.torch_ops` registers the torch operators).
+Each operator has a folder: the fp64 NumPy reference that defines the results, the torch operator,
+the ONNX function body, and the cases on which every backend is tested; custom_ops/README.md lists
+all files. Importing this package is fast: only the modules that need torch or onnx load them
+(`reformer_ops.torch_ops` registers the torch operators).
 """
 
 from __future__ import annotations

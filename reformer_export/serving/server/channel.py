@@ -2,7 +2,8 @@
 
 Messages go through a pipe. The arrays of a batch, which may be many megabytes, lie in memory that
 both processes share: through the pipe they would be copied four more times, in small parts, and
-each part would wait for the event loop.
+each part would wait for the event loop. Each direction has two areas, so that a worker can
+compute a batch while the server still reads the outputs of the one before.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from reformer_export.serving.server.messages import Answer, Infer, Message, Outp
 # Not "fork": the server has threads, and a runtime that was opened before a fork may hang.
 SPAWN = multiprocessing.get_context("spawn")
 
+_AREAS = 2
+
 _ALIGNMENT = 64  # bytes; vector instructions read aligned arrays faster
 
 _Place = tuple[int, int]
@@ -31,18 +34,19 @@ class Channel:
     """One end. The other end can be given to a process of `SPAWN`.
 
     The arrays of a received `Infer` or `Outputs` are in the shared memory until the other end sends
-    the next `Infer` or `Outputs`.
+    the second `Infer` or `Outputs` after it.
     """
 
-    def __init__(self, connection: Connection, written: _SharedMemory, read: _SharedMemory) -> None:
+    def __init__(self, connection: Connection, written: _Areas, read: _Areas) -> None:
         self._connection = connection
         self._written, self._read = written, read
+        self._next = 0  # the area to write into
 
     @classmethod
     def pair(cls) -> tuple[Channel, Channel]:
         """Two connected ends."""
         ours, theirs = SPAWN.Pipe()
-        there, back = _SharedMemory.new(), _SharedMemory.new()
+        there, back = [[_SharedMemory.new() for _ in range(_AREAS)] for _ in range(2)]
         return cls(ours, there, back), cls(theirs, back, there)
 
     def send(self, message: Message | Answer) -> None:
@@ -50,12 +54,15 @@ class Channel:
         buffers: list[pickle.PickleBuffer] = []
         shared = isinstance(message, Infer | Outputs)
         data = pickle.dumps(message, 5, buffer_callback=buffers.append if shared else None)
-        self._connection.send((data, self._written.write(buffers)))
+        area = self._next
+        self._connection.send((data, area, self._written[area].write(buffers)))
+        if shared:
+            self._next = (area + 1) % _AREAS
 
     def receive(self) -> Any:
         """The next message, when there is one; EOFError or OSError if the other end is closed."""
-        data, places = self._connection.recv()
-        return pickle.loads(data, buffers=self._read.views(places))
+        data, area, places = self._connection.recv()
+        return pickle.loads(data, buffers=self._read[area].views(places))
 
     def has_message(self) -> bool:
         """True if `receive` would not wait."""
@@ -109,7 +116,10 @@ class _SharedMemory:
     def _up_to(self, end: int) -> memoryview:
         if end and (self._memory is None or len(self._memory) < end):
             self._memory = mmap.mmap(self._descriptor, 0)  # views of the former map keep it
-        return memoryview(self._memory or b"")
+        return memoryview(self._memory or bytearray())
+
+
+_Areas = Sequence[_SharedMemory]
 
 
 def _attached(descriptor: Any) -> _SharedMemory:

@@ -350,6 +350,7 @@ class Scheduler:
                     self._started.set_exception(RuntimeUnavailableError(answer.reason))
             case Outputs():
                 batch, worker.batch = worker.batch, []
+                self._dispatch()  # the worker computes while the outputs are copied and passed on
                 self._finish(batch, answer)
             case Failed():
                 if job := worker.generations.pop(answer.job, None):
@@ -372,7 +373,7 @@ class Scheduler:
         parts = self._batching.split(answer.outputs, [job.shape for job in batch])
         for job, outputs in zip(batch, parts, strict=True):
             if not job.future.done():
-                # The next batch overwrites the memory that the worker shares.
+                # The second batch from now overwrites the memory that the worker shares.
                 job.future.set_result({name: array.copy() for name, array in outputs.items()})
 
     def _wait_again(self, jobs: Iterable[_Job]) -> None:

@@ -32,7 +32,6 @@ _HEAD: Final = {"out.1.weight": "lm_head.decoder.weight", "out.1.bias": "lm_head
 _TO_DIM: Final = ("to_model_dim.weight", "to_model_dim.bias")
 _FROM_DIM: Final = ("out.0.weight", "out.0.bias")
 
-
 # A tied head has its weight twice.
 _TIED_HEAD: Final = "out.1.tensor"
 
