@@ -116,4 +116,5 @@ def test_forged_models_that_the_manifest_vouches_for(
     counts: dict[str, int] = json.loads(done.stdout.splitlines()[-1])
     assert sum(counts.values()) == count
     assert set(counts) <= {f"Python {a}, C++ {b}" for a in KNOWN for b in KNOWN}, done.stdout
-    assert counts["Python refused, C++ refused"] > count / 2
+    # Random changes also hit weights and debug information, and such a model runs.
+    assert counts["Python refused, C++ refused"] > count / 4
