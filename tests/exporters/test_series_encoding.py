@@ -19,7 +19,7 @@ from reformer_models.errors import ConfigError
 
 from ..tools.lucidrains import BUCKET, VECTORS, build, inject, inputs, save
 
-# Sizes that fit the fused operators.
+# With rotations of each head the package can be given those of the artifact.
 ARGUMENTS: Mapping[str, object] = {**VECTORS, "random_rotations_per_head": True}
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from abc import abstractmethod
 from dataclasses import dataclass
 
-from reformer_models.config.model_config import Pinned
+from reformer_models.config.model_config import ModelConfig
 from reformer_models.config.reformer_config import ReformerConfig
 
 
 @dataclass(frozen=True)
-class SeriesConfig(ABC):
+class SeriesConfig(ModelConfig):
     """The configuration of a Reformer that takes series of numbers.
 
     Attributes:
@@ -51,47 +50,17 @@ class SeriesConfig(ABC):
         """The numbers of each step of the input."""
 
     @property
-    @abstractmethod
     def time_features(self) -> int:
         """The numbers that describe the time of a step; 0 if the model takes none."""
+        return 0
 
     @property
-    @abstractmethod
     def time_tables(self) -> tuple[int, ...]:
         """The size of the embedding table of each time feature, which then is an index; empty if
         time features are real numbers."""
+        return ()
 
     @property
-    @abstractmethod
     def horizon(self) -> int:
         """The steps to forecast; 0 for a model that returns a step for each of its input."""
-
-    @property
-    @abstractmethod
-    def max_length(self) -> int:
-        """The maximum number of steps of an input."""
-
-    @property
-    @abstractmethod
-    def chunk_multiple(self) -> int:
-        """Every padded length is a multiple of this number, unless the sequence is short."""
-
-    @property
-    @abstractmethod
-    def changing_lengths(self) -> tuple[int, ...]:
-        """Lengths at which the computation changes, besides multiples of `chunk_multiple`."""
-
-    @property
-    @abstractmethod
-    def beyond_transformers(self) -> tuple[str, ...]:
-        """What the model has and Transformers does not."""
-
-    @abstractmethod
-    def pinned(
-        self,
-        *,
-        sequence_length: int | None = None,
-        num_buckets: int | Sequence[int] | None = None,
-        hash_seed: int | None = None,
-    ) -> Pinned[SeriesConfig]:
-        """This configuration with values for all settings that hashing depends on."""
+        return 0

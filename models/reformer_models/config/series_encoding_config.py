@@ -23,21 +23,6 @@ class SeriesEncodingConfig(SeriesConfig):
         return self.encoder.hidden_size
 
     @property
-    def time_features(self) -> int:
-        """0: the model does not know times."""
-        return 0
-
-    @property
-    def time_tables(self) -> tuple[int, ...]:
-        """Empty: the model does not know times."""
-        return ()
-
-    @property
-    def horizon(self) -> int:
-        """0: the output has as many steps as the input."""
-        return 0
-
-    @property
     def max_length(self) -> int:
         """The maximum number of steps of an input."""
         return self.encoder.max_length

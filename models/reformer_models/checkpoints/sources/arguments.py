@@ -30,7 +30,7 @@ def unused(reason: str) -> Check:
     return check
 
 
-def on(part: str) -> Check:
+def always_on(part: str) -> Check:
     """Refuses every value that turns an option off; `part` is what our model has then."""
 
     def check(name: str, value: object) -> object:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
-from reformer_models.checkpoints.sources.arguments import on, unused, without_effect
+from reformer_models.checkpoints.sources.arguments import always_on, unused, without_effect
 from reformer_models.config.fields import (
     check_fields,
     flag,
@@ -17,6 +17,9 @@ from reformer_models.config.fields import (
     sequence,
     setting,
 )
+
+CONFIG_FILE: Final = "reformer_pytorch.json"
+"""The file with the arguments."""
 
 ACTIVATIONS: Final = {"GELU": "gelu", "ReLU": "relu", "SiLU": "silu", "Tanh": "tanh"}
 """Names of classes in torch.nn -> our names; the package takes the class itself."""
@@ -141,9 +144,9 @@ class ReformerArguments(LayerArguments):
     class_name: ClassVar[str] = "Reformer"
     prefix: ClassVar[str] = ""
 
-    lsh_attend_across_buckets: object = setting(True, on("attention across buckets"))
+    lsh_attend_across_buckets: object = setting(True, always_on("attention across buckets"))
     lsh_allow_duplicate_attention: object = setting(
-        True, on("rounds that may all see the same token")
+        True, always_on("rounds that may all see the same token")
     )
 
 

@@ -6,13 +6,11 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
 from reformer_models.checkpoints.sources.base import Tensors
-from reformer_models.checkpoints.sources.lucidrains.arguments import LayerArguments
+from reformer_models.checkpoints.sources.lucidrains.arguments import CONFIG_FILE, LayerArguments
 from reformer_models.errors import CheckpointError
 
 if TYPE_CHECKING:
     import torch
-
-CONFIG_FILE: Final = "reformer_pytorch.json"
 
 # The tensors of a layer: the package's name and ours.
 _LAYER: Final[Mapping[str, str]] = {

@@ -13,11 +13,11 @@ from reformer_models.checkpoints.sources.arguments import read_arguments
 from reformer_models.checkpoints.sources.base import Described, Source
 from reformer_models.checkpoints.sources.lucidrains.arguments import (
     ACTIVATIONS,
+    CONFIG_FILE,
     LayerArguments,
     ReformerArguments,
     ReformerLMArguments,
 )
-from reformer_models.checkpoints.sources.lucidrains.layers import CONFIG_FILE
 from reformer_models.checkpoints.sources.lucidrains.tensors import translated
 from reformer_models.config import ReformerConfig, SeriesEncodingConfig
 from reformer_models.config.fields import one_of

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Final
 from reformer_models.checkpoints.sources.base import Tensors
 from reformer_models.checkpoints.sources.lucidrains import layers
 from reformer_models.checkpoints.sources.lucidrains.arguments import (
+    CONFIG_FILE,
     ReformerArguments,
     ReformerLMArguments,
 )
-from reformer_models.checkpoints.sources.lucidrains.layers import CONFIG_FILE
 from reformer_models.checkpoints.sources.state import check_tensors, without_prefix
 from reformer_models.errors import CheckpointError
 
