@@ -42,9 +42,10 @@ class RowBlocks {
   template <typename Task>
   void each_part(const Parallel& parallel, std::int64_t depth, std::int64_t columns,
                  Task&& task) const {
-    const std::int64_t least = kLeastWork / (std::min(rows_, block_rows_) * depth);
+    const std::int64_t rows = std::min(rows_, block_rows_);
+    const std::int64_t least = kLeastWork / (rows * depth);
     const std::int64_t width = round_up(
-        std::max((columns + kColumnTasks - 1) / kColumnTasks, least), kWideVectors * kLanes);
+        std::max((columns + kColumnTasks - 1) / kColumnTasks, least), columns_at_once(rows));
     const std::size_t parts = (columns + width - 1) / width;
     parallel_for(parallel, count() * parts, [&](std::size_t index) {
       const std::int64_t column = index % parts * width;
@@ -59,7 +60,7 @@ class RowBlocks {
   // The largest number of tasks for the columns of a block.
   static constexpr std::int64_t kColumnTasks = 16;
   // A task should have at least this many multiplications: fewer are not worth another thread.
-  static constexpr std::int64_t kLeastWork = 1 << 17;
+  static constexpr std::int64_t kLeastWork = 1 << 16;
 
   std::int64_t count() const { return (rows_ + block_rows_ - 1) / block_rows_; }
 
