@@ -72,13 +72,16 @@ class FeedForwardAdd {
       else
         return activated(first);
     };
-    blocks_.each(parallel, [&](std::int64_t first) { norm_.apply(first, normalised(first)); });
+    blocks_.each_group(parallel, [&](std::int64_t first, Range range) {
+      norm_.apply(first, range, normalised(first));
+    });
     blocks_.each_part(parallel, a_.hidden, a_.feed_forward, [&](std::int64_t first, Range columns) {
       go_up(normalised(first), columns, activated(first), 0);
     });
     if constexpr (Weights::kHaveScales)
-      blocks_.each(parallel,
-                   [&](std::int64_t first) { write_rows(activated(first), rounded(first)); });
+      blocks_.each_group(parallel, [&](std::int64_t first, Range range) {
+        write_rows(activated(first), range, rounded(first));
+      });
     blocks_.each_part(parallel, a_.feed_forward, a_.hidden, [&](std::int64_t first, Range columns) {
       multiply_segments(
           down_, rounded(first), columns,
@@ -121,14 +124,14 @@ class FeedForwardAdd {
     float* sums = scratch.take<float>(rows * a_.hidden);
     float* activated = scratch.take<float>(rows * Rows::kWidth);
     std::byte* rounded = scratch.take<std::byte>(rounded_bytes(rows, Rows::kWidth));
-    norm_.apply(first, normalised);
+    norm_.apply(first, {0, rows}, normalised);
     for (std::int64_t start = 0; start < a_.feed_forward; start += Rows::kWidth) {
       const Range features{start, std::min(a_.feed_forward, start + Rows::kWidth)};
       const Segments segment{activated, rows, features.size()};
       go_up(normalised, features, segment, start);
       if constexpr (Weights::kHaveScales) {
         const Rows integers = Rows::in(rounded, rows, features.size());
-        write_rows(segment, integers);
+        write_rows(segment, {0, rows}, integers);
         come_down(integers.block(0), first, features, sums);
       } else {
         come_down(segment.block(0), first, features, sums);

@@ -17,8 +17,8 @@ void run_int8_layer(const Int8LinearArguments& a, const Weight& weight, const Pa
   const float* bias = widened<Stored>(a.bias, a.columns, scratch);
   run_linear<Int8Segments<Number>>(
       parallel, a.rows, a.depth, a.columns,
-      [&](std::int64_t first, const Int8Segments<Number>& rows) {
-        write_rows(static_cast<const Stored*>(a.input) + first * a.depth, rows);
+      [&](std::int64_t first, Range range, const Int8Segments<Number>& rows) {
+        write_rows(static_cast<const Stored*>(a.input) + first * a.depth, range, rows);
       },
       [&](const Int8Segments<Number>& rows, std::int64_t first, Range columns) {
         Stored* output = static_cast<Stored*>(a.output) + first * a.columns;

@@ -120,13 +120,13 @@ class Int8Segments {
   Number* data_;
 };
 
-// Writes rows [rows, width] of any storage type as integers.
+// Writes some rows of a block, which begins at `block`, as integers.
 template <typename Stored, typename Number>
-void write_rows(const Stored* from, const Int8Segments<Number>& to) {
-  for (std::int64_t row = 0; row < to.rows; ++row)
+void write_rows(const Stored* block, Range rows, const Int8Segments<Number>& to) {
+  for (std::int64_t row = rows.first; row < rows.last; ++row)
     for (std::int64_t segment = 0; segment < to.count(); ++segment) {
       const Range columns = to.columns(segment);
-      const Stored* part = from + row * to.width + columns.first;
+      const Stored* part = block + row * to.width + columns.first;
       if constexpr (std::is_same_v<Stored, float>) {
         to.write(row, segment, part);
       } else {
@@ -139,9 +139,9 @@ void write_rows(const Stored* from, const Int8Segments<Number>& to) {
 
 // The same of rows of floats.
 template <typename Number>
-void write_rows(const Segments& from, const Int8Segments<Number>& to) {
+void write_rows(const Segments& from, Range rows, const Int8Segments<Number>& to) {
   float wide[kInt8Block];
-  for (std::int64_t row = 0; row < to.rows; ++row)
+  for (std::int64_t row = rows.first; row < rows.last; ++row)
     for (std::int64_t segment = 0; segment < to.count(); ++segment) {
       const Range columns = to.columns(segment);
       for (std::int64_t first = columns.first; first < columns.last; first += kSegment)

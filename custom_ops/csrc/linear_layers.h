@@ -18,11 +18,11 @@ namespace reformer::REFORMER_ISA {
 class RowBlocks {
  public:
   explicit RowBlocks(std::int64_t rows) : rows_(rows) {
-    // A multiple of kTogether blocks: 2, 4 or 8 threads get equally many, and no block is much
-    // smaller than the others.
-    const std::int64_t blocks = round_up((rows + kMostRows - 1) / kMostRows, kTogether);
+    // If a task is a block: a multiple of kTogether blocks, so that 2, 4 or 8 threads get equally
+    // many. No block is much smaller than the others.
+    const std::int64_t fewest = (rows + kMostRows - 1) / kMostRows;
+    const std::int64_t blocks = are_many() ? round_up(fewest, kTogether) : fewest;
     block_rows_ = round_up((rows + blocks - 1) / blocks, kTileRows);
-    if (!are_many()) block_rows_ = kMostRows;
   }
 
   // True if a task is a whole block. Otherwise tasks also divide the columns.
@@ -35,6 +35,16 @@ class RowBlocks {
   template <typename Task>
   void each(const Parallel& parallel, Task&& task) const {
     parallel_for(parallel, count(), [&](std::size_t index) { task(index * block_rows_); });
+  }
+
+  // Calls task(first row of a block, rows of this block) for all rows.
+  template <typename Task>
+  void each_group(const Parallel& parallel, Task&& task) const {
+    const std::size_t groups = (std::min(rows_, block_rows_) + kGroupRows - 1) / kGroupRows;
+    parallel_for(parallel, count() * groups, [&](std::size_t index) {
+      const std::int64_t first = index / groups * block_rows_, row = index % groups * kGroupRows;
+      task(first, Range{row, std::min(row + kGroupRows, rows_from(first))});
+    });
   }
 
   // Calls task(first row, columns) for all blocks and parts of a product with a matrix [depth,
@@ -57,6 +67,7 @@ class RowBlocks {
   // Rows of a block. For each block, all weights are read once.
   static constexpr std::int64_t kMostRows = 192, kFewestRows = 48;
   static constexpr std::int64_t kTogether = 8;
+  static constexpr std::int64_t kGroupRows = 48;
   // The largest number of tasks for the columns of a block.
   static constexpr std::int64_t kColumnTasks = 16;
   // A task should have at least this many multiplications: fewer are not worth another thread.
@@ -128,12 +139,14 @@ void for_each_piece(const Segments& to, Range columns, Function&& function) {
   }
 }
 
-// Copies rows and converts them to fp32.
+// Copies some rows of a block, which begins at `block`, and converts them to fp32.
 template <typename Stored>
-void copy_rows(const Stored* rows, const Segments& to) {
-  for_each_piece(to, {0, to.width}, [&](std::int64_t row, std::int64_t column, std::int64_t count) {
-    load_row(to.at(row, column), rows + row * to.width + column, count);
-  });
+void copy_rows(const Stored* block, Range rows, const Segments& to) {
+  for (std::int64_t row = rows.first; row < rows.last; ++row)
+    for (std::int64_t segment = 0; segment < to.count(); ++segment) {
+      const Range columns = to.columns(segment);
+      load_row(to.at(row, columns.first), block + row * to.width + columns.first, columns.size());
+    }
 }
 
 // The layer norm of rows that are stored in any type.
@@ -150,15 +163,15 @@ class RowNorm {
 
   static std::size_t bytes(std::int64_t width) { return 2 * Scratch::bytes_of<float>(width); }
 
-  // Writes the norms of the rows from `first` on.
+  // Writes the norms of some rows of the block that begins at row `first`.
   template <typename Rows>
-  void apply(std::int64_t first, const Rows& to) const {
+  void apply(std::int64_t first, Range block_rows, const Rows& to) const {
     static thread_local Scratch scratch;
     constexpr std::int64_t kAtOnce = 4;
     scratch.reset(Scratch::bytes_of<float>(kAtOnce * width_));
     float* few = scratch.take<float>(kAtOnce * width_);
-    for (std::int64_t row = 0; row < to.rows; row += kAtOnce) {
-      const std::int64_t count = std::min(kAtOnce, to.rows - row);
+    for (std::int64_t row = block_rows.first; row < block_rows.last; row += kAtOnce) {
+      const std::int64_t count = std::min(kAtOnce, block_rows.last - row);
       const Stored* rows = rows_ + (first + row) * width_;
       if constexpr (std::is_same_v<Stored, float>) {
         norm_.apply(rows, count, few);
@@ -251,9 +264,9 @@ void multiply_segments(const Weight& weight, const Rows& rows, Range columns, Pr
   }
 }
 
-// Runs a linear layer on rows of `depth` numbers. Calls read(first row, rows), which writes the
-// rows of a block, and multiply(rows, first row, columns), which multiplies them with a part of the
-// matrix.
+// Runs a linear layer on rows of `depth` numbers. Calls read(first row, range, rows), which writes
+// a range of the rows of a block, and multiply(rows, first row, columns), which multiplies the
+// block's rows with a part of the matrix.
 template <typename Rows = Segments, typename Read, typename Multiply>
 void run_linear(const Parallel& parallel, std::int64_t rows, std::int64_t depth,
                 std::int64_t columns, Read&& read, Multiply&& multiply) {
@@ -264,7 +277,7 @@ void run_linear(const Parallel& parallel, std::int64_t rows, std::int64_t depth,
       const std::int64_t count = blocks.rows_from(first);
       scratch.reset(count * Rows::row_bytes(depth));
       const Rows block = Rows::in(scratch.take<std::byte>(0), count, depth);
-      read(first, block);
+      read(first, Range{0, count}, block);
       multiply(block, first, Range{0, columns});
     });
     return;
@@ -275,7 +288,8 @@ void run_linear(const Parallel& parallel, std::int64_t rows, std::int64_t depth,
   const auto block = [&](std::int64_t first) {
     return Rows::in(data + first * Rows::row_bytes(depth), blocks.rows_from(first), depth);
   };
-  blocks.each(parallel, [&](std::int64_t first) { read(first, block(first)); });
+  blocks.each_group(parallel,
+                    [&](std::int64_t first, Range range) { read(first, range, block(first)); });
   blocks.each_part(parallel, depth, columns,
                    [&](std::int64_t first, Range part) { multiply(block(first), first, part); });
 }

@@ -16,7 +16,9 @@ void run(const LayerNormLinearArguments& a, const Parallel& parallel) {
   const WeightPanels<Stored> weight{static_cast<const Stored*>(a.weight), a.hidden};
   run_linear(
       parallel, a.rows, a.hidden, a.columns,
-      [&](std::int64_t first, const Segments& rows) { norm.apply(first, rows); },
+      [&](std::int64_t first, Range range, const Segments& rows) {
+        norm.apply(first, range, rows);
+      },
       [&](const Segments& rows, std::int64_t first, Range columns) {
         Stored* output = static_cast<Stored*>(a.output) + first * a.columns;
         multiply_segments(

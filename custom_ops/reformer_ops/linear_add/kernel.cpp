@@ -13,8 +13,8 @@ void run(const LinearAddArguments& a, const Parallel& parallel) {
   const WeightPanels<Stored> weight{static_cast<const Stored*>(a.weight), a.depth};
   run_linear(
       parallel, a.rows, a.depth, a.hidden,
-      [&](std::int64_t first, const Segments& rows) {
-        copy_rows(static_cast<const Stored*>(a.input) + first * a.depth, rows);
+      [&](std::int64_t first, Range range, const Segments& rows) {
+        copy_rows(static_cast<const Stored*>(a.input) + first * a.depth, range, rows);
       },
       [&](const Segments& rows, std::int64_t first, Range columns) {
         const Stored* residual = static_cast<const Stored*>(a.residual) + first * a.hidden;
