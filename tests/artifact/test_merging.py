@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -27,20 +28,24 @@ def source(fixtures: Fixtures) -> Path:
     return fixtures.checkpoint(TASK)
 
 
-def test_torchscript_joins_onnx(source: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    onnx = to_onnx(source, out, verify=False)
-    both = to_torchscript(source, out)
+@pytest.fixture
+def exported(fixtures: Fixtures, tmp_path: Path) -> Artifact:
+    """What to_onnx exports from `source`, in a folder of its own."""
+    return Artifact.open(shutil.copytree(fixtures.artifact(TASK).path, tmp_path / "out"))
+
+
+def test_torchscript_joins_onnx(source: Path, exported: Artifact, tmp_path: Path) -> None:
+    both = to_torchscript(source, exported.path)
     assert os.listdir(tmp_path) == ["out"]
     assert both.formats == ("onnx", "torchscript")
-    assert both.manifest.formats["onnx"] == onnx.manifest.formats["onnx"]
+    assert both.manifest.formats["onnx"] == exported.manifest.formats["onnx"]
     assert both.parity("onnx") is None
     record = both.manifest.formats["torchscript"].parity
     assert record is not None
     assert record["passed"] is True
     files = dict(both.manifest.files)
     assert files.pop("model.pt").bytes > 10_000
-    assert files == onnx.manifest.files
+    assert files == exported.manifest.files
 
     inputs = feeds(29, 2, vocab_size=258)
     runners = [open_runner(both, runtime=name) for name in ("onnxruntime", "torchscript")]
@@ -93,10 +98,9 @@ def test_a_format_that_is_there_stays_unless_forced(source: Path, tmp_path: Path
     ],
 )
 def test_another_model_does_not_join(
-    source: Path, tmp_path: Path, options: dict[str, Any], what: str
+    source: Path, exported: Artifact, tmp_path: Path, options: dict[str, Any], what: str
 ) -> None:
-    out = tmp_path / "out"
-    to_onnx(source, out, verify=False)
+    out = exported.path
     before = snapshot(out)
     with pytest.raises(UsageError, match=f"an artifact with another {what}: .* --force"):
         to_torchscript(source, out, verify=False, **options)
@@ -104,9 +108,8 @@ def test_another_model_does_not_join(
     assert os.listdir(tmp_path) == ["out"]
 
 
-def test_another_checkpoint_does_not_join(fixtures: Fixtures, source: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    to_onnx(source, out, verify=False)
+def test_another_checkpoint_does_not_join(fixtures: Fixtures, exported: Artifact) -> None:
+    out = exported.path
     other = fixtures.checkpoint("text-classification")
     with pytest.raises(UsageError, match="an artifact with another checkpoint"):
         to_torchscript(other, out, verify=False)
@@ -116,9 +119,8 @@ def test_another_checkpoint_does_not_join(fixtures: Fixtures, source: Path, tmp_
     assert replaced == Artifact.open(out)
 
 
-def test_a_damaged_artifact_is_not_added_to(source: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    to_onnx(source, out, verify=False)
+def test_a_damaged_artifact_is_not_added_to(source: Path, exported: Artifact) -> None:
+    out = exported.path
     (out / "model.onnx").write_bytes((out / "model.onnx").read_bytes()[:-1])
     before = snapshot(out)
     with pytest.raises(ArtifactError, match="it was cut or changed"):
@@ -137,10 +139,9 @@ def test_files_of_others_stop_it(source: Path, tmp_path: Path) -> None:
 
 
 def test_a_wrong_export_leaves_the_artifact_as_it_was(
-    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    source: Path, exported: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out = tmp_path / "out"
-    to_onnx(source, out, verify=False)
+    out = exported.path
     before = snapshot(tmp_path)
     head = torch_modules.Traced.head
 

@@ -28,6 +28,7 @@ def report(decoder: Artifact) -> GenerationReport:
     )
 
 
+@pytest.mark.slow
 def test_everybody_is_measured(report: GenerationReport) -> None:
     measured = [(result.batch, result.context, result.contender) for result in report.results]
     names = ("ours", "portable", "hf")
@@ -46,6 +47,7 @@ def test_everybody_is_measured(report: GenerationReport) -> None:
     assert report.weight_seconds > 0
 
 
+@pytest.mark.slow
 def test_the_document_is_complete_and_json(report: GenerationReport) -> None:
     document = json.loads(json.dumps(report.to_json(), allow_nan=False))
     assert document["threads"] == 1

@@ -28,6 +28,7 @@ def report(artifact: Artifact) -> BenchReport:
     )
 
 
+@pytest.mark.slow
 def test_everybody_is_measured(report: BenchReport) -> None:
     measured = {result.contender for result in report.results if result.status == "ok"}
     assert measured >= {"ours", "hf", "full"}
@@ -35,6 +36,7 @@ def test_everybody_is_measured(report: BenchReport) -> None:
     assert {ratio.contender for ratio in report.ratios} == measured - {"ours"}
 
 
+@pytest.mark.slow
 def test_the_document_is_complete_and_json(report: BenchReport) -> None:
     document = json.loads(json.dumps(report.to_json(), allow_nan=False))
     assert document["threads"] == 1
@@ -58,6 +60,7 @@ def test_the_document_is_complete_and_json(report: BenchReport) -> None:
         assert len(ratio["pairs"]) == 2
 
 
+@pytest.mark.slow
 def test_arithmetic_is_that_of_the_model_measured(report: BenchReport, artifact: Artifact) -> None:
     config = artifact_config(artifact)
     for name, count in (("ours", model_flops), ("hf", model_flops), ("full", full_model_flops)):
@@ -66,6 +69,7 @@ def test_arithmetic_is_that_of_the_model_measured(report: BenchReport, artifact:
         assert result.flops == count(config, "text-generation", 48).total
 
 
+@pytest.mark.slow
 def test_rows_show_what_the_header_says(report: BenchReport) -> None:
     rows = list(report.rows())
     assert [row[:2] for row in rows[:2]] == [("48", "ours"), ("48", "hf")]

@@ -205,6 +205,7 @@ def test_nothing_of_this_machine_is_in_it(written: Path) -> None:
     assert b"/tmp" not in data
 
 
+@pytest.mark.slow
 def test_the_same_request_gives_the_same_bytes(
     model: Path, written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -286,6 +287,7 @@ def test_a_model_without_operators_of_ours(fixtures: Fixtures, tmp_path: Path) -
     assert snapshot(artifact.path) == before
 
 
+@pytest.mark.slow
 def test_bf16_on_a_gpu_that_has_none(fixtures: Fixtures, tmp_path: Path) -> None:
     artifact = copy_of(fixtures.artifact(TASK, dtype="bf16"), tmp_path / "artifact")
     before = snapshot(artifact.path)

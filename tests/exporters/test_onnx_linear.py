@@ -148,6 +148,7 @@ def test_no_weight_is_stored_twice(fixtures: Fixtures) -> None:
     assert artifact.format_path("onnx").stat().st_size < 1.2 * 4 * floats + 100_000
 
 
+@pytest.mark.slow
 def test_both_graphs_that_generate_have_them(fixtures: Fixtures) -> None:
     artifact = fixtures.decoder(config=WIDE)
     for name in DECODER_FILES:

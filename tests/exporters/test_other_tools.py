@@ -142,7 +142,13 @@ PORTABLE_ONLY = (onnx_version_converter,)
 """Tools that do not support functions in a model, so they get a file of `--ops portable`."""
 
 
-@pytest.mark.parametrize("tool", [*EXACT, *PORTABLE_ONLY])
+@pytest.mark.parametrize(
+    "tool",
+    [
+        pytest.param(tool, marks=pytest.mark.slow if tool is polygraphy_sanitize else ())
+        for tool in (*EXACT, *PORTABLE_ONLY)
+    ],
+)
 def test_the_same_numbers(fixtures: Fixtures, tmp_path: Path, tool: Tool) -> None:
     ops = "portable" if tool in PORTABLE_ONLY else "auto"
     with_linear = fixtures.artifact(TASK, WIDE, ops=ops)

@@ -107,9 +107,8 @@ def test_every_task(task: str, fixtures: Fixtures, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        {"dtype": "fp16"},
         {"ops": "portable"},
-        pytest.param({"opset": 23}, marks=pytest.mark.slow),
+        *(pytest.param(o, marks=pytest.mark.slow) for o in ({"dtype": "fp16"}, {"opset": 23})),
     ],
 )
 def test_other_options(options: dict[str, Any], source: Path, tmp_path: Path) -> None:

@@ -90,7 +90,13 @@ def test_enwik8(length: int, enwik8: Pair, tally: Tally) -> None:
     compare(tally, enwik8, 1, length, "holes")
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize(
+    "task",
+    [
+        pytest.param(task, marks=() if task == "question-answering" else pytest.mark.slow)
+        for task in TASKS
+    ],
+)
 def test_heads_on_enwik8(task: str, tally: Tally) -> None:
     compare(tally, pair(task, ENWIK8_CUT), 1, 260, "ragged")
 
