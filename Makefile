@@ -51,7 +51,7 @@ help:  ## list the targets
 venv: $(READY)  ## set up the virtual environment (other targets do it when needed)
 
 .PHONY: demo
-demo: RUNTIME_TOO := 1
+demo test test-all: RUNTIME_TOO := 1
 demo: $(READY)  ## export a trained model, verify it, run it on a text
 	@$(PYTHON) examples/demo.py
 
