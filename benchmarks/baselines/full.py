@@ -16,7 +16,7 @@ class FullAttention(SelfAttention):
     def attend(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor
     ) -> torch.Tensor:
-        """Three times `[batch, heads, length, head_dim]` -> the same."""
+        """The tensors and the result have the shape `[batch, heads, length, head_dim]`."""
         visible = mask[:, None, None, :]
         if self.causal:
             positions = torch.arange(query.shape[2], device=query.device)

@@ -59,7 +59,7 @@ def test_what_comes_out_is_verified(fixtures: Fixtures, tmp_path: Path) -> None:
 
 
 def test_verification_can_be_left_out(fixtures: Fixtures, tmp_path: Path) -> None:
-    """As the README shows it, with the functions of the package itself."""
+    """With the functions that README uses: those of the package itself."""
     said: list[str] = []
     artifact = reformer_export.to_onnx(
         fixtures.checkpoint(TASK), tmp_path / "out", verify=False, progress=said.append
