@@ -76,6 +76,7 @@ def test_rows_show_what_the_header_says(report: BenchReport) -> None:
     assert {len(row) for row in rows} == {len(report.header)}
 
 
+@pytest.mark.slow
 def test_a_contender_that_breaks_is_reported(path: Path, tmp_path: Path) -> None:
     reported: list[str] = []
     report = bench_artifact(

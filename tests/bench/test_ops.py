@@ -86,6 +86,7 @@ def test_rows_show_what_the_header_says(report: OpsReport) -> None:
     assert {len(row) for row in report.rows()} == {len(report.header)}
 
 
+@pytest.mark.slow
 def test_a_comparison_that_breaks_is_reported_and_settings_are_put_back() -> None:
     threads, limit = torch.get_num_threads(), resource.getrlimit(resource.RLIMIT_DATA)
     report = bench_ops(threads=1, repeat=1, hf_lengths=(65,), kernel_length=64, sdpa_lengths=(64,))

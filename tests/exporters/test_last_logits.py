@@ -59,6 +59,7 @@ def test_the_signature_says_so(artifact: Artifact) -> None:
     assert dims == ["batch", 1, 40]
 
 
+@pytest.mark.slow
 def test_all_logits_are_what_it_is_without(fixtures: Fixtures) -> None:
     assert not fixtures.artifact(TASK).signature.last_logits
     assert not fixtures.artifact("text-classification").signature.last_logits

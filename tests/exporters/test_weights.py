@@ -162,6 +162,7 @@ def test_in_cpp(weights: str, fixtures: Fixtures, tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.load(out)["logits"], wanted)
 
 
+@pytest.mark.slow
 @by_weights
 def test_generation(weights: str, fixtures: Fixtures, tmp_path: Path) -> None:
     made = fixtures.decoder(MODEL, weights=weights)

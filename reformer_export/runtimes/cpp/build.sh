@@ -13,15 +13,17 @@ if [ "${1:-}" = --torch ]; then
     torch=$(python3 -c 'import torch; print(torch.utils.cmake_prefix_path)')
     set -- -DREFORMER_LIBTORCH=ON "-DCMAKE_PREFIX_PATH=$torch" "$@"
 fi
-headers=$PWD/build/native/onnxruntime-headers # from the build of the kernels; else CMake searches
-[ ! -d "$headers" ] || set -- "-DORT_INCLUDE_DIR=$headers" "$@"
+build=build/cpp$kind
+# From the build of the kernels; else CMake searches. A build that has headers of its own keeps them:
+# with another path, all of it would be compiled again.
+headers=$PWD/build/native/onnxruntime-headers
+[ -d "$build/onnxruntime-headers" ] || [ ! -d "$headers" ] || set -- "-DORT_INCLUDE_DIR=$headers" "$@"
 for name in json cxxopts; do # from the build without --torch; else CMake searches
     headers=$PWD/build/cpp/$name-headers
     variable=$(echo $name | tr a-z A-Z)_INCLUDE_DIR
     [ -z "$kind" ] || [ ! -d "$headers" ] || set -- "-D$variable=$headers" "$@"
 done
 
-build=build/cpp$kind
 mkdir -p build
 cmake -S reformer_export/runtimes/cpp -B "$build" -G Ninja "$@" >"$build.log" 2>&1 &&
     cmake --build "$build" >>"$build.log" 2>&1 &&
